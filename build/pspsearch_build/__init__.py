@@ -1,0 +1,1 @@
+"""What makes a model version: the network, its export, its engine, its parity, its publication."""

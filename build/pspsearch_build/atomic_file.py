@@ -1,0 +1,26 @@
+"""Writing one file so that nobody ever sees half of it."""
+
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pspsearch_build.errors import BuildError
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """A temporary path beside `path` to write to, which takes its place at the end; after an error, nothing is left.
+
+    The content is durable before the rename. BuildError where the folder cannot be written to.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except OSError as error:
+        raise BuildError(f"{path} cannot be written: {error.strerror or error}") from error

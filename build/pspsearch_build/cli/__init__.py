@@ -1,0 +1,47 @@
+"""`pspsearch-build`: from weights to a model version, one command a step."""
+
+import importlib
+import sys
+
+import click
+
+from pspsearch.errors import PspsearchError
+
+COMMANDS = {
+    "export": "Write a network as ONNX.",
+    "parity": "Compare the forms of one network on photographs.",
+    "engine": "Compile ONNX to a TensorRT FP16 engine.",
+    "publish": "Write a model version into a repository.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is called: `--help` must not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"pspsearch_build.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup)
+def commands() -> None:
+    """From weights to a model version: export, parity, engine, publish."""
+
+
+def main() -> None:
+    """Runs the command line; an expected failure is one sentence and exit code 1."""
+    try:
+        commands()
+    except PspsearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""A network as ONNX: pixels in, unit descriptors out, any batch size, the same bytes for the same network.
+
+The FP16 file is strongly typed, because TensorRT 11 takes precision from the file alone: weights and activations
+of backbone, pyramid and fusion are FP16; the input's cast and normalisation and the whole head are FP32.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+
+from pspsearch.contract import PIXELS
+from pspsearch_build.atomic_file import replacing
+from pspsearch_build.network.batch_norm import fold_batch_norms
+from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, write_onnx_facts
+
+OPSET = 17
+
+
+def export_onnx(
+    network: DescriptorNetwork, path: Path, precision: Precision, provenance: Mapping[str, str] | None = None
+) -> None:
+    """Writes the network as it answers in eval mode, atomically; the network itself is left as it is.
+
+    Input `pixels` uint8 [batch, height_px, width_px, 3]; outputs FP32: `descriptor` [batch, dimension] and, where
+    the spec has cells, `cells` [batch, cells, dimension]. The spec, the precision and the provenance go into the
+    file's metadata (`read_onnx_facts`).
+    """
+    with replacing(path) as temporary:
+        _trace(_prepare(network, precision), temporary)
+        model = onnx.load(temporary)
+        write_onnx_facts(model, OnnxFacts(network.spec, precision, provenance or {}))
+        onnx.checker.check_model(model, full_check=True)
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetwork:
+    """A copy for inference: BatchNorm folded into the convolutions while still in FP32, then rounded if asked."""
+    prepared = copy.deepcopy(network).cpu().float().eval()
+    prepared.segmentation = None
+    fold_batch_norms(prepared)
+    if precision is Precision.FP16:
+        prepared.trunk.half()
+    return prepared
+
+
+def _trace(network: DescriptorNetwork, path: Path) -> None:
+    spec = network.spec
+    pixels = torch.zeros(1, spec.input.height_px, spec.input.width_px, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # The exporter that traces is deprecated, but needs nothing beside torch and onnx; the new one wants onnxscript.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Said of the amounts of SAME padding, which every runtime folds when it loads the file.
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1", category=UserWarning)
+        torch.onnx.export(
+            network,
+            (pixels,),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[PIXELS],
+            output_names=list(spec.outputs),
+            dynamic_axes={name: {0: "batch"} for name in (PIXELS, *spec.outputs)},
+        )

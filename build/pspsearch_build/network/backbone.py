@@ -1,0 +1,92 @@
+"""The backbones: torchvision's, cut before the classifier and dilated to an output stride of 8 or 16."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torchvision.models as torchvision_models
+from torch import Tensor, nn
+from torchvision.models import MobileNetV2, ResNet
+
+from pspsearch_build.errors import BuildError
+from pspsearch_build.network.dilation import dilate
+from pspsearch_build.network.same_padding import pad_same
+from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding
+from pspsearch_build.network.weights import load_weights, read_weights
+
+Weights = Path | Literal["download"] | None
+"""Where a backbone's first weights come from: a file, torchvision's own download, or nowhere (random)."""
+
+
+class Backbone(nn.Module):
+    """From a normalised picture to the earlier map (for the auxiliary loss) and the last one.
+
+    `channels` and `early_channels` are those of the two maps.
+    """
+
+    def __init__(self, early: nn.Sequential, late: nn.Sequential, early_channels: int, channels: int) -> None:
+        super().__init__()
+        self.early, self.late = early, late
+        self.early_channels, self.channels = early_channels, channels
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, 3, height_px, width_px] to both maps [batch, channels, height, width]."""
+        early = self.early(picture)
+        return early, self.late(early)
+
+
+def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
+    """The backbone that the spec names; WeightsMismatch where a weights file is for another one."""
+    network = _CONSTRUCTORS[spec.backbone](weights=None) if weights != "download" else _download(spec.backbone)
+    if isinstance(weights, Path):
+        _load_all_but_classifier(network, weights)
+    backbone, blocks = _cut_mobilenet(network) if isinstance(network, MobileNetV2) else _cut_resnet(network)
+    dilate(blocks, spec.output_stride)
+    if spec.padding is Padding.SAME:
+        pad_same(blocks, (spec.input.height_px, spec.input.width_px))
+    return backbone
+
+
+def _cut_mobilenet(network: MobileNetV2) -> tuple[Backbone, list[nn.Module]]:
+    features = network.features
+    return Backbone(features[:14], features[14:], early_channels=96, channels=1280), list(features)
+
+
+def _cut_resnet(network: ResNet) -> tuple[Backbone, list[nn.Module]]:
+    parts = OrderedDict(network.named_children())
+    for classifier_part in ("avgpool", "fc"):
+        del parts[classifier_part]
+    late = nn.Sequential(OrderedDict(layer4=parts.pop("layer4")))
+    stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+    blocks = [network.conv1, network.maxpool, *(block for stage in stages for block in stage)]
+    channels = network.fc.in_features
+    return Backbone(nn.Sequential(parts), late, channels // 2, channels), blocks
+
+
+def _load_all_but_classifier(network: MobileNetV2 | ResNet, path: Path) -> None:
+    """The file may hold a classifier of any number of classes, or none."""
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_CLASSIFIERS)}
+    read = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(_CLASSIFIERS)}
+    load_weights(network, own | read, path)
+
+
+def _download(name: BackboneName) -> MobileNetV2 | ResNet:
+    try:
+        return _CONSTRUCTORS[name](weights="DEFAULT")
+    except (URLError, OSError) as error:
+        raise BuildError(
+            f"the weights of {name} cannot be downloaded ({error}); give a weights file instead"
+        ) from error
+
+
+_CLASSIFIERS = ("classifier.", "fc.")
+
+_CONSTRUCTORS: dict[BackboneName, Callable[..., MobileNetV2 | ResNet]] = {
+    BackboneName.MOBILENET_V2: torchvision_models.mobilenet_v2,
+    BackboneName.RESNET18: torchvision_models.resnet18,
+    BackboneName.RESNET34: torchvision_models.resnet34,
+    BackboneName.RESNET50: torchvision_models.resnet50,
+    BackboneName.RESNET101: torchvision_models.resnet101,
+}

@@ -1,0 +1,58 @@
+"""Convolutions and the BatchNorm behind each: folded into one for inference, and rounded to what bf16 holds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+@dataclass(frozen=True, slots=True)
+class NormedConvolution:
+    """A convolution, the BatchNorm that is registered just after it, and the module that holds both by name."""
+
+    parent: nn.Module
+    names: tuple[str, str]
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+    @property
+    def scale(self) -> Tensor:
+        """[channels out, 1, 1, 1]: what the norm multiplies the convolution's weights by in eval mode."""
+        assert self.norm.running_var is not None
+        return (self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()).reshape(-1, 1, 1, 1)
+
+
+def normed_convolutions(module: nn.Module) -> Iterator[NormedConvolution]:
+    """Every BatchNorm of the module with its convolution."""
+    for parent in list(module.modules()):
+        for (first, convolution), (second, norm) in pairwise(parent.named_children()):
+            if isinstance(norm, nn.BatchNorm2d):
+                assert isinstance(convolution, nn.Conv2d), f"{second} follows {first}, which is no convolution"
+                yield NormedConvolution(parent, (first, second), convolution, norm)
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Puts every BatchNorm into its convolution, in place; only for eval mode."""
+    for pair in normed_convolutions(module):
+        setattr(pair.parent, pair.names[0], fuse_conv_bn_eval(pair.convolution, pair.norm))
+        setattr(pair.parent, pair.names[1], nn.Identity())
+
+
+@torch.no_grad()
+def round_weights(module: nn.Module) -> None:
+    """Rounds the weights of normed convolutions, as they are once folded, and of linear layers to bf16, in place.
+
+    A rounded weight errs the same way at every pixel, so no pooling averages it away: after fifty layers it has
+    turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So the weights are rounded
+    once, in the network itself, and FP32, FP16 and bf16 then compute with the same ones (bf16's 8 bits fit into
+    FP16's 11). Fit a whitening afterwards, and round anew when weights or statistics have changed.
+    """
+    for pair in normed_convolutions(module):
+        weight, scale = pair.convolution.weight, pair.scale
+        weight.copy_(torch.where(scale == 0, weight, (weight * scale).bfloat16() / scale))
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.copy_(layer.weight.bfloat16())

@@ -1,0 +1,90 @@
+"""The descriptor network: pixels in, unit descriptors out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pspsearch_build.network.backbone import Weights, build_backbone
+from pspsearch_build.network.fusion import FUSIONS
+from pspsearch_build.network.head import Head
+from pspsearch_build.network.segmentation import SegmentationHead
+from pspsearch_build.network.soft_start import soften
+from pspsearch_build.network.spec import NetworkSpec
+
+
+class TrainingOutputs(NamedTuple):
+    """What one forward pass of multi-task training gives."""
+
+    outputs: tuple[Tensor, ...]
+    """As `DescriptorNetwork.forward` returns them."""
+    logits: Tensor
+    """[batch, classes, height_px, width_px] of the segmentation head."""
+    auxiliary_logits: Tensor
+    """The same, from the backbone's earlier map."""
+
+
+class Trunk(nn.Module):
+    """Backbone and fusion: the part that may be computed in half precision."""
+
+    def __init__(self, spec: NetworkSpec, weights: Weights) -> None:
+        super().__init__()
+        self.backbone = build_backbone(spec, weights)
+        self.fusion = FUSIONS[spec.fusion](self.backbone.channels, spec)
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """A normalised picture [batch, 3, height_px, width_px] to the backbone's earlier map and the fused map."""
+        early, last = self.backbone(picture)
+        return early, self.fusion(last)
+
+
+class DescriptorNetwork(nn.Module):
+    """The network of one spec. Build it with `build_network`; its state dict does not depend on the input size."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, spec: NetworkSpec, weights: Weights = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.trunk = Trunk(spec, weights)
+        self.head = Head(spec)
+        classes = spec.segmentation_classes
+        self.segmentation = SegmentationHead(self.trunk.backbone.early_channels, spec) if classes else None
+        # Not saved: they are the spec's.
+        mean, std = torch.tensor(spec.mean).reshape(3, 1, 1), torch.tensor(spec.std).reshape(3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("offset", -mean / std, persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """uint8 RGB [batch, height_px, width_px, 3] to the spec's outputs, all FP32 and of unit length.
+
+        These are descriptors [batch, dimension] and, where the spec has cells, theirs [batch, cells, dimension].
+        """
+        return self.head(self.fuse(pixels)[1])
+
+    def fuse(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels to the backbone's earlier map, in the trunk's precision, and the fused map, in FP32."""
+        numbers = pixels.float()  # first of all: TensorRT lets a uint8 input go nowhere but into a cast
+        picture = numbers.permute(0, 3, 1, 2) * self.scale + self.offset
+        early, fused = self.trunk(picture.to(next(self.trunk.parameters()).dtype))
+        return early, fused.float()
+
+    def forward_multitask(self, pixels: Tensor) -> TrainingOutputs:
+        """Descriptors and segmentation logits from one pass; only for a spec with segmentation classes."""
+        assert self.segmentation is not None, "the spec has no segmentation classes"
+        early, fused = self.fuse(pixels)
+        return TrainingOutputs(self.head(fused), *self.segmentation(fused, early))
+
+
+def build_network(spec: NetworkSpec, weights: Weights = None, seed: int = 0) -> DescriptorNetwork:
+    """A new network in eval mode: its backbone as `weights` say, all else random by `seed`.
+
+    Random numbers elsewhere are not disturbed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DescriptorNetwork(spec, weights)
+    if weights is None:
+        soften(network.trunk)
+    return network.eval()

@@ -1,0 +1,92 @@
+"""From the fused map to unit descriptors.
+
+The head is always computed in FP32: powers, sums over the map and the norm do not survive half precision, and
+all of it together is a hundredth of the network's work.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pspsearch_build.network.pyramid import pooling_matrix
+from pspsearch_build.network.spec import HeadName, NetworkSpec
+
+_SMALLEST = 1e-6
+"""Below this a value counts as this: the powers of GeM need positive numbers, and their gradient too."""
+
+
+class GeM(nn.Module):
+    """Generalised mean: (sum of w_i x_i^p)^(1/p) over the map's pixels, with a learned p.
+
+    p = 1 is the average, a large p the maximum.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, flat: Tensor, pooling: Tensor) -> Tensor:
+        """[batch, channels, pixels] and pooling weights [pixels, windows] to [batch, channels, windows]."""
+        powers = flat.clamp_min(_SMALLEST).pow(self.power)
+        return (powers @ pooling).pow(1 / self.power)
+
+
+class Head(nn.Module):
+    """Pools the fused map into one vector, and into one per pyramid cell, and projects them to unit descriptors.
+
+    A cell's vector is made like the whole picture's: with parts it is f_i, the average over the cell; with GeM the
+    cell's generalised mean. So one projection serves both, and under `gem` the cell of bin 1 is the descriptor.
+    """
+
+    pooling: Tensor
+    average: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        height, width = spec.map_size
+        self._flat = (spec.width, height * width)
+        self._cells = spec.cells
+        self.part_weights = nn.Parameter(_equal_levels(spec)) if spec.head is not HeadName.GEM else None
+        self.gem = GeM() if spec.head is not HeadName.PARTS else None
+        self.dropout = nn.Dropout(spec.dropout)
+        self.projection = nn.Linear(spec.width * (2 if spec.head is HeadName.PARTS_GEM else 1), spec.dimension)
+        # Not saved: the matrices follow from the sizes, and weights move between input sizes.
+        self.register_buffer("pooling", pooling_matrix(spec.map_size, spec.bins), persistent=False)
+        self.register_buffer("average", pooling_matrix(spec.map_size, (1,)), persistent=False)
+
+    def forward(self, fused: Tensor) -> tuple[Tensor, ...]:
+        """[batch, width, height, width] to descriptors [batch, dimension] and, if asked for, cells behind them.
+
+        Cells are [batch, cells, dimension], level after level, row by row.
+        """
+        descriptor = self.describe(self.pool(fused))
+        return (descriptor, self.describe(self.pool_cells(fused))) if self._cells else (descriptor,)
+
+    def pool(self, fused: Tensor) -> Tensor:
+        """[batch, width, height, width] to the vectors [batch, inputs of the projection]."""
+        flat = fused.reshape(-1, *self._flat)
+        vectors: list[Tensor] = []
+        if self.part_weights is not None:
+            vectors.append((flat @ self.pooling) @ self.part_weights)
+        if self.gem is not None:
+            vectors.append(self.gem(flat, self.average).squeeze(-1))
+        return torch.cat(vectors, dim=-1)
+
+    def pool_cells(self, fused: Tensor) -> Tensor:
+        """[batch, width, height, width] to the cells' vectors [batch, cells, inputs of the projection]."""
+        flat = fused.reshape(-1, *self._flat)
+        vectors: list[Tensor] = []
+        if self.part_weights is not None:
+            vectors.append(flat @ self.pooling)
+        if self.gem is not None:
+            vectors.append(self.gem(flat, self.pooling))
+        return torch.cat(vectors, dim=1).transpose(1, 2)
+
+    def describe(self, vectors: Tensor) -> Tensor:
+        """Pooled vectors [.., inputs] to unit descriptors [.., dimension]."""
+        projected = self.projection(self.dropout(vectors))
+        return projected / projected.square().sum(dim=-1, keepdim=True).clamp_min(_SMALLEST**2).sqrt()
+
+
+def _equal_levels(spec: NetworkSpec) -> Tensor:
+    """Weights under which every level counts the same, however many cells it has: their sum is 1."""
+    return torch.cat([torch.full((cells * cells,), 1 / (cells * cells * len(spec.bins))) for cells in spec.bins])

@@ -1,0 +1,35 @@
+"""Random weights under which a deep network keeps pictures apart that differ, and together that look alike.
+
+The usual random weights scramble: fifty layers later two views of one picture have as little in common as two
+pictures. Nothing here helps a network that is trained anyway; it gives the untrained one its meaning.
+"""
+
+import torch
+from torch import nn
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+_BRANCH_SHARE = 0.1
+"""Of a residual branch beside its shortcut, at the start."""
+
+
+@torch.no_grad()
+def soften(trunk: nn.Module) -> None:
+    """Makes depthwise kernels blur and damps residual branches, in place."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            module.weight.abs_()
+        last = _last_norm(module)
+        if last is not None:
+            last.weight.fill_(_BRANCH_SHARE)
+
+
+def _last_norm(block: nn.Module) -> nn.BatchNorm2d | None:
+    """The BatchNorm that ends a residual branch; None for anything that has none."""
+    if isinstance(block, InvertedResidual) and block.use_res_connect:
+        last = block.conv[-1]
+        assert isinstance(last, nn.BatchNorm2d)
+        return last
+    if isinstance(block, Bottleneck):
+        return block.bn3
+    return block.bn2 if isinstance(block, BasicBlock) else None

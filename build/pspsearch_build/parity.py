@@ -1,0 +1,155 @@
+"""Do all forms of a network give the same descriptors, and the same answers to a search?
+
+Every form is held against the network in torch, in FP32, one photograph at a time. Two things are judged:
+
+*Cosine.* Each descriptor (and each cell's) has at least cosine c to the reference's: 0.99999 for an FP32 form,
+0.999 for one with FP16 or bf16 inside.
+
+*Top-10.* Each photograph is a query to all the others. Two hits whose scores are nearer to one another than the
+form's rounding are a tie, and their order, or which of them comes tenth, says nothing about the form. So a top-10
+counts as the same when, by the REFERENCE's scores and up to a tolerance t, it is a top-10: it holds no hit that
+scores less than the reference's tenth minus t, and misses none that scores more than the tenth plus t. The
+tolerance follows from the bound c: a descriptor at cosine c has moved by a chord of sqrt(2 - 2c), and t is a quarter
+of it, 0.0112 at 0.999. Were both descriptors of a score to move straight towards each other, the score would change
+by two chords; but rounding moves them in many directions at once, and over 128 independent ones the standard
+deviation is an eighth of a chord, so that t is two of them. Simulated, a form exactly at the bound then passes narrowly
+or not quite, and one that is half as wrong passes. The same top-10 is asked of
+99 % of the queries. The strict share (the very same ten, ties or not) and the mean overlap are printed beside it and
+judge nothing.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.contract import DESCRIPTOR
+from pspsearch_build.errors import ParityError
+from pspsearch_build.forms import Form, Outputs, Pixels
+
+BATCHES = (1, 8)
+HITS = 10
+LEAST_PHOTOGRAPHS = 3 * HITS
+"""With fewer, a top-10 is most of the gallery and shows nothing."""
+LEAST_SAME_SHARE = 0.99
+
+_Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How the top-10 of a form compare with the reference's, over all queries."""
+
+    tolerance: float
+    """Of a score; scores nearer than this are ties."""
+    same_share: float
+    strict_share: float
+    mean_overlap: float
+    """Of the ten hits, as a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One form at one batch size, one of its outputs."""
+
+    form: str
+    batch: int
+    output: str
+    least_cosine: float
+    """NaN where the form answered with NaN."""
+    mean_cosine: float
+    bound: float
+    """Of the least cosine."""
+    ranking: Ranking | None
+    """None for the cells, which are no search's answer."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the row is within the bounds; NaN is not."""
+        same = self.ranking is None or self.ranking.same_share >= LEAST_SAME_SHARE
+        return self.least_cosine >= self.bound and same
+
+
+def compare_forms(
+    reference: Form, others: Sequence[Form], pixels: Pixels, advance: Callable[[int], None] = lambda _: None
+) -> list[Row]:
+    """Rows for every other form at every batch size, then for the reference itself in batches.
+
+    `pixels` are those of at least LEAST_PHOTOGRAPHS photographs. `advance` hears how many more were described.
+    """
+    if len(pixels) < LEAST_PHOTOGRAPHS:
+        raise ParityError(f"parity needs at least {LEAST_PHOTOGRAPHS} photographs, not {len(pixels)}")
+    expected = _run(reference, pixels, BATCHES[0], advance)
+    runs = [(reference, batch) for batch in BATCHES[1:]] + [(form, batch) for form in others for batch in BATCHES]
+    return [row for form, batch in runs for row in _compare(form, batch, expected, _run(form, pixels, batch, advance))]
+
+
+def count_runs(others: int) -> int:
+    """How often `compare_forms` describes every photograph, for `others` forms beside the reference."""
+    return len(BATCHES) * (1 + others)
+
+
+def score_tolerance(least_cosine: float) -> float:
+    """Within which two scores are a tie, for descriptors that are held to `least_cosine`; see the module."""
+    return math.sqrt(2 - 2 * least_cosine) / 4
+
+
+def compare_rankings(reference: _Scores, scores: _Scores, tolerance: float) -> Ranking:
+    """Two score matrices [queries, gallery]; -inf takes an image out of a query's gallery."""
+    tenth = np.sort(reference, axis=1)[:, -HITS, None]
+    hit, expected = _top(scores), _top(reference)
+    wrongly_in = (hit & (reference < tenth - tolerance)).any(axis=1)
+    wrongly_out = (~hit & (reference > tenth + tolerance)).any(axis=1)
+    overlap = (hit & expected).sum(axis=1) / HITS
+    return Ranking(
+        tolerance=tolerance,
+        same_share=float((~wrongly_in & ~wrongly_out).mean()),
+        strict_share=float((overlap == 1).mean()),
+        mean_overlap=float(overlap.mean()),
+    )
+
+
+def _compare(form: Form, batch: int, expected: Outputs, outputs: Outputs) -> list[Row]:
+    bound = 0.999 if form.half else 0.99999
+    rows: list[Row] = []
+    for name, reference in expected.items():
+        cosines = _cosines(reference, outputs[name])
+        ranking = _rank(reference, outputs[name], bound) if name == DESCRIPTOR else None
+        rows.append(Row(form.name, batch, name, float(cosines.min()), float(cosines.mean()), bound, ranking))
+    return rows
+
+
+def _rank(reference: NDArray[np.float32], descriptors: NDArray[np.float32], bound: float) -> Ranking:
+    return compare_rankings(_scores(reference), _scores(descriptors), score_tolerance(bound))
+
+
+def _run(form: Form, pixels: Pixels, batch: int, advance: Callable[[int], None]) -> Outputs:
+    """The outputs for all pixels, batch by batch; the last batch may be smaller."""
+    parts: list[Outputs] = []
+    for start in range(0, len(pixels), batch):
+        parts.append(form.run(pixels[start : start + batch]))
+        advance(len(pixels[start : start + batch]))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Along the last axis, in double: FP32 would round at the size of the bound."""
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    return (a * b).sum(axis=-1) / np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+
+
+def _scores(descriptors: NDArray[np.float32]) -> _Scores:
+    """Of each with all the others: none is a hit of its own."""
+    scores = descriptors @ descriptors.T
+    np.fill_diagonal(scores, -np.inf)
+    return scores
+
+
+def _top(scores: _Scores) -> NDArray[np.bool_]:
+    """Which are a query's ten best; of equal ones those that come first."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :HITS]
+    hit = np.zeros(scores.shape, np.bool_)
+    np.put_along_axis(hit, best, values=True, axis=1)
+    return hit

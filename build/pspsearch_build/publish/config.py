@@ -1,0 +1,159 @@
+"""`config.pbtxt` from typed values, read back with Triton's own ModelConfig message."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS, Contract, parameter_key
+from pspsearch.errors import RepositoryError
+from pspsearch_build.errors import PublishRefused
+
+
+class Flavour(StrEnum):
+    """What runs a model version in Triton."""
+
+    OPENVINO = "openvino"
+    """Python backend over OpenVINO: a CPU, no container."""
+    ONNXRUNTIME = "onnxruntime"
+    """The ONNX Runtime backend of the stock containers."""
+    TENSORRT = "tensorrt"
+    """A TensorRT engine: a GPU, the stock containers."""
+
+    @property
+    def model_file(self) -> str:
+        """What the network's file is called in a version folder."""
+        return "model.plan" if self is Flavour.TENSORRT else "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How Triton gathers requests, and how many it lets wait."""
+
+    max_batch_size: int = 32
+    preferred_batch_sizes: tuple[int, ...] = (8, 16, 32)
+    max_queue_delay_us: int = 0
+    """How long a request may wait for company while an instance is idle; 0 batches only under load."""
+    max_queue_size: int = 256
+    """More are refused at once."""
+    queue_timeout_us: int = 10_000_000
+    """What waited longer is refused; a request may ask for less."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1 or self.max_queue_size < 1:
+            raise PublishRefused("the batch and the queue must take at least one request")
+        if any(not 1 <= size <= self.max_batch_size for size in self.preferred_batch_sizes):
+            raise PublishRefused(f"preferred batch sizes must lie between 1 and {self.max_batch_size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """How many copies of the model work at the same time."""
+
+    count: int = 1
+    """On a CPU one copy uses every core; two would fight for them."""
+
+
+def new_config(
+    model: str, flavour: Flavour, contract: Contract, batching: Batching, instances: Instances
+) -> pb.ModelConfig:
+    """The configuration of a model that has no version yet, but for the contract."""
+    config = pb.ModelConfig()
+    config.name = model
+    config.max_batch_size = batching.max_batch_size
+    config.default_model_filename = "model.py" if flavour is Flavour.OPENVINO else flavour.model_file
+    config.version_policy.all.SetInParent()  # the default would retire the version that a live index needs
+    _set_flavour(config, flavour, instances)
+    _set_tensors(config, contract)
+    _set_batching(config, batching)
+    for size in sorted({1, *batching.preferred_batch_sizes[:1]}):
+        _add_warmup(config, contract, size)
+    return config
+
+
+def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> None:
+    """Adds a version's contract; a dimension in which the versions differ becomes -1."""
+    shape = contract.input
+    wanted = {
+        PIXELS: [shape.height_px, shape.width_px, 3],
+        DESCRIPTOR: [contract.dimension],
+        CELLS: [contract.cells, contract.dimension],
+    }
+    for tensor in (*config.input, *config.output):
+        sizes = wanted[tensor.name]
+        merged = [had if had == size else -1 for had, size in zip(tensor.dims, sizes, strict=True)]
+        tensor.dims[:] = merged
+    if any(size == -1 for tensor in config.input for size in tensor.dims):
+        del config.model_warmup[:]  # a warm-up has one size, and the versions have several
+    config.parameters[parameter_key(version)].string_value = contract.to_json()
+
+
+def flavour_of(config: pb.ModelConfig) -> Flavour | None:
+    """Which flavour a configuration runs; None for one that pspsearch did not write."""
+    known = {"python": Flavour.OPENVINO, "onnxruntime": Flavour.ONNXRUNTIME}
+    return Flavour.TENSORRT if config.platform == "tensorrt_plan" else known.get(config.backend)
+
+
+def to_text(config: pb.ModelConfig) -> str:
+    """The text of `config.pbtxt`, proved to say what `config` says."""
+    text = text_format.MessageToString(config)
+    if parse(text, "the new config.pbtxt") != config:
+        raise AssertionError("config.pbtxt does not survive its own parser")
+    return text
+
+
+def parse(text: str, name: str) -> pb.ModelConfig:
+    """The configuration that the text holds; RepositoryError, with the place, where it holds none."""
+    try:
+        return text_format.Parse(text, pb.ModelConfig())
+    except text_format.ParseError as error:
+        raise RepositoryError(f"{name} is not a Triton model configuration: {error}") from error
+
+
+def _set_flavour(config: pb.ModelConfig, flavour: Flavour, instances: Instances) -> None:
+    group = config.instance_group.add()
+    group.count = instances.count
+    match flavour:
+        case Flavour.TENSORRT:
+            config.platform = "tensorrt_plan"
+            group.kind = pb.ModelInstanceGroup.KIND_GPU
+        case Flavour.ONNXRUNTIME:
+            config.backend = "onnxruntime"
+            group.kind = pb.ModelInstanceGroup.KIND_CPU
+        case Flavour.OPENVINO:
+            config.backend = "python"
+            config.parameters["inference_precision"].string_value = "bf16"
+            group.kind = pb.ModelInstanceGroup.KIND_CPU
+
+
+def _set_tensors(config: pb.ModelConfig, contract: Contract) -> None:
+    pixels = config.input.add()
+    pixels.name, pixels.data_type = PIXELS, pb.TYPE_UINT8
+    pixels.dims[:] = [contract.input.height_px, contract.input.width_px, 3]
+    outputs = {DESCRIPTOR: [contract.dimension]}
+    if contract.cells:
+        outputs[CELLS] = [contract.cells, contract.dimension]
+    for name, dims in outputs.items():
+        output = config.output.add()
+        output.name, output.data_type = name, pb.TYPE_FP32
+        output.dims[:] = dims
+
+
+def _set_batching(config: pb.ModelConfig, batching: Batching) -> None:
+    dynamic = config.dynamic_batching
+    dynamic.preferred_batch_size[:] = list(batching.preferred_batch_sizes)
+    dynamic.max_queue_delay_microseconds = batching.max_queue_delay_us
+    policy = dynamic.default_queue_policy
+    policy.timeout_action = pb.ModelQueuePolicy.REJECT
+    policy.default_timeout_microseconds = batching.queue_timeout_us
+    policy.allow_timeout_override = True
+    policy.max_queue_size = batching.max_queue_size
+
+
+def _add_warmup(config: pb.ModelConfig, contract: Contract, size: int) -> None:
+    warmup = config.model_warmup.add()
+    warmup.name, warmup.batch_size = f"batch of {size}", size
+    pixels = warmup.inputs[PIXELS]
+    pixels.data_type, pixels.random_data = pb.TYPE_UINT8, True
+    pixels.dims[:] = [contract.input.height_px, contract.input.width_px, 3]

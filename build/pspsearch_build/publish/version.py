@@ -1,0 +1,185 @@
+"""One model version, from files to a folder that Triton may load: tried first, then written at a stroke."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from pspsearch.contract import Contract, parameter_key
+from pspsearch.errors import RepositoryError
+from pspsearch.manifest import Manifest
+from pspsearch_build.errors import PublishRefused
+from pspsearch_build.network.onnx_facts import OnnxFacts, read_onnx_facts
+from pspsearch_build.publish import config as triton_config
+from pspsearch_build.publish.config import Batching, Flavour, Instances
+from pspsearch_build.publish.trial import try_descriptors
+
+_CONFIG = "config.pbtxt"
+_PRECISION = {Flavour.OPENVINO: "bf16"}  # the others compute in the precision of their file
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What to publish where."""
+
+    onnx: Path
+    """The exported network; for the TensorRT flavour the one that the plan was built from."""
+    repository: Path
+    model: str
+    version: int | None = None
+    """None takes the next free number."""
+    flavour: Flavour = Flavour.OPENVINO
+    plan: Path | None = None
+    """The engine, for the TensorRT flavour."""
+    batching: Batching = field(default_factory=Batching)
+    instances: Instances = field(default_factory=Instances)
+    """These two matter for a model's first version; later ones keep the configuration that is there."""
+    allow_other_dimension: bool = False
+
+
+def publish(publication: Publication) -> Path:
+    """Writes the version and returns its folder, which is complete and durable when this returns.
+
+    The configuration is replaced first and the folder renamed into place last: whoever dies in between leaves a
+    contract without a version, which harms nobody and is overwritten by the next try.
+    """
+    name, model = publication.model, publication.repository / publication.model
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise PublishRefused(f"{name!r} cannot be the name of a model: it must be the name of a folder")
+    facts = read_onnx_facts(publication.onnx)
+    with _exclusive(model), _incoming(model) as incoming:
+        version = _free_version(model, publication.version)
+        files = incoming / "version"
+        files.mkdir()
+        _copy_files(publication, files)
+        try_descriptors(publication.flavour, files, facts.spec)
+        manifest = Manifest.of_files(files)
+        manifest.write(files)
+        config = _config(publication, _contract(publication, facts, manifest), version)
+        (incoming / _CONFIG).write_text(triton_config.to_text(config), "utf-8")
+        for path in (*files.iterdir(), files, incoming / _CONFIG):
+            _sync(path)
+        (incoming / _CONFIG).replace(model / _CONFIG)
+        files.rename(model / str(version))
+        _sync(model)
+    return model / str(version)
+
+
+def _free_version(model: Path, wanted: int | None) -> int:
+    taken = {int(path.name) for path in model.iterdir() if path.name.isdecimal()}
+    if wanted is None:
+        return max(taken, default=0) + 1
+    if wanted < 1:
+        raise PublishRefused(f"{wanted} is not a version: versions are numbers from 1 up")
+    if wanted in taken:
+        raise PublishRefused(f"{model / str(wanted)} exists, and a published version is never overwritten")
+    return wanted
+
+
+def _copy_files(publication: Publication, folder: Path) -> None:
+    source = publication.onnx
+    if publication.flavour is Flavour.TENSORRT:
+        if publication.plan is None:
+            raise PublishRefused("the tensorrt flavour needs a plan: pspsearch-build engine makes one on a GPU host")
+        source = publication.plan
+    try:
+        shutil.copyfile(source, folder / publication.flavour.model_file)
+    except OSError as error:
+        raise PublishRefused(f"{source} cannot be copied into the repository: {error.strerror}") from error
+    if publication.flavour is Flavour.OPENVINO:
+        shutil.copyfile(Path(__file__).with_name("openvino_model.py"), folder / "model.py")
+
+
+def _contract(publication: Publication, facts: OnnxFacts, manifest: Manifest) -> Contract:
+    spec = facts.spec
+    return Contract(
+        input=spec.input,
+        dimension=spec.dimension,
+        cells=spec.cell_count if spec.cells else 0,
+        precision=_PRECISION.get(publication.flavour, facts.precision),
+        digest=manifest.digest,
+        provenance=facts.provenance,
+    )
+
+
+def _config(publication: Publication, contract: Contract, version: int) -> pb.ModelConfig:
+    path = publication.repository / publication.model / _CONFIG
+    if not path.exists():
+        config = triton_config.new_config(
+            publication.model, publication.flavour, contract, publication.batching, publication.instances
+        )
+    else:
+        config = triton_config.parse(path.read_text("utf-8"), str(path))
+        _refuse_contradictions(config, publication, contract)
+    triton_config.add_version(config, version, contract)
+    return config
+
+
+def _refuse_contradictions(config: pb.ModelConfig, publication: Publication, contract: Contract) -> None:
+    """One config serves every version of a model: what it cannot say for all of them belongs in another model."""
+    model = publication.repository / publication.model
+    flavour = triton_config.flavour_of(config)
+    if flavour is not publication.flavour:
+        raise PublishRefused(
+            f"{model} holds {flavour or 'another'} versions, and Triton runs one flavour per model: "
+            f"publish the {publication.flavour} flavour under another name"
+        )
+    dimensions = {had.dimension for had in _contracts_in_use(config, model)}
+    if dimensions - {contract.dimension} and not publication.allow_other_dimension:
+        raise PublishRefused(
+            f"the versions of {model} have dimension {sorted(dimensions)} and this one {contract.dimension}: "
+            "say --allow-other-dimension if that is meant"
+        )
+    if any(output.name == "cells" for output in config.output) != bool(contract.cells):
+        raise PublishRefused(f"the versions of {model} must all have the cells output, or none")
+
+
+def _contracts_in_use(config: pb.ModelConfig, model: Path) -> Iterator[Contract]:
+    for path in model.iterdir():
+        if path.name.isdecimal() and parameter_key(int(path.name)) in config.parameters:
+            yield Contract.from_json(config.parameters[parameter_key(int(path.name))].string_value)
+
+
+@contextlib.contextmanager
+def _exclusive(model: Path) -> Generator[None]:
+    """One publisher at a time per model; a model folder made for a refused publication goes again."""
+    if not model.parent.is_dir():
+        raise RepositoryError(f"{model.parent} is not a folder: make it first, it will be the model repository")
+    model.mkdir(exist_ok=True)
+    lock = os.open(model, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise PublishRefused(f"somebody else is publishing into {model} just now") from error
+    finally:
+        os.close(lock)
+        with contextlib.suppress(OSError):
+            model.rmdir()  # only where it is empty
+
+
+@contextlib.contextmanager
+def _incoming(model: Path) -> Generator[Path]:
+    """A hidden folder beside the versions, which Triton and `check_repository` pass over."""
+    for litter in model.glob(".incoming-*"):
+        shutil.rmtree(litter)  # from a publisher that was killed: the lock says that none is at work
+    incoming = model / f".incoming-{secrets.token_hex(4)}"
+    incoming.mkdir()
+    try:
+        yield incoming
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,1 @@
+"""pspsearch: find images by image."""

@@ -1,0 +1,5 @@
+"""`python -m pspsearch` is `pspsearch`."""
+
+from pspsearch.cli import main
+
+main()

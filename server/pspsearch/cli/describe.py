@@ -1,0 +1,110 @@
+"""`pspsearch describe`: images to descriptors, one JSON line each."""
+
+import asyncio
+import itertools
+import json
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.app import open_describer
+from pspsearch.cli.interrupt import run_until_signal
+from pspsearch.config import BundledTritonSettings
+from pspsearch.errors import InvalidRequest
+from pspsearch.images import decode_pixels
+from pspsearch.ports import Describer
+from pspsearch.repository import default_repository
+
+_IN_FLIGHT = 32
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--triton", envvar="PSPSEARCH_TRITON", metavar="ADDRESS", help="A running Triton; none starts the bundled one."
+)
+@click.option(
+    "--repository",
+    envvar="PSPSEARCH_REPOSITORY",
+    type=click.Path(path_type=Path),
+    help="What the bundled Triton serves; the shipped models where none is given.",
+)
+@click.option("--model", default="pspnet", show_default=True)
+@click.option("--model-version", type=int, help="The highest that is served where none is given.")
+def describe(
+    images: tuple[Path, ...], triton: str | None, repository: Path | None, model: str, model_version: int | None
+) -> None:
+    """Print one JSON line per image, with its descriptor.
+
+    An image that cannot be read is one sentence on standard error; the others are described, and the exit code is 1.
+    """
+    server = triton or BundledTritonSettings(repository or default_repository())
+    if run_until_signal(_describe(images, server, model, model_version)) != 0:
+        sys.exit(1)
+
+
+async def _describe(
+    images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None
+) -> int:
+    """How many images could not be described."""
+    failures = 0
+    async with open_describer(triton, model, version) as describer:
+        async for image, answer in _in_order(describer, images):
+            if isinstance(answer, InvalidRequest):
+                failures += 1
+                click.echo(f"error: {image}: {answer}", err=True)
+            else:
+                click.echo(json.dumps(_line(image, describer, answer)))
+    return failures
+
+
+async def _in_order(
+    describer: Describer, images: Iterable[Path]
+) -> AsyncIterator[tuple[Path, NDArray[np.float32] | InvalidRequest]]:
+    """Keeps several images under way, so that decoding, sending and batching overlap."""
+    waiting = iter(images)
+    under_way: deque[tuple[Path, asyncio.Task[NDArray[np.float32] | InvalidRequest]]] = deque()
+    try:
+        while True:
+            for image in itertools.islice(waiting, _IN_FLIGHT - len(under_way)):
+                under_way.append((image, asyncio.create_task(_describe_file(describer, image))))
+            if not under_way:
+                return
+            image, task = under_way.popleft()
+            yield image, await task
+    finally:
+        for _, task in under_way:
+            task.cancel()
+
+
+async def _describe_file(describer: Describer, image: Path) -> NDArray[np.float32] | InvalidRequest:
+    shape = describer.version.contract.input
+    try:
+        pixels = await asyncio.to_thread(lambda: decode_pixels(_read(image), shape))
+    except InvalidRequest as error:
+        return error
+    return (await describer.describe(pixels[None]))[0]
+
+
+def _read(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"cannot be read: {error.strerror}") from error
+
+
+def _line(image: Path, describer: Describer, descriptor: NDArray[np.float32]) -> dict[str, Any]:
+    version = describer.version
+    return {
+        "image": str(image),
+        "model": version.model,
+        "version": version.version,
+        "fingerprint": version.contract.fingerprint,
+        "descriptor": [round(float(number), 8) for number in descriptor],
+    }

@@ -1,0 +1,64 @@
+"""The list of a model version's files with their digests: how an edited or half-copied version is noticed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+from pspsearch.errors import DigestMismatch, RepositoryError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """sha256 of each file in a version folder, by name."""
+
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One digest over all the files: it changes when any of them does."""
+        lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @classmethod
+    def of_files(cls, folder: Path) -> Self:
+        """Reads every file of the folder, the manifest itself excepted."""
+        names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+        return cls({name: file_sha256(folder / name) for name in names})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest as it was published; the files are not looked at."""
+        path = folder / MANIFEST
+        try:
+            raw = cast(dict[str, Any], json.loads(path.read_text("utf-8")))
+            return cls({str(name): str(sha256) for name, sha256 in raw["files"].items()})
+        except FileNotFoundError as error:
+            raise RepositoryError(f"{path} is missing") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RepositoryError(f"{path} is not a manifest: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Writes the manifest; durability is the publisher's concern."""
+        text = json.dumps({"files": self.files}, indent=2, sort_keys=True)
+        (folder / MANIFEST).write_text(text + "\n", "utf-8")
+
+    def verify(self, folder: Path) -> None:
+        """Reads every file that the manifest names; RepositoryError names the first that is missing or changed."""
+        for name, sha256 in sorted(self.files.items()):
+            path = folder / name
+            if path.name != name or path.is_symlink():
+                raise RepositoryError(f"{folder / MANIFEST} names {name!r}, which is not a plain file beside it")
+            if not path.is_file():
+                raise RepositoryError(f"{path} is missing, though the manifest lists it")
+            if file_sha256(path) != sha256:
+                raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file, read once and never held whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

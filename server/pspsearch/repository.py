@@ -1,0 +1,70 @@
+"""A model repository on disk, checked before Triton is asked to load it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pspsearch.errors import RepositoryError
+from pspsearch.manifest import Manifest
+
+CONFIG = "config.pbtxt"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRepository:
+    """Which models may be loaded, and one sentence for each that may not."""
+
+    sound: tuple[str, ...]
+    broken: dict[str, RepositoryError]
+
+
+def default_repository() -> Path:
+    """The repository that ships: inside the installed package, or at the root of a source tree."""
+    package = Path(__file__).parent
+    installed = package / "model_repository"
+    return installed if installed.is_dir() else package.parents[1] / "model_repository"
+
+
+def check_repository(root: Path) -> CheckedRepository:
+    """Reads every file of every model; RepositoryError only where `root` itself is unusable."""
+    if not root.is_dir():
+        raise RepositoryError(f"{root} is not a folder: a model repository holds one folder per model")
+    sound: list[str] = []
+    broken: dict[str, RepositoryError] = {}
+    for folder in _visible_folders(root):
+        try:
+            check_model(folder)
+            sound.append(folder.name)
+        except RepositoryError as error:
+            broken[folder.name] = error
+    if not sound and not broken:
+        raise RepositoryError(f"{root} holds no model")
+    return CheckedRepository(tuple(sound), broken)
+
+
+def check_model(folder: Path) -> None:
+    """RepositoryError names the first file that is missing, changed, or not where Triton looks for it.
+
+    A version without a manifest was not published by pspsearch, and is Triton's to judge.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RepositoryError(f"{folder / CONFIG} is missing")
+    versions = list(_visible_folders(folder))
+    if not versions:
+        raise RepositoryError(f"{folder} holds no version: a version is a folder whose name is a number")
+    for version in versions:
+        if not version.name.isdecimal() or int(version.name) < 1:
+            raise RepositoryError(f"{version} is not a version: its name is not a number from 1 up")
+        if any(version.iterdir()) is False:
+            raise RepositoryError(f"{version} is empty")
+        if _is_published(version):
+            Manifest.read(version).verify(version)
+
+
+def _is_published(version: Path) -> bool:
+    return (version / "manifest.json").exists()
+
+
+def _visible_folders(root: Path) -> Iterator[Path]:
+    """Hidden folders are versions on their way in."""
+    return (path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith("."))

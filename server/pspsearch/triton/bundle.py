@@ -1,0 +1,67 @@
+"""The Triton that comes with `pip install 'pspsearch[cpu]'`: where its parts lie and how they are put together."""
+
+import importlib.util
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pspsearch.errors import BundleMissing
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The parts of the Triton server inside the `nvidia-pytriton` distribution."""
+
+    server: Path
+    libraries: Path
+    python_backend: Path
+    python_stub: Path
+    python_library: Path
+    """The folder of this Python's shared library, which the stub needs."""
+
+    @classmethod
+    def find(cls) -> Self:
+        """Looks for the bundle among the installed packages, importing nothing of it."""
+        spec = importlib.util.find_spec("pytriton")
+        if spec is None or spec.origin is None:
+            raise BundleMissing(
+                "no Triton address was given and the bundled Triton is not installed: "
+                "name a running Triton with --triton, or pip install 'pspsearch[cpu]'"
+            )
+        package = Path(spec.origin).parent
+        root = package / "tritonserver"
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        bundle = cls(
+            server=root / "bin" / "tritonserver",
+            libraries=package.parent / "nvidia_pytriton.libs",
+            python_backend=root / "backends" / "python",
+            python_stub=root / "python_backend_stubs" / python / "triton_python_backend_stub",
+            python_library=_python_library_folder(),
+        )
+        for path in (bundle.server, bundle.libraries, bundle.python_backend, bundle.python_stub):
+            if not path.exists():
+                raise BundleMissing(f"the bundled Triton has no {path}: this Python {python} may be too new for it")
+        return bundle
+
+    def assemble_backends(self, folder: Path) -> Path:
+        """A backend directory in `folder`: the Python backend wants the stub of this Python beside it."""
+        target = folder / "backends" / "python"
+        target.mkdir(parents=True)
+        for part in (*self.python_backend.iterdir(), self.python_stub):
+            (target / part.name).symlink_to(part)
+        return target.parent
+
+
+def _python_library_folder() -> Path:
+    """Where libpython lies: beside this Python if it was built shared, else where the system keeps its own."""
+    folder = Path(str(sysconfig.get_config_var("LIBDIR")))
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    for candidate in (folder, folder / str(sysconfig.get_config_var("MULTIARCH"))):
+        if (candidate / name).exists():
+            return candidate
+    raise BundleMissing(
+        f"the bundled Triton needs {name}, and this Python has none in {folder}: "
+        f"on Debian and Ubuntu, apt-get install {name.partition('.so')[0]}"
+    )

@@ -1,0 +1,151 @@
+"""The calls that pspsearch makes to a Triton, over gRPC, with its errors translated."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from pspsearch.errors import (
+    BrokenModel,
+    DeadlineExceeded,
+    ModelLoadFailed,
+    ModelMismatch,
+    Overloaded,
+    PspsearchError,
+    TritonUnavailable,
+)
+
+_MAX_MESSAGE_BYTES = 256 << 20
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 50),  # a restarted Triton is found within a second
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+)
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
+
+_CONTROL_TIMEOUT_S = 10.0
+_LOAD_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """One line of Triton's repository index."""
+
+    model: str
+    version: int | None
+    """None for a model that has no version loaded."""
+    ready: bool
+    reason: str
+    """Why it is not ready, in Triton's words; empty where Triton has none."""
+
+
+class TritonClient:
+    """A channel to one Triton; to be used in one event loop, by as many tasks as wanted."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub = GRPCInferenceServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channel; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def wait_until_live(self, timeout_s: float) -> None:
+        """Returns when Triton answers; waits for the port to open."""
+        request = service_pb2.ServerLiveRequest()
+        await self._call(self._stub.ServerLive, request, timeout_s, wait_for_ready=True)
+
+    async def index(self) -> list[VersionState]:
+        """Every model in the repository, with the state of each version that was ever loaded."""
+        request = service_pb2.RepositoryIndexRequest()
+        answer = await self._call(self._stub.RepositoryIndex, request, _CONTROL_TIMEOUT_S)
+        return [
+            VersionState(
+                model=entry.name,
+                version=int(entry.version) if entry.version else None,
+                ready=entry.state == "READY",
+                reason=entry.reason,
+            )
+            for entry in answer.models
+        ]
+
+    async def load(self, model: str) -> None:
+        """Loads what is new in the model's folder and unloads what is gone; what is in use goes on answering."""
+        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        try:
+            await self._call(self._stub.RepositoryModelLoad, request, _LOAD_TIMEOUT_S)
+        except (ModelMismatch, BrokenModel) as error:
+            raise ModelLoadFailed(f"Triton cannot load {model}: {error}") from error
+
+    async def config(self, model: str) -> model_config_pb2.ModelConfig:
+        """The model's configuration as Triton completed it."""
+        request = service_pb2.ModelConfigRequest(name=model)
+        return (await self._call(self._stub.ModelConfig, request, _CONTROL_TIMEOUT_S)).config
+
+    async def register_shared_memory(self, name: str, key: str, size_bytes: int) -> None:
+        """Makes a region under `/dev/shm` known to Triton, in place of an earlier one of that name."""
+        forget = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+        await self._call(self._stub.SystemSharedMemoryUnregister, forget, _CONTROL_TIMEOUT_S)
+        request = service_pb2.SystemSharedMemoryRegisterRequest(name=name, key=key, byte_size=size_bytes)
+        await self._call(self._stub.SystemSharedMemoryRegister, request, _CONTROL_TIMEOUT_S)
+
+    async def unregister_shared_memory(self, name: str) -> None:
+        """Makes Triton let go of a region."""
+        request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+        await self._call(self._stub.SystemSharedMemoryUnregister, request, _CONTROL_TIMEOUT_S)
+
+    async def infer(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float | None
+    ) -> service_pb2.ModelInferResponse:
+        """One inference; cancelling the task cancels it in Triton too."""
+        return await self._call(self._stub.ModelInfer, request, timeout_s)
+
+    async def _call(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout_s: float | None,
+        *,
+        wait_for_ready: bool = False,
+    ) -> _Response:
+        try:
+            return await method(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: grpc.aio.AioRpcError) -> PspsearchError:
+        """What the caller should do about it; Triton's codes alone do not tell, its words do."""
+        words = error.details() or error.code().name
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return DeadlineExceeded("Triton did not answer before the deadline")
+            case grpc.StatusCode.UNAVAILABLE if "maximum queue size" in words or "timeout expired" in words:
+                return Overloaded(f"Triton's queue is full: {words}")
+            case grpc.StatusCode.UNAVAILABLE if "unknown model" in words:
+                return ModelMismatch(f"Triton at {self.address} does not serve it: {words}")
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+                return TritonUnavailable(f"Triton at {self.address} cannot be reached: {words}")
+            case grpc.StatusCode.INTERNAL if "Stub process" in words:
+                return TritonUnavailable(f"a model process of Triton at {self.address} died: {words}")
+            case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.INVALID_ARGUMENT:
+                return ModelMismatch(f"Triton at {self.address} refuses the request: {words}")
+            case _:
+                return BrokenModel(f"Triton at {self.address} failed ({error.code().name}): {words}")

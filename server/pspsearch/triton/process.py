@@ -1,0 +1,266 @@
+"""The bundled Triton as a child process: started, watched, started again, stopped without a trace."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pspsearch.config import BundledTritonSettings
+from pspsearch.errors import (
+    BundleMissing,
+    ModelLoadFailed,
+    PortTaken,
+    PspsearchError,
+    RepositoryError,
+    RetryLater,
+    TritonFailed,
+)
+from pspsearch.repository import check_repository
+from pspsearch.triton import child
+from pspsearch.triton.bundle import Bundle
+from pspsearch.triton.claim import Claim
+from pspsearch.triton.client import TritonClient
+from pspsearch.triton.model_config import read_config
+
+log = logging.getLogger(__name__)
+
+_REGIONS = "triton"
+_TELLING = ("E", "F", "error")
+
+
+class BundledTriton:
+    """A Triton on loopback, for as long as the context lasts.
+
+    A child that dies is started again on the same port, with a growing pause. It dies with this process, and
+    leaves no process and nothing in `/dev/shm`. To be entered in the event loop that outlives it.
+    """
+
+    def __init__(self, settings: BundledTritonSettings) -> None:
+        self._settings = settings
+        self._port = settings.port
+        self._failures: dict[str, str] = {}
+        self._answers = False
+        self._last_lines: deque[str] = deque(maxlen=40)
+
+    @property
+    def address(self) -> str:
+        """Where it answers; the same after every restart."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the present child."""
+        return self._process.pid
+
+    @property
+    def claim(self) -> Claim:
+        """The name under which everything in `/dev/shm` lies that belongs to this Triton."""
+        return self._claim
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why each model that is not served is not, by name; the others are."""
+        return dict(self._failures)
+
+    def require(self, model: str) -> None:
+        """ModelLoadFailed, with the reason, where the model was asked for and could not be loaded."""
+        if model in self._failures:
+            raise ModelLoadFailed(f"model {model} is not served: {self._failures[model]}")
+
+    async def __aenter__(self) -> Self:
+        bundle = Bundle.find()
+        self._port = self._port or _free_port()
+        self._claim = Claim()
+        try:
+            self._command, self._environment = _command_line(bundle, self._claim, self._settings, self._port)
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._supervisor.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._supervisor
+        await self._stop()
+
+    async def _start(self) -> None:
+        """Returns when Triton answers and has tried to load each sound model."""
+        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository)
+        self._last_lines.clear()
+        self._answers = False
+        output, child_stderr = os.pipe()  # not PIPE: asyncio would wait for the stubs' copies of it to close as well
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *(f"--load-model={model}" for model in models),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=child_stderr,
+                start_new_session=True,  # its Python stubs share its group and go with it
+            )
+        finally:
+            os.close(child_stderr)
+        self._log_reader = asyncio.create_task(self._read_log(output))
+        await self._wait_until_it_answers()
+        self._failures |= await self._load_failures(models)
+        self._answers = True
+        log.info("Triton serves %s at %s", self._settings.repository, self.address)
+
+    async def _wait_until_it_answers(self) -> None:
+        """Triton opens its port when the models that it was started with are loaded or have failed to."""
+        async with TritonClient(self.address) as client:
+            live = asyncio.create_task(client.wait_until_live(self._settings.start_timeout_s))
+            exited = asyncio.create_task(self._process.wait())
+            await asyncio.wait((live, exited), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                if exited.done():
+                    self._kill_group()
+                    await self._log_reader
+                    raise self._reason_of_exit()
+                await live
+            except RetryLater as error:
+                raise TritonFailed(
+                    f"Triton did not answer within {self._settings.start_timeout_s:g} s{self._tail()}"
+                ) from error
+            finally:
+                live.cancel()
+                exited.cancel()
+                await asyncio.gather(live, exited, return_exceptions=True)
+
+    async def _load_failures(self, models: list[str]) -> dict[str, str]:
+        async with TritonClient(self.address) as client:
+            states = await client.index()
+        failures: dict[str, str] = {}
+        for model in models:
+            reasons = [state.reason for state in states if state.model == model and not state.ready]
+            if reasons:
+                told = [reason.partition("\n")[0] for reason in reasons if reason]
+                failures[model] = "; ".join(told) or "Triton gives no reason"
+        return failures
+
+    def _reason_of_exit(self) -> PspsearchError:
+        lines = "\n".join(self._last_lines)
+        if "already in use" in lines:
+            return PortTaken(f"port {self._port} of 127.0.0.1 is taken: choose another, or 0 for a free one")
+        if "error while loading shared libraries" in lines:
+            return BundleMissing(f"the bundled Triton cannot run on this machine{self._tail()}")
+        return TritonFailed(f"Triton exited with code {self._process.returncode}{self._tail()}")
+
+    def _tail(self) -> str:
+        telling = [line for line in self._last_lines if line.startswith(_TELLING)] or list(self._last_lines)
+        return f": {telling[-1]}" if telling else ""
+
+    async def _read_log(self, output: int) -> None:
+        """Triton's warnings and errors go on to our log; the last lines are kept for a reason of exit."""
+        stream = asyncio.StreamReader(limit=1 << 20)
+        protocol = asyncio.StreamReaderProtocol(stream)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(output, "rb"))
+        async for raw in stream:
+            line = raw.decode(errors="replace").rstrip()
+            self._last_lines.append(line)
+            # What goes wrong at the start is raised or in `failures`, in fewer words.
+            warn = self._answers and line.startswith(_TELLING)
+            log.log(logging.WARNING if warn else logging.DEBUG, "triton: %s", line)
+
+    async def _supervise(self) -> None:
+        delay_s = self._settings.restart_delay_s
+        while True:
+            started = asyncio.get_running_loop().time()
+            await self._process.wait()
+            self._kill_group()
+            await self._log_reader
+            self._claim.remove_regions(_REGIONS)
+            if asyncio.get_running_loop().time() - started > 10 * self._settings.max_restart_delay_s:
+                delay_s = self._settings.restart_delay_s
+            log.error("Triton died (%s); starting it again in %.1f s", self._process.returncode, delay_s)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, self._settings.max_restart_delay_s)
+            try:
+                await self._start()
+            except PspsearchError as error:
+                log.error("Triton could not be started again: %s", error)  # noqa: TRY400 - a sentence, not a trace
+                self._kill_group()
+            for name, reason in self._failures.items():
+                log.error("model %s is not served any more: %s", name, reason)
+
+    async def _stop(self) -> None:
+        try:
+            if hasattr(self, "_process"):
+                await self._terminate()
+        finally:
+            self._claim.release()
+
+    async def _terminate(self) -> None:
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), self._settings.stop_timeout_s)
+            except TimeoutError:
+                log.warning("Triton did not stop within %g s: killing it", self._settings.stop_timeout_s)
+        self._kill_group()
+        await self._process.wait()
+        await self._log_reader
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _check_models(repository: Path) -> tuple[list[str], dict[str, str]]:
+    """The models that Triton may try, and why each of the others may not be; reads every file."""
+    checked = check_repository(repository)
+    failures = {name: str(error) for name, error in checked.broken.items()}
+    for name in checked.sound:
+        try:
+            read_config(repository / name)
+        except RepositoryError as error:
+            failures[name] = str(error)
+    return [name for name in checked.sound if name not in failures], failures
+
+
+def _command_line(
+    bundle: Bundle, claim: Claim, settings: BundledTritonSettings, port: int
+) -> tuple[list[str], dict[str, str]]:
+    backends = bundle.assemble_backends(claim.folder)
+    command = [
+        *(sys.executable, "-I", "-S", str(Path(child.__file__)), str(os.getpid()), str(bundle.server)),
+        f"--model-repository={settings.repository}",
+        "--model-control-mode=explicit",
+        "--exit-on-error=false",  # a model that fails must not take the others with it
+        f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={claim.prefix}-{_REGIONS}-",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={port}",
+        "--allow-http=false",
+        "--allow-metrics=false",
+        "--log-info=false",
+    ]
+    environment = {
+        **os.environ,
+        # The stub embeds a Python that takes its library from here, and its packages from the first python3 on PATH;
+        # PYTHONHOME and PYTHONPATH it ignores.
+        "LD_LIBRARY_PATH": os.pathsep.join((str(bundle.libraries), str(bundle.python_library))),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a version folder stays as it was published
+    }
+    return command, environment
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,8 @@
+"""`make bench`: every figure that the README quotes as a ratio, one table after the other."""
+
+import asyncio
+
+from tests.bench import bench_images, bench_triton
+
+bench_images.main()
+asyncio.run(bench_triton.main())

@@ -1,0 +1,74 @@
+"""Triton's own load generator, brought here without a container: fetching it, running it, reading what it says."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pspsearch.triton.bundle import Bundle
+
+_FOLDER = Path(".bench/perf_analyzer")
+# It comes inside the wheels of tritonclient; this is the newest that runs on glibc 2.36.
+_REQUIREMENT = "tritonclient==2.51.0 --hash=sha256:c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b48113d52\n"
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run measured, in milliseconds and images per second."""
+
+    concurrency: int
+    images_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def fetch() -> Path:
+    """The program, installed at the first call; the libraries that it lacks are in the Triton bundle."""
+    program = _FOLDER / "bin" / "perf_analyzer"
+    if not program.exists():
+        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(_FOLDER)]
+        subprocess.run(
+            [*install, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", "-"],
+            input=_REQUIREMENT,
+            text=True,
+            check=True,
+        )
+        libraries = _FOLDER / "lib"
+        libraries.mkdir(exist_ok=True)
+        for name, pattern in _LIBRARIES.items():
+            (bundled,) = Bundle.find().libraries.glob(pattern)
+            shutil.copyfile(bundled, libraries / name)
+    return program
+
+
+def measure(address: str, model: str, concurrency: int, *, shared_memory: bool, window_ms: int = 3000) -> Load | None:
+    """Closed loop: `concurrency` requests of one random image each, always under way, until the figures are stable.
+
+    None where the machine was too noisy for three windows within 10 % of each other.
+    """
+    program = fetch()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.csv")
+        command = [str(program), "-m", model, "-u", address, "-i", "grpc", "-f", str(report), "--async"]
+        command += ["--concurrency-range", str(concurrency), "--measurement-interval", str(window_ms)]
+        command += ["--stability-percentage", "10", "--max-trials", "8"]
+        if shared_memory:
+            command += ["--shared-memory", "system", "--output-shared-memory-size", "4096"]
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(_FOLDER / "lib")}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if "Failed to obtain stable measurement" in ran.stdout + ran.stderr:
+            return None
+        if not report.exists():
+            raise RuntimeError(f"perf_analyzer failed: {ran.stdout[-2000:]} {ran.stderr[-2000:]}")
+        (row,) = csv.DictReader(report.read_text().splitlines())
+    return Load(
+        concurrency,
+        float(row["Inferences/Second"]),
+        *(float(row[f"p{percentile} latency"]) / 1000 for percentile in (50, 95, 99)),
+    )

@@ -1,0 +1,63 @@
+"""A descriptor network without weights to train, for the steps after export: sound, or broken on purpose."""
+
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pspsearch.contract import InputShape
+from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, write_onnx_facts
+from pspsearch_build.network.spec import NetworkSpec
+
+
+class Fault(StrEnum):
+    """What may be wrong with its answers."""
+
+    NONE = "none"
+    NAN = "nan"
+    NOT_UNIT = "not unit"
+    COLLAPSED = "collapsed"
+    OTHER_DIMENSION = "other dimension"
+
+
+def write_colour_network(
+    path: Path, *, side_px: int = 32, dimension: int = 128, fault: Fault = Fault.NONE, seed: int = 0
+) -> Path:
+    """Projects the brightness of each line of pixels; `seed` makes another network of the same kind."""
+    rng = np.random.default_rng(seed)
+    width = 512 if fault is Fault.OTHER_DIMENSION else dimension
+    projection = rng.normal(size=(3 * side_px, width)).astype(np.float32)
+    offset = rng.normal(size=width).astype(np.float32)
+    if fault is Fault.COLLAPSED:
+        projection *= 1e-9
+    scale = np.float32({Fault.NAN: np.nan, Fault.NOT_UNIT: 2.0}.get(fault, 1.0))
+    constants = {
+        "projection": projection,
+        "offset": offset,
+        "scale": scale,
+        "full": np.float32(255),
+        "flat": np.asarray([0, -1]),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["numbers", "full"], ["shares"]),
+            helper.make_node("ReduceMean", ["shares"], ["lines"], axes=[2], keepdims=0),
+            helper.make_node("Reshape", ["lines", "flat"], ["row"]),
+            helper.make_node("MatMul", ["row", "projection"], ["projected"]),
+            helper.make_node("Add", ["projected", "offset"], ["moved"]),
+            helper.make_node("LpNormalization", ["moved"], ["unit"], axis=1, p=2),
+            helper.make_node("Mul", ["unit", "scale"], ["descriptor"]),
+        ],
+        "colour",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", side_px, side_px, 3])],
+        [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    spec = NetworkSpec(input=InputShape(side_px, side_px), dimension=dimension)
+    write_onnx_facts(model, OnnxFacts(spec, Precision.FP32, {"weights": f"drawn by lot, seed {seed}"}))
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,51 @@
+"""Specs that between them hold every choice of the network.
+
+Fusion, head, bottleneck, output stride and cells are covered in pairs: each value of one occurs with each value of
+the other (`test_network_spec` holds it). Backbones, padding, dimensions, segmentation and a map that the bins do
+not divide each occur. Widths and inputs are small, so that all of it takes seconds.
+"""
+
+from pspsearch.contract import InputShape
+from pspsearch_build.network.spec import (
+    BackboneName,
+    ConvolutionKind,
+    FusionName,
+    HeadName,
+    NetworkSpec,
+    Padding,
+)
+
+
+def _variant(
+    backbone: str, fusion: str, head: str, bottleneck: str, stride: int, cells: bool, side_px: int, dimension: int = 128
+) -> NetworkSpec:
+    return NetworkSpec(
+        backbone=BackboneName(backbone),
+        output_stride=stride,
+        padding=Padding.SAME if backbone == "mobilenet_v2" and stride == 8 else Padding.SYMMETRIC,
+        input=InputShape(side_px, side_px + 16),
+        fusion=FusionName(fusion),
+        bottleneck=ConvolutionKind(bottleneck),
+        dilations=2,
+        width=128,
+        head=HeadName(head),
+        dimension=dimension,
+        cells=cells,
+        segmentation_classes=3 if backbone == "resnet18" else 0,
+    )
+
+
+VARIANTS = {
+    f"{spec.backbone}-{spec.fusion}-{spec.head}-{spec.bottleneck}-{spec.output_stride}": spec
+    for spec in (
+        _variant("mobilenet_v2", "concat", "parts_gem", "separable", 16, True, 96, 256),
+        _variant("mobilenet_v2", "sum_concat", "gem", "full", 8, True, 80),
+        _variant("resnet18", "concat", "parts", "full", 8, False, 64),
+        _variant("mobilenet_v2", "dilated", "gem", "separable", 16, False, 96, 512),
+        _variant("resnet34", "sum_concat", "parts_gem", "full", 16, False, 64),
+        _variant("mobilenet_v2", "dilated", "parts", "full", 16, True, 80),
+        _variant("resnet50", "sum_concat", "parts", "separable", 16, True, 64),
+        _variant("resnet18", "dilated", "parts_gem", "full", 8, True, 64),
+        _variant("resnet101", "concat", "gem", "separable", 16, False, 64),
+    )
+}

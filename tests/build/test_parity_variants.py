@@ -1,0 +1,32 @@
+"""Every variant of the network, exported, gives the descriptors that torch gives."""
+
+from pathlib import Path
+
+import pytest
+
+from pspsearch_build.export import export_onnx
+from pspsearch_build.forms import onnxruntime_form, openvino_form, torch_form
+from pspsearch_build.network.onnx_facts import Precision
+from pspsearch_build.network.untrained import make_untrained
+from pspsearch_build.parity import compare_forms
+from tests.build.crops import cut_crops
+from tests.build.network_variants import VARIANTS
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> None:
+    """ONNX FP32, ONNX FP16 and OpenVINO stay within the bounds at batch 1 and 8, on photographs."""
+    spec = VARIANTS[name]
+    network = make_untrained(spec).network
+    export_onnx(network, tmp_path / "fp32.onnx", Precision.FP32)
+    export_onnx(network, tmp_path / "fp16.onnx", Precision.FP16)
+    forms = [
+        onnxruntime_form(tmp_path / "fp32.onnx", spec.outputs, half=False),
+        onnxruntime_form(tmp_path / "fp16.onnx", spec.outputs, half=True),
+        openvino_form(tmp_path / "fp16.onnx", spec.outputs),
+    ]
+
+    rows = compare_forms(torch_form(network), forms, cut_crops(32, spec.input))
+
+    assert {row.output for row in rows} == set(spec.outputs)
+    assert [row for row in rows if not row.passed] == []

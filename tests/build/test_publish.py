@@ -1,0 +1,277 @@
+"""Publishing a model version: what is written, what is refused, and what a death in between leaves."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tritonclient.grpc import model_config_pb2 as pb
+
+from pspsearch.contract import Contract, parameter_key
+from pspsearch.errors import RepositoryError
+from pspsearch.manifest import Manifest
+from pspsearch.repository import check_model
+from pspsearch_build.cli.publish import publish as publish_command
+from pspsearch_build.errors import BuildError, PublishRefused
+from pspsearch_build.publish import Batching, Flavour, Instances, Publication, publish
+from pspsearch_build.publish.config import parse
+from tests.build.colour_network import Fault, write_colour_network
+
+
+@pytest.fixture
+def publication(tmp_path: Path) -> Publication:
+    """A sound network and an empty repository to publish it into."""
+    (tmp_path / "models").mkdir()
+    onnx = write_colour_network(tmp_path / "network.onnx")
+    return Publication(onnx, tmp_path / "models", "colour", flavour=Flavour.ONNXRUNTIME)
+
+
+def read_config(publication: Publication) -> pb.ModelConfig:
+    """What Triton would read."""
+    path = publication.repository / publication.model / "config.pbtxt"
+    return parse(path.read_text(), str(path))
+
+
+def contract_of(config: pb.ModelConfig, version: int) -> Contract:
+    """What the server would read."""
+    return Contract.from_json(config.parameters[parameter_key(version)].string_value)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])
+def test_version_carries_contract_and_manifest(publication: Publication, flavour: Flavour) -> None:
+    """The first version: a sound folder, and a contract whose digest is the files'."""
+    publication = replace(publication, flavour=flavour)
+
+    folder = publish(publication)
+
+    check_model(folder.parent)
+    contract = contract_of(read_config(publication), 1)
+    assert folder == publication.repository / "colour" / "1"
+    assert (contract.dimension, contract.input.height_px, contract.cells) == (128, 32, 0)
+    assert contract.digest == Manifest.of_files(folder).digest
+    assert contract.precision == ("bf16" if flavour is Flavour.OPENVINO else "fp32")
+    assert contract.provenance == {"weights": "drawn by lot, seed 0"}
+    assert (folder / "model.py").exists() is (flavour is Flavour.OPENVINO)
+
+
+def test_config_says_what_was_asked_for(publication: Publication) -> None:
+    """Batching with a bounded queue that refuses, instances, warm-up, and a policy that serves every version."""
+    batching = Batching(16, (4, 16), max_queue_delay_us=300, max_queue_size=40, queue_timeout_us=50_000)
+    publish(replace(publication, batching=batching, instances=Instances(3)))
+
+    config = read_config(publication)
+    policy = config.dynamic_batching.default_queue_policy
+
+    assert config.backend == "onnxruntime"
+    assert config.max_batch_size == 16
+    assert list(config.dynamic_batching.preferred_batch_size) == [4, 16]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 300
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (40, 50_000)
+    assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+    assert config.instance_group[0].count == 3
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4]
+    assert config.version_policy.WhichOneof("policy_choice") == "all"
+    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[32, 32, 3], [128]]
+
+
+def test_second_version_keeps_the_first_and_the_operators_changes(publication: Publication, tmp_path: Path) -> None:
+    """What an operator set in config.pbtxt stays; only the new contract is added."""
+    first = publish(publication)
+    before = contents(first)
+    path = first.parent / "config.pbtxt"
+    path.write_text(path.read_text().replace("max_queue_size: 256", "max_queue_size: 99"))
+    other = write_colour_network(tmp_path / "other.onnx", seed=1)
+
+    second = publish(replace(publication, onnx=other))
+
+    config = read_config(publication)
+    assert second.name == "2"
+    assert contents(first) == before
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == 99
+    assert contract_of(config, 1).fingerprint != contract_of(config, 2).fingerprint
+
+
+def test_versions_of_different_input_sizes_share_a_config(publication: Publication, tmp_path: Path) -> None:
+    """Where the versions differ the config says -1, and the warm-up, which has one size, goes."""
+    publish(publication)
+    larger = write_colour_network(tmp_path / "larger.onnx", side_px=64)
+
+    publish(replace(publication, onnx=larger))
+
+    config = read_config(publication)
+    assert list(config.input[0].dims) == [-1, -1, 3]
+    assert len(config.model_warmup) == 0
+    assert [contract_of(config, version).input.height_px for version in (1, 2)] == [32, 64]
+
+
+@pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault.NAN, "not finite"),
+        (Fault.NOT_UNIT, "of length 2, not 1"),
+        (Fault.COLLAPSED, "same descriptor to two different images"),
+        (Fault.OTHER_DIMENSION, r"\(2, 512\) to two images, not \(2, 128\)"),
+    ],
+)
+def test_useless_network_is_refused(publication: Publication, flavour: Flavour, fault: Fault, words: str) -> None:
+    """A version that would poison an index is never written, and neither is anything else."""
+    write_colour_network(publication.onnx, fault=fault)
+
+    with pytest.raises(PublishRefused, match=words):
+        publish(replace(publication, flavour=flavour))
+
+    assert list(publication.repository.iterdir()) == []
+
+
+def overwrite(publication: Publication) -> Publication:
+    """The number of a version that is there."""
+    return replace(publication, version=1)
+
+
+def renumber(publication: Publication) -> Publication:
+    """A number that Triton does not take."""
+    return replace(publication, version=0)
+
+
+def change_dimension(publication: Publication) -> Publication:
+    """A network of another dimension."""
+    write_colour_network(publication.onnx, dimension=256)
+    return publication
+
+
+def change_flavour(publication: Publication) -> Publication:
+    """A flavour that the model's config cannot serve."""
+    return replace(publication, flavour=Flavour.OPENVINO)
+
+
+def forget_plan(publication: Publication) -> Publication:
+    """A TensorRT version without an engine."""
+    return replace(publication, model="other", flavour=Flavour.TENSORRT)
+
+
+def escape(publication: Publication) -> Publication:
+    """A name that leaves the repository."""
+    return replace(publication, model="../other")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (overwrite, "colour/1 exists, and a published version is never overwritten"),
+        (renumber, "0 is not a version"),
+        (change_dimension, r"dimension \[128\] and this one 256: say --allow-other-dimension"),
+        (change_flavour, "holds onnxruntime versions, and Triton runs one flavour per model"),
+        (forget_plan, "the tensorrt flavour needs a plan"),
+        (escape, "cannot be the name of a model"),
+    ],
+)
+def test_contradiction_is_refused(
+    publication: Publication, change: Callable[[Publication], Publication], words: str
+) -> None:
+    """One sentence each, and the repository stays as it was, byte for byte."""
+    publish(publication)
+    before = contents(publication.repository.parent / "models")
+    changed = change(publication)
+
+    with pytest.raises(PublishRefused, match=words):
+        publish(changed)
+
+    assert contents(publication.repository.parent / "models") == before
+    assert [path.name for path in publication.repository.iterdir()] == ["colour"]
+
+
+def test_other_dimension_is_published_when_it_is_meant(publication: Publication) -> None:
+    """The config then leaves the dimension open, and each contract has its own."""
+    publish(publication)
+
+    publish(replace(change_dimension(publication), allow_other_dimension=True))
+
+    config = read_config(publication)
+    assert list(config.output[0].dims) == [-1]
+    assert [contract_of(config, version).dimension for version in (1, 2)] == [128, 256]
+
+
+def test_foreign_file_is_refused(publication: Publication) -> None:
+    """Something that `export` did not write has no contract to publish."""
+    publication.onnx.write_bytes(b"GIF89a")
+
+    with pytest.raises(BuildError, match=r"network\.onnx"):
+        publish(publication)
+
+    assert list(publication.repository.iterdir()) == []
+
+
+def test_missing_repository_is_not_invented(publication: Publication, tmp_path: Path) -> None:
+    """A mistyped path must not become a second repository that nobody serves."""
+    with pytest.raises(RepositoryError, match="nowhere is not a folder"):
+        publish(replace(publication, repository=tmp_path / "nowhere"))
+
+
+def test_edited_config_that_does_not_parse_is_named(publication: Publication) -> None:
+    """The operator's slip is shown with its place; nothing is written."""
+    folder = publish(publication)
+    (folder.parent / "config.pbtxt").write_text("max_batch_size: many")
+
+    with pytest.raises(RepositoryError, match=r"config\.pbtxt is not a Triton model configuration: 1:17"):
+        publish(publication)
+
+    assert not (folder.parent / "2").exists()
+
+
+_DIE_AT = """
+import os, sys
+from pathlib import Path
+steps = 0
+def count(act):
+    def counted(*arguments, **options):
+        global steps
+        steps += 1
+        if steps == int(sys.argv[1]):
+            os._exit(9)
+        return act(*arguments, **options)
+    return counted
+os.fsync, os.replace, os.rename, os.mkdir = map(count, (os.fsync, os.replace, os.rename, os.mkdir))
+from pspsearch_build.publish import Flavour, Publication, publish
+publish(Publication(Path(sys.argv[2]), Path(sys.argv[3]), "colour", flavour=Flavour.ONNXRUNTIME))
+"""
+
+
+def test_death_at_any_step_leaves_all_or_nothing(publication: Publication) -> None:
+    """Killed before each durable step in turn: version 2 is there whole or not at all, and the next try succeeds."""
+    first = publish(publication)
+    seen: list[bool] = []
+    code = 9
+    while code == 9:
+        arguments = [str(len(seen) + 1), str(publication.onnx), str(publication.repository)]
+        code = subprocess.run([sys.executable, "-c", _DIE_AT, *arguments], check=False).returncode
+        check_model(first.parent)
+        seen.append((first.parent / "2").exists())
+        if code == 9 and seen[-1]:
+            shutil.rmtree(first.parent / "2")
+    assert code == 0
+    assert len(seen) > 5, "the steps were counted"
+    assert set(seen) == {False, True}
+    publish(publication)
+    check_model(first.parent)
+    assert not list(first.parent.glob(".incoming-*"))
+
+
+def test_command_publishes_and_says_where(publication: Publication) -> None:
+    """One line with the folder; a refusal is an error that `main` turns into one sentence."""
+    arguments = [str(publication.onnx), "--repository", str(publication.repository), "--model", "colour"]
+
+    answer = CliRunner().invoke(publish_command, [*arguments, "--flavour", "onnxruntime", "--max-batch-size", "8"])
+
+    assert answer.exit_code == 0, answer.output
+    assert answer.output == f"published {publication.repository / 'colour' / '1'}\n"
+    assert list(read_config(publication).dynamic_batching.preferred_batch_size) == [8]

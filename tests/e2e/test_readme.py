@@ -1,0 +1,105 @@
+"""Every command block of the README, run as a newcomer would: in order, in a tree like a fresh clone."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import load_photo
+
+ROOT = Path(__file__).parents[2]
+_FENCE = re.compile(r"(?:^<!-- (serves|not run): (.+?) -->\n)?^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One command block: plain, or one that serves until its section ends, or one that is not run, with the reason."""
+
+    section: str
+    kind: str
+    words: str
+    commands: str
+
+
+def blocks() -> Iterator[Block]:
+    """The `sh` blocks, section by section."""
+    for section in re.split(r"^(?=## )", (ROOT / "README.md").read_text(), flags=re.MULTILINE):
+        title = section.partition("\n")[0].strip("# ")
+        for kind, words, commands in _FENCE.findall(section):
+            yield Block(title, kind, words, commands)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The tree with two photographs in it; what the commands change is a copy, the rest are links."""
+    # In a link to .venv that is out of date, `make serve` would install the temporary tree.
+    subprocess.run(["make", ".venv/.development"], cwd=ROOT, check=True)
+    for path in ROOT.iterdir():
+        if path.name == "model_repository":
+            shutil.copytree(path, tmp_path / path.name)
+        elif path.name not in {".git", ".bench"}:
+            (tmp_path / path.name).symlink_to(path)
+    load_photo(number=0).save(tmp_path / "a.jpg")
+    load_photo(number=1).save(tmp_path / "b.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("section", dict.fromkeys(block.section for block in blocks()))
+def test_commands_of_section_run(section: str, clone: Path) -> None:
+    """Each block exits with 0, and each that serves says so and stops when it is interrupted."""
+    servers: list[subprocess.Popen[str]] = []
+    try:
+        for block in blocks():
+            if block.section != section:
+                continue
+            if block.kind == "not run":
+                assert block.words
+            elif block.kind == "serves":
+                servers.append(_serve(block, clone))
+            else:
+                ran = subprocess.run(
+                    ["bash", "-euc", block.commands], cwd=clone, capture_output=True, text=True, check=False
+                )
+                assert ran.returncode == 0, f"{block.commands}\n{ran.stdout}\n{ran.stderr}"
+    finally:
+        for server in servers:
+            os.killpg(server.pid, signal.SIGINT)
+        for server in servers:
+            server.wait(timeout=60)
+            assert server.stdout is not None
+            server.stdout.close()
+
+
+def test_every_command_is_run_or_says_why_not() -> None:
+    """Commands in blocks of another kind would escape the test above."""
+    text = (ROOT / "README.md").read_text()
+
+    languages = re.findall(r"^```(\w+)$", text, re.MULTILINE)
+
+    assert set(languages) == {"sh"}
+    assert len(languages) == len(list(blocks()))
+
+
+def _serve(block: Block, clone: Path) -> subprocess.Popen[str]:
+    """Starts the block and returns when it says that it serves."""
+    server = subprocess.Popen(
+        ["bash", "-euc", block.commands],
+        cwd=clone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    said = ""
+    for line in server.stdout:
+        said += line
+        if block.words in line:
+            return server
+    raise AssertionError(f"{block.commands} ended and said: {said}")

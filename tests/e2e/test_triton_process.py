@@ -1,0 +1,253 @@
+"""The bundled Triton as a child: what it survives, what it leaves, what it says."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Pixels
+from pspsearch.errors import BundleMissing, DeadlineExceeded, ModelLoadFailed, PortTaken, RepositoryError, RetryLater
+from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.triton.bundle import Bundle
+from pspsearch.triton.claim import SHARED_MEMORY, sweep
+from pspsearch.triton.client import TritonClient
+from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.process import BundledTriton
+from tests.e2e.conftest import SHIPPED, crops
+
+
+def traces(prefix: str) -> list[str]:
+    """Everything in the system that carries the name of one Triton."""
+    regions = [region.name for region in SHARED_MEMORY.glob(f"{prefix}*")]
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return regions + [command for command in commands if prefix in command]
+
+
+async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photographs: list[Pixels]) -> None:
+    """kill -9 under load: errors that say "later" at once, service again within 10 s, no trace after the stop."""
+    errors: list[Exception] = []
+    longest_s = 0.0
+    async with (
+        BundledTriton(BundledTritonSettings(repository)) as triton,
+        TritonClient(triton.address) as client,
+        await TritonDescriber.open(client, SHIPPED) as describer,
+    ):
+        image = np.stack(crops(photographs, describer.version.contract.input, 1))
+        expected = await describer.describe(image)
+        time = asyncio.get_running_loop().time
+        recovered = asyncio.Event()
+
+        async def ask_until_recovered() -> None:
+            nonlocal longest_s
+            while not recovered.is_set():
+                started = time()
+                try:
+                    answer = await describer.describe(image, timeout_s=1)
+                    assert (answer * expected).sum() > 0.999
+                    if errors:
+                        recovered.set()
+                except RetryLater as error:
+                    errors.append(error)
+                    longest_s = max(longest_s, time() - started)
+                    await asyncio.sleep(0.02)
+
+        callers = [asyncio.create_task(ask_until_recovered()) for _ in range(8)]
+        killed = time()
+        os.kill(triton.pid, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*callers)
+        recovery_s = time() - killed
+        assert describer.version.version == 1
+        prefix = triton.claim.prefix
+
+    assert errors
+    assert not any(isinstance(error, DeadlineExceeded) for error in errors), "they were told at once, not by time-out"
+    assert longest_s < 1, "the issue's own bound"
+    assert recovery_s < 10, "the issue's own bound"
+    assert traces(prefix) == []
+
+
+async def test_shared_memory_is_registered_with_the_next_triton(repository: Path, photographs: list[Pixels]) -> None:
+    """A restarted Triton does not know the ring: pixels go in requests until it does, and then through it again."""
+    async with (
+        BundledTriton(BundledTritonSettings(repository)) as triton,
+        TritonClient(triton.address) as client,
+        await TritonDescriber.open(client, SHIPPED, shared_memory=True) as describer,
+    ):
+        image = np.stack(crops(photographs, describer.version.contract.input, 1))
+        killed = triton.pid
+        os.kill(killed, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while triton.pid == killed:
+                await asyncio.sleep(0.02)
+            await client.wait_until_live(20)
+            await describer.describe(image)
+            while not describer.uses_shared_memory:
+                await asyncio.sleep(0.02)
+
+        assert (await describer.describe(image)).shape == (1, 256)
+
+
+def test_killed_owner_leaves_nothing(repository: Path) -> None:
+    """kill -9 of the process that owns Triton: Triton dies with it, and the next start sweeps the rest."""
+    command = [sys.executable, "-m", "pspsearch", "triton", "--port", "0", "--repository", str(repository)]
+    before = {region.name for region in SHARED_MEMORY.glob("pspsearch-*")}
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert "Triton serves" in owner.stdout.readline()
+    children = psutil.Process(owner.pid).children(recursive=True)
+    servers = [child for child in children if "tritonserver" in child.name()]
+    prefixes = {
+        region.name.removesuffix("-lock")
+        for region in SHARED_MEMORY.glob("pspsearch-*-lock")
+        if region.name not in before
+    }
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    assert len(servers) == 1
+    _, alive = psutil.wait_procs(servers, timeout=5)
+    assert alive == []
+
+    sweep()
+
+    assert [trace for prefix in prefixes for trace in traces(prefix)] == []
+
+
+def test_sigterm_stops_it_cleanly(repository: Path) -> None:
+    """What a service manager sends ends it with code 0 and without a trace."""
+    command = [sys.executable, "-m", "pspsearch", "triton", "--port", "0", "--repository", str(repository)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert "Triton serves" in owner.stdout.readline()
+    children = psutil.Process(owner.pid).children(recursive=True)
+    arguments = " ".join(argument for child in children for argument in child.cmdline())
+    prefix = arguments.partition("shm-region-prefix-name=")[2].partition("-triton-")[0]
+
+    owner.send_signal(signal.SIGTERM)
+
+    assert owner.wait(timeout=10) == 0
+    owner.stdout.close()
+    assert prefix.startswith("pspsearch-")
+    assert traces(prefix) == []
+
+
+async def test_taken_port_is_a_sentence(repository: Path) -> None:
+    """Somebody else's port is named, and nothing is left behind."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(PortTaken, match=f"port {port} of 127.0.0.1 is taken"):
+            async with BundledTriton(BundledTritonSettings(repository, port)):
+                pass
+
+
+async def test_missing_repository_is_a_sentence(tmp_path: Path) -> None:
+    """A mistyped path is named before Triton is started."""
+    with pytest.raises(RepositoryError, match="nowhere is not a folder"):
+        async with BundledTriton(BundledTritonSettings(tmp_path / "nowhere")):
+            pass
+
+
+def test_missing_bundle_is_a_sentence() -> None:
+    """Without the cpu extra the way out is named: an address, or the extra."""
+    import pspsearch
+
+    root = Path(pspsearch.__file__).parents[1]
+    script = f"import sys; sys.path.insert(0, {str(root)!r}); from pspsearch.triton.bundle import Bundle; Bundle.find()"
+    answer = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
+
+    assert "pip install 'pspsearch[cpu]'" in answer.stderr
+    assert BundleMissing.__name__ in answer.stderr
+
+
+def test_backends_are_assembled_from_this_python(tmp_path: Path) -> None:
+    """Triton finds its Python backend and the stub of this Python's version in one folder."""
+    names = {path.name for path in (Bundle.find().assemble_backends(tmp_path) / "python").iterdir()}
+
+    assert {"libtriton_python.so", "triton_python_backend_stub", "triton_python_backend_utils.py"} <= names
+
+
+def change_dimension(model: Path) -> str:
+    """The config promises more numbers than the network gives."""
+    config = model / "config.pbtxt"
+    config.write_text(config.read_text().replace("dims: 256", "dims: 512"))
+    return f"{model}/1/model.onnx"
+
+
+def break_code(model: Path) -> str:
+    """A model.py that does not run, properly published."""
+    (model / "1" / "model.py").write_text("raise RuntimeError('not today')")
+    Manifest.of_files(model / "1").write(model / "1")
+    return "not today"
+
+
+def break_weights(model: Path) -> str:
+    """An ONNX file that is none, properly published."""
+    (model / "1" / "model.onnx").write_bytes(b"not an ONNX file")
+    Manifest.of_files(model / "1").write(model / "1")
+    return "model.onnx"
+
+
+def break_config(model: Path) -> str:
+    """A config that does not parse."""
+    (model / "config.pbtxt").write_text("name: ")
+    return "config.pbtxt"
+
+
+def edit_weights(model: Path) -> str:
+    """One byte changed in place."""
+    with (model / "1" / "model.onnx").open("r+b") as file:
+        file.write(b"\xff")
+    return f"{model}/1/model.onnx"
+
+
+def lose_weights(model: Path) -> str:
+    """A file that is gone, with its manifest."""
+    (model / "1" / "model.onnx").unlink()
+    (model / "1" / MANIFEST).unlink()
+    return "model.onnx"
+
+
+DAMAGES = [change_dimension, break_code, break_weights, break_config, edit_weights, lose_weights]
+
+
+async def test_broken_models_are_named_and_the_sound_one_is_served(
+    repository: Path, tmp_path: Path, photographs: list[Pixels]
+) -> None:
+    """Six models, broken in six ways, beside the shipped one: each has its reason, and the shipped one answers."""
+    root = Path(shutil.copytree(repository / SHIPPED, tmp_path / SHIPPED)).parent
+    telling: dict[str, str] = {}
+    for damage in DAMAGES:
+        model = root / damage.__name__
+        shutil.copytree(repository / SHIPPED, model)
+        config = model / "config.pbtxt"
+        config.write_text(config.read_text().replace(f'name: "{SHIPPED}"', f'name: "{model.name}"'))
+        telling[model.name] = damage(model)
+
+    async with (
+        BundledTriton(BundledTritonSettings(root)) as triton,
+        TritonClient(triton.address) as client,
+        await TritonDescriber.open(client, SHIPPED) as describer,
+    ):
+        descriptors = await describer.describe(np.stack(crops(photographs, describer.version.contract.input, 1)))
+        failures = triton.failures
+        with pytest.raises(ModelLoadFailed, match="not today"):
+            triton.require("break_code")
+
+    assert descriptors.shape == (1, 256)
+    assert failures.keys() == telling.keys()
+    for name, words in telling.items():
+        assert words in failures[name], name
+        assert "\n" not in failures[name], name

@@ -1,0 +1,53 @@
+"""The contract of a model version."""
+
+from dataclasses import replace
+
+import pytest
+
+from pspsearch.contract import Contract, Fit, InputShape, parameter_key
+from pspsearch.errors import RepositoryError
+
+CONTRACT = Contract(
+    input=InputShape(224, 192, Fit.PAD),
+    dimension=256,
+    precision="bf16",
+    digest="ab" * 32,
+    cells=50,
+    provenance={"weights": "drawn by lot"},
+)
+
+
+def test_survives_json() -> None:
+    """What is written into a Triton config reads back as the same contract."""
+    assert Contract.from_json(CONTRACT.to_json()) == CONTRACT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONTRACT, digest="cd" * 32),
+        replace(CONTRACT, precision="fp16"),
+        replace(CONTRACT, input=InputShape(224, 192, Fit.CROP)),
+        replace(CONTRACT, input=InputShape(192, 224, Fit.PAD)),
+    ],
+)
+def test_fingerprint_tells_spaces_apart(other: Contract) -> None:
+    """Weights, precision and preprocessing each make a vector space of its own."""
+    assert other.fingerprint != CONTRACT.fingerprint
+
+
+def test_fingerprint_ignores_provenance() -> None:
+    """Words for people do not make a new vector space."""
+    assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"input": 3}', CONTRACT.to_json().replace("pad", "stretch")])
+def test_refuses_what_is_no_contract(text: str) -> None:
+    """A parameter that somebody wrote by hand is a clear error, not a stack trace."""
+    with pytest.raises(RepositoryError, match="not a contract"):
+        Contract.from_json(text)
+
+
+def test_parameter_names_the_version() -> None:
+    """Triton keeps one config for all versions of a model, so the key must tell them apart."""
+    assert parameter_key(3) != parameter_key(4)

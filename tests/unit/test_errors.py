@@ -1,0 +1,26 @@
+"""The error hierarchy."""
+
+import re
+
+from pspsearch import errors
+
+
+def test_drawing_is_the_hierarchy() -> None:
+    """The tree at the top of the module shows every class under its parent, and none that is not there."""
+    assert errors.__doc__ is not None
+    names = re.findall(r"^([| `-]*)([A-Z]\w+)(?:  .*)?$", errors.__doc__, re.MULTILINE)
+    drawn = [(len(branches) // 4, name) for branches, name in names]
+
+    parents: dict[str, str] = {}
+    path: list[str] = []
+    for depth, name in drawn:
+        del path[depth:]
+        parents[name] = path[-1] if path else "Exception"
+        path.append(name)
+
+    defined = {
+        name: value.__bases__[0].__name__
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert parents == defined

@@ -1,0 +1,120 @@
+"""A model repository on disk, sound and broken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pspsearch.errors import DigestMismatch, RepositoryError
+from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.repository import check_model, check_repository
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model with one published version."""
+    version = tmp_path / "pspnet" / "1"
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text('name: "pspnet"\n')
+    (version / "model.onnx").write_bytes(b"weights")
+    (version / "model.py").write_bytes(b"code")
+    Manifest.of_files(version).write(version)
+    return version.parent
+
+
+def test_sound_model_passes(model: Path) -> None:
+    """What was published is what is there."""
+    assert check_repository(model.parent).sound == ("pspnet",)
+
+
+def edit(model: Path) -> Path:
+    """Changes one byte in place."""
+    (model / "1" / "model.onnx").write_bytes(b"Weights")
+    return model / "1" / "model.onnx"
+
+
+def lose(model: Path) -> Path:
+    """Removes a file that the manifest lists."""
+    (model / "1" / "model.py").unlink()
+    return model / "1" / "model.py"
+
+
+def lose_config(model: Path) -> Path:
+    """Removes the configuration."""
+    (model / "config.pbtxt").unlink()
+    return model / "config.pbtxt"
+
+
+def misname(model: Path) -> Path:
+    """Adds a version folder whose name is no number."""
+    (model / "latest").mkdir()
+    return model / "latest"
+
+
+def zero(model: Path) -> Path:
+    """Versions count from 1."""
+    (model / "0").mkdir()
+    return model / "0"
+
+
+def empty(model: Path) -> Path:
+    """Adds a version without files."""
+    (model / "2").mkdir()
+    return model / "2"
+
+
+def garble(model: Path) -> Path:
+    """Overwrites the manifest."""
+    (model / "1" / MANIFEST).write_text("[]")
+    return model / "1" / MANIFEST
+
+
+def escape(model: Path) -> Path:
+    """Makes the manifest reach outside its folder."""
+    (model / "1" / MANIFEST).write_text('{"files": {"../config.pbtxt": "00"}}')
+    return model / "1" / MANIFEST
+
+
+def link(model: Path) -> Path:
+    """Replaces a file by a link to the same bytes elsewhere."""
+    file = model / "1" / "model.onnx"
+    file.rename(model.parent.parent / f"{model.parent.name}.onnx")
+    file.symlink_to(model.parent.parent / f"{model.parent.name}.onnx")
+    return model / "1" / MANIFEST
+
+
+@pytest.mark.parametrize("damage", [edit, lose, lose_config, misname, zero, empty, garble, escape, link])
+def test_damage_is_named_and_spares_the_other_models(model: Path, damage: Callable[[Path], Path]) -> None:
+    """Each kind of damage is a sentence with the file's path, and the model beside it stays loadable."""
+    other = model.parent / "other"
+    (other / "1").mkdir(parents=True)
+    (other / "config.pbtxt").write_text("")
+    (other / "1" / "model.plan").write_bytes(b"not ours: no manifest")
+    path = damage(model)
+
+    checked = check_repository(model.parent)
+
+    assert checked.sound == ("other",)
+    assert str(path) in str(checked.broken["pspnet"])
+
+
+def test_edited_file_is_told_from_a_missing_one(model: Path) -> None:
+    """An edit in place is its own error: somebody must find out who did it."""
+    edit(model)
+
+    with pytest.raises(DigestMismatch):
+        check_model(model)
+
+
+def test_version_on_its_way_in_is_passed_over(model: Path) -> None:
+    """A publisher writes into a hidden folder, and a restart meanwhile must not mind."""
+    (model / ".incoming-1234").mkdir()
+
+    assert check_repository(model.parent).broken == {}
+
+
+@pytest.mark.parametrize(("name", "words"), [("nowhere", "is not a folder"), (".", "holds no model")])
+def test_repository_without_models_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    """A mistyped path must not look like a server with nothing to serve."""
+    with pytest.raises(RepositoryError, match=f"{tmp_path / name} {words}"):
+        check_repository(tmp_path / name)
