@@ -66,8 +66,10 @@ async def main() -> None:
             await TritonDescriber.open(client, MODEL, shared_memory=True) as describer,
         ):
             bare_ms, served_ms = await _latencies_ms(bare, describer)
-            ratio = f"{served_ms / bare_ms:.2f}"
-            table.add_row("p50 at concurrency 1, ms", f"{bare_ms:.2f}", f"{served_ms:.2f}", ratio, "<= 1.15")
+        for percentile, target in ((50, "<= 1.15"), (99, "")):
+            bare_p, served_p = np.percentile(bare_ms, percentile), np.percentile(served_ms, percentile)
+            row = (f"{bare_p:.2f}", f"{served_p:.2f}", f"{served_p / bare_p:.2f}", target)
+            table.add_row(f"p{percentile} at concurrency 1, ms", *row)
         before = await asyncio.to_thread(bare.best_images_per_s)
         loads = [
             await asyncio.to_thread(measure, triton.address, MODEL, concurrency, shared_memory=True)
@@ -80,8 +82,8 @@ async def main() -> None:
     Console().print(table)
 
 
-async def _latencies_ms(bare: BareRuntime, describer: TritonDescriber) -> tuple[float, float]:
-    """Medians of rounds taken in turn, so that both meet the same machine."""
+async def _latencies_ms(bare: BareRuntime, describer: TritonDescriber) -> tuple[list[float], list[float]]:
+    """Each call, in rounds taken in turn, so that both meet the same machine."""
     pixels = random_pixels(1)
     bare_ms: list[float] = []
     served_ms: list[float] = []
@@ -91,7 +93,7 @@ async def _latencies_ms(bare: BareRuntime, describer: TritonDescriber) -> tuple[
             started = time.perf_counter()
             await describer.describe(pixels)
             served_ms.append(1000 * (time.perf_counter() - started))
-    return statistics.median(bare_ms), statistics.median(served_ms)
+    return bare_ms, served_ms
 
 
 def _timed(act: Callable[[], None]) -> float:

@@ -37,7 +37,7 @@ def blocks() -> Iterator[Block]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The tree with two photographs in it; what the commands change is a copy, the rest are links."""
+    """The tree with photographs in it; what the commands change is a copy, the rest are links."""
     # In a link to .venv that is out of date, `make serve` would install the temporary tree.
     subprocess.run(["make", ".venv/.development"], cwd=ROOT, check=True)
     for path in ROOT.iterdir():
@@ -47,6 +47,11 @@ def clone(tmp_path: Path) -> Path:
             (tmp_path / path.name).symlink_to(path)
     load_photo(number=0).save(tmp_path / "a.jpg")
     load_photo(number=1).save(tmp_path / "b.png")
+    (tmp_path / "photographs").mkdir()
+    for number in range(32):
+        left, top = 12 * number, 6 * number
+        window = load_photo(number=number % 2).crop((left, top, left + 224, top + 224))
+        window.save(tmp_path / "photographs" / f"{number}.jpg")
     return tmp_path
 
 

@@ -1,7 +1,13 @@
-"""The CPU flavour of a model version: Triton's Python backend calls OpenVINO on the ONNX file beside this one."""
+"""The CPU flavour of a model version: Triton's Python backend calls OpenVINO on the ONNX file beside this one.
+
+An inference uses every core, so the instances of a model take turns: while one computes, the others fetch pixels and
+hand out descriptors. There should be two, because Triton's batcher loses the wake-up of a request that comes while no
+instance is free and then lets it lie for half a second.
+"""
 
 from __future__ import annotations  # Triton completes its module after this one is imported
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -30,13 +36,18 @@ class TritonPythonModel:
             precision = "f32"
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         self.inference = core.compile_model(model, "CPU", options).create_infer_request()
+        self.turn = path.open("rb")
         self.output_names = [output["name"] for output in config["output"]]
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """One inference for all requests; each gets its own rows back."""
         batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
         pixels = batches[0] if len(batches) == 1 else np.concatenate(batches)
-        self.inference.infer([pixels], share_inputs=True)
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        try:
+            self.inference.infer([pixels], share_inputs=True)
+        finally:
+            fcntl.flock(self.turn, fcntl.LOCK_UN)
         results = {name: self.inference.get_tensor(name).data for name in self.output_names}
         responses: list[pb_utils.InferenceResponse] = []
         first = 0
