@@ -56,7 +56,7 @@ def onnxruntime_form(onnx: Path, outputs: Sequence[str], *, half: bool) -> Form:
 
 
 def openvino_form(onnx: Path, outputs: Sequence[str]) -> Form:
-    """An exported file in OpenVINO on the CPU: in bf16 where the processor has it, else in FP32, as the name says."""
+    """An FP16 file in OpenVINO on the CPU: in bf16 where the processor has it, else in FP32, as the name says."""
     core = ov.Core()
     precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     compiled = core.compile_model(onnx, "CPU", {"INFERENCE_PRECISION_HINT": precision})
@@ -65,7 +65,7 @@ def openvino_form(onnx: Path, outputs: Sequence[str]) -> Form:
         answers = compiled([pixels])
         return {name: np.array(answers[name], np.float32) for name in outputs}
 
-    return Form(f"openvino {precision} of fp16", half=True, run=run)
+    return Form(f"openvino {precision}", half=True, run=run)
 
 
 def plan_form(plan: Path) -> Form:

@@ -12,10 +12,9 @@ scores less than the reference's tenth minus t, and misses none that scores more
 tolerance follows from the bound c: a descriptor at cosine c has moved by a chord of sqrt(2 - 2c), and t is a quarter
 of it, 0.0112 at 0.999. Were both descriptors of a score to move straight towards each other, the score would change
 by two chords; but rounding moves them in many directions at once, and over 128 independent ones the standard
-deviation is an eighth of a chord, so that t is two of them. Simulated, a form exactly at the bound then passes narrowly
-or not quite, and one that is half as wrong passes. The same top-10 is asked of
-99 % of the queries. The strict share (the very same ten, ties or not) and the mean overlap are printed beside it and
-judge nothing.
+deviation is an eighth of a chord, so that t is two of them. Simulated, a form exactly at the bound then passes
+narrowly or not quite, and one that is half as wrong passes. The same top-10 is asked of 99 % of the queries. The
+strict share (the very same ten, ties or not) and the mean overlap are printed beside it and judge nothing.
 """
 
 import math

@@ -41,7 +41,7 @@ VARIANTS = {
         _variant("mobilenet_v2", "concat", "parts_gem", "separable", 16, True, 96, 256),
         _variant("mobilenet_v2", "sum_concat", "gem", "full", 8, True, 80),
         _variant("resnet18", "concat", "parts", "full", 8, False, 64),
-        _variant("mobilenet_v2", "dilated", "gem", "separable", 16, False, 96, 512),
+        _variant("mobilenet_v2", "dilated", "gem", "separable", 8, False, 64, 512),
         _variant("resnet34", "sum_concat", "parts_gem", "full", 16, False, 64),
         _variant("mobilenet_v2", "dilated", "parts", "full", 16, True, 80),
         _variant("resnet50", "sum_concat", "parts", "separable", 16, True, 64),

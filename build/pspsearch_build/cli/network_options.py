@@ -37,7 +37,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
         seed: int,
         **options: Any,  # noqa: ANN401 - click hands over whatever the command declares
     ) -> None:
-        fields = {name: options.pop(name) for name in (*_CHOICES, "output_stride", "dimension", "cells")}
+        fields = {name: options.pop(name) for name in (*_CHOICES, "output_stride", "mean", "std", "dimension", "cells")}
         size, fit = options.pop("size"), Fit(options.pop("fit"))
         if (checkpoint is not None) == untrained:
             raise click.UsageError("give either --checkpoint or --untrained")
@@ -77,6 +77,8 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
             show_default=True,
             help="How an image becomes a square.",
         ),
+        click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="Of RGB, 0 to 1."),
+        click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="Of RGB, 0 to 1."),
         click.option("--dimension", type=int, default=_DEFAULT.dimension, show_default=True),
         click.option("--cells", is_flag=True, help="A second output with a descriptor per pyramid cell."),
     ]

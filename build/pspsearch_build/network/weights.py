@@ -1,11 +1,9 @@
 """A backbone's first weights: out of a file, or downloaded by torchvision."""
 
-import pickle
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,8 +22,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return _tensors(path, torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
         raise BuildError(f"{path}: there is no such weights file") from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise BuildError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    except BuildError:
+        raise
+    except Exception as error:  # out of damaged bytes, unpickling raises whatever it likes
+        raise BuildError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     raise BuildError(f"{path}: weights are read from .safetensors or .pth, not from {path.suffix or 'such a name'!r}")
 
 
@@ -53,6 +53,10 @@ def _misfit(name: str, wanted: Tensor | None, given: Tensor | None) -> str:
     if given.shape != wanted.shape:
         return f"{name} is {list(given.shape)} where {list(wanted.shape)} is needed"
     return ""
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
