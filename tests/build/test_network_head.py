@@ -42,13 +42,12 @@ def _cell_windows(x: Tensor) -> list[Tensor]:
 
 
 def _gem(window: Tensor) -> Tensor:
-    powers = torch.exp(2.5 * torch.log(window))
-    return torch.exp(torch.log(powers.mean(dim=2)) / 2.5)
+    return (window**2.5).mean(dim=2) ** (1 / 2.5)
 
 
 def _unit(head: Head, vectors: Tensor) -> Tensor:
     projected = vectors @ head.projection.weight.T + head.projection.bias
-    return projected / projected.norm(dim=-1, keepdim=True)
+    return projected / projected.square().sum(dim=-1, keepdim=True).sqrt()
 
 
 @torch.no_grad()
