@@ -56,7 +56,7 @@ def random_pixels(count: int) -> Pixels:
 async def main() -> None:
     """Prints latency alone and throughput under load, each as a ratio to the bare runtime.
 
-    Where a network's weights come to lie in memory changes its speed by a fifth, so both sides start anew each round.
+    One network's speed was seen to differ by a fifth from start to start, so both sides start anew each round.
     """
     bare_ms: list[float] = []
     served_ms: list[float] = []
