@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import secrets
+import select
 import shutil
 import signal
 import tempfile
@@ -19,6 +20,7 @@ from typing import Self
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's own folder for it
 _PREFIX = "pspsearch-"
 _LOCK = "-lock"
+_DEATH_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +95,18 @@ def _remove(prefix: str) -> None:
 
 
 def _kill_processes_naming(prefix: str) -> None:
-    """Triton and its Python stubs have the prefix in their command lines."""
+    """Triton and its Python stubs have the prefix in their command lines; returns when they are gone."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if prefix.encode() in (entry / "cmdline").read_bytes():
-                os.kill(int(entry.name), signal.SIGKILL)
+            process = os.pidfd_open(int(entry.name))  # opened first: what is killed is what was looked at
+            try:
+                if prefix.encode() in (entry / "cmdline").read_bytes():
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _DEATH_S)
+            finally:
+                os.close(process)
 
 
 def _lock_path(prefix: str) -> Path:
