@@ -6,25 +6,43 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test check format lock bench loadtest wheel
+.PHONY: help serve test slow check format protos lock bench loadtest wheel
 
 help: ## Say what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-serve: $(SERVING) ## Serve the shipped model with the bundled Triton.
-	$(BIN)/pspsearch triton
+serve: $(SERVING) ## Serve searches, with the shipped model and a gallery of samples.
+	$(BIN)/pspsearch serve --sample
 
-test: $(DEVELOPMENT) ## Run every test.
+test: $(DEVELOPMENT) ## Run the tests.
 	$(BIN)/pytest
+
+slow: $(DEVELOPMENT) ## Run the repetitions that `make test` leaves out.
+	$(BIN)/pytest -m slow
 
 check: $(DEVELOPMENT) ## Lint, types, import rules, the lock.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code protos
+	@rm -rf $(VENV)/protos && mkdir $(VENV)/protos
+	@$(call generate,$(VENV)/protos)
+	$(BIN)/buf lint $(VENV)/api.binpb --config protos/buf.yaml --path pspsearch/v1
+	diff --recursive --exclude=__pycache__ --exclude=__init__.py $(VENV)/protos/pspsearch/v1 server/pspsearch/v1
 	@cp requirements.lock $(VENV)/requirements.lock
 	$(BIN)/uv pip compile $(LOCK) --quiet --output-file $(VENV)/requirements.lock
 	diff requirements.lock $(VENV)/requirements.lock
+
+define generate
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
+	  --proto_path=protos --proto_path=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
+	  --include_imports --include_source_info --descriptor_set_out=$(VENV)/api.binpb protos/pspsearch/v1/*.proto
+endef
+
+protos: $(DEVELOPMENT) ## Make server/pspsearch/v1 from the protos.
+	@$(call generate,server)
 
 format: $(DEVELOPMENT) ## Put the source in its form.
 	$(BIN)/ruff check --fix

@@ -1,7 +1,161 @@
-"""The settings, frozen and grouped; `cli` builds them once and nothing else reads the environment."""
+"""The settings, frozen and grouped; `cli` builds them once and nothing else reads the environment.
 
-from dataclasses import dataclass
+Each comes, in rising order of power, from its default, from the table of its group in a TOML file, from the
+environment (`PSPSEARCH_` and its name in capitals), and from its flag. Names are unique across the groups.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+from pspsearch.errors import BadSettings
+
+_T = TypeVar("_T")
+Value = str | int | float | bool
+PREFIX = "PSPSEARCH_"
+
+
+def setting(default: _T, what: str) -> _T:
+    """A field with its default and its sentence of help."""
+    return field(default=default, metadata={"help": what})
+
+
+@dataclass(frozen=True, slots=True)
+class ServingSettings:
+    """The gRPC port, and what goes through it."""
+
+    host: str = setting("127.0.0.1", "The address to bind; other machines reach only what is bound beyond loopback.")
+    port: int = setting(8500, "The gRPC port; 0 takes a free one.")
+    metrics_port: int = setting(8510, "The port on 127.0.0.1 for Prometheus; 0 for none.")
+    max_calls: int = setting(256, "Calls under way at once; further ones are refused at once.")
+    max_message_bytes: int = setting(64 << 20, "The largest request.")
+    drain_s: float = setting(10.0, "How long calls under way may take when the server stops.")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """What is refused before anything is decoded."""
+
+    max_image_bytes: int = setting(20 << 20, "The largest encoded image.")
+    max_image_pixels: int = setting(50_000_000, "The largest decoded image.")
+
+
+@dataclass(frozen=True, slots=True)
+class TritonSettings:
+    """Where descriptors come from."""
+
+    triton: str = setting("", "The address of a running Triton; empty starts the bundled one.")
+    repository: str = setting("", "The model repository of the bundled Triton; empty for the shipped models.")
+    model: str = setting("pspnet", "The model of a new collection that names none.")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """What is kept on disk."""
+
+    data: str = setting("pspsearch-data", "The folder of the catalog and the indexes; made where it is missing.")
+    sample: bool = setting(False, "Draw a gallery of sample pictures into the collection `sample`, once.")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How descriptors are searched."""
+
+    device: str = setting("auto", "`cpu`, `gpu`, or `auto`: a GPU where FAISS finds one.")
+    index_memory_bytes: int = setting(0, "Memory that one index may plan with; 0 for half of the machine's.")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is said on standard error."""
+
+    log_format: str = setting("text", "`text` for people or `json`, one object per line.")
+    log_level: str = setting("info", "`debug`, `info`, `warning` or `error`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set."""
+
+    serving: ServingSettings = ServingSettings()
+    images: ImageSettings = ImageSettings()
+    triton: TritonSettings = TritonSettings()
+    storage: StorageSettings = StorageSettings()
+    index: IndexSettings = IndexSettings()
+    log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        _check_choice("device", self.index.device, ("auto", "cpu", "gpu"))
+        _check_choice("log_format", self.log.log_format, ("text", "json"))
+        _check_choice("log_level", self.log.log_level, ("debug", "info", "warning", "error"))
+        for name, port in (("port", self.serving.port), ("metrics_port", self.serving.metrics_port)):
+            if not 0 <= port < 65536:
+                raise BadSettings(f"{name} must be 0 to 65535, not {port}")
+        for name, least in (("max_calls", 1), ("max_message_bytes", 1 << 16), ("drain_s", 0)):
+            if not getattr(self.serving, name) >= least:
+                raise BadSettings(f"{name} must be at least {least}, not {getattr(self.serving, name)}")
+        for name in ("max_image_bytes", "max_image_pixels"):
+            if not getattr(self.images, name) >= 1:
+                raise BadSettings(f"{name} must be at least 1, not {getattr(self.images, name)}")
+
+    def to_toml(self) -> str:
+        """The file that would give these settings."""
+        lines: list[str] = []
+        for one in all_settings():
+            if f"[{one.group}]" not in lines:
+                lines += ["", f"[{one.group}]"]
+            lines.append(f"{one.name} = {json.dumps(getattr(getattr(self, one.group), one.name), ensure_ascii=False)}")
+        return "\n".join(lines[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, as the command line and the manual need it."""
+
+    group: str
+    name: str
+    default: Value
+    what: str
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return PREFIX + self.name.upper()
+
+
+def all_settings() -> Iterator[Setting]:
+    """Every setting, in the order of the file."""
+    defaults = Settings()
+    for group in (one.name for one in dataclasses.fields(Settings)):
+        values = getattr(defaults, group)
+        for one in dataclasses.fields(values):
+            yield Setting(group, one.name, getattr(values, one.name), str(one.metadata["help"]))
+
+
+def load_settings(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Value | None]) -> Settings:
+    """Defaults < file < environment < flags that are not None; BadSettings names what cannot be and where it stands."""
+    written = _read(file) if file else {}
+    defaults = Settings()
+    chosen: dict[str, dict[str, Value]] = {group.name: {} for group in dataclasses.fields(Settings)}
+    for one in all_settings():
+        in_file = written.pop((one.group, one.name), None)
+        sources = (
+            (f"{file}: {one.group}.{one.name}", in_file),
+            (one.variable, environment.get(one.variable)),
+            (f"--{one.name.replace('_', '-')}", flags.get(one.name)),
+        )
+        for source, value in sources:
+            if value is not None:
+                chosen[one.group][one.name] = _convert(value, one.default, source)
+    for group, name in written:
+        raise BadSettings(f"{file} sets {group}.{name}, and there is no such setting")
+    return Settings(
+        **{group: dataclasses.replace(getattr(defaults, group), **values) for group, values in chosen.items()}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +173,41 @@ class BundledTritonSettings:
     restart_delay_s: float = 0.1
     """The first pause before a dead child is started again; it doubles up to `max_restart_delay_s`."""
     max_restart_delay_s: float = 5.0
+
+
+def _read(file: Path) -> dict[tuple[str, str], Value]:
+    """What the file sets, by group and name."""
+    try:
+        tables = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise BadSettings(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadSettings(f"{file} is not TOML: {error}") from error
+    for group, table in tables.items():
+        if not isinstance(table, dict):
+            raise BadSettings(f"{file} sets {group} outside any table")
+    return {(group, name): value for group, table in tables.items() for name, value in table.items()}
+
+
+def _convert(value: Value, default: Value, source: str) -> Value:
+    """To the default's type: from text wherever it comes from, else only a whole number to a number."""
+    kind = type(default)
+    try:
+        if kind is bool and isinstance(value, str):
+            return _TRUTH[value.lower()]
+        if isinstance(value, str) or (kind is float and type(value) is int):
+            return kind(value)
+    except (ValueError, KeyError):
+        raise BadSettings(f"{source} must be {_KINDS[kind]}, not {value!r}") from None
+    if type(value) is not kind:
+        raise BadSettings(f"{source} must be {_KINDS[kind]}, not {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadSettings(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -1,6 +1,8 @@
 """The words of pspsearch as types."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,12 @@ Pixels = NDArray[np.uint8]
 Descriptors = NDArray[np.float32]
 """Unit-length rows, one per image: count x dimension."""
 
+StoredDescriptor = NDArray[np.float16]
+"""One descriptor as the catalog and the index keep it."""
+
+Sequences = NDArray[np.int64]
+"""Numbers of changes, each the name of one row for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
@@ -24,3 +32,187 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.version}"
+
+
+class IndexKind(StrEnum):
+    """How the descriptors of a collection are searched."""
+
+    AUTO = "auto"
+    """By size, dimension, memory and device."""
+    EXACT = "exact"
+    IVF = "ivf"
+    HNSW = "hnsw"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSettings:
+    """What is chosen when a collection is created, and never changes."""
+
+    model: str
+    keep_images: bool = True
+    index_kind: IndexKind = IndexKind.AUTO
+    target_recall: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of items under one descriptor model."""
+
+    key: int
+    """Its number in the catalog; never used again."""
+    name: str
+    settings: CollectionSettings
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One collection under one model version."""
+
+    key: int
+    """Its number in the catalog; never used again."""
+    collection: int
+    model: str
+    version: int
+    fingerprint: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an encoded image is, without its bytes."""
+
+    media_type: str
+    width_px: int
+    """Upright, as is the height."""
+    height_px: int
+    size_bytes: int
+    sha256: str
+    """In hexadecimal."""
+    kept: bool
+    """Whether the catalog has the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that can be found."""
+
+    key: int
+    """In the order in which ids were first put in; an id that is deleted and put in again gets another one."""
+    id: str
+    attributes: str
+    """A JSON object."""
+    image: ImageInfo | None
+    """None where the item was put in as a descriptor."""
+    created: datetime
+    updated: datetime
+    sequence: int
+    """Of its last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """An item to write, already described."""
+
+    id: str
+    descriptor: StoredDescriptor | None
+    """In the generation's space; None keeps the one that is there."""
+    attributes: str | None
+    """A JSON object; None keeps those that are there, and is `{}` for a new item."""
+    info: ImageInfo | None = None
+    """Together with a descriptor: None makes this an item without an image."""
+    image: bytes | None = None
+    """The bytes to keep; None where they are not to be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """An item to take out; one that is not there is no error."""
+
+    id: str
+
+
+class Outcome(StrEnum):
+    """What became of a write."""
+
+    CREATED = "created"
+    REPLACED = "replaced"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+    ABSENT = "absent"
+    """There was nothing to delete, or no item whose attributes alone could change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The acknowledgement of one write: it is on disk."""
+
+    outcome: Outcome
+    sequence: int
+    """Of the change; where nothing changed, of the item's last one, or 0 where there is no item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One state of one item, as an index knows it. A changed item is another row."""
+
+    sequence: int
+    """Names the row; a later row has a higher one."""
+    key: int
+    """Of the item."""
+    id: str
+    attributes: str
+    """A JSON object."""
+    descriptor: StoredDescriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one committed transaction did to one collection."""
+
+    collection: int
+    generation: int
+    added: tuple[Row, ...] = ()
+    """By ascending sequence."""
+    removed: tuple[int, ...] = ()
+    """The sequences of rows that are no more: deleted, or replaced by one that is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows nearest to one query, best first; of equal scores the lower sequence first."""
+
+    sequences: Sequences
+    ids: list[str]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The rows that a filter holds for, as of one moment, by ascending key."""
+
+    keys: NDArray[np.int64]
+    """Of the items."""
+    sequences: Sequences
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How an index stands."""
+
+    plan: str
+    """What was built, in words."""
+    rows: int
+    """That can be found."""
+    sequence: int
+    """Of the last row that searches see, dead or alive."""
+    measured_recall: float
+    """Of the true ten nearest, the share that was found when the base was built; 1 where it is exact."""
+    size_bytes: int
+    """In memory."""
+    fresh: int
+    """Rows that are newer than the base."""
+    tombstones: int
+    """Rows of the base that are no more."""
+    background: str = field(default="")
+    """What is being built, with its progress; empty where nothing is."""

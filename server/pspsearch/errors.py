@@ -2,24 +2,32 @@
 
 PspsearchError
 |-- InvalidRequest            fix the request
+|   |-- BadFilter
 |   `-- BadImage
 |       |-- EmptyImage
 |       |-- UnknownFormat
 |       |-- DamagedImage
 |       `-- ImageTooLarge
+|-- NotFound                  ask for something that is there
+|-- AlreadyExists             choose another name
 |-- ModelMismatch             ask for a model version that is there
 |-- RetryLater                the same request may succeed later
+|   |-- NotServing
 |   |-- Overloaded
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
+    |-- BadSettings
     |-- BundleMissing
     |-- PortTaken
     |-- TritonFailed
     |-- ModelLoadFailed
     |-- RepositoryError
     |   `-- DigestMismatch
-    `-- BrokenModel
+    |-- BrokenModel
+    |-- IndexFailed
+    `-- CatalogError
+        `-- CatalogDamaged
 
 The message of each is one sentence for the person who reads it. A bug is an assertion, not a class here.
 """
@@ -28,9 +36,21 @@ The message of each is one sentence for the person who reads it. A bug is an ass
 class PspsearchError(Exception):
     """The root: catch it to handle whatever pspsearch reports."""
 
+    request_id = ""
+    """The failed call's name in the server's log, where a server told it."""
+
 
 class InvalidRequest(PspsearchError):
     """The request itself is wrong and will stay so."""
+
+
+class BadFilter(InvalidRequest):
+    """The filter is no expression; the message names the position and what was expected there."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+        """In characters from the start of the filter."""
 
 
 class BadImage(InvalidRequest):
@@ -53,12 +73,24 @@ class ImageTooLarge(BadImage):
     """More bytes or more pixels than the caps allow; nothing was decoded."""
 
 
+class NotFound(PspsearchError):
+    """There is no collection, item or image of that name."""
+
+
+class AlreadyExists(PspsearchError):
+    """The name is taken."""
+
+
 class ModelMismatch(PspsearchError):
     """The model, its version or its contract is not what the caller asked for."""
 
 
 class RetryLater(PspsearchError):
     """Nothing is wrong with the request."""
+
+
+class NotServing(RetryLater):
+    """The server is starting or stopping."""
 
 
 class Overloaded(RetryLater):
@@ -75,6 +107,10 @@ class DeadlineExceeded(RetryLater):
 
 class OperatorError(PspsearchError):
     """The set-up is wrong: no request can mend it."""
+
+
+class BadSettings(OperatorError):
+    """A setting cannot be what it is set to; the message names where it was set."""
 
 
 class BundleMissing(OperatorError):
@@ -103,3 +139,15 @@ class DigestMismatch(RepositoryError):
 
 class BrokenModel(OperatorError):
     """A model answers with something that is not a unit descriptor of the promised dimension."""
+
+
+class IndexFailed(OperatorError):
+    """An index's folder cannot be used."""
+
+
+class CatalogError(OperatorError):
+    """The catalog cannot be opened, read or written; nothing was acknowledged."""
+
+
+class CatalogDamaged(CatalogError):
+    """What the catalog holds contradicts itself."""

@@ -35,6 +35,11 @@ class Header:
     components: int = 3
     """JPEG only: 1 grey, 3 colour, 4 CMYK or YCCK."""
 
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height in px as it is shown."""
+        return (self.width_px, self.height_px) if self.orientation < 5 else (self.height_px, self.width_px)
+
 
 _OTHER_FORMATS = (
     (0, b"GIF8", "GIF"),

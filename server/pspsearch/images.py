@@ -67,17 +67,27 @@ def decode_pixels(
     be read, and leaves `out` as it was. May be called from any thread; decoding and resizing release the GIL.
     """
     encoded = _check_bytes(data, limits)
+    header = _check_header(encoded, limits)
+    fitted = _decode_fitted(encoded, header, _place(header, shape))
+    if out is None:
+        out = np.empty((shape.height_px, shape.width_px, 3), np.uint8)
+    _write_upright(fitted, header.orientation, out)
+    return out
+
+
+def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:
+    """What an encoded image says of itself; a BadImage where it would be refused before anything is decoded."""
+    return _check_header(_check_bytes(data, limits), limits)
+
+
+def _check_header(encoded: bytes, limits: ImageLimits) -> Header:
     header = read_header(encoded)
     if header.width_px * header.height_px > limits.max_pixels:
         raise ImageTooLarge(
             f"the {header.format} image has {header.width_px}x{header.height_px} px, "
             f"more than the {limits.max_pixels / 1e6:g} megapixels allowed"
         )
-    fitted = _decode_fitted(encoded, header, _place(header, shape))
-    if out is None:
-        out = np.empty((shape.height_px, shape.width_px, 3), np.uint8)
-    _write_upright(fitted, header.orientation, out)
-    return out
+    return header
 
 
 def _check_bytes(data: bytes | bytearray | memoryview, limits: ImageLimits) -> bytes:

@@ -1,8 +1,28 @@
 """What the search half needs from the outside, as protocols; adapters and fakes fill them."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from pspsearch.domain import Descriptors, ModelVersion, Pixels
+from pspsearch.domain import (
+    Collection,
+    CollectionSettings,
+    Commit,
+    Delete,
+    Descriptors,
+    Found,
+    Generation,
+    IndexState,
+    Item,
+    Matched,
+    ModelVersion,
+    Pixels,
+    Row,
+    Sequences,
+    StoredDescriptor,
+    Upsert,
+    Written,
+)
+from pspsearch.filters import Filter
 
 
 class Describer(Protocol):
@@ -20,4 +40,132 @@ class Describer(Protocol):
         InvalidRequest for pixels of another shape than the contract's, Overloaded, DeadlineExceeded or
         TritonUnavailable for what may pass, BrokenModel where the model breaks its promise.
         """
+        ...
+
+
+class Catalog(Protocol):
+    """The truth: collections, items, images, descriptors. Every method may be called from any task of one event loop.
+
+    Reads see every write that was acknowledged before they began.
+    """
+
+    async def collections(self) -> list[tuple[Collection, Generation]]:
+        """All collections by name, each with its active generation."""
+        ...
+
+    async def create_collection(
+        self, name: str, settings: CollectionSettings, version: ModelVersion
+    ) -> tuple[Collection, Generation]:
+        """A new, empty collection, durable on return; AlreadyExists where the name is taken."""
+        ...
+
+    async def delete_collection(self, collection: int) -> int:
+        """Takes out a collection and all that is in it, and says how many items that were; durable on return.
+
+        No listener hears of it. NotFound where the collection is gone.
+        """
+        ...
+
+    async def write(
+        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
+    ) -> list[Written]:
+        """Makes all the changes, in their order, or none; durable on return, and heard by the commit's listener.
+
+        What arrives meanwhile from other callers is committed together. A request id that was written with before
+        (within a day, to the same collection) changes nothing and gets the answer of that time. NotFound where the
+        collection is gone.
+        """
+        ...
+
+    def listen(self, listener: Callable[[Commit], None]) -> None:
+        """Calls `listener` in the writer's thread, in commit order, after each commit and before its acknowledgement.
+
+        It must be quick and must not raise. To be called once, before the first write.
+        """
+        ...
+
+    async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+        """Those that there are."""
+        ...
+
+    async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
+        """Those that there still are, by ascending key."""
+        ...
+
+    async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
+        """The next items by ascending key."""
+        ...
+
+    async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
+        """The JSON objects of the rows that are still current."""
+        ...
+
+    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
+        """The bytes as they came; None where there is no item or its image was not kept."""
+        ...
+
+    async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
+        """None where there is no item."""
+        ...
+
+    def rows_of(self, generation: Generation) -> "RowSource":
+        """What an index of the generation is built from."""
+        ...
+
+    def size_bytes(self) -> int:
+        """On disk."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes the writes that were begun; later calls are assertions."""
+        ...
+
+
+class RowSource(Protocol):
+    """The rows of one generation, to be read from any thread, one at a time."""
+
+    def sequences(self) -> Sequences:
+        """Of every row there is, ascending."""
+        ...
+
+    def after(self, sequence: int) -> Iterator[Row]:
+        """The rows that are there at the moment of the call and have a higher sequence, ascending.
+
+        Those that a later commit removes may be missing, and those that it adds are: its listener has them.
+        """
+        ...
+
+
+class Index(Protocol):
+    """The rows of one generation, found by nearness. A cache of the catalog."""
+
+    def apply(self, commit: Commit) -> None:
+        """Takes one commit in, in commit order, from one thread at a time; quick. Searches begun later see it."""
+        ...
+
+    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+        """For each query the `count` nearest rows that `keep` holds for, fewer where there are fewer.
+
+        All answers are as of one moment. Searches that wait for one that runs are made together.
+        """
+        ...
+
+    async def match(self, keep: Filter | None = None) -> Matched:
+        """All rows that `keep` holds for."""
+        ...
+
+    async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
+        """Of rows that an answer named, in that order, although they may be gone since.
+
+        A minute after they are gone it may raise NotFound.
+        """
+        ...
+
+    @property
+    def state(self) -> IndexState:
+        """How it stands now."""
+        ...
+
+    async def close(self) -> None:
+        """Stops what is being built, leaves a snapshot, lets go of the memory."""
         ...

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pspsearch.config import all_settings
 from tests.pictures import load_photo
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +88,15 @@ def test_every_command_is_run_or_says_why_not() -> None:
 
     languages = re.findall(r"^```(\w+)$", text, re.MULTILINE)
 
-    assert set(languages) == {"sh"}
-    assert len(languages) == len(list(blocks()))
+    assert set(languages) == {"sh", "python"}
+    assert languages.count("sh") == len(list(blocks()))
+
+
+def test_every_setting_is_in_the_manual() -> None:
+    """What can be set is in the README's table."""
+    text = (ROOT / "README.md").read_text()
+
+    assert [one.name for one in all_settings() if f"`{one.group}.{one.name}`" not in text] == []
 
 
 def _serve(block: Block, clone: Path) -> subprocess.Popen[str]:

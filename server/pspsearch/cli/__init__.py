@@ -1,16 +1,58 @@
 """`pspsearch`: the command line."""
 
+import importlib
 import logging
-import sys
+from typing import IO
 
 import click
 
-from pspsearch.cli.describe import describe
-from pspsearch.cli.triton import triton
 from pspsearch.errors import PspsearchError
 
+_COMMANDS = {
+    "serve": "serve:serve",
+    "import": "import_:import_",
+    "search": "search:search",
+    "compare": "compare:compare",
+    "get": "items:get",
+    "list": "items:list_",
+    "delete": "items:delete",
+    "count": "items:count",
+    "collections": "collections:collections",
+    "status": "status:status",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "describe": "describe:describe",
+    "triton": "triton:triton",
+    "completion": "completion:completion",
+}
+"""Where each command is; none is imported before it is asked for."""
 
-@click.group()
+
+class _Failure(click.ClickException):
+    """An expected failure: one sentence on standard error, exit code 1."""
+
+    def show(self, file: IO[str] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        return getattr(importlib.import_module(f"pspsearch.cli.{module}"), name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PspsearchError as error:
+            raise _Failure(str(error)) from error
+
+
+@click.group(cls=_Commands)
 @click.version_option(package_name="pspsearch")
 @click.option("-v", "--verbose", count=True, help="Say more on standard error; twice for everything.")
 def commands(verbose: int) -> None:
@@ -19,14 +61,6 @@ def commands(verbose: int) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
 
-commands.add_command(describe)
-commands.add_command(triton)
-
-
 def main() -> None:
     """Runs the command line; an expected failure is one sentence and exit code 1."""
-    try:
-        commands()
-    except PspsearchError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    commands(prog_name="pspsearch")

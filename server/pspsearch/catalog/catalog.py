@@ -1,0 +1,182 @@
+"""The catalog as the rest of the server knows it."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from pspsearch.catalog.changes import write_items
+from pspsearch.catalog.collections import create_collection, delete_collection, take_out_slice
+from pspsearch.catalog.connections import connect_reader, connect_writer, translate_errors
+from pspsearch.catalog.folder import CATALOG, FolderLock
+from pspsearch.catalog.integrity import check_pages
+from pspsearch.catalog.queries import (
+    find_attributes,
+    find_descriptor,
+    find_image,
+    find_items,
+    find_items_by_key,
+    list_collections,
+    read_page,
+)
+from pspsearch.catalog.readers import Readers
+from pspsearch.catalog.rows import GenerationRows
+from pspsearch.catalog.schema import check_schema, create, migrate
+from pspsearch.catalog.times import utc_now
+from pspsearch.catalog.writer import Writer
+from pspsearch.domain import (
+    Collection,
+    CollectionSettings,
+    Commit,
+    Delete,
+    Generation,
+    Item,
+    ModelVersion,
+    StoredDescriptor,
+    Upsert,
+    Written,
+)
+
+_MAX_QUEUED_BYTES = 64 * 1024 * 1024
+
+
+class SqliteCatalog:
+    """Fills the port `Catalog`, and is a context that closes it. For the tasks of the event loop that opened it."""
+
+    def __init__(
+        self,
+        path: Path,
+        lock: FolderLock,
+        connection: sqlite3.Connection,
+        now: Callable[[], datetime],
+        max_queued_bytes: int,
+    ) -> None:
+        """Use `open`."""
+        self._path = path
+        self._lock = lock
+        self._connection = connection
+        self._readers = Readers(path)
+        self._writer = Writer(connection, path, take_out_slice, now, max_queued_bytes)
+
+    @classmethod
+    async def open(
+        cls, data: Path, *, now: Callable[[], datetime] = utc_now, max_queued_bytes: int = _MAX_QUEUED_BYTES
+    ) -> Self:
+        """The catalog in the folder `data`, a new one where there is none.
+
+        Writers wait while more than `max_queued_bytes` are to be written. CatalogError where another process has the
+        folder, the file is another program's or was written by a newer pspsearch; CatalogDamaged where it is broken.
+        """
+        lock, connection = await asyncio.to_thread(_open, data)
+        return cls(data / CATALOG, lock, connection, now, max_queued_bytes)
+
+    async def collections(self) -> list[tuple[Collection, Generation]]:
+        """See the port, as for the methods below."""
+        return await self._readers.ask(list_collections)
+
+    async def create_collection(
+        self, name: str, settings: CollectionSettings, version: ModelVersion
+    ) -> tuple[Collection, Generation]:
+        """Durable on return."""
+        return await self._writer.do(partial(create_collection, name=name, settings=settings, version=version))
+
+    async def delete_collection(self, collection: int) -> int:
+        """The collection is gone on return, its rows a while later; NotFound where it was gone before."""
+        return await self._writer.do(partial(delete_collection, collection=collection))
+
+    async def write(
+        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
+    ) -> list[Written]:
+        """Durable on return. Cancelled before its turn, it is dropped; after, it is made and nobody hears of it."""
+        work = partial(write_items, generation=generation, writes=writes, request_id=request_id)
+        return await self._writer.do(work, sum(map(_size_bytes, writes)))
+
+    def listen(self, listener: Callable[[Commit], None]) -> None:
+        """One listener, told of all commits."""
+        self._writer.listen(listener)
+
+    async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+        """As of one moment."""
+        return await self._readers.ask(find_items, collection, ids)
+
+    async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
+        """As of one moment."""
+        return await self._readers.ask(find_items_by_key, collection, keys)
+
+    async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
+        """As of one moment."""
+        return await self._readers.ask(read_page, collection, after_key, count)
+
+    async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
+        """As of one moment."""
+        return await self._readers.ask(find_attributes, collection, sequences)
+
+    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
+        """All of it in memory."""
+        return await self._readers.ask(find_image, collection, id)
+
+    async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
+        """Read-only."""
+        return await self._readers.ask(find_descriptor, generation, id)
+
+    def rows_of(self, generation: Generation) -> GenerationRows:
+        """Reads with connections of its own."""
+        return GenerationRows(self._path, generation)
+
+    def size_bytes(self) -> int:
+        """Of the file and its log; what is deleted leaves room inside for what comes."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+    async def check(self) -> None:
+        """Reads the whole file; CatalogDamaged where its structure is broken."""
+        await self._readers.ask(check_pages, self._path)
+
+    async def close(self) -> None:
+        """Finishes what was begun and gives the folder up."""
+        await self._writer.close()
+        await self._readers.close()
+        self._connection.close()
+        self._lock.release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _open(data: Path) -> tuple[FolderLock, sqlite3.Connection]:
+    lock = FolderLock(data)
+    try:
+        return lock, _connect(data / CATALOG)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """The writer's connection, to tables of the current version; what is refused is not touched."""
+    with translate_errors(path):
+        if not path.exists():
+            create(path)
+        with contextlib.closing(connect_reader(path)) as reader:
+            check_schema(reader, path)
+        connection = connect_writer(path)
+        try:
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _size_bytes(write: Upsert | Delete) -> int:
+    if isinstance(write, Delete):
+        return len(write.id)
+    size = len(write.id) + len(write.attributes or "") + len(write.image or b"")
+    return size + (0 if write.descriptor is None else write.descriptor.nbytes)

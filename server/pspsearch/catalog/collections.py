@@ -1,0 +1,76 @@
+"""The SQL that makes collections, and takes them out without holding up other writes."""
+
+from pspsearch.catalog.images import drop_unused_images
+from pspsearch.catalog.times import from_us
+from pspsearch.catalog.transaction import Transaction
+from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
+from pspsearch.errors import AlreadyExists, NotFound
+
+_SLICE = 64
+"""How many items are taken out at once: a few milliseconds."""
+
+
+def create_collection(
+    transaction: Transaction, name: str, settings: CollectionSettings, version: ModelVersion
+) -> tuple[Collection, Generation]:
+    """Empty, with one active generation; AlreadyExists where the name is taken."""
+    execute = transaction.connection.execute
+    if execute("SELECT 1 FROM collections WHERE name = ? AND NOT gone", (name,)).fetchone() is not None:
+        raise AlreadyExists(f"there is a collection {name!r} already")
+    (key,) = execute(
+        "INSERT INTO collections (name, model, keep_images, index_kind, target_recall, created_us) "
+        "VALUES (?, ?, ?, ?, ?, ?) RETURNING key",
+        (
+            *(name, settings.model, settings.keep_images, settings.index_kind.value, settings.target_recall),
+            transaction.now_us,
+        ),
+    ).fetchone()
+    space = (version.model, version.version, version.contract.fingerprint, version.contract.dimension)
+    (generation,) = execute(
+        "INSERT INTO generations (collection, model, version, fingerprint, dimension) VALUES (?, ?, ?, ?, ?) "
+        "RETURNING key",
+        (key, *space),
+    ).fetchone()
+    return Collection(key, name, settings, from_us(transaction.now_us)), Generation(generation, key, *space)
+
+
+def delete_collection(transaction: Transaction, collection: int) -> int:
+    """Marks it as gone, which frees its name at once, and says how many items it had.
+
+    Listeners hear nothing of it: with the collection they lose all that they heard of it.
+    """
+    execute = transaction.connection.execute
+    marked = execute("UPDATE collections SET gone = 1 WHERE key = ? AND NOT gone", (collection,))
+    if marked.rowcount == 0:
+        raise NotFound("the collection has been deleted already")
+    return execute("SELECT COUNT(*) FROM items WHERE collection = ?", (collection,)).fetchone()[0]
+
+
+def take_out_slice(transaction: Transaction) -> bool:
+    """Removes some of what collections that are gone left behind; whether there may be more."""
+    execute = transaction.connection.execute
+    gone = execute("SELECT key FROM collections WHERE gone LIMIT 1").fetchone()
+    if gone is None:
+        return False
+    if _take_out_items(transaction, *gone) or _take_out_requests(transaction, *gone):
+        return True
+    execute("DELETE FROM generations WHERE collection = ?", gone)
+    execute("DELETE FROM collections WHERE key = ?", gone)
+    return True
+
+
+def _take_out_items(transaction: Transaction, collection: int) -> bool:
+    items = transaction.connection.execute(
+        "SELECT key, image FROM items WHERE collection = ? ORDER BY key LIMIT ?", (collection, _SLICE)
+    ).fetchall()
+    transaction.connection.executemany("DELETE FROM items WHERE key = ?", ((key,) for key, _ in items))
+    drop_unused_images(transaction, {image for _, image in items if image is not None})
+    return bool(items)
+
+
+def _take_out_requests(transaction: Transaction, collection: int) -> bool:
+    taken = transaction.connection.execute(
+        "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE collection = ? LIMIT ?)",
+        (collection, _SLICE),
+    )
+    return taken.rowcount > 0

@@ -1,0 +1,102 @@
+"""The SQL of reading. Each is one statement, and so as of one moment; each finds its rows by an index."""
+
+# ruff: noqa: S608 - nothing but constants of this package is put into a statement
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from pspsearch.catalog.records import (
+    COLLECTION_COLUMNS,
+    ITEM_COLUMNS,
+    read_collection,
+    read_descriptor,
+    read_item,
+)
+from pspsearch.domain import Collection, Generation, Item, StoredDescriptor
+
+COLLECTIONS = (
+    f"SELECT {COLLECTION_COLUMNS} FROM collections "
+    "JOIN generations ON generations.collection = collections.key AND state = 'active' WHERE NOT gone ORDER BY name"
+)
+
+THERE = "EXISTS (SELECT 1 FROM collections WHERE collections.key = :collection AND NOT gone)"
+"""Whether the collection is not gone: its items may still be on disk when it is."""
+
+ITEMS = (
+    f"SELECT {ITEM_COLUMNS} FROM items "
+    f"WHERE collection = :collection AND id IN (SELECT value FROM json_each(:ids)) AND {THERE}"
+)
+ITEMS_BY_KEY = (
+    f"SELECT {ITEM_COLUMNS} FROM items "
+    f"WHERE collection = :collection AND items.key IN (SELECT value FROM json_each(:keys)) AND {THERE} "
+    "ORDER BY items.key"
+)
+PAGE = (
+    f"SELECT {ITEM_COLUMNS} FROM items "
+    f"WHERE collection = :collection AND items.key > :after AND {THERE} ORDER BY items.key LIMIT :count"
+)
+ATTRIBUTES = (
+    "SELECT sequence, attributes FROM items "
+    f"WHERE collection = :collection AND sequence IN (SELECT value FROM json_each(:sequences)) AND {THERE}"
+)
+IMAGE = (
+    "SELECT content FROM items JOIN images ON images.key = items.image "
+    f"WHERE collection = :collection AND id = :id AND {THERE}"
+)
+DESCRIPTOR = (
+    "SELECT descriptor FROM items JOIN descriptors ON item = items.key AND generation = :generation "
+    f"WHERE collection = :collection AND id = :id AND {THERE}"
+)
+SEQUENCES = (
+    "SELECT sequence FROM items JOIN descriptors ON item = items.key AND generation = :generation "
+    f"WHERE collection = :collection AND {THERE} ORDER BY sequence"
+)
+ROWS = (
+    "SELECT sequence, items.key, id, attributes, descriptor "
+    "FROM items JOIN descriptors ON item = items.key AND generation = :generation "
+    f"WHERE collection = :collection AND sequence > :after AND sequence <= :last AND {THERE} "
+    "ORDER BY sequence LIMIT :count"
+)
+LAST_CHANGE = "SELECT sequence FROM last_change"
+
+
+def list_collections(connection: sqlite3.Connection) -> list[tuple[Collection, Generation]]:
+    """All that are there, by name."""
+    return [read_collection(record) for record in connection.execute(COLLECTIONS)]
+
+
+def find_items(connection: sqlite3.Connection, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+    """Those that there are."""
+    found = connection.execute(ITEMS, {"collection": collection, "ids": json.dumps(ids)})
+    return {item.id: item for item in map(read_item, found)}
+
+
+def find_items_by_key(connection: sqlite3.Connection, collection: int, keys: Sequence[int]) -> list[Item]:
+    """Those that there are, by ascending key."""
+    found = connection.execute(ITEMS_BY_KEY, {"collection": collection, "keys": json.dumps(keys)})
+    return [read_item(record) for record in found]
+
+
+def read_page(connection: sqlite3.Connection, collection: int, after_key: int, count: int) -> list[Item]:
+    """The next items by ascending key."""
+    found = connection.execute(PAGE, {"collection": collection, "after": after_key, "count": count})
+    return [read_item(record) for record in found]
+
+
+def find_attributes(connection: sqlite3.Connection, collection: int, sequences: Sequence[int]) -> dict[int, str]:
+    """Those of the rows that are current."""
+    return dict(connection.execute(ATTRIBUTES, {"collection": collection, "sequences": json.dumps(sequences)}))
+
+
+def find_image(connection: sqlite3.Connection, collection: int, id_: str) -> bytes | None:
+    """The bytes as they came, where they are kept."""
+    found = connection.execute(IMAGE, {"collection": collection, "id": id_}).fetchone()
+    return None if found is None else found[0]
+
+
+def find_descriptor(connection: sqlite3.Connection, generation: Generation, id_: str) -> StoredDescriptor | None:
+    """None where there is no item."""
+    wanted = {"collection": generation.collection, "generation": generation.key, "id": id_}
+    found = connection.execute(DESCRIPTOR, wanted).fetchone()
+    return None if found is None else read_descriptor(found[0])

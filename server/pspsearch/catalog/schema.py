@@ -1,0 +1,126 @@
+"""The tables of the catalog, and how an older file becomes a current one."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from pspsearch.catalog.folder import sync
+from pspsearch.errors import CatalogDamaged, CatalogError
+
+APPLICATION_ID = 0x50535053
+"""`PSPS`: tells a catalog from other SQLite files."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE last_change (sequence INTEGER NOT NULL) STRICT;
+    INSERT INTO last_change VALUES (0);
+
+    CREATE TABLE collections (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        model TEXT NOT NULL,
+        keep_images INTEGER NOT NULL,
+        index_kind TEXT NOT NULL,
+        target_recall REAL NOT NULL,
+        created_us INTEGER NOT NULL, -- since 1970, UTC, like every time here
+        gone INTEGER NOT NULL DEFAULT 0 -- deleted, and its items are still being taken out
+    ) STRICT;
+    CREATE UNIQUE INDEX collections_by_name ON collections (name) WHERE NOT gone;
+
+    CREATE TABLE generations (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection INTEGER NOT NULL REFERENCES collections,
+        model TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        dimension INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'active'
+    ) STRICT;
+    CREATE INDEX generations_by_collection ON generations (collection);
+    CREATE UNIQUE INDEX active_generations ON generations (collection) WHERE state = 'active';
+
+    CREATE TABLE images (
+        key INTEGER PRIMARY KEY,
+        sha256 BLOB NOT NULL UNIQUE,
+        content BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE items (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection INTEGER NOT NULL REFERENCES collections,
+        id TEXT NOT NULL,
+        attributes TEXT NOT NULL,
+        media_type TEXT, -- this and the next four: null for an item without an image
+        width_px INTEGER,
+        height_px INTEGER,
+        size_bytes INTEGER,
+        sha256 BLOB,
+        image INTEGER REFERENCES images, -- null where the bytes are not kept
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        UNIQUE (collection, id),
+        UNIQUE (collection, sequence)
+    ) STRICT;
+    CREATE INDEX items_by_collection ON items (collection); -- and by key in it, as every index ends with the key
+    CREATE INDEX items_by_image ON items (image);
+
+    CREATE TABLE descriptors (
+        item INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
+        generation INTEGER NOT NULL, -- no reference: it would cost an index, and descriptors go with their items
+        descriptor BLOB NOT NULL, -- fp16, little-endian
+        UNIQUE (item, generation)
+    ) STRICT;
+
+    CREATE TABLE requests (
+        collection INTEGER NOT NULL REFERENCES collections,
+        request_id TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        UNIQUE (collection, request_id)
+    ) STRICT;
+    CREATE INDEX requests_by_age ON requests (created_us);
+    """,
+)
+"""The n-th makes schema version n out of the one before it."""
+
+
+def create(path: Path) -> None:
+    """A new, empty catalog that is there completely or not at all; durable on return."""
+    incoming = path.with_name(f"{path.name}.incoming")
+    incoming.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(incoming, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection)
+    sync(incoming)
+    incoming.rename(path)
+    sync(path.parent)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the tables to the current version, one durable step after the other."""
+    for version in range(_version(connection) + 1, len(MIGRATIONS) + 1):
+        connection.executescript(f"BEGIN; {MIGRATIONS[version - 1]}; PRAGMA user_version = {version}; COMMIT")
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """CatalogError where the file is no catalog, or one that this program is too old for.
+
+    The caller translates what SQLite raises.
+    """
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # to SQLite a database without tables
+        raise CatalogDamaged(f"the catalog {path} is damaged: it is empty; restore a backup")
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    version = _version(connection)
+    if application_id != APPLICATION_ID:
+        raise CatalogError(f"{path} is no catalog of pspsearch, but another program's SQLite file")
+    if version > len(MIGRATIONS):
+        raise CatalogError(
+            f"the catalog {path} has schema version {version}, and this pspsearch knows {len(MIGRATIONS)}: "
+            "it was written by a newer one"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return version

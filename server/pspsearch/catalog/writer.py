@@ -1,0 +1,182 @@
+"""One thread writes, and commits what waits for it together."""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pspsearch.catalog.connections import translate_errors
+from pspsearch.catalog.times import to_us
+from pspsearch.catalog.transaction import Change, Transaction, gather
+from pspsearch.domain import Commit
+from pspsearch.errors import CatalogError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CALL_BYTES = 1024
+"""What a call takes in the queue beside its payload."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    work: Callable[[Transaction], Any]
+    size_bytes: int
+    future: asyncio.Future[Any]
+    answer: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Applies calls in their order of arrival; made, used and closed by the tasks of one event loop.
+
+    A call that fails leaves nothing behind and fails alone. Where the commit fails, all calls in it do. A call whose
+    caller has left before its turn is dropped.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        tidy: Callable[[Transaction], bool],
+        now: Callable[[], datetime],
+        max_queued_bytes: int,
+    ) -> None:
+        """`tidy` runs in a transaction of its own between two commits, for as long as it says that there is more."""
+        self._connection = connection
+        self._path = path
+        self._tidy = tidy
+        self._now = now
+        self._max_queued_bytes = max_queued_bytes
+        self._queued_bytes = 0
+        self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._closed = False
+        self._listener: Callable[[Commit], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        # a daemon: a program that ends without closing must not hang, and what was acknowledged is on disk anyway
+        self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
+        self._thread.start()
+
+    def listen(self, listener: Callable[[Commit], None]) -> None:
+        """Calls `listener` in the writer's thread after each commit, before its acknowledgement."""
+        assert self._listener is None, "there is a listener already"
+        self._listener = listener
+
+    async def do(self, work: Callable[[Transaction], T], size_bytes: int = 0) -> T:
+        """What `work` returns, when it is on disk. Waits for room while the queue holds too many bytes."""
+        size_bytes += _CALL_BYTES
+        async with self._turn:
+            while self._queued_bytes and self._queued_bytes + size_bytes > self._max_queued_bytes:
+                self._room.clear()
+                await self._room.wait()
+            assert not self._closed, "the catalog is closed"
+            call = _Call(work, size_bytes, self._loop.create_future())
+            self._queued_bytes += size_bytes
+            self._queue.put(call)
+        return await call.future
+
+    async def close(self) -> None:
+        """Returns when every call that was begun is done and the thread has ended; the connection stays open."""
+        async with self._turn:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        more, closing = True, False
+        while not closing:
+            calls, closing = self._take(wait=not more)
+            if calls:
+                self._finish(calls)
+            more = not closing and self._tidy_up()
+
+    def _take(self, *, wait: bool) -> tuple[list[_Call], bool]:
+        """Everything that is queued, and whether it is the end; waits for a call if it shall."""
+        calls: list[_Call] = []
+        try:
+            call = self._queue.get(block=wait)
+            while call is not None:
+                calls.append(call)
+                call = self._queue.get_nowait()
+        except queue.Empty:
+            return calls, False
+        return calls, True
+
+    def _finish(self, calls: list[_Call]) -> None:
+        try:
+            with translate_errors(self._path):
+                commits = self._commit(calls)
+            for commit in commits:
+                if self._listener is not None:
+                    self._listener(commit)
+        except Exception as error:  # the callers must hear it, and the next ones must find the thread
+            self._roll_back()
+            for call in calls:
+                call.error = call.error or error
+        self._loop.call_soon_threadsafe(self._acknowledge, calls)
+
+    def _commit(self, calls: list[_Call]) -> list[Commit]:
+        changes: list[Change] = []
+        self._connection.execute("BEGIN IMMEDIATE")
+        for call in calls:
+            if not call.future.cancelled():
+                changes += self._apply(call)
+        self._connection.execute("COMMIT")
+        return gather(changes)
+
+    def _apply(self, call: _Call) -> list[Change]:
+        transaction = self._transaction()
+        self._connection.execute("SAVEPOINT call")
+        try:
+            with translate_errors(self._path):
+                call.answer = call.work(transaction)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite itself has rolled back, with this call, those before it
+            self._connection.execute("ROLLBACK TO call")
+            call.error = error
+            transaction.changes.clear()
+        self._connection.execute("RELEASE call")
+        return transaction.changes
+
+    def _tidy_up(self) -> bool:
+        try:
+            with translate_errors(self._path):
+                self._connection.execute("BEGIN")
+                more = self._tidy(self._transaction())
+                self._connection.execute("COMMIT")
+        except CatalogError as error:
+            self._roll_back()
+            log.error("tidying up is put off: %s", error)  # noqa: TRY400 - a sentence
+            return False
+        return more
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection, to_us(self._now()))
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a disk that fails again: the next BEGIN will say so
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _acknowledge(self, calls: list[_Call]) -> None:
+        """In the event loop."""
+        for call in calls:
+            self._queued_bytes -= call.size_bytes
+            if call.future.done():
+                continue
+            if call.error is not None:
+                call.future.set_exception(call.error)
+            else:
+                call.future.set_result(call.answer)
+        self._room.set()

@@ -1,0 +1,40 @@
+"""`pspsearch backup` and `restore`: copies of all that cannot be made again."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from pspsearch.catalog import backup as copies
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+def backup(data: Path, destination: Path) -> None:
+    """Copy what is in the folder DATA into the new file DESTINATION, also while a server writes there."""
+    with _progress("backup") as advance:
+        copies.back_up(data, destination, advance)
+    click.echo(f"{destination} holds what was in {data}")
+
+
+@click.command()
+@click.argument("backup", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+def restore(backup: Path, data: Path) -> None:
+    """Make the folder DATA, which must be new or empty, from the file BACKUP."""
+    with _progress("restore") as advance:
+        copies.restore(backup, data, advance)
+    click.echo(f"{data} holds what was in {backup}")
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Generator[Callable[[float], None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda share: progress.update(task, completed=share)

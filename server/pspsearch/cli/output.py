@@ -1,0 +1,86 @@
+"""How answers look: tables for people, JSON for programs."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH_OF_A_FILE = 200
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Numbers to the right, everything else to the left; long cells are folded, never cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rows = [tuple(row) for row in rows]
+    for number, heading in enumerate(headings):
+        numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    _console().print(table)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """One line per fact."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(_cell(value)))
+    _console().print(table)
+
+
+def print_json(value: object) -> None:
+    """On one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def size(count: int) -> str:
+    """Bytes as people say it."""
+    scaled = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if scaled < 1024:
+            return f"{scaled:.0f} {unit}" if unit == "B" else f"{scaled:.1f} {unit}"
+        scaled /= 1024
+    return f"{scaled:.1f} GiB"
+
+
+def attribute_words(attributes: Mapping[str, Any] | None) -> str:
+    """A JSON object in a cell."""
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in (attributes or {}).items()
+    )
+
+
+def plural(count: int, thing: str) -> str:
+    """`1 item`, `2 items`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    return Console(file=sys.stdout, width=width, highlight=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, datetime):
+        return value.astimezone().isoformat(" ", "seconds")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value)} has no JSON form")

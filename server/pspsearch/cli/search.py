@@ -1,0 +1,106 @@
+"""`pspsearch search`: the items that look like an image."""
+
+from pathlib import Path
+
+import click
+
+from pspsearch.cli.connection import collection_option, filter_option, json_option, with_client
+from pspsearch.cli.items import write_file
+from pspsearch.cli.output import attribute_words, print_json, print_table
+from pspsearch.client import Client, Hit, ItemId, SearchResult
+from pspsearch.errors import NotFound
+
+
+@click.command()
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.option("--id", "item_id", help="Search with an item's image in the place of a file.")
+@filter_option
+@click.option("--limit", default=10, show_default=True, help="How many hits.")
+@click.option("--group-by", metavar="ATTRIBUTE", help="Only the best hit of each value.")
+@click.option("--min-score", type=float, help="Only hits with at least this score.")
+@click.option("--fold", type=float, metavar="SCORE", help="Fold hits that are so alike into one.")
+@click.option("--montage", type=click.Path(path_type=Path), help="Draw the query and its hits into this PNG file.")
+@json_option
+@collection_option
+@with_client
+def search(
+    client: Client,
+    image: Path | None,
+    item_id: str | None,
+    matching: str,
+    limit: int,
+    group_by: str | None,
+    min_score: float | None,
+    fold: float | None,
+    montage: Path | None,
+    as_json: bool,
+    collection: str,
+) -> None:
+    """Find the items that look like IMAGE, the nearest first.
+
+    A score is the cosine of two descriptors, from -1 to 1.
+    """
+    if (image is None) == (item_id is None):
+        raise click.UsageError("give either an image or --id")
+    result = client.search(
+        image or ItemId(item_id or ""),
+        collection=collection,
+        filter=matching,
+        limit=limit,
+        group_by=group_by,
+        min_score=min_score,
+        fold_above=fold,
+        return_attributes=True,
+        return_images=montage is not None,
+    )
+    if montage is not None:
+        _write_montage(montage, _query_image(client, image, item_id, collection), result)
+    if as_json:
+        print_json(
+            {"hits": [_hit_fields(hit) for hit in result.hits], "origin": result.origin, "timing": result.timing}
+        )
+    else:
+        _print_hits(result, grouped=group_by is not None)
+
+
+def _write_montage(path: Path, query: bytes | None, result: SearchResult) -> None:
+    from pspsearch.montage import MontageHit, draw_montage
+
+    write_file(path, draw_montage(query, [MontageHit(hit.id, hit.score, hit.image) for hit in result.hits]))
+
+
+def _query_image(client: Client, image: Path | None, item_id: str | None, collection: str) -> bytes | None:
+    """None where the item's image was not kept."""
+    if image is not None:
+        return image.read_bytes()
+    try:
+        return client.get_image(item_id or "", collection=collection)
+    except NotFound:
+        return None
+
+
+def _print_hits(result: SearchResult, *, grouped: bool) -> None:
+    folded = any(hit.duplicates for hit in result.hits)
+    headings = ["rank", "score", "id", "attributes", *["group"] * grouped, *["near-duplicates"] * folded]
+    rows = (
+        [
+            rank,
+            hit.score,
+            hit.id,
+            attribute_words(hit.attributes),
+            *[hit.group if hit.group is not None else ""] * grouped,
+            *[" ".join(hit.duplicates)] * folded,
+        ]
+        for rank, hit in enumerate(result.hits, 1)
+    )
+    print_table(headings, rows)
+
+
+def _hit_fields(hit: Hit) -> dict[str, object]:
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "attributes": hit.attributes,
+        "group": hit.group,
+        "duplicates": hit.duplicates,
+    }

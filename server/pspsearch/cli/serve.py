@@ -1,0 +1,52 @@
+"""`pspsearch serve`: the search server, in the foreground."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pspsearch.cli.interrupt import run_until_signal
+from pspsearch.config import Settings, Value, all_settings, load_settings
+from pspsearch.errors import BundleMissing
+from pspsearch.logs import set_up_logs
+
+
+def _every_setting(command: Callable[..., None]) -> Callable[..., None]:
+    """A flag for each setting; its default is told, not given, so that what is absent stays absent."""
+    for one in reversed(list(all_settings())):
+        shown = f"{one.what} [{one.variable}; {one.default!r}]"
+        kind: dict[str, Any] = {"is_flag": True, "flag_value": True} if one.default is False else {"type": str}
+        name = f"--{one.name.replace('_', '-')}"
+        command = click.option(name, one.name, default=None, help=shown, **kind)(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--config", envvar="PSPSEARCH_CONFIG", type=click.Path(path_type=Path), help="A TOML file with a table per group."
+)
+@_every_setting
+def serve(config: Path | None, **flags: Value | None) -> None:
+    """Serve searches over gRPC, until interrupted.
+
+    Settings come from defaults, then the file, then the environment, then flags; the result is printed at the start.
+    """
+    settings = load_settings(config, os.environ, flags)
+    set_up_logs(settings.log)
+    run_until_signal(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    try:
+        from pspsearch.serving import open_server
+    except ModuleNotFoundError as error:
+        if error.name != "faiss":
+            raise
+        raise BundleMissing("no FAISS is installed: pip install 'pspsearch[cpu]', or 'pspsearch[gpu]'") from error
+    click.echo(settings.to_toml() + "\n")
+    async with open_server(settings) as server:
+        click.echo(f"pspsearch serves at {server.address}; Ctrl-C stops it")
+        await asyncio.Event().wait()

@@ -1,0 +1,64 @@
+"""The Python client of a pspsearch server: `Client` blocks, `AsyncClient` awaits; they do the same.
+
+Index a folder and search it:
+
+>>> from pathlib import Path
+>>> from pspsearch import Client
+>>> from pspsearch.client import ItemInput
+>>> with Client("127.0.0.1:8500") as client:
+...     list(client.ingest(ItemInput(file.name, file) for file in Path("photographs").glob("*.jpg")))
+...     print(client.search(Path("query.jpg"), limit=5).hits)
+
+A query or an item's source is a `Path` to an image, the `bytes` of one, a `Descriptor`, or, for a query, the `ItemId`
+of an item. Errors are those of `pspsearch.errors`, with the server's sentence, and two that only a client meets:
+`ServerUnavailable` and `ServerFailed`.
+"""
+
+from pspsearch.client.asynchronous import AsyncClient
+from pspsearch.client.blocking import Client
+from pspsearch.client.failures import ServerFailed, ServerUnavailable
+from pspsearch.client.retries import Retries
+from pspsearch.client.types import (
+    Acknowledgement,
+    BatchResult,
+    Collection,
+    CollectionState,
+    Comparison,
+    Description,
+    Descriptor,
+    Hit,
+    Item,
+    ItemId,
+    ItemInput,
+    Origin,
+    Query,
+    SearchOptions,
+    SearchResult,
+    ServerStatus,
+    Timing,
+)
+
+__all__ = [
+    "Acknowledgement",
+    "AsyncClient",
+    "BatchResult",
+    "Client",
+    "Collection",
+    "CollectionState",
+    "Comparison",
+    "Description",
+    "Descriptor",
+    "Hit",
+    "Item",
+    "ItemId",
+    "ItemInput",
+    "Origin",
+    "Query",
+    "Retries",
+    "SearchOptions",
+    "SearchResult",
+    "ServerFailed",
+    "ServerStatus",
+    "ServerUnavailable",
+    "Timing",
+]

@@ -1,0 +1,175 @@
+"""From the API's messages to plain Python."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC
+
+import numpy as np
+
+from pspsearch.client.failures import status_error
+from pspsearch.client.types import (
+    Acknowledgement,
+    BatchResult,
+    Collection,
+    CollectionState,
+    Comparison,
+    Description,
+    Descriptor,
+    Hit,
+    Item,
+    Origin,
+    SearchResult,
+    ServerStatus,
+    Timing,
+)
+from pspsearch.domain import ImageInfo, IndexKind, Outcome
+from pspsearch.errors import PspsearchError
+from pspsearch.v1 import collection_service_pb2, item_service_pb2, resources_pb2, search_service_pb2
+
+_OUTCOMES = {
+    item_service_pb2.UPSERT_OUTCOME_CREATED: Outcome.CREATED,
+    item_service_pb2.UPSERT_OUTCOME_REPLACED: Outcome.REPLACED,
+    item_service_pb2.UPSERT_OUTCOME_UNCHANGED: Outcome.UNCHANGED,
+}
+INDEX_KINDS = {
+    IndexKind.AUTO: resources_pb2.INDEX_KIND_AUTO,
+    IndexKind.EXACT: resources_pb2.INDEX_KIND_EXACT,
+    IndexKind.IVF: resources_pb2.INDEX_KIND_IVF,
+    IndexKind.HNSW: resources_pb2.INDEX_KIND_HNSW,
+}
+
+
+def read_search(message: search_service_pb2.SearchResponse) -> SearchResult:
+    """The answer to one query."""
+    return SearchResult(_hits(message.hits), _origin(message.origin), _timing(message.timing))
+
+
+def read_recommend(message: search_service_pb2.RecommendResponse) -> SearchResult:
+    """The answer to a recommendation."""
+    return SearchResult(_hits(message.hits), _origin(message.origin), _timing(message.timing))
+
+
+def read_batch(message: search_service_pb2.BatchSearchResponse) -> BatchResult:
+    """The answers to several queries."""
+    results = tuple(status_error(one.status) or _hits(one.hits) for one in message.results)
+    return BatchResult(results, _origin(message.origin), _timing(message.timing))
+
+
+def read_streamed(message: search_service_pb2.SearchStreamResponse) -> tuple[str, SearchResult | PspsearchError]:
+    """One answer of a stream, with its tag."""
+    return message.tag, status_error(message.status) or read_search(message.response)
+
+
+def read_comparison(message: search_service_pb2.CompareResponse) -> Comparison:
+    """How alike two things are."""
+    same = message.same if message.HasField("same") else None
+    return Comparison(message.score, same, _origin(message.origin), _timing(message.timing))
+
+
+def read_description(message: search_service_pb2.DescribeResponse) -> Description:
+    """An image's descriptor."""
+    return Description(_descriptor(message.descriptor), _origin(message.origin), _timing(message.timing))
+
+
+def read_acknowledgement(message: item_service_pb2.UpsertResult) -> Acknowledgement:
+    """What became of one item."""
+    return Acknowledgement(message.id, _OUTCOMES.get(message.outcome), message.sequence, status_error(message.status))
+
+
+def read_item(message: item_service_pb2.GetItemResponse) -> Item:
+    """One item, with its descriptor where that was asked for."""
+    return _item(message.item, _descriptor(message.descriptor) if message.HasField("descriptor") else None)
+
+
+def read_page(message: item_service_pb2.ListItemsResponse) -> tuple[tuple[Item, ...], str]:
+    """One page, and where the next begins; empty at the end."""
+    return tuple(_item(item) for item in message.items), message.next_page_token
+
+
+def read_collection(message: resources_pb2.Collection) -> Collection:
+    """One collection with its state."""
+    kinds = {value: kind for kind, value in INDEX_KINDS.items()}
+    return Collection(
+        message.name,
+        message.model,
+        message.keep_images,
+        kinds.get(message.index_kind, IndexKind.AUTO),
+        message.target_recall,
+        message.create_time.ToDatetime(UTC),
+        _collection_state(message.state),
+    )
+
+
+def read_server_status(message: collection_service_pb2.GetServerStatusResponse) -> ServerStatus:
+    """How the server stands."""
+    return ServerStatus(
+        message.version,
+        message.serving,
+        message.uptime_s,
+        message.triton,
+        tuple(_origin(model) for model in message.models),
+        tuple(read_collection(collection) for collection in message.collections),
+        message.memory_bytes,
+        message.catalog_bytes,
+        message.requests_in_flight,
+    )
+
+
+def _hits(messages: Iterable[search_service_pb2.Hit]) -> tuple[Hit, ...]:
+    return tuple(_hit(message) for message in messages)
+
+
+def _hit(message: search_service_pb2.Hit) -> Hit:
+    return Hit(
+        message.id,
+        message.score,
+        json.loads(message.attributes_json) if message.attributes_json else None,
+        message.image or None,
+        _descriptor(message.descriptor) if message.HasField("descriptor") else None,
+        json.loads(message.group) if message.group else None,
+        tuple(message.duplicates),
+    )
+
+
+def _item(message: resources_pb2.Item, descriptor: Descriptor | None = None) -> Item:
+    return Item(
+        message.id,
+        json.loads(message.attributes_json or "{}"),
+        _image_info(message.image) if message.HasField("image") else None,
+        message.create_time.ToDatetime(UTC),
+        message.update_time.ToDatetime(UTC),
+        message.sequence,
+        descriptor,
+    )
+
+
+def _image_info(message: resources_pb2.ImageInfo) -> ImageInfo:
+    return ImageInfo(
+        message.media_type, message.width_px, message.height_px, message.size_bytes, message.sha256, message.kept
+    )
+
+
+def _descriptor(message: resources_pb2.Descriptor) -> Descriptor:
+    return Descriptor(np.fromiter(message.values, np.float32, len(message.values)), message.fingerprint)
+
+
+def _origin(message: resources_pb2.Origin) -> Origin:
+    return Origin(message.model, message.model_version, message.fingerprint, message.generation)
+
+
+def _timing(message: resources_pb2.Timing) -> Timing:
+    return Timing(message.decode_ms, message.queue_ms, message.inference_ms, message.search_ms, message.total_ms)
+
+
+def _collection_state(message: resources_pb2.CollectionState) -> CollectionState:
+    return CollectionState(
+        _origin(message.origin),
+        message.item_count,
+        message.sequence,
+        message.index,
+        message.measured_recall,
+        message.index_bytes,
+        message.fresh_count,
+        message.tombstone_count,
+        message.background,
+    )

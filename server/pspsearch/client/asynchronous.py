@@ -1,0 +1,267 @@
+"""The client that awaits."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+
+from pspsearch.client import operations
+from pspsearch.client.answers import read_streamed
+from pspsearch.client.asynchronous_ingest import AsynchronousIngest
+from pspsearch.client.failures import call_error
+from pspsearch.client.messages import load_item, load_query, read_image
+from pspsearch.client.operations import Answer, Operation, Response
+from pspsearch.client.retries import DEFAULT_RETRIES, Attempts, Retries, RetryBudget
+from pspsearch.client.settings import CHANNEL_OPTIONS, DEFAULT, MAX_UNACKNOWLEDGED, MAX_UNACKNOWLEDGED_BYTES
+from pspsearch.client.types import (
+    Acknowledgement,
+    BatchResult,
+    Collection,
+    Comparison,
+    Description,
+    Item,
+    ItemInput,
+    Query,
+    SearchOptions,
+    SearchResult,
+    ServerStatus,
+)
+from pspsearch.client.window import Window
+from pspsearch.domain import IndexKind
+from pspsearch.errors import PspsearchError
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import search_service_pb2 as searches
+
+_T = TypeVar("_T")
+
+
+class AsyncClient:
+    """A connection to a pspsearch server, made with the first call. Close it, or use it as a context.
+
+    It belongs to the event loop that it is made in.
+
+    Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._budget = RetryBudget(retries.budget)
+        self._channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection, and with it every call under way."""
+        await self._channel.close()
+
+    async def search(
+        self, query: Query, *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
+    ) -> SearchResult:
+        """The items nearest to one query."""
+        return await self._run(operations.search(await load_query(query), collection, options))
+
+    async def search_batch(
+        self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
+    ) -> BatchResult:
+        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others."""
+        return await self._run(operations.search_batch(await _load_all(queries), collection, options))
+
+    async def search_stream(
+        self,
+        queries: AsyncIterable[tuple[str, Query]] | Iterable[tuple[str, Query]],
+        *,
+        collection: str = DEFAULT,
+        **options: Unpack[SearchOptions],
+    ) -> AsyncGenerator[tuple[str, SearchResult | PspsearchError]]:
+        """Answers as they are ready, in any order, each with the tag of its query.
+
+        The queries are taken by another task, as fast as the server reads. A stream that breaks raises.
+        """
+        failures: list[Exception] = []
+
+        async def write() -> None:
+            try:
+                async for tag, query in _each(queries):
+                    request = operations.search_request(await load_query(query), collection, options)
+                    await call.write(searches.SearchStreamRequest(tag=tag, request=request))
+            except (grpc.RpcError, asyncio.InvalidStateError):
+                return  # the stream has ended, and who reads it hears why
+            except Exception as error:
+                failures.append(error)
+            await call.done_writing()
+
+        begin = self._channel.stream_stream(
+            operations.SEARCH_STREAM,
+            searches.SearchStreamRequest.SerializeToString,
+            searches.SearchStreamResponse.FromString,
+        )
+        call = begin()
+        writing = asyncio.create_task(write())
+        try:
+            async for message in call:
+                yield read_streamed(message)
+        except grpc.RpcError as failure:
+            raise call_error(failure, self.address) from failure
+        finally:
+            call.cancel()
+            writing.cancel()
+            await asyncio.wait([writing])
+        if failures:
+            raise failures[0]
+
+    async def compare(
+        self, left: Query, right: Query, *, threshold: float | None = None, collection: str = DEFAULT
+    ) -> Comparison:
+        """How alike two things are, and whether they are the same at a threshold."""
+        loaded = await load_query(left), await load_query(right)
+        return await self._run(operations.compare(*loaded, collection, threshold))
+
+    async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
+        """An image's descriptor, which can be sent back as a query."""
+        content = await asyncio.to_thread(read_image, image)
+        return await self._run(operations.describe(content, collection))
+
+    async def recommend(
+        self,
+        positives: Sequence[Query],
+        negatives: Sequence[Query] = (),
+        *,
+        collection: str = DEFAULT,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResult:
+        """The items that are near to some examples and far from others."""
+        examples = await _load_all(positives), await _load_all(negatives)
+        return await self._run(operations.recommend(*examples, collection, options))
+
+    async def upsert(self, inputs: Sequence[ItemInput], *, collection: str = DEFAULT) -> tuple[Acknowledgement, ...]:
+        """Puts in or replaces 1 to 256 items, acknowledged in their order; one bad item does not fail the others."""
+        loaded = [await load_item(item) for item in inputs]
+        return await self._run(operations.upsert(loaded, collection))
+
+    def ingest(
+        self,
+        inputs: AsyncIterable[ItemInput] | Iterable[ItemInput],
+        *,
+        collection: str = DEFAULT,
+        max_unacknowledged: int = MAX_UNACKNOWLEDGED,
+        max_unacknowledged_bytes: int = MAX_UNACKNOWLEDGED_BYTES,
+    ) -> AsyncGenerator[Acknowledgement]:
+        """Puts in or replaces any number of items: one acknowledgement for each, in any order.
+
+        The items are taken, and their files read, by another task, and no faster than the server acknowledges them:
+        at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
+        was not acknowledged; an item that was in already is then `UNCHANGED`.
+        """
+        begin = self._channel.stream_stream(
+            operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
+        )
+        window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
+        attempts = Attempts(self._retries, self._budget, None, repeatable=True)
+        return AsynchronousIngest(begin, window, attempts, self.address).run(_each(inputs))
+
+    async def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
+        """One item; NotFound where there is none."""
+        return await self._run(operations.get(item_id, collection, descriptor=descriptor))
+
+    async def get_image(self, item_id: str, *, collection: str = DEFAULT) -> bytes:
+        """The encoded bytes of an item's image; NotFound where they were not kept."""
+        return await self._run(operations.get_image(item_id, collection))
+
+    async def delete(self, ids: Sequence[str] = (), *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
+        """Takes items out, by id or by filter (`*` for all), and says how many there were."""
+        return await self._run(operations.delete(ids, filter, collection))
+
+    async def list(
+        self,
+        *,
+        filter: str = "",  # noqa: A002 - the API's word
+        page_size: int = 100,
+        collection: str = DEFAULT,
+    ) -> AsyncGenerator[Item]:
+        """All items in the order in which they were first put in, read page by page."""
+        token = ""
+        while True:
+            page, token = await self._run(operations.list_page(filter, page_size, token, collection))
+            for item in page:
+                yield item
+            if not token:
+                return
+
+    async def count(self, *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
+        """How many items there are."""
+        return await self._run(operations.count(filter, collection))
+
+    async def create_collection(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        keep_images: bool = True,
+        index_kind: IndexKind = IndexKind.AUTO,
+        target_recall: float = 0.95,
+    ) -> Collection:
+        """Makes an empty collection, under the server's default model where none is named."""
+        return await self._run(
+            operations.create_collection(
+                name, model, keep_images=keep_images, index_kind=index_kind, target_recall=target_recall
+            )
+        )
+
+    async def get_collection(self, name: str = DEFAULT) -> Collection:
+        """One collection with its state."""
+        return await self._run(operations.get_collection(name))
+
+    async def list_collections(self) -> tuple[Collection, ...]:
+        """All collections, by name."""
+        return await self._run(operations.list_collections())
+
+    async def delete_collection(self, name: str) -> int:
+        """Deletes a collection with all that is in it, and says how many items that were."""
+        return await self._run(operations.delete_collection(name))
+
+    async def status(self) -> ServerStatus:
+        """How the server stands."""
+        return await self._run(operations.server_status())
+
+    async def _run(self, operation: Operation[Response, Answer]) -> Answer:
+        call = self._channel.unary_unary(
+            operation.path, type(operation.request).SerializeToString, operation.response.FromString
+        )
+        attempts = Attempts(self._retries, self._budget, self._timeout_s, repeatable=operation.repeatable)
+        while True:
+            try:
+                response = await call(operation.request, timeout=attempts.remaining_s())
+            except grpc.RpcError as failure:
+                error = call_error(failure, self.address)
+                unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
+                pause_s = attempts.pause_s() if unavailable else None
+                if pause_s is None:
+                    raise error from failure
+                await asyncio.sleep(pause_s)
+            else:
+                attempts.succeed()
+                return operation.read(response)
+
+
+async def _load_all(queries: Iterable[Query]) -> Sequence[Query]:
+    return [await load_query(query) for query in queries]
+
+
+async def _each(things: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T]:
+    if isinstance(things, AsyncIterable):
+        async for thing in things:
+            yield thing
+    else:
+        for thing in things:
+            yield thing

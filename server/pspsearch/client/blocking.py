@@ -1,0 +1,227 @@
+"""The client that blocks."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc
+
+from pspsearch.client import operations
+from pspsearch.client.answers import read_streamed
+from pspsearch.client.blocking_ingest import BlockingIngest
+from pspsearch.client.failures import call_error
+from pspsearch.client.messages import read_image
+from pspsearch.client.operations import Answer, Operation, Response
+from pspsearch.client.retries import DEFAULT_RETRIES, Attempts, Retries, RetryBudget
+from pspsearch.client.settings import CHANNEL_OPTIONS, DEFAULT, MAX_UNACKNOWLEDGED, MAX_UNACKNOWLEDGED_BYTES
+from pspsearch.client.types import (
+    Acknowledgement,
+    BatchResult,
+    Collection,
+    Comparison,
+    Description,
+    Item,
+    ItemInput,
+    Query,
+    SearchOptions,
+    SearchResult,
+    ServerStatus,
+)
+from pspsearch.client.window import Window
+from pspsearch.domain import IndexKind
+from pspsearch.errors import PspsearchError
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import search_service_pb2 as searches
+
+
+class Client:
+    """A connection to a pspsearch server, made with the first call; for any thread. Close it, or use it as a context.
+
+    Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._budget = RetryBudget(retries.budget)
+        self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and with it every call under way."""
+        self._channel.close()
+
+    def search(self, query: Query, *, collection: str = DEFAULT, **options: Unpack[SearchOptions]) -> SearchResult:
+        """The items nearest to one query."""
+        return self._run(operations.search(query, collection, options))
+
+    def search_batch(
+        self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
+    ) -> BatchResult:
+        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others."""
+        return self._run(operations.search_batch(queries, collection, options))
+
+    def search_stream(
+        self, queries: Iterable[tuple[str, Query]], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
+    ) -> Iterator[tuple[str, SearchResult | PspsearchError]]:
+        """Answers as they are ready, in any order, each with the tag of its query.
+
+        The queries are taken in another thread, as fast as the server reads. A stream that breaks raises.
+        """
+        failures: list[Exception] = []
+
+        def requests() -> Iterator[searches.SearchStreamRequest]:
+            try:
+                for tag, query in queries:
+                    request = operations.search_request(query, collection, options)
+                    yield searches.SearchStreamRequest(tag=tag, request=request)
+            except Exception as error:
+                failures.append(error)
+
+        begin = self._channel.stream_stream(
+            operations.SEARCH_STREAM,
+            searches.SearchStreamRequest.SerializeToString,
+            searches.SearchStreamResponse.FromString,
+        )
+        call = begin(requests())
+        try:
+            for message in call:
+                yield read_streamed(message)
+        except grpc.RpcError as failure:
+            raise call_error(failure, self.address) from failure
+        finally:
+            call.cancel()
+        if failures:
+            raise failures[0]
+
+    def compare(
+        self, left: Query, right: Query, *, threshold: float | None = None, collection: str = DEFAULT
+    ) -> Comparison:
+        """How alike two things are, and whether they are the same at a threshold."""
+        return self._run(operations.compare(left, right, collection, threshold))
+
+    def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
+        """An image's descriptor, which can be sent back as a query."""
+        return self._run(operations.describe(read_image(image), collection))
+
+    def recommend(
+        self,
+        positives: Sequence[Query],
+        negatives: Sequence[Query] = (),
+        *,
+        collection: str = DEFAULT,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResult:
+        """The items that are near to some examples and far from others."""
+        return self._run(operations.recommend(positives, negatives, collection, options))
+
+    def upsert(self, inputs: Sequence[ItemInput], *, collection: str = DEFAULT) -> tuple[Acknowledgement, ...]:
+        """Puts in or replaces 1 to 256 items, acknowledged in their order; one bad item does not fail the others."""
+        return self._run(operations.upsert(inputs, collection))
+
+    def ingest(
+        self,
+        inputs: Iterable[ItemInput],
+        *,
+        collection: str = DEFAULT,
+        max_unacknowledged: int = MAX_UNACKNOWLEDGED,
+        max_unacknowledged_bytes: int = MAX_UNACKNOWLEDGED_BYTES,
+    ) -> Iterator[Acknowledgement]:
+        """Puts in or replaces any number of items: one acknowledgement for each, in any order.
+
+        The items are taken, and their files read, in another thread, and no faster than the server acknowledges them:
+        at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
+        was not acknowledged; an item that was in already is then `UNCHANGED`.
+        """
+        begin = self._channel.stream_stream(
+            operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
+        )
+        window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
+        attempts = Attempts(self._retries, self._budget, None, repeatable=True)
+        return BlockingIngest(begin, window, attempts, self.address).run(inputs)
+
+    def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
+        """One item; NotFound where there is none."""
+        return self._run(operations.get(item_id, collection, descriptor=descriptor))
+
+    def get_image(self, item_id: str, *, collection: str = DEFAULT) -> bytes:
+        """The encoded bytes of an item's image; NotFound where they were not kept."""
+        return self._run(operations.get_image(item_id, collection))
+
+    def delete(self, ids: Sequence[str] = (), *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
+        """Takes items out, by id or by filter (`*` for all), and says how many there were."""
+        return self._run(operations.delete(ids, filter, collection))
+
+    def list(self, *, filter: str = "", page_size: int = 100, collection: str = DEFAULT) -> Iterator[Item]:  # noqa: A002 - the API's words
+        """All items in the order in which they were first put in, read page by page."""
+        token = ""
+        while True:
+            page, token = self._run(operations.list_page(filter, page_size, token, collection))
+            yield from page
+            if not token:
+                return
+
+    def count(self, *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
+        """How many items there are."""
+        return self._run(operations.count(filter, collection))
+
+    def create_collection(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        keep_images: bool = True,
+        index_kind: IndexKind = IndexKind.AUTO,
+        target_recall: float = 0.95,
+    ) -> Collection:
+        """Makes an empty collection, under the server's default model where none is named."""
+        return self._run(
+            operations.create_collection(
+                name, model, keep_images=keep_images, index_kind=index_kind, target_recall=target_recall
+            )
+        )
+
+    def get_collection(self, name: str = DEFAULT) -> Collection:
+        """One collection with its state."""
+        return self._run(operations.get_collection(name))
+
+    def list_collections(self) -> tuple[Collection, ...]:
+        """All collections, by name."""
+        return self._run(operations.list_collections())
+
+    def delete_collection(self, name: str) -> int:
+        """Deletes a collection with all that is in it, and says how many items that were."""
+        return self._run(operations.delete_collection(name))
+
+    def status(self) -> ServerStatus:
+        """How the server stands."""
+        return self._run(operations.server_status())
+
+    def _run(self, operation: Operation[Response, Answer]) -> Answer:
+        call = self._channel.unary_unary(
+            operation.path, type(operation.request).SerializeToString, operation.response.FromString
+        )
+        attempts = Attempts(self._retries, self._budget, self._timeout_s, repeatable=operation.repeatable)
+        while True:
+            try:
+                response = call(operation.request, timeout=attempts.remaining_s())
+            except grpc.RpcError as failure:
+                error = call_error(failure, self.address)
+                unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
+                pause_s = attempts.pause_s() if unavailable else None
+                if pause_s is None:
+                    raise error from failure
+                time.sleep(pause_s)
+            else:
+                attempts.succeed()
+                return operation.read(response)

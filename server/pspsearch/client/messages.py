@@ -1,0 +1,86 @@
+"""From plain Python to the API's messages."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+
+from pspsearch.client.types import Attributes, Descriptor, ItemId, ItemInput, Query, SearchOptions
+from pspsearch.errors import InvalidRequest
+from pspsearch.v1 import item_service_pb2, resources_pb2, search_service_pb2
+
+
+def query_message(query: Query) -> search_service_pb2.Query:
+    """A file is read here; InvalidRequest where it cannot be."""
+    if isinstance(query, ItemId):
+        return search_service_pb2.Query(id=query.id)
+    if isinstance(query, Descriptor):
+        return search_service_pb2.Query(descriptor=descriptor_message(query))
+    return search_service_pb2.Query(image=read_image(query))
+
+
+def options_message(options: SearchOptions) -> search_service_pb2.SearchOptions:
+    """What is None is left to the server."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return search_service_pb2.SearchOptions(**given)  # pyright: ignore[reportArgumentType] - SearchOptions has the message's names and types
+
+
+def item_message(item: ItemInput) -> item_service_pb2.ItemInput:
+    """A file is read here; InvalidRequest where it cannot be."""
+    with checking(f"the item {item.id!r}"):
+        message = item_service_pb2.ItemInput(id=item.id)
+        if isinstance(item.source, Descriptor):
+            message.descriptor.CopyFrom(descriptor_message(item.source))
+        elif item.source is not None:
+            message.image = read_image(item.source)
+        if item.attributes is not None:
+            message.attributes_json = _attributes_json(item.attributes)
+        return message
+
+
+def descriptor_message(descriptor: Descriptor) -> resources_pb2.Descriptor:
+    """Its numbers as float32."""
+    values = np.asarray(descriptor.values, np.float32).ravel()
+    return resources_pb2.Descriptor(values=values.tolist(), fingerprint=descriptor.fingerprint)
+
+
+def read_image(image: Path | bytes) -> bytes:
+    """The encoded bytes; InvalidRequest for a file that cannot be read, and for what is neither."""
+    if isinstance(image, Path):
+        try:
+            return image.read_bytes()
+        except OSError as error:
+            raise InvalidRequest(f"{image} cannot be read: {error.strerror}") from error
+    if not isinstance(image, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - not every caller checks types
+        raise InvalidRequest(
+            f"an image is a pathlib.Path or bytes, and {image!r} is neither; an item's id is an ItemId"
+        )
+    return image
+
+
+async def load_query(query: Query) -> Query:
+    """The same with a file's bytes in place of its path, read without holding up the event loop."""
+    return await asyncio.to_thread(read_image, query) if isinstance(query, Path) else query
+
+
+async def load_item(item: ItemInput) -> ItemInput:
+    """The same with a file's bytes in place of its path, read without holding up the event loop."""
+    if isinstance(item.source, Path):
+        return ItemInput(item.id, await asyncio.to_thread(read_image, item.source), item.attributes)
+    return item
+
+
+def _attributes_json(attributes: Attributes) -> str:
+    return json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False)
+
+
+@contextlib.contextmanager
+def checking(what: str) -> Generator[None]:
+    """Turns what protobuf and json refuse into InvalidRequest; a context or a decorator."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"{what} cannot be sent: {error}") from error

@@ -1,0 +1,141 @@
+"""From text to a filter."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Self, cast
+
+from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from pspsearch.errors import BadFilter
+from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
+from pspsearch.filters.meaning import holds
+
+MAX_CHARACTERS = 8192
+MAX_DEPTH = 64
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_PARENTHESES = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|([()])", re.DOTALL)
+_TRUTH = {"true": True, "false": False}
+_ANYTHING = "*"
+_WORDS = {
+    "NAME": "an attribute's name",
+    "QUOTED": "a text in quotes",
+    "BARE": "a value",
+    "COMPARATOR": "one of = != < <= > >= :",
+    "LPAR": "'('",
+    "MINUS": "'-'",
+    "DOT": "'.'",
+    "RPAR": "')'",
+    "$END": "the end",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parsed filter. Equal texts are equal filters."""
+
+    text: str
+    expression: Expression | None
+    """None, from `*`, holds for everything."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """BadFilter, with the position, where it is none."""
+        return cls(text, None if text.strip() == _ANYTHING else _parse(text))
+
+    def matches(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether it holds for an item: the meaning that every faster way is held to."""
+        return self.expression is None or holds(self.expression, attributes)
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Expression:
+    if len(text) > MAX_CHARACTERS:
+        raise BadFilter(f"a filter has at most {MAX_CHARACTERS} characters, not {len(text)}", MAX_CHARACTERS)
+    _check_depth(text)
+    try:
+        return _grammar().parse(text)  # pyright: ignore[reportReturnType] - what the builder makes of `start`
+    except UnexpectedInput as error:
+        raise _explain(text, error) from error
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> Lark:
+    grammar = resources.files("pspsearch.filters").joinpath("filter.lark").read_text()
+    return Lark(grammar, parser="lalr", transformer=_Builder(), maybe_placeholders=False)
+
+
+def _check_depth(text: str) -> None:
+    """Parentheses are the only way to nest, so this bounds every walk through the tree."""
+    depth = 0
+    for found in _PARENTHESES.finditer(text):
+        depth += {"(": 1, ")": -1}.get(found[1] or "", 0)
+        if depth > MAX_DEPTH:
+            raise BadFilter(
+                f"at character {found.start() + 1} the filter has more than {MAX_DEPTH} parentheses inside one another",
+                found.start(),
+            )
+
+
+def _explain(text: str, error: UnexpectedInput) -> BadFilter:
+    if isinstance(error, UnexpectedToken):
+        token = cast(Token, error.token)
+        at_end = token.type == "$END"
+        position = len(text) if at_end else (token.start_pos or 0)
+        found, expected = ("it ends" if at_end else f"there is {str(token)[:40]!r}"), error.accepts or ()
+    else:
+        position = error.pos_in_stream or 0
+        found = f"there is {text[position : position + 20]!r}"
+        expected = error.allowed if isinstance(error, UnexpectedCharacters) else ()
+    words = sorted({_WORDS.get(name, name) for name in expected or ()})
+    wanted = f"; expected {', '.join(words[:-1])}{' or ' if len(words) > 1 else ''}{words[-1]}" if words else ""
+    return BadFilter(f"at character {position + 1} of the filter {found}{wanted}", position)
+
+
+class _Builder(Transformer[Token, Expression]):
+    """Makes the tree while the text is read, so that no depth of nesting recurses."""
+
+    def start(self, parts: list[Expression]) -> Expression:
+        return parts[0]
+
+    def expression(self, parts: list[Expression]) -> Expression:
+        return And(tuple(parts))
+
+    sequence = expression
+
+    def factor(self, parts: list[Expression]) -> Expression:
+        return Or(tuple(parts))
+
+    def negation(self, parts: list[Expression]) -> Expression:
+        return Not(parts[0])
+
+    def group(self, parts: list[Expression]) -> Expression:
+        return parts[0]
+
+    def path(self, names: list[Token]) -> str:
+        return ".".join(_unquote(name) if name.type == "QUOTED" else str(name) for name in names)
+
+    def value(self, tokens: list[Token]) -> Token:
+        return tokens[0]
+
+    def restriction(self, parts: list[Any]) -> Expression:
+        path, operator, token = str(parts[0]), Operator(str(parts[1])), parts[2]
+        if operator is Operator.HAS and token.type == "BARE" and token == _ANYTHING:
+            return Presence(path)
+        return Comparison(path, operator, _read(token))
+
+
+def _read(token: Token) -> Value:
+    if token.type == "QUOTED":
+        return _unquote(token)
+    if token in _TRUTH:
+        return _TRUTH[token]
+    return float(token) if _NUMBER.fullmatch(token) else str(token)
+
+
+def _unquote(token: Token) -> str:
+    return _ESCAPE.sub(r"\1", token[1:-1])

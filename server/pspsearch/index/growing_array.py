@@ -1,0 +1,39 @@
+"""Arrays that only ever get longer."""
+
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
+
+
+class GrowingArray(Generic[T]):
+    """Numbers that one thread appends to, while others read those that were there before."""
+
+    def __init__(self, values: NDArray[T]) -> None:
+        """With a copy of these to start with."""
+        self._memory = values.copy()
+        self._count = len(values)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def size_bytes(self) -> int:
+        """In memory, with the room for more."""
+        return self._memory.nbytes
+
+    def append(self, values: NDArray[T]) -> None:
+        """Puts these at the end; what was read before stays as it is."""
+        end = self._count + len(values)
+        if end > len(self._memory):
+            larger = np.empty(max(end, 2 * len(self._memory)), self._memory.dtype)
+            larger[: self._count] = self._memory[: self._count]
+            self._memory = larger
+        self._memory[self._count : end] = values
+        self._count = end
+
+    def first(self, count: int) -> NDArray[T]:
+        """So many from the start, which must have been appended; not to be written to."""
+        return self._memory[:count]

@@ -1,0 +1,120 @@
+"""The Index port over immutable segments."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Generation, IndexState, Matched, Row
+from pspsearch.errors import IndexFailed
+from pspsearch.filters import Filter
+from pspsearch.index.planner import Device
+from pspsearch.index.recipe import Recipe
+from pspsearch.index.searches import Searches
+from pspsearch.index.segments import Segments
+from pspsearch.index.snapshots import Snapshots
+from pspsearch.index.table import Table
+from pspsearch.index.upkeep import USUAL_BOUNDS, Bounds, Upkeep
+from pspsearch.index.view import View
+from pspsearch.ports import RowSource
+
+log = logging.getLogger(__name__)
+
+READ_ROWS = 1024
+"""Taken from the catalog at a time."""
+
+
+class SegmentedIndex:
+    """An Index of three segments: an immutable base, the rows that are newer, and tombstones. See the port."""
+
+    def __init__(self, segments: Segments, upkeep: Upkeep) -> None:
+        """Starts the threads; for the running event loop."""
+        self._segments = segments
+        self._upkeep = upkeep
+        self._searches = Searches(lambda: segments.view)
+        upkeep.start()
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        generation: Generation,
+        settings: CollectionSettings,
+        source: RowSource,
+        *,
+        device: Device,
+        memory_bytes: int,
+        bounds: Bounds = USUAL_BOUNDS,
+    ) -> Self:
+        """The rows of the source, of which no commit may be made meanwhile, from what a snapshot has of them.
+
+        The folder belongs to this index alone. Where no base is stored, one is built later, and every row is scored
+        until then. Raises IndexFailed where the folder cannot be used, and what the source raises.
+        """
+        recipe = Recipe(generation.dimension, settings.index_kind, settings.target_recall, device, memory_bytes)
+        try:
+            snapshots = await asyncio.to_thread(Snapshots, folder, generation, recipe)
+            view = await asyncio.to_thread(_load, snapshots, recipe, source)
+        except OSError as error:
+            raise IndexFailed(f"the index in {folder} cannot be opened: {error}") from error
+        segments = Segments(view, recipe)
+        return cls(segments, Upkeep(segments, snapshots, bounds))
+
+    def apply(self, commit: Commit) -> None:
+        """See the port. Where the disk is full the commit is seen only when there is room again; that is logged."""
+        try:
+            self._segments.apply(commit)
+        except OSError as error:
+            log.error("a commit is not yet in the index: %s", error)  # noqa: TRY400 - a sentence
+        self._upkeep.notice()
+
+    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+        """See the port."""
+        return await self._searches.search(queries, count, keep)
+
+    async def match(self, keep: Filter | None = None) -> Matched:
+        """See the port."""
+        return await asyncio.to_thread(self._segments.view.match, keep)
+
+    async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
+        """See the port. For a row that is gone, at most a minute after it was found; NotFound later."""
+        return await asyncio.to_thread(self._segments.descriptors, np.fromiter(sequences, np.int64))
+
+    @property
+    def state(self) -> IndexState:
+        """See the port."""
+        view = self._segments.view
+        return IndexState(
+            plan=view.base.plan,
+            rows=view.living,
+            sequence=view.sequence,
+            measured_recall=view.base.measured_recall,
+            size_bytes=view.table.size_bytes(view.rows) + view.base.size_bytes,
+            fresh=view.fresh,
+            tombstones=view.tombstones,
+            background=self._upkeep.words,
+        )
+
+    async def close(self) -> None:
+        """See the port. No call may be under way."""
+        await self._searches.close()
+        await asyncio.to_thread(self._upkeep.close)
+
+
+def _load(snapshots: Snapshots, recipe: Recipe, source: RowSource) -> View:
+    view = snapshots.load(source.sequences())
+    if view is None:
+        table = Table.empty(snapshots.new_matrix(), recipe.dimension)
+        view = View(table, np.zeros(0, np.bool_), 0, recipe.build_empty(), 0)
+    for rows in _batches(source.after(view.sequence)):
+        view = view.after(rows)
+    return view
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[tuple[Row, ...]]:
+    while batch := tuple(itertools.islice(rows, READ_ROWS)):
+        yield batch

@@ -1,0 +1,39 @@
+"""What bases are made by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pspsearch.domain import IndexKind
+from pspsearch.index.base import Base, Matrix
+from pspsearch.index.bases import build_base
+from pspsearch.index.finder import Advance
+from pspsearch.index.plan import ExactPlan
+from pspsearch.index.planner import Device, choose_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The choices that hold for every base of one index."""
+
+    dimension: int
+    kind: IndexKind
+    target_recall: float
+    device: Device
+    memory_bytes: int
+    """That a base may take on the device."""
+
+    def build(self, matrix: Matrix, advance: Advance) -> Base:
+        """A base over the matrix, planned for its size."""
+        rows = len(matrix)
+        plan = choose_plan(rows, self.dimension, self.kind, self.device, self.memory_bytes) if rows else self._no_plan
+        return build_base(plan, matrix, self.target_recall, advance)
+
+    @property
+    def _no_plan(self) -> ExactPlan:
+        """One that fits nothing but no rows."""
+        return ExactPlan(self.dimension, most_rows=0)
+
+    def build_empty(self) -> Base:
+        """A base without rows, to begin with; it is never extended."""
+        return self.build(np.zeros((0, self.dimension), np.float16), lambda _: None)

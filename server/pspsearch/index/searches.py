@@ -1,0 +1,147 @@
+"""The thread that searches, and makes the searches that wait for it together."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pspsearch.domain import Descriptors, Found
+from pspsearch.filters import Filter
+from pspsearch.index.view import View
+
+MOST_QUERIES = 256
+"""In one call of a base."""
+
+MOST_ANSWERS = 1 << 17
+"""Rows that one call of a base answers with, because its candidates are a multiple of that."""
+
+
+@dataclass(eq=False, slots=True)
+class _Search:
+    queries: Descriptors
+    count: int
+    keep: Filter | None
+    future: asyncio.Future[list[Found]]
+
+    @property
+    def kind(self) -> tuple[str | None, int]:
+        """Equal where two of them can be made together: the filter, and how often the count doubles."""
+        return None if self.keep is None else self.keep.text, self.count.bit_length()
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Searches of one kind, with what became of them."""
+
+    searches: list[_Search] = field(default_factory=list[_Search])
+    answers: list[list[Found]] = field(default_factory=list[list[Found]])
+    error: Exception | None = None
+
+
+class Searches:
+    """Used and closed by the tasks of one event loop; `view` is called in the thread, once for all that it takes."""
+
+    def __init__(self, view: Callable[[], View]) -> None:
+        self._view = view
+        self._queue: queue.SimpleQueue[_Search | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        # a daemon: a program that ends without closing must not hang
+        self._thread = threading.Thread(target=self._run, name="index-search", daemon=True)
+        self._thread.start()
+
+    async def search(self, queries: Descriptors, count: int, keep: Filter | None) -> list[Found]:
+        """See the port Index. One that is cancelled before its turn is not made."""
+        assert not self._closed, "the index is closed"
+        search = _Search(queries, count, keep, self._loop.create_future())
+        self._queue.put(search)
+        return await search.future
+
+    async def close(self) -> None:
+        """Returns when every search that was begun is made and the thread has ended."""
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while self._search_waiting():
+            pass
+
+    def _search_waiting(self) -> bool:
+        """Makes all the searches that wait, and says whether there may be more.
+
+        A function of its own, so that an idle thread holds on to no view: a merge may have replaced it.
+        """
+        searches, closing = self._take()
+        view = self._view()
+        for group in _groups(searches):
+            _answer(view, group)
+            self._loop.call_soon_threadsafe(_deliver, group)
+        return not closing
+
+    def _take(self) -> tuple[list[_Search], bool]:
+        """All that waits, at least one, and whether it is the end."""
+        searches: list[_Search] = []
+        try:
+            search = self._queue.get()
+            while search is not None:
+                searches.append(search)
+                search = self._queue.get_nowait()
+        except queue.Empty:
+            return searches, False
+        return searches, True
+
+
+def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
+    """By kind, without those whose caller has left."""
+    groups: dict[tuple[str | None, int], _Group] = {}
+    for search in searches:
+        if not search.future.cancelled():
+            groups.setdefault(search.kind, _Group()).searches.append(search)
+    return groups.values()
+
+
+def _answer(view: View, group: _Group) -> None:
+    """In the thread."""
+    try:
+        queries = np.concatenate([search.queries for search in group.searches])
+        count = max(search.count for search in group.searches)
+        found = _find(view, queries, count, group.searches[0].keep)
+    except Exception as error:  # the callers must hear it, and the next ones must find the thread
+        group.error = error
+        return
+    start = 0
+    for search in group.searches:
+        end = start + len(search.queries)
+        group.answers.append([_cut(one, search.count) for one in found[start:end]])
+        start = end
+
+
+def _find(view: View, queries: Descriptors, count: int, keep: Filter | None) -> list[Found]:
+    mask = view.mask(keep)
+    step = max(1, min(MOST_QUERIES, MOST_ANSWERS // count))
+    return [
+        found
+        for start in range(0, len(queries), step)
+        for found in view.search(queries[start : start + step], count, mask)
+    ]
+
+
+def _cut(found: Found, count: int) -> Found:
+    if len(found.ids) <= count:
+        return found
+    return Found(found.sequences[:count], found.ids[:count], found.scores[:count])
+
+
+def _deliver(group: _Group) -> None:
+    """In the event loop."""
+    for number, search in enumerate(group.searches):
+        if search.future.done():
+            continue
+        if group.error is not None:
+            search.future.set_exception(group.error)
+        else:
+            search.future.set_result(group.answers[number])

@@ -1,0 +1,117 @@
+"""The segments of one index as they follow each other: what commits, merges and compactions make of them."""
+
+import threading
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pspsearch.domain import Commit, Descriptors, Sequences
+from pspsearch.errors import NotFound
+from pspsearch.index.finder import Advance, part
+from pspsearch.index.recipe import Recipe
+from pspsearch.index.table import Table
+from pspsearch.index.view import View
+
+FEW_COMMITS = 16
+"""That are caught up with while the next one waits."""
+
+ROUNDS = 8
+"""Of catching up, each with what came during the one before; then even a writer that is as quick has to wait."""
+
+
+class Segments:
+    """Publishes one view after the other in `view`, which any thread may read at any time.
+
+    Commits come from one thread, merges and compactions from another; a commit never waits for more than a moment.
+    """
+
+    def __init__(self, view: View, recipe: Recipe) -> None:
+        self.view = view
+        self.delayed: deque[Commit] = deque()
+        """Commits that could not be taken in yet."""
+        self.retired: Table | None = None
+        """The table that a compaction replaced: it still has the rows that are gone."""
+        self._recipe = recipe
+        self._turn = threading.Lock()
+        self._missed: deque[Commit] | None = None
+        """Commits that a compaction under way has not seen."""
+
+    def apply(self, commit: Commit) -> None:
+        """Publishes the moment after a commit; OSError, and the commit is delayed, where the disk is full."""
+        self.delayed.append(commit)
+        self.take_delayed()
+
+    def take_delayed(self) -> None:
+        """Publishes the moment after the last commit; OSError where the disk is still full."""
+        with self._turn:
+            while self.delayed:
+                commit = self.delayed[0]
+                self.view = self.view.after(commit.added, commit.removed)
+                if self._missed is not None:
+                    self._missed.append(commit)
+                self.delayed.popleft()
+
+    def merge(self, advance: Advance) -> None:
+        """Publishes a base that covers all rows there are at the time of the call."""
+        view = self.view
+        matrix = view.table.matrix.first(view.rows)
+        fits = view.base.fits(view.rows)
+        base = view.base.extended(matrix, advance) if fits else self._recipe.build(matrix, advance)
+        with self._turn:
+            self.view = replace(self.view, base=base)
+
+    def compact(self, path: Path, advance: Advance) -> None:
+        """Publishes a table without the rows that are dead at the time of the call, its matrix in another file.
+
+        Rows that die meanwhile are tombstones of the new table. Whatever goes wrong leaves all as it was.
+        """
+        with self._turn:
+            view, self._missed = self.view, deque()
+        try:
+            self._compact(view, path, self._missed, advance)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            with self._turn:
+                self._missed = None
+
+    def _compact(self, view: View, path: Path, missed: deque[Commit], advance: Advance) -> None:
+        table = view.table.keep_rows(view.alive, path, part(advance, 0.0, 0.2))
+        alive = np.ones(view.living, np.bool_)
+        successor = View(table, alive, view.living, self._recipe.build_empty(), view.sequence)
+
+        def advance_and_catch_up(share: float) -> None:
+            nonlocal successor
+            successor = _catch_up(successor, missed)
+            advance(0.2 + 0.8 * share)
+
+        base = self._recipe.build(table.matrix.first(view.living), advance_and_catch_up)
+        for _ in range(ROUNDS):
+            if len(missed) > FEW_COMMITS:
+                successor = _catch_up(successor, missed)
+        with self._turn:
+            successor = _catch_up(successor, missed)
+            self.retired, self.view = self.view.table, replace(successor, base=base)
+
+    def forget(self) -> None:
+        """Lets go of the rows that the last compaction left out."""
+        self.retired = None
+
+    def descriptors(self, sequences: Sequences) -> Descriptors:
+        """Of rows that were in a view; NotFound where that was too long ago. From any thread."""
+        for table in (self.view.table, self.retired):
+            found = None if table is None else table.descriptors(sequences)
+            if found is not None:
+                return found
+        raise NotFound("a row that was found has been deleted, and its descriptor is no longer kept")
+
+
+def _catch_up(view: View, missed: deque[Commit]) -> View:
+    """The moment after all that was missed by now, as if it were one commit: that is quicker than one by one."""
+    commits = [missed.popleft() for _ in range(len(missed))]
+    added = [row for commit in commits for row in commit.added]
+    removed = [sequence for commit in commits for sequence in commit.removed]
+    return view.after(added, removed) if commits else view

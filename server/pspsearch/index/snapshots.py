@@ -1,0 +1,174 @@
+"""What an index leaves on disk so that the next start is quick: never needed, and never trusted unread."""
+
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pspsearch.domain import Generation, Sequences
+from pspsearch.index.base import Base, Mask, Matrix
+from pspsearch.index.base_file import IndexDamaged
+from pspsearch.index.bases import read_base
+from pspsearch.index.matrix_file import MatrixFile
+from pspsearch.index.recipe import Recipe
+from pspsearch.index.snapshot_manifest import SnapshotManifest, file_digest
+from pspsearch.index.table import Table
+from pspsearch.index.view import View
+
+log = logging.getLogger(__name__)
+
+BASE = "base"
+SNAPSHOT = "snapshot"
+MATRIX = "matrix"
+_NAME = re.compile(rf"\.?(?:{SNAPSHOT}|{MATRIX})-(\d+)")
+
+_Mark = tuple[str, int, int]
+"""Tells the views of one index apart: the matrix, the base's rows, and the rows."""
+
+
+class Snapshots:
+    """The folder of one index: `matrix-N` is the matrix of a table, `snapshot-N` a folder with all the rest of a view.
+
+    A snapshot is written under a hidden name, synced and renamed; then what came before it is removed. A matrix only
+    ever grows, so the one that a snapshot names can be the one that is in use: later rows lie beyond those it counts.
+    """
+
+    def __init__(self, folder: Path, generation: Generation, recipe: Recipe) -> None:
+        """Makes the folder where it is missing; OSError where that fails."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._generation = generation
+        self._recipe = recipe
+        self._last: _Mark | None = None
+
+    def has(self, view: View) -> bool:
+        """Whether the last snapshot is of this view, but for rows that died since."""
+        return self._last == _mark(view)
+
+    def has_base(self, view: View) -> bool:
+        """Whether the last snapshot has this view's base."""
+        return self._last is not None and self._last[:2] == _mark(view)[:2]
+
+    def new_matrix(self) -> Path:
+        """Where a new table may have its matrix."""
+        return self._new_path(MATRIX)
+
+    def save(self, view: View) -> None:
+        """Leaves this view, durably, and nothing else; OSError, with what was there before, where that fails."""
+        path = self._new_path(SNAPSHOT)
+        hidden = path.with_name(f".{path.name}")
+        hidden.mkdir()
+        try:
+            self._write(view, hidden)
+            hidden.rename(path)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)  # the disk may be full
+            raise
+        _sync(self._folder)
+        self._remove_all_but({path.name, view.table.matrix.path.name})
+        self._last = _mark(view)
+
+    def _write(self, view: View, folder: Path) -> None:
+        view.table.write(folder, view.rows)
+        view.base.write(folder / BASE)
+        view.table.matrix.sync()
+        digests = {file.name: file_digest(file) for file in folder.iterdir()}
+        SnapshotManifest(
+            generation=self._generation.key,
+            fingerprint=self._generation.fingerprint,
+            dimension=self._generation.dimension,
+            device=self._recipe.device,
+            rows=view.rows,
+            sequence=view.sequence,
+            matrix=view.table.matrix.path.name,
+            digests={**digests, MATRIX: view.table.matrix.digest(view.rows)},
+        ).write(folder)
+        for file in folder.iterdir():
+            _sync(file)
+        _sync(folder)
+
+    def load(self, current: Sequences) -> View | None:
+        """The newest sound snapshot, with those rows alive that are `current`; None where there is none.
+
+        Everything else is removed. OSError where the folder cannot be read.
+        """
+        for path in self._saved():
+            try:
+                view, is_whole = self._load(path, current)
+            except IndexDamaged as error:
+                log.warning("a snapshot is of no use: %s", error)
+            else:
+                self._remove_all_but({path.name, view.table.matrix.path.name})
+                self._last = _mark(view) if is_whole else None
+                return view
+        self._remove_all_but(set())
+        return None
+
+    def _load(self, path: Path, current: Sequences) -> tuple[View, bool]:
+        """And whether its base is the stored one."""
+        manifest = SnapshotManifest.read(path)
+        manifest.check_belongs(path, self._generation)
+        table = self._load_table(path, manifest)
+        rows = table.find(current[current <= manifest.sequence], manifest.rows)
+        if (rows < 0).any():
+            raise IndexDamaged(f"{path}: it lacks rows that the catalog has")
+        alive: Mask = np.zeros(manifest.rows, np.bool_)
+        alive[rows] = True
+        base = self._load_base(path, manifest, table.matrix.first(manifest.rows))
+        return View(table, alive, len(rows), base or self._recipe.build_empty(), manifest.sequence), base is not None
+
+    def _load_table(self, path: Path, manifest: SnapshotManifest) -> Table:
+        manifest.check_files(path, Table.FILES)
+        matrix_path = self._folder / manifest.matrix
+        if not matrix_path.is_file():
+            raise IndexDamaged(f"{matrix_path} is missing")
+        matrix = MatrixFile(matrix_path, manifest.dimension, manifest.rows)
+        if matrix.digest(manifest.rows) != manifest.digests[MATRIX]:
+            raise IndexDamaged(f"{matrix_path} is not what was written")
+        return Table.read(path, matrix)
+
+    def _load_base(self, path: Path, manifest: SnapshotManifest, matrix: Matrix) -> Base | None:
+        """None where it is damaged or for another device: the next merge builds it anew."""
+        try:
+            manifest.check_files(path, [BASE])
+            manifest.check_device(path, self._recipe.device)
+            return read_base(path / BASE, matrix)
+        except IndexDamaged as error:
+            log.warning("a base is built again: %s", error)
+            return None
+
+    def _saved(self) -> list[Path]:
+        """The newest first."""
+        return sorted(self._folder.glob(f"{SNAPSHOT}-*"), key=_number, reverse=True)
+
+    def _new_path(self, kind: str) -> Path:
+        highest = max((_number(path) for path in self._folder.iterdir()), default=0)
+        return self._folder / f"{kind}-{highest + 1}"
+
+    def _remove_all_but(self, names: set[str]) -> None:
+        for path in self._folder.iterdir():
+            if path.name not in names and _NAME.fullmatch(path.name):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _mark(view: View) -> _Mark:
+    return view.table.matrix.path.name, view.base.rows, view.rows
+
+
+def _number(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

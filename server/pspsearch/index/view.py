@@ -1,0 +1,106 @@
+"""One moment of an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Descriptors, Found, Matched, Row
+from pspsearch.filters import Filter
+from pspsearch.index.base import Base, Mask, RowNumbers
+from pspsearch.index.scoring import Answers, ExactScan, ordered
+from pspsearch.index.selection import Selection
+from pspsearch.index.table import Table
+
+LEAST_ASKED = 10
+"""Rows of a base: its effort is found for that depth, and it scores a multiple of what it is asked for; for one row it
+would score so few that the nearest is often not among them."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Some first rows of a table, those of them that are alive, and the base that finds them. Never changes."""
+
+    table: Table
+    alive: Mask
+    """One per row."""
+    living: int
+    """How many of them hold."""
+    base: Base
+    """Of the first rows, or of all."""
+    sequence: int
+    """The highest of all rows that there ever were."""
+
+    @property
+    def rows(self) -> int:
+        """The dead ones too."""
+        return len(self.alive)
+
+    @property
+    def fresh(self) -> int:
+        """Rows that the base does not cover."""
+        return self.rows - self.base.rows
+
+    @cached_property
+    def tombstones(self) -> int:
+        """Rows of the base that are dead."""
+        return self.base.rows - int(np.count_nonzero(self.alive[: self.base.rows]))
+
+    @cached_property
+    def _fresh_scan(self) -> ExactScan:
+        return ExactScan(self.table.matrix.first(self.rows)[self.base.rows :])
+
+    def after(self, added: Sequence[Row], removed: Sequence[int] = ()) -> "View":
+        """The next moment: those rows are put into the table, and those of these sequences have died.
+
+        Must be called on the latest view of the table, by one thread at a time. OSError, with nothing changed, where
+        the disk is full.
+        """
+        assert not added or added[0].sequence > self.sequence, "a commit comes out of turn"
+        self.table.append(added)
+        rows = self.rows + len(added)
+        dead = self.table.find(np.array(removed, np.int64), rows)
+        alive = np.concatenate([self.alive, np.ones(len(added), np.bool_)])
+        assert (dead >= 0).all(), "a commit removes a row that never was"
+        assert alive[dead].all(), "a commit removes a row that is dead already"
+        alive[dead] = False
+        living = self.living + len(added) - len(dead)
+        sequence = added[-1].sequence if added else self.sequence
+        return replace(self, alive=alive, living=living, sequence=sequence)
+
+    def mask(self, keep: Filter | None) -> Mask | None:
+        """The living rows that a filter holds for; None where nothing is to be masked."""
+        if keep is not None:
+            return self.alive & self.table.columns.holds(keep, self.rows)
+        return None if self.living == self.rows else self.alive
+
+    def search(self, queries: Descriptors, count: int, mask: Mask | None) -> list[Found]:
+        """For each query the `count` best rows of a mask that this view made, by one thread at a time."""
+        scores, rows = self._nearest(queries, min(count, self.rows), mask)
+        ends = np.count_nonzero(rows >= 0, axis=1)
+        return [self._found(scores[number, :end], rows[number, :end]) for number, end in enumerate(ends)]
+
+    def _nearest(self, queries: Descriptors, count: int, mask: Mask | None) -> Answers:
+        """From the base and from the fresh rows. Both answer with everything where there are fewer than `count`."""
+        covered = self.base.rows
+        asked = max(count, LEAST_ASKED)
+        scores, rows = self.base.search(queries, asked, None if mask is None else mask[:covered])
+        if self.fresh:
+            selection = Selection.of(None if mask is None else mask[covered:], self.fresh)
+            fresh_scores, fresh_rows = self._fresh_scan.search(queries, count, selection)
+            fresh_rows[fresh_rows >= 0] += covered
+            scores, rows = ordered(np.hstack([scores, fresh_scores]), np.hstack([rows, fresh_rows]))
+        return scores[:, :count], rows[:, :count]
+
+    def _found(self, scores: NDArray[np.float32], rows: RowNumbers) -> Found:
+        return Found(self.table.sequences(self.rows)[rows], self.table.ids(rows), scores.copy())
+
+    def match(self, keep: Filter | None) -> Matched:
+        """All living rows that a filter holds for, by ascending key; from any thread."""
+        mask = self.mask(keep)
+        rows = np.arange(self.rows) if mask is None else np.flatnonzero(mask)
+        keys = self.table.keys(self.rows)[rows]
+        order = np.argsort(keys)
+        return Matched(keys[order], self.table.sequences(self.rows)[rows[order]])

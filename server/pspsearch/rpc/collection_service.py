@@ -1,0 +1,109 @@
+"""CollectionService over the core."""
+
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pspsearch.domain import CollectionSettings, ModelVersion
+from pspsearch.errors import InvalidRequest, RetryLater
+from pspsearch.ports import Catalog
+from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.messages import read_kind, write_collection
+from pspsearch.search.collections import Collections
+from pspsearch.v1 import collection_service_pb2 as collections_pb
+from pspsearch.v1 import collection_service_pb2_grpc
+from pspsearch.v1 import resources_pb2 as resources
+
+_TARGET_RECALL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the status tells of what is around the server."""
+
+    triton: str
+    """Where it answers, and whether the server started it."""
+    default_model: str
+    """Of a collection that is created without one."""
+    models: Callable[[], Awaitable[Sequence[ModelVersion]]]
+    """The versions of the default model that Triton serves."""
+
+
+class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
+    """Collections, and the server as a whole."""
+
+    def __init__(self, gate: Gate, collections: Collections, catalog: Catalog, around: Surroundings) -> None:
+        self._gate = gate
+        self._collections = collections
+        self._catalog = catalog
+        self._around = around
+        self._started = time.monotonic()
+
+    async def CreateCollection(
+        self, request: collections_pb.CreateCollectionRequest, context: Context
+    ) -> collections_pb.CreateCollectionResponse:
+        async with self._gate.enter("CreateCollection", context):
+            wanted = request.collection
+            settings = CollectionSettings(
+                model=wanted.model or self._around.default_model,
+                keep_images=wanted.keep_images if wanted.HasField("keep_images") else True,
+                index_kind=read_kind(wanted.index_kind),
+                target_recall=wanted.target_recall or _TARGET_RECALL,
+            )
+            live = await self._collections.create(wanted.name, settings)
+            return collections_pb.CreateCollectionResponse(collection=write_collection(live))
+
+    async def GetCollection(
+        self, request: collections_pb.GetCollectionRequest, context: Context
+    ) -> collections_pb.GetCollectionResponse:
+        async with self._gate.enter("GetCollection", context):
+            live = self._collections.get(request.name)
+            return collections_pb.GetCollectionResponse(collection=write_collection(live))
+
+    async def ListCollections(
+        self, request: collections_pb.ListCollectionsRequest, context: Context
+    ) -> collections_pb.ListCollectionsResponse:
+        async with self._gate.enter("ListCollections", context):
+            return collections_pb.ListCollectionsResponse(collections=self._all())
+
+    async def DeleteCollection(
+        self, request: collections_pb.DeleteCollectionRequest, context: Context
+    ) -> collections_pb.DeleteCollectionResponse:
+        async with self._gate.enter("DeleteCollection", context):
+            if not request.name:
+                raise InvalidRequest("name the collection to delete: nothing is deleted by default")
+            count = await self._collections.delete(request.name)
+            return collections_pb.DeleteCollectionResponse(deleted_count=count)
+
+    async def GetServerStatus(
+        self, request: collections_pb.GetServerStatusRequest, context: Context
+    ) -> collections_pb.GetServerStatusResponse:
+        async with self._gate.enter("GetServerStatus", context, always_open=True):
+            models: Sequence[ModelVersion] = ()
+            with contextlib.suppress(RetryLater):  # what an operator sees first when Triton is away
+                models = await self._around.models()
+            return collections_pb.GetServerStatusResponse(
+                version=version("pspsearch"),
+                serving=self._gate.open,
+                uptime_s=time.monotonic() - self._started,
+                triton=self._around.triton,
+                models=[
+                    resources.Origin(model=one.model, model_version=one.version, fingerprint=one.contract.fingerprint)
+                    for one in models
+                ],
+                collections=self._all(),
+                memory_bytes=_resident_bytes(),
+                catalog_bytes=self._catalog.size_bytes(),
+                requests_in_flight=self._gate.in_flight,
+            )
+
+    def _all(self) -> list[resources.Collection]:
+        return [write_collection(live) for live in self._collections.all()]
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,113 @@
+"""Every call passes here: admission, request ids, errors, figures."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2
+
+from pspsearch.errors import NotServing, Overloaded
+from pspsearch.rpc.metrics import Metrics
+from pspsearch.rpc.status import DETAILS, code_of, is_callers, make_status
+from pspsearch.search.call import Call
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_SANE = re.compile(r"[\x21-\x7e]{1,64}")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Gate:
+    """Lets at most so many calls in at once; for the tasks of one event loop."""
+
+    def __init__(self, max_calls: int, metrics: Metrics) -> None:
+        self._max_calls = max_calls
+        self.metrics = metrics
+        self.open = False
+        """Closed before everything is loaded, and while the server drains."""
+        self.in_flight = 0
+        self.idle = asyncio.Event()
+        """Set while no call is under way."""
+        self.idle.set()
+        metrics.in_flight.set_function(lambda: self.in_flight)
+
+    @contextlib.asynccontextmanager
+    async def enter(self, method: str, context: Context, *, always_open: bool = False) -> AsyncGenerator[Call]:
+        """The block is one call. What it raises ends the call with its status; cancelling it is left alone."""
+        call = Call(_timeout_s(context), request_id=_request_id(context))
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        code, failure = grpc.StatusCode.OK, None
+        try:
+            self._admit(is_open=self.open or always_open)
+            try:
+                yield call
+            finally:
+                self._leave()
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.InternalError as error:  # gRPC's word for an answer to somebody who is gone
+            code = grpc.StatusCode.CANCELLED
+            raise asyncio.CancelledError from error
+        except Exception as error:
+            code, failure = code_of(error), error
+        finally:
+            self.metrics.count_call(method, code.name, call)
+        if failure is not None:
+            await self._end(method, failure, call, context)
+
+    def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
+        """The status of a call that failed, or of one query or item in it.
+
+        The log has what its caller is not told.
+        """
+        if not is_callers(error):
+            told = _tell(method, error, call)
+            log.error("%s failed: %s [%s]", method, error, call.request_id, exc_info=error, extra=told)
+        return make_status(error, call.request_id)
+
+    def _admit(self, *, is_open: bool) -> None:
+        if not is_open:
+            raise NotServing("the server is starting or stopping")
+        if self.in_flight >= self._max_calls:
+            self.metrics.refused.inc()
+            raise Overloaded(f"the server is busy: {self.in_flight} calls are under way")
+        self.in_flight += 1
+        self.idle.clear()
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.idle.set()
+
+    async def _end(self, method: str, error: Exception, call: Call, context: Context) -> None:
+        """Raises what tells gRPC that the call is over."""
+        status = self.explain(method, error, call)
+        if is_callers(error):
+            log.info("%s refused: %s [%s]", method, status.message, call.request_id, extra=_tell(method, error, call))
+        metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
+        await context.abort(code_of(error), status.message, metadata)
+
+
+def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:
+    """For logs of one object per line."""
+    return {"method": method, "code": code_of(error).name, "request_id": call.request_id}
+
+
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and isinstance(value, str) and _SANE.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+def _timeout_s(context: Context) -> float | None:
+    return cast("float | None", context.time_remaining())  # None where there is none, whatever its types say

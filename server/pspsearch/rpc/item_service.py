@@ -1,0 +1,167 @@
+"""ItemService over the core and the catalog."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from pspsearch.domain import Item, Outcome
+from pspsearch.errors import InvalidRequest, NotFound
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
+from pspsearch.ingest.stream import ingest
+from pspsearch.ports import Catalog
+from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.messages import read_descriptor, read_filter, write_descriptor, write_image_info, write_item
+from pspsearch.rpc.page_token import read_token, write_token
+from pspsearch.rpc.streams import Exchange
+from pspsearch.search.call import Call
+from pspsearch.search.collections import Collections, Live
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import item_service_pb2_grpc
+
+_PAGE = 100
+_MAX_PAGE = 1000
+_UNDER_WAY = 256
+"""Items of one stream that are read and not acknowledged."""
+_OUTCOMES = {
+    Outcome.CREATED: items.UPSERT_OUTCOME_CREATED,
+    Outcome.REPLACED: items.UPSERT_OUTCOME_REPLACED,
+    Outcome.UNCHANGED: items.UPSERT_OUTCOME_UNCHANGED,
+}
+
+_Exchange = Exchange[items.IngestItemsRequest, items.IngestItemsResponse]
+
+
+class ItemService(item_service_pb2_grpc.ItemServiceServicer):
+    """What is acknowledged is durable and found by the next search."""
+
+    def __init__(self, gate: Gate, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
+        self._gate = gate
+        self._ingester = ingester
+        self._collections = collections
+        self._catalog = catalog
+
+    async def UpsertItems(self, request: items.UpsertItemsRequest, context: Context) -> items.UpsertItemsResponse:
+        async with self._gate.enter("UpsertItems", context) as call:
+            inputs = [_read_item(item) for item in request.items]
+            given = await self._ingester.upsert(request.collection, inputs, call, request_id=request.request_id)
+            results = [
+                self._write(item.id, one, "UpsertItems", call) for item, one in zip(request.items, given, strict=True)
+            ]
+            return items.UpsertItemsResponse(results=results)
+
+    async def IngestItems(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
+        self, request_iterator: AsyncIterator[items.IngestItemsRequest], context: Context
+    ) -> None:
+        async with self._gate.enter("IngestItems", context) as call:
+            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            await exchange.run(self._ingest(exchange, call), context.write)
+
+    async def GetItem(self, request: items.GetItemRequest, context: Context) -> items.GetItemResponse:
+        async with self._gate.enter("GetItem", context), self._collections.use(request.collection) as live:
+            item = await self._find(live, request.id)
+            descriptor = None
+            if request.return_descriptor:
+                stored = await self._catalog.descriptor(live.generation, request.id)
+                descriptor = None if stored is None else write_descriptor(stored.astype(np.float32), live.generation)
+            return items.GetItemResponse(item=write_item(item), descriptor=descriptor)
+
+    async def GetItemImage(self, request: items.GetItemImageRequest, context: Context) -> items.GetItemImageResponse:
+        async with self._gate.enter("GetItemImage", context), self._collections.use(request.collection) as live:
+            item = await self._find(live, request.id)
+            image = await self._catalog.image(live.collection.key, request.id)
+            if image is None or item.image is None:
+                raise NotFound(f"the image of item {request.id!r} was not kept")
+            return items.GetItemImageResponse(image=image, info=write_image_info(item.image))
+
+    async def DeleteItems(self, request: items.DeleteItemsRequest, context: Context) -> items.DeleteItemsResponse:
+        async with self._gate.enter("DeleteItems", context):
+            keep = read_filter(request.filter)
+            if (keep is None) == (not request.ids):
+                raise InvalidRequest("a deletion names ids or a filter, and not both")
+            if keep is not None:
+                deleted = self._ingester.delete_matching(request.collection, keep, request_id=request.request_id)
+            else:
+                deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
+            count, sequence = await deleted
+            return items.DeleteItemsResponse(deleted_count=count, sequence=sequence)
+
+    async def ListItems(self, request: items.ListItemsRequest, context: Context) -> items.ListItemsResponse:
+        async with self._gate.enter("ListItems", context), self._collections.use(request.collection) as live:
+            size = request.page_size or _PAGE
+            if not 1 <= size <= _MAX_PAGE:
+                raise InvalidRequest(f"page_size must be 1 to {_MAX_PAGE}, not {size}")
+            name = live.collection.name
+            after = read_token(request.page_token, name, request.filter)
+            page, last = await self._page(live, request.filter, after, size)
+            token = write_token(last, name, request.filter) if last else ""
+            return items.ListItemsResponse(items=[write_item(item) for item in page], next_page_token=token)
+
+    async def CountItems(self, request: items.CountItemsRequest, context: Context) -> items.CountItemsResponse:
+        async with self._gate.enter("CountItems", context), self._collections.use(request.collection) as live:
+            keep = read_filter(request.filter)
+            count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
+            return items.CountItemsResponse(count=count)
+
+    async def _ingest(self, exchange: _Exchange, call: Call) -> None:
+        requests = exchange.requests()
+        first = await anext(requests, None)
+        if first is None:
+            return
+        self._collections.get(first.collection)
+        told: dict[int, tuple[int, str]] = {}
+
+        async def read() -> AsyncIterator[tuple[int, ItemInput | InvalidRequest]]:
+            """Numbers the items: a caller's tags may repeat."""
+            number, request = 0, first
+            while request is not None:
+                told[number] = (request.tag, request.item.id)
+                yield number, _read_item(request.item)
+                number, request = number + 1, await anext(requests, None)
+
+        async for number, acknowledgement in ingest(self._ingester, first.collection, read()):
+            tag, id_ = told.pop(number)
+            result = self._write(id_, acknowledgement, "IngestItems", call)
+            exchange.answer(items.IngestItemsResponse(tag=tag, result=result))
+
+    async def _find(self, live: Live, id_: str) -> Item:
+        check_id(id_)
+        found = await self._catalog.items(live.collection.key, [id_])
+        if id_ not in found:
+            raise NotFound(f"there is no item {id_!r} in the collection")
+        return found[id_]
+
+    async def _page(self, live: Live, matching: str, after: int, size: int) -> tuple[Sequence[Item], int]:
+        """The next items, and the key to go on from; 0 where there is no next page."""
+        key = live.collection.key
+        keep = read_filter(matching)
+        if keep is None:
+            page = await self._catalog.page(key, after, size + 1)
+            return page[:size], page[size - 1].key if len(page) > size else 0
+        keys = (await live.index.match(keep)).keys
+        first = int(np.searchsorted(keys, after, side="right"))
+        wanted = keys[first : first + size].tolist()
+        page = await self._catalog.items_by_key(key, wanted)
+        return page, wanted[-1] if first + size < len(keys) else 0
+
+    def _write(self, id_: str, given: Acknowledgement, method: str, call: Call) -> items.UpsertResult:
+        self._gate.metrics.count_item("refused" if given.outcome is None else given.outcome.value)
+        if given.outcome is None:
+            assert given.error is not None
+            return items.UpsertResult(id=id_[:MAX_ID_BYTES], status=self._gate.explain(method, given.error, call))
+        return items.UpsertResult(id=id_, outcome=_OUTCOMES[given.outcome], sequence=given.sequence)
+
+
+def _read_item(item: items.ItemInput) -> ItemInput | InvalidRequest:
+    """The item, or why it can be none."""
+    attributes = item.attributes_json if item.HasField("attributes_json") else None
+    try:
+        match item.WhichOneof("source"):
+            case "image":
+                return ItemInput(item.id, item.image, attributes)
+            case "descriptor":
+                return ItemInput(item.id, read_descriptor(item.descriptor), attributes)
+            case _:
+                return ItemInput(item.id, None, attributes)
+    except InvalidRequest as error:
+        return error

@@ -1,0 +1,175 @@
+"""Between messages and the core's own types."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from pspsearch import domain
+from pspsearch.domain import Generation, IndexKind
+from pspsearch.errors import InvalidRequest
+from pspsearch.filters import Filter
+from pspsearch.ingest.request import check_id
+from pspsearch.search.call import Call, Stage
+from pspsearch.search.collections import Live
+from pspsearch.search.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
+from pspsearch.v1 import resources_pb2 as resources
+from pspsearch.v1 import search_service_pb2 as searches
+
+_LIMIT = 10
+_KINDS = {
+    resources.INDEX_KIND_UNSPECIFIED: IndexKind.AUTO,
+    resources.INDEX_KIND_AUTO: IndexKind.AUTO,
+    resources.INDEX_KIND_EXACT: IndexKind.EXACT,
+    resources.INDEX_KIND_IVF: IndexKind.IVF,
+    resources.INDEX_KIND_HNSW: IndexKind.HNSW,
+}
+
+
+def read_query(query: searches.Query) -> Query:
+    """InvalidRequest where it holds nothing to look for, or an id that no item can have."""
+    match query.WhichOneof("by"):
+        case "image":
+            return ImageQuery(query.image)
+        case "id":
+            check_id(query.id)
+            return ItemQuery(query.id)
+        case "descriptor":
+            return read_descriptor(query.descriptor)
+        case _:
+            raise InvalidRequest("a query needs an image, an id or a descriptor")
+
+
+def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:
+    """Not yet checked against any space."""
+    values = np.fromiter(descriptor.values, np.float32, len(descriptor.values))
+    return DescriptorQuery(values, descriptor.fingerprint)
+
+
+def read_options(options: searches.SearchOptions) -> Options:
+    """InvalidRequest or BadFilter where they make no sense."""
+    return Options(
+        limit=options.limit if options.HasField("limit") else _LIMIT,
+        offset=options.offset,
+        keep=read_filter(options.filter),
+        min_score=options.min_score if options.HasField("min_score") else None,
+        group_by=options.group_by,
+        group_size=options.group_size or 1,
+        fold_above=options.fold_above if options.HasField("fold_above") else None,
+        attributes=options.return_attributes,
+        images=options.return_images,
+        descriptors=options.return_descriptors,
+    )
+
+
+def read_filter(text: str) -> Filter | None:
+    """None for an empty one; BadFilter."""
+    return Filter.parse(text) if text else None
+
+
+def read_kind(kind: resources.IndexKind.ValueType) -> IndexKind:
+    """InvalidRequest for a number that has no name."""
+    if kind not in _KINDS:
+        raise InvalidRequest(f"there is no index kind {kind}")
+    return _KINDS[kind]
+
+
+def write_descriptor(values: NDArray[np.float32], generation: Generation) -> resources.Descriptor:
+    """With the space that it is a point of."""
+    return resources.Descriptor(values=values.tolist(), fingerprint=generation.fingerprint)
+
+
+_WithHits = TypeVar("_WithHits", searches.SearchResponse, searches.BatchSearchResult, searches.RecommendResponse)
+
+
+def write_hits(hits: Sequence[Hit], generation: Generation, into: _WithHits) -> _WithHits:
+    """In their order. Made in their place: a message that is put into another is copied, images and all."""
+    for hit in hits:
+        into.hits.add(
+            id=hit.id,
+            score=hit.score,
+            attributes_json=hit.attributes,
+            image=hit.image,
+            descriptor=None if hit.descriptor is None else write_descriptor(hit.descriptor, generation),
+            group=hit.group,
+            duplicates=hit.duplicates,
+        )
+    return into
+
+
+def write_origin(generation: Generation) -> resources.Origin:
+    """Which model version an answer comes from."""
+    return resources.Origin(
+        model=generation.model,
+        model_version=generation.version,
+        fingerprint=generation.fingerprint,
+        generation=generation.key,
+    )
+
+
+def write_timing(call: Call) -> resources.Timing:
+    """As it stands now, when the answer leaves."""
+    return resources.Timing(
+        decode_ms=call.stages_ms[Stage.DECODE],
+        queue_ms=call.stages_ms[Stage.QUEUE],
+        inference_ms=call.stages_ms[Stage.INFERENCE],
+        search_ms=call.stages_ms[Stage.SEARCH],
+        total_ms=1000 * call.elapsed_s(),
+    )
+
+
+def write_item(item: domain.Item) -> resources.Item:
+    """The item without its image's bytes."""
+    return resources.Item(
+        id=item.id,
+        attributes_json=item.attributes,
+        image=None if item.image is None else write_image_info(item.image),
+        create_time=_timestamp(item.created),
+        update_time=_timestamp(item.updated),
+        sequence=item.sequence,
+    )
+
+
+def write_image_info(info: domain.ImageInfo) -> resources.ImageInfo:
+    """What the image is."""
+    return resources.ImageInfo(
+        media_type=info.media_type,
+        width_px=info.width_px,
+        height_px=info.height_px,
+        size_bytes=info.size_bytes,
+        sha256=info.sha256,
+        kept=info.kept,
+    )
+
+
+def write_collection(live: Live) -> resources.Collection:
+    """With its state of now."""
+    settings, state = live.collection.settings, live.index.state
+    return resources.Collection(
+        name=live.collection.name,
+        model=settings.model,
+        keep_images=settings.keep_images,
+        index_kind=resources.IndexKind.Value(f"INDEX_KIND_{settings.index_kind.name}"),
+        target_recall=settings.target_recall,
+        create_time=_timestamp(live.collection.created),
+        state=resources.CollectionState(
+            origin=write_origin(live.generation),
+            item_count=state.rows,
+            sequence=state.sequence,
+            index=state.plan,
+            measured_recall=state.measured_recall,
+            index_bytes=state.size_bytes,
+            fresh_count=state.fresh,
+            tombstone_count=state.tombstones,
+            background=state.background,
+        ),
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,85 @@
+"""What Prometheus reads."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pspsearch.search.call import Call
+from pspsearch.search.collections import Collections
+
+_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "sequence")
+
+
+class _Endpoint(Protocol):
+    """Prometheus's HTTP server, as far as it is used."""
+
+    server_port: int
+
+    def shutdown(self) -> None: ...
+    def server_close(self) -> None: ...
+
+
+class Metrics:
+    """One server's figures, in a registry of its own."""
+
+    def __init__(self, collections: Collections) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter("pspsearch_calls", "Calls by method and code", ["method", "code"], registry=self.registry)
+        self._seconds = Histogram(
+            "pspsearch_call_seconds", "Time of a call", ["method"], buckets=_BUCKETS_S, registry=self.registry
+        )
+        self._stages = Histogram(
+            "pspsearch_stage_seconds",
+            "Time in a stage of a call that had it",
+            ["stage"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("pspsearch_in_flight", "Calls under way", registry=self.registry)
+        self.refused = Counter(
+            "pspsearch_refused", "Calls refused because too many were under way", registry=self.registry
+        )
+        self._items = Counter("pspsearch_items", "Items written, by outcome", ["outcome"], registry=self.registry)
+        self.registry.register(_Indexes(collections))
+
+    def count_call(self, method: str, code: str, call: Call) -> None:
+        """A call that has ended, however it did."""
+        self._calls.labels(method, code).inc()
+        self._seconds.labels(method).observe(call.elapsed_s())
+        self.count_stages(call)
+
+    def count_stages(self, call: Call) -> None:
+        """Of one query in a stream, too."""
+        for stage, milliseconds in call.stages_ms.items():
+            if milliseconds:
+                self._stages.labels(stage.value).observe(milliseconds / 1000)
+
+    def count_item(self, outcome: str) -> None:
+        """One item that was acknowledged or refused."""
+        self._items.labels(outcome).inc()
+
+    def serve(self, port: int) -> _Endpoint:
+        """On 127.0.0.1, in a thread; OSError where the port is taken, 0 for a free one. The caller shuts it down."""
+        endpoint, _ = start_http_server(port, "127.0.0.1", self.registry)
+        return endpoint
+
+
+class _Indexes(Collector):
+    """How each collection's index stands at the moment of the question."""
+
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One family for each figure."""
+        labels = ["collection", "generation"]
+        families = {name: GaugeMetricFamily(f"pspsearch_index_{name}", name, labels=labels) for name in _INDEX}
+        for live in self._collections.all():
+            state = live.index.state
+            for name, family in families.items():
+                family.add_metric([live.collection.name, str(live.generation.key)], getattr(state, name))
+        return families.values()

@@ -1,0 +1,142 @@
+"""SearchService over the core."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from pspsearch.domain import Generation
+from pspsearch.errors import InvalidRequest
+from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.messages import (
+    read_options,
+    read_query,
+    write_descriptor,
+    write_hits,
+    write_origin,
+    write_timing,
+)
+from pspsearch.rpc.streams import Exchange
+from pspsearch.search.call import Call
+from pspsearch.search.collections import Collections
+from pspsearch.search.query import BatchAnswer, Hit, Query
+from pspsearch.search.searcher import Searcher
+from pspsearch.v1 import search_service_pb2 as searches
+from pspsearch.v1 import search_service_pb2_grpc
+
+_UNDER_WAY = 32
+"""Queries of one stream that are read and not answered."""
+_MAX_TAG_BYTES = 256
+
+_Exchange = Exchange[searches.SearchStreamRequest, searches.SearchStreamResponse]
+
+
+class SearchService(search_service_pb2_grpc.SearchServiceServicer):
+    """Reads only."""
+
+    def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
+        self._gate = gate
+        self._searcher = searcher
+        self._collections = collections
+
+    async def Search(self, request: searches.SearchRequest, context: Context) -> searches.SearchResponse:
+        async with self._gate.enter("Search", context) as call:
+            return await self._search(request, call, searches.SearchResponse())
+
+    async def BatchSearch(self, request: searches.BatchSearchRequest, context: Context) -> searches.BatchSearchResponse:
+        async with self._gate.enter("BatchSearch", context) as call:
+            queries = [_try_to_read(query) for query in request.queries]
+            options = read_options(request.options)
+            good = [query for query in queries if not isinstance(query, InvalidRequest)]
+            if good or not queries:
+                answer = await self._searcher.search_batch(request.collection, good, options, call)
+            else:
+                answer = BatchAnswer([], self._collections.get(request.collection).generation)
+            hits = iter(answer.hits)
+            found = [query if isinstance(query, InvalidRequest) else next(hits) for query in queries]
+            return searches.BatchSearchResponse(
+                results=[self._write(one, answer.generation, call) for one in found],
+                origin=write_origin(answer.generation),
+                timing=write_timing(call),
+            )
+
+    async def SearchStream(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
+        self, request_iterator: AsyncIterator[searches.SearchStreamRequest], context: Context
+    ) -> None:
+        async with self._gate.enter("SearchStream", context) as call:
+            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            await exchange.run(self._answer_all(exchange, call), context.write)
+
+    async def Compare(self, request: searches.CompareRequest, context: Context) -> searches.CompareResponse:
+        async with self._gate.enter("Compare", context) as call:
+            threshold = request.threshold if request.HasField("threshold") else None
+            if threshold is not None and not -1 <= threshold <= 1:
+                raise InvalidRequest(f"threshold is a score, from -1 to 1, not {threshold}")
+            left, right = read_query(request.left), read_query(request.right)
+            answer = await self._searcher.compare(request.collection, left, right, call)
+            return searches.CompareResponse(
+                score=answer.score,
+                same=None if threshold is None else answer.score >= threshold,
+                origin=write_origin(answer.generation),
+                timing=write_timing(call),
+            )
+
+    async def Describe(self, request: searches.DescribeRequest, context: Context) -> searches.DescribeResponse:
+        async with self._gate.enter("Describe", context) as call:
+            answer = await self._searcher.describe(request.collection, request.image, call)
+            return searches.DescribeResponse(
+                descriptor=write_descriptor(answer.descriptor, answer.generation),
+                origin=write_origin(answer.generation),
+                timing=write_timing(call),
+            )
+
+    async def Recommend(self, request: searches.RecommendRequest, context: Context) -> searches.RecommendResponse:
+        async with self._gate.enter("Recommend", context) as call:
+            answer = await self._searcher.recommend(
+                request.collection,
+                [read_query(query) for query in request.positives],
+                [read_query(query) for query in request.negatives],
+                read_options(request.options),
+                call,
+            )
+            response = searches.RecommendResponse(origin=write_origin(answer.generation), timing=write_timing(call))
+            return write_hits(answer.hits, answer.generation, response)
+
+    async def _search(
+        self, request: searches.SearchRequest, call: Call, response: searches.SearchResponse
+    ) -> searches.SearchResponse:
+        query, options = read_query(request.query), read_options(request.options)
+        answer = await self._searcher.search(request.collection, query, options, call)
+        write_hits(answer.hits, answer.generation, response)
+        response.origin.CopyFrom(write_origin(answer.generation))
+        response.timing.CopyFrom(write_timing(call))
+        return response
+
+    def _write(self, found: list[Hit] | Exception, generation: Generation, call: Call) -> searches.BatchSearchResult:
+        if isinstance(found, Exception):
+            return searches.BatchSearchResult(status=self._gate.explain("BatchSearch", found, call))
+        return write_hits(found, generation, searches.BatchSearchResult())
+
+    async def _answer_all(self, exchange: _Exchange, stream: Call) -> None:
+        async with asyncio.TaskGroup() as group:
+            async for request in exchange.requests():
+                group.create_task(self._answer(request, exchange, stream))
+
+    async def _answer(self, request: searches.SearchStreamRequest, exchange: _Exchange, stream: Call) -> None:
+        """Whatever becomes of this query, the stream goes on."""
+        answer = searches.SearchStreamResponse(tag=request.tag[:_MAX_TAG_BYTES])
+        call = Call(request_id=stream.request_id)
+        try:
+            if len(request.tag.encode()) > _MAX_TAG_BYTES:
+                raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
+            call.timeout_s = stream.remaining_s()
+            await self._search(request.request, call, answer.response)
+        except Exception as error:
+            answer.status.CopyFrom(self._gate.explain("SearchStream", error, call))
+        self._gate.metrics.count_stages(call)
+        exchange.answer(answer)
+
+
+def _try_to_read(query: searches.Query) -> Query | InvalidRequest:
+    try:
+        return read_query(query)
+    except InvalidRequest as error:
+        return error

@@ -1,0 +1,118 @@
+"""The gRPC server: its port, its services, its health, its end."""
+
+import asyncio
+import contextlib
+import time
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_reflection.v1alpha import reflection
+
+from pspsearch.config import ServingSettings
+from pspsearch.errors import PortTaken
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.ports import Catalog
+from pspsearch.rpc.collection_service import CollectionService, Surroundings
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.health import Health
+from pspsearch.rpc.item_service import ItemService
+from pspsearch.rpc.metrics import Metrics
+from pspsearch.rpc.search_service import SearchService
+from pspsearch.search.collections import Collections
+from pspsearch.search.searcher import Searcher
+from pspsearch.v1 import (
+    collection_service_pb2,
+    collection_service_pb2_grpc,
+    item_service_pb2,
+    item_service_pb2_grpc,
+    search_service_pb2,
+    search_service_pb2_grpc,
+)
+
+SERVICES = (
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
+    item_service_pb2.DESCRIPTOR.services_by_name["ItemService"].full_name,
+    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name,
+)
+_MAX_ANSWER_BYTES = 1 << 30
+
+
+class RpcServer:
+    """A context: its port is open from the start, calls are taken from `set_serving` on and finished at the end."""
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        searcher: Searcher,
+        ingester: Ingester,
+        collections: Collections,
+        catalog: Catalog,
+        around: Surroundings,
+    ) -> None:
+        self._settings = settings
+        self.metrics = Metrics(collections)
+        self.gate = Gate(settings.max_calls, self.metrics)
+        self._health = Health(SERVICES)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", 0),  # a taken port is an error, not half of the calls
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            )
+        )
+        search = SearchService(self.gate, searcher, collections)
+        items = ItemService(self.gate, ingester, collections, catalog)
+        all_collections = CollectionService(self.gate, collections, catalog, around)
+        search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, self._server)
+        item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, self._server)
+        collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        wanted = f"{self._settings.host}:{self._settings.port}"
+        try:
+            port = self._server.add_insecure_port(wanted)
+        except RuntimeError as error:
+            raise PortTaken(f"{wanted} cannot be bound: is another server there already?") from error
+        self.address = f"{self._settings.host}:{port}"
+        await self._server.start()
+        try:
+            self._endpoint = self.metrics.serve(self._settings.metrics_port) if self._settings.metrics_port else None
+        except OSError as error:
+            await self._server.stop(None)
+            raise PortTaken(
+                f"127.0.0.1:{self._settings.metrics_port}, for metrics, cannot be bound: {error}"
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain()
+        if self._endpoint is not None:
+            await asyncio.to_thread(self._endpoint.shutdown)
+            self._endpoint.server_close()
+
+    async def set_serving(self) -> None:
+        """From now on calls are taken."""
+        self.gate.open = True
+        self._health.set_serving()
+
+    async def drain(self) -> None:
+        """Takes no more calls, and returns when those under way are done, or cancelled because their time is up."""
+        self.gate.open = False
+        self._health.end()
+        started = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.gate.idle.wait(), self._settings.drain_s)
+        await self._server.stop(max(0.0, self._settings.drain_s - (time.monotonic() - started)))
+        await self.gate.idle.wait()

@@ -1,0 +1,39 @@
+"""The collection `sample`: the drawn gallery, put in once."""
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+
+from pspsearch.domain import CollectionSettings
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.ingest.request import ItemInput
+from pspsearch.sample.gallery import GALLERY_SIZE, Picture, draw_gallery
+from pspsearch.search.call import Call
+from pspsearch.search.collections import Collections
+
+log = logging.getLogger(__name__)
+
+NAME = "sample"
+_BATCH = 24
+
+
+async def fill_sample(collections: Collections, ingester: Ingester, model: str) -> None:
+    """Draws the gallery into its collection, unless it is all there; what a killed start left out is added."""
+    there = {live.collection.name: live.index.state.rows for live in collections.all()}
+    if there.get(NAME, 0) >= GALLERY_SIZE:
+        return
+    if NAME not in there:
+        await collections.create(NAME, CollectionSettings(model))
+    log.info("drawing the sample gallery: %d pictures, once", GALLERY_SIZE)
+    pictures = draw_gallery()
+    while batch := await asyncio.to_thread(_take, pictures):
+        items = [ItemInput(one.id, one.image, json.dumps(one.attributes)) for one in batch]
+        for acknowledgement in await ingester.upsert(NAME, items, Call()):
+            if acknowledgement.error:
+                raise acknowledgement.error
+
+
+def _take(pictures: Iterator[Picture]) -> list[Picture]:
+    return list(itertools.islice(pictures, _BATCH))

@@ -1,0 +1,56 @@
+"""One call under way: how long it may take, and where its time goes."""
+
+import contextlib
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pspsearch.errors import DeadlineExceeded
+
+
+class Stage(StrEnum):
+    """What a call's time is spent on."""
+
+    DECODE = "decode"
+    QUEUE = "queue"
+    INFERENCE = "inference"
+    SEARCH = "search"
+
+
+@dataclass(slots=True)
+class Call:
+    """Carried through everything that works for one call."""
+
+    timeout_s: float | None = None
+    """From `started` on; None waits for ever."""
+    request_id: str = ""
+    """Names the call in logs and errors."""
+    started: float = field(default_factory=time.perf_counter)
+    stages_ms: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> Generator[None]:
+        """Counts the time of the block; stages of one call follow one another."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - begun)
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Counts time that was measured elsewhere."""
+        self.stages_ms[stage] += 1000 * seconds
+
+    def elapsed_s(self) -> float:
+        """Since the call arrived."""
+        return time.perf_counter() - self.started
+
+    def remaining_s(self) -> float | None:
+        """Until the deadline; DeadlineExceeded where it has passed, None where there is none."""
+        if self.timeout_s is None:
+            return None
+        remaining = self.timeout_s - self.elapsed_s()
+        if remaining <= 0:
+            raise DeadlineExceeded("the deadline passed before there was an answer")
+        return remaining

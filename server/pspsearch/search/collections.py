@@ -1,0 +1,143 @@
+"""The collections that are open, each with what answers for it."""
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pspsearch.domain import Collection, CollectionSettings, Commit, Generation
+from pspsearch.errors import InvalidRequest, NotFound, PspsearchError
+from pspsearch.ports import Catalog, Describer, Index
+
+log = logging.getLogger(__name__)
+
+DEFAULT = "default"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
+"""The describer of a model's version, the highest for None; the same one for the same version."""
+
+OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
+"""The index of a generation, up to date with the catalog."""
+
+DropIndex = Callable[[Generation], None]
+"""Removes what an index left on disk."""
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """A collection with the generation that answers for it. A call takes it once and keeps it to its end."""
+
+    collection: Collection
+    generation: Generation
+    describer: Describer
+    index: Index
+    users: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is closed to new calls and the last one has gone."""
+    closing: bool = False
+
+
+class Collections:
+    """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
+
+    def __init__(
+        self, catalog: Catalog, open_describer: OpenDescriber, open_index: OpenIndex, drop_index: DropIndex
+    ) -> None:
+        self._catalog = catalog
+        self._open_describer = open_describer
+        self._open_index = open_index
+        self._drop_index = drop_index
+        self._live: dict[str, Live] = {}
+        self._unopened: dict[str, PspsearchError] = {}
+        self._indexes: dict[int, Index] = {}
+        self._creating = asyncio.Lock()
+        catalog.listen(self._apply)
+
+    async def open(self) -> None:
+        """Opens every collection of the catalog, one after the other. To be awaited before anything else.
+
+        One that cannot be opened, because its model version is not served, answers with the reason; the others serve.
+        """
+        for collection, generation in await self._catalog.collections():
+            try:
+                await self._open(collection, generation)
+            except PspsearchError as error:
+                log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
+                self._unopened[collection.name] = error
+
+    @contextlib.asynccontextmanager
+    async def use(self, name: str) -> AsyncGenerator[Live]:
+        """The collection for one call: it is not closed before the block ends. NotFound where there is none."""
+        live = self.get(name)
+        live.users += 1
+        try:
+            yield live
+        finally:
+            live.users -= 1
+            if live.closing and not live.users:
+                live.unused.set()
+
+    def get(self, name: str) -> Live:
+        """The collection as it is now, `default` for an empty name; NotFound where there is none."""
+        name = name or DEFAULT
+        if name in self._unopened:
+            raise self._unopened[name]
+        live = self._live.get(name)
+        if live is None:
+            raise NotFound(f"there is no collection {name!r}")
+        return live
+
+    def all(self) -> list[Live]:
+        """All collections, by name."""
+        return [self._live[name] for name in sorted(self._live)]
+
+    async def create(self, name: str, settings: CollectionSettings) -> Live:
+        """A new, empty collection, under the highest version of its model; durable on return."""
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"a collection's name is 1 to 64 letters, digits, '-' and '_', the first a letter or a digit, "
+                f"not {name[:80]!r}"
+            )
+        if not 0 < settings.target_recall <= 1:
+            raise InvalidRequest(f"target_recall must be above 0 and at most 1, not {settings.target_recall}")
+        async with self._creating:
+            describer = await self._open_describer(settings.model, None)
+            collection, generation = await self._catalog.create_collection(name, settings, describer.version)
+            return await self._open(collection, generation)
+
+    async def delete(self, name: str) -> int:
+        """Takes a collection out, and says how many items were in it; calls under way finish first."""
+        async with self._creating:
+            live = self.get(name)
+            del self._live[name]
+            live.closing = True
+            if live.users:
+                await live.unused.wait()
+            count = await self._catalog.delete_collection(live.collection.key)
+            del self._indexes[live.generation.key]
+            await live.index.close()
+            self._drop_index(live.generation)
+            return count
+
+    async def close(self) -> None:
+        """Closes every index; no call may be under way."""
+        for live in self._live.values():
+            await live.index.close()
+        self._live.clear()
+
+    async def _open(self, collection: Collection, generation: Generation) -> Live:
+        describer = await self._open_describer(generation.model, generation.version)
+        index = await self._open_index(collection, generation)
+        self._indexes[generation.key] = index
+        live = self._live[collection.name] = Live(collection, generation, describer, index)
+        log.info("collection %s: %d items, %s", collection.name, index.state.rows, index.state.plan)
+        return live
+
+    def _apply(self, commit: Commit) -> None:
+        """In the writer's thread."""
+        index = self._indexes.get(commit.generation)
+        if index is not None:
+            index.apply(commit)

@@ -1,0 +1,90 @@
+"""From queries to points of a collection's space."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Descriptors, Generation
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
+from pspsearch.ports import Catalog
+from pspsearch.search.call import Call, Stage
+from pspsearch.search.collections import Live
+from pspsearch.search.decoding import Decoder
+from pspsearch.search.query import DescriptorQuery, ImageQuery, ItemQuery, Query
+
+Point = NDArray[np.float32]
+"""One unit descriptor."""
+
+
+class QueryDescriber:
+    """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
+
+    def __init__(self, catalog: Catalog, decoder: Decoder) -> None:
+        self._catalog = catalog
+        self._decoder = decoder
+
+    async def describe(self, live: Live, queries: Sequence[Query], call: Call) -> list[Point | PspsearchError]:
+        """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
+        images = [query.image for query in queries if isinstance(query, ImageQuery)]
+        described = iter(await self.describe_images(live, images, call))
+        points: list[Point | PspsearchError] = []
+        for query in queries:
+            match query:
+                case ImageQuery():
+                    points.append(next(described))
+                case ItemQuery():
+                    points.append(await self._item(live.generation, query.id, call))
+                case DescriptorQuery():
+                    points.append(_given(live.generation, query))
+        return points
+
+    async def describe_images(self, live: Live, images: Sequence[bytes], call: Call) -> list[Point | PspsearchError]:
+        """For each image its descriptor, or why it cannot be read."""
+        if not images:
+            return []
+        decoded = await self._decoder.decode(images, live.describer.version.contract.input, call)
+        readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidRequest)]
+        if not readable:
+            return [pixels for pixels in decoded if isinstance(pixels, InvalidRequest)]
+        with call.stage(Stage.INFERENCE):
+            batch = readable[0][None] if len(readable) == 1 else np.stack(readable)
+            rows = iter(await live.describer.describe(batch, timeout_s=call.remaining_s()))
+        return [pixels if isinstance(pixels, InvalidRequest) else next(rows) for pixels in decoded]
+
+    async def _item(self, generation: Generation, id: str, call: Call) -> Point | PspsearchError:  # noqa: A002
+        with call.stage(Stage.SEARCH):
+            stored = await self._catalog.descriptor(generation, id)
+        if stored is None:
+            return NotFound(f"there is no item {id!r} in the collection")
+        return normalise(stored.astype(np.float32)[None])[0]
+
+
+def check_point(generation: Generation, query: DescriptorQuery) -> Point:
+    """The descriptor at unit length; ModelMismatch where it is of another space, InvalidRequest where it is none."""
+    if query.fingerprint != generation.fingerprint:
+        raise ModelMismatch(
+            f"the descriptor is of the space {query.fingerprint or '(none given)'!r}, and the collection's is "
+            f"{generation.fingerprint!r} ({generation.model}/{generation.version}): describe the image anew"
+        )
+    values = query.values
+    if values.shape != (generation.dimension,):
+        raise InvalidRequest(f"the descriptor has {len(values)} numbers, and the space has {generation.dimension}")
+    if not np.isfinite(values).all():
+        raise InvalidRequest("the descriptor holds a number that is not finite")
+    if not np.linalg.norm(values.astype(np.float64)) > 1e-12:
+        raise InvalidRequest("the descriptor is zero and points nowhere")
+    return normalise(values[None])[0]
+
+
+def normalise(rows: Descriptors) -> Descriptors:
+    """Each at unit length; computed in double, so that huge and tiny numbers do no harm."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return (rows / lengths).astype(np.float32)
+
+
+def _given(generation: Generation, query: DescriptorQuery) -> Point | PspsearchError:
+    try:
+        return check_point(generation, query)
+    except PspsearchError as error:
+        return error

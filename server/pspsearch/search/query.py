@@ -1,0 +1,126 @@
+"""What is asked, checked as it is built, and what is answered."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Generation
+from pspsearch.errors import InvalidRequest
+from pspsearch.filters import Filter
+
+MAX_LIMIT = 1000
+MAX_DEPTH = 10_000
+"""How far down the ranking any call may look."""
+MAX_QUERIES = 256
+MAX_EXAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQuery:
+    """Find what looks like this image."""
+
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemQuery:
+    """Find what looks like this item, and not the item itself."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorQuery:
+    """Find what is near this point."""
+
+    values: NDArray[np.float32]
+    fingerprint: str
+    """The space that it is a point of."""
+
+
+Query = ImageQuery | ItemQuery | DescriptorQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which hits to return, and how much of each; InvalidRequest where that makes no sense."""
+
+    limit: int = 10
+    offset: int = 0
+    keep: Filter | None = None
+    min_score: float | None = None
+    group_by: str = ""
+    """The path of an attribute; empty for no groups."""
+    group_size: int = 1
+    fold_above: float | None = None
+    """Hits that score at least this with a better hit take no place of their own."""
+    attributes: bool = False
+    images: bool = False
+    descriptors: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
+        if self.offset < 0 or self.offset + self.limit > MAX_DEPTH:
+            raise InvalidRequest(f"offset must be 0 to {MAX_DEPTH} less the limit, not {self.offset}")
+        if self.group_size < 1:
+            raise InvalidRequest(f"group_size must be at least 1, not {self.group_size}")
+        for name, bound in (("min_score", self.min_score), ("fold_above", self.fold_above)):
+            if bound is not None and not -1 <= bound <= 1:  # written so that NaN fails it
+                raise InvalidRequest(f"{name} is a score, from -1 to 1, not {bound}")
+
+    @property
+    def depth(self) -> int:
+        """How many hits it takes to fill the page."""
+        return self.offset + self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item that was found."""
+
+    id: str
+    score: float
+    attributes: str = ""
+    """A JSON object; empty unless asked for."""
+    image: bytes = b""
+    """Empty unless asked for and kept."""
+    descriptor: NDArray[np.float32] | None = None
+    """None unless asked for."""
+    group: str = ""
+    """The value of the group's attribute as JSON; empty where there is none."""
+    duplicates: tuple[str, ...] = ()
+    """Ids folded into this hit, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of one query."""
+
+    hits: list[Hit]
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The hits of several queries, all of one generation; an exception stands where a query failed."""
+
+    hits: list[list[Hit] | Exception]
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How alike two things are."""
+
+    score: float
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """An image's descriptor."""
+
+    descriptor: NDArray[np.float32]
+    generation: Generation = field(repr=False)

@@ -1,0 +1,69 @@
+"""Which of the rows that were found become hits: thresholds, folding of near-duplicates, groups."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Descriptors, Found
+from pspsearch.search.query import Options
+
+
+@dataclass(slots=True)
+class Pick:
+    """A row that became a hit."""
+
+    place: int
+    """Among the rows that were found."""
+    group: str = ""
+    duplicates: list[str] = field(default_factory=list[str])
+
+
+def pick(
+    found: Found, options: Options, excluded: Sequence[str], groups: Mapping[int, str], descriptors: Descriptors | None
+) -> list[Pick]:
+    """At most `options.depth` hits, best first.
+
+    `groups` has the value of the group's attribute by sequence, `descriptors` those of the rows found where near
+    duplicates are to be folded.
+    """
+    picks: list[Pick] = []
+    sizes: dict[str, int] = {}
+    kept = np.empty((options.depth, 0 if descriptors is None else descriptors.shape[1]), np.float32)
+    for place in range(len(found.ids)):
+        if options.min_score is not None and found.scores[place] < options.min_score:
+            break
+        if found.ids[place] in excluded:
+            continue
+        if descriptors is not None and options.fold_above is not None:
+            near = _nearest(kept[: len(picks)], descriptors[place], options.fold_above)
+            if near is not None:
+                picks[near].duplicates.append(found.ids[place])
+                continue
+        group = groups.get(int(found.sequences[place]), "")
+        if group and sizes.get(group, 0) >= options.group_size:
+            continue
+        if len(picks) == options.depth:
+            break
+        sizes[group] = sizes.get(group, 0) + 1
+        if descriptors is not None:
+            kept[len(picks)] = descriptors[place]
+        picks.append(Pick(place, group))
+    return picks
+
+
+def group_value(attributes: str, path: str) -> str:
+    """The attribute as JSON; empty where there is none."""
+    value: Any = json.loads(attributes)
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON
+    return "" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _nearest(kept: Descriptors, descriptor: NDArray[np.float32], least: float) -> int | None:
+    """The best hit that the descriptor is a near-duplicate of."""
+    near = np.flatnonzero(kept @ descriptor >= least)
+    return int(near[0]) if len(near) else None

@@ -1,0 +1,153 @@
+"""Searches: from a query to its hits."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from pspsearch.domain import Found
+from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.ports import Catalog
+from pspsearch.search.call import Call, Stage
+from pspsearch.search.collections import Collections, Live
+from pspsearch.search.describing import Point, QueryDescriber, normalise
+from pspsearch.search.query import (
+    MAX_DEPTH,
+    MAX_EXAMPLES,
+    MAX_QUERIES,
+    Answer,
+    BatchAnswer,
+    Comparison,
+    Description,
+    Hit,
+    ImageQuery,
+    ItemQuery,
+    Options,
+    Query,
+)
+from pspsearch.search.ranking import Pick, group_value, pick
+
+_DEEPER = 4
+
+
+class Searcher:
+    """Answers what reads; for the tasks of one event loop. Every answer is of one generation."""
+
+    def __init__(self, collections: Collections, catalog: Catalog, describer: QueryDescriber) -> None:
+        self._collections = collections
+        self._catalog = catalog
+        self._describer = describer
+
+    async def search(self, collection: str, query: Query, options: Options, call: Call) -> Answer:
+        """The items nearest to one query."""
+        async with self._collections.use(collection) as live:
+            (point,) = _all_good(await self._describer.describe(live, [query], call))
+            with call.stage(Stage.SEARCH):
+                hits = await self._find(live, point, options, _excluded([query]))
+            return Answer(hits, live.generation)
+
+    async def search_batch(
+        self, collection: str, queries: Sequence[Query], options: Options, call: Call
+    ) -> BatchAnswer:
+        """The items nearest to each of several queries; one bad query does not fail the others."""
+        if not 1 <= len(queries) <= MAX_QUERIES:
+            raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
+        async with self._collections.use(collection) as live:
+            points = await self._describer.describe(live, queries, call)
+
+            async def find(query: Query, point: Point | PspsearchError) -> list[Hit] | Exception:
+                if isinstance(point, PspsearchError):
+                    return point
+                return await self._find(live, point, options, _excluded([query]))
+
+            with call.stage(Stage.SEARCH):
+                hits = await asyncio.gather(*(find(*pair) for pair in zip(queries, points, strict=True)))
+            return BatchAnswer(list(hits), live.generation)
+
+    async def recommend(
+        self, collection: str, positives: Sequence[Query], negatives: Sequence[Query], options: Options, call: Call
+    ) -> Answer:
+        """The items nearest to the mean of the positives less the mean of the negatives."""
+        examples = [*positives, *negatives]
+        if not positives or len(examples) > MAX_EXAMPLES:
+            raise InvalidRequest(f"a recommendation takes at least one positive and at most {MAX_EXAMPLES} examples")
+        async with self._collections.use(collection) as live:
+            points = _all_good(await self._describer.describe(live, examples, call))
+            direction = np.mean(points[: len(positives)], axis=0)
+            if negatives:
+                direction = direction - np.mean(points[len(positives) :], axis=0)
+            if not np.linalg.norm(direction) > 1e-6:
+                raise InvalidRequest("the positives and the negatives cancel each other out")
+            with call.stage(Stage.SEARCH):
+                hits = await self._find(live, normalise(direction[None])[0], options, _excluded(examples))
+            return Answer(hits, live.generation)
+
+    async def compare(self, collection: str, left: Query, right: Query, call: Call) -> Comparison:
+        """How alike two things are, in the collection's space."""
+        async with self._collections.use(collection) as live:
+            one, other = _all_good(await self._describer.describe(live, [left, right], call))
+            return Comparison(float(np.clip(one @ other, -1, 1)), live.generation)
+
+    async def describe(self, collection: str, image: bytes, call: Call) -> Description:
+        """An image's descriptor in the collection's space."""
+        async with self._collections.use(collection) as live:
+            (point,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
+            return Description(point, live.generation)
+
+    async def _find(self, live: Live, point: Point, options: Options, excluded: Sequence[str]) -> list[Hit]:
+        """Looks further down the ranking until the page is full: grouping and folding may use up many rows."""
+        depth = min(options.depth + len(excluded), MAX_DEPTH)
+        while True:
+            (found,) = await live.index.search(point[None], depth, options.keep)
+            picks = await self._pick(live, found, options, excluded)
+            exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
+            if len(picks) >= options.depth or exhausted:
+                return await self._complete(live, found, picks[options.offset :], options)
+            depth = min(_DEEPER * depth, MAX_DEPTH)
+
+    async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
+        groups: dict[int, str] = {}
+        if options.group_by:
+            attributes = await self._catalog.attributes(live.collection.key, found.sequences.tolist())
+            groups = {sequence: group_value(text, options.group_by) for sequence, text in attributes.items()}
+        folding = options.fold_above is not None
+        descriptors = await live.index.descriptors(found.sequences.tolist()) if folding else None
+        return pick(found, options, excluded, groups, descriptors)
+
+    async def _complete(self, live: Live, found: Found, picks: Sequence[Pick], options: Options) -> list[Hit]:
+        """The hits with what was asked for of each."""
+        sequences = [int(found.sequences[picked.place]) for picked in picks]
+        ids = [found.ids[picked.place] for picked in picks]
+        attributes = await self._catalog.attributes(live.collection.key, sequences) if options.attributes else {}
+        images: list[bytes | None] = [None] * len(ids)
+        if options.images:
+            images = list(await asyncio.gather(*(self._catalog.image(live.collection.key, id_) for id_ in ids)))
+        descriptors = await live.index.descriptors(sequences) if options.descriptors and sequences else None
+        return [
+            Hit(
+                id=ids[number],
+                score=float(found.scores[picked.place]),
+                attributes=attributes.get(sequences[number], "{}") if options.attributes else "",
+                image=images[number] or b"",
+                descriptor=None if descriptors is None else descriptors[number],
+                group=picked.group,
+                duplicates=tuple(picked.duplicates),
+            )
+            for number, picked in enumerate(picks)
+        ]
+
+
+def _below(found: Found, options: Options) -> bool:
+    """Whether the last row is already below the least score: deeper there is nothing to find."""
+    return options.min_score is not None and len(found.ids) > 0 and bool(found.scores[-1] < options.min_score)
+
+
+def _excluded(queries: Sequence[Query]) -> list[str]:
+    return [query.id for query in queries if isinstance(query, ItemQuery)]
+
+
+def _all_good(points: Sequence[Point | PspsearchError]) -> list[Point]:
+    for point in points:
+        if isinstance(point, PspsearchError):
+            raise point
+    return [point for point in points if not isinstance(point, PspsearchError)]

@@ -1,0 +1,97 @@
+"""Puts the search server together: catalog, Triton, indexes, core and gRPC port."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from pspsearch import sample_collection
+from pspsearch.app import open_triton
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
+from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
+from pspsearch.errors import BadSettings
+from pspsearch.images import ImageLimits
+from pspsearch.index.gpu import find_device
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.planner import Device
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.repository import default_repository
+from pspsearch.rpc.collection_service import Surroundings
+from pspsearch.rpc.server import RpcServer
+from pspsearch.search.collections import DEFAULT, Collections
+from pspsearch.search.decoding import Decoder
+from pspsearch.search.describing import QueryDescriber
+from pspsearch.search.searcher import Searcher
+from pspsearch.triton.describers import Describers
+
+log = logging.getLogger(__name__)
+
+INDEXES = "indexes"
+
+
+@contextlib.asynccontextmanager
+async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
+    """A server that takes calls for as long as the context lasts, then finishes those under way.
+
+    Its port is open, and its health says NOT_SERVING, while collections are being opened.
+    """
+    data = Path(settings.storage.data)
+    limits = ImageLimits(settings.images.max_image_bytes, settings.images.max_image_pixels)
+    device, memory_bytes = _choose_device(settings.index)
+    async with contextlib.AsyncExitStack() as stack:
+        catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
+        repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
+        triton = settings.triton.triton or BundledTritonSettings(repository)
+        client = await open_triton(stack, triton, settings.triton.model)
+        describers = await stack.enter_async_context(Describers(client))
+
+        async def open_index(collection: Collection, generation: Generation) -> SegmentedIndex:
+            return await SegmentedIndex.open(
+                data / INDEXES / str(generation.key),
+                generation,
+                collection.settings,
+                catalog.rows_of(generation),
+                device=device,
+                memory_bytes=memory_bytes,
+            )
+
+        def drop_index(generation: Generation) -> None:
+            shutil.rmtree(data / INDEXES / str(generation.key), ignore_errors=True)
+
+        collections = Collections(catalog, describers.open, open_index, drop_index)
+        decoder = Decoder(limits)
+        stack.callback(decoder.close)
+        describer = QueryDescriber(catalog, decoder)
+        searcher = Searcher(collections, catalog, describer)
+        ingester = Ingester(collections, catalog, describer, limits)
+        stack.push_async_callback(collections.close)
+
+        async def models() -> list[ModelVersion]:
+            return [one.version for one in await describers.served(settings.triton.model)]
+
+        words = client.address if settings.triton.triton else f"{client.address}, started by the server"
+        around = Surroundings(words, settings.triton.model, models)
+        server = await stack.enter_async_context(
+            RpcServer(settings.serving, searcher, ingester, collections, catalog, around)
+        )
+        await collections.open()
+        if DEFAULT not in {live.collection.name for live in collections.all()}:
+            await collections.create(DEFAULT, CollectionSettings(settings.triton.model))
+        if settings.storage.sample:
+            await sample_collection.fill_sample(collections, ingester, settings.triton.model)
+        await server.set_serving()
+        yield server
+
+
+def _choose_device(settings: IndexSettings) -> tuple[Device, int]:
+    """Where indexes live, and what one may take there."""
+    found = find_device()
+    if settings.device == Device.GPU and found is not Device.GPU:
+        raise BadSettings("device is gpu, and FAISS finds none (the package faiss-gpu brings it to where one is)")
+    device = Device.CPU if settings.device == Device.CPU else found
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    log.info("indexes live on the %s", device)
+    return device, settings.index_memory_bytes or machine_bytes // 2

@@ -1,0 +1,154 @@
+"""Search by image through the whole server, against the sum of its parts and against the bare model.
+
+The server is a process of its own; Triton, the server and this client share the machine's cores.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pspsearch.client import AsyncClient, Descriptor, ItemInput
+from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Descriptors
+from pspsearch.images import decode_pixels
+from pspsearch.repository import default_repository
+from pspsearch.triton.client import TritonClient
+from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.process import BundledTriton
+from tests.bench.perf_analyzer import measure
+from tests.bench.points import clustered
+from tests.pictures import encode, load_photo
+from tests.search_server import serve
+
+MODEL = "pspnet"
+ITEMS = 20_000
+TURNS, CALLS = 6, 50
+CONCURRENCIES = (8, 16, 32)
+SECONDS = 6.0
+IMPORTED = 600
+PARTS = ("decode", "inference", "index search")
+
+
+async def main() -> None:
+    """Prints latency alone over the sum of the parts, and throughput under load over the bare model's."""
+    image = encode(load_photo(500, 375))
+    points = clustered(ITEMS, 256, seed=1)
+    async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
+        triton.require(MODEL)
+        with tempfile.TemporaryDirectory() as folder, serve(Path(folder), triton.address) as server:
+            async with AsyncClient(server.address) as client:
+                await fill(client, points)
+                whole_ms, parts_ms = await _take_turns(client, triton.address, image, points)
+                bare = await _bare_images_per_s(triton.address)
+                searched = max([await _load(lambda: client.search(image), n) for n in CONCURRENCIES])
+                batches = await _batched_images_per_s(triton.address)
+                imported = await _import(client, image)
+    sums = sum(float(np.median(part)) for part in parts_ms)
+    table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, 10 hits")
+    for heading in ("figure", "parts", "server", "ratio", "target"):
+        table.add_column(heading, justify="right")
+    whole = float(np.median(whole_ms))
+    table.add_row("p50 at concurrency 1, ms", f"{sums:.2f}", f"{whole:.2f}", f"{whole / sums:.2f}", "<= 1.25")
+    for name, part in zip(PARTS, parts_ms, strict=True):
+        table.add_row(f"of it {name}, ms", f"{np.median(part):.2f}", "", "", "")
+    table.add_row("p99 at concurrency 1, ms", "", f"{np.percentile(whole_ms, 99):.2f}", "", "")
+    table.add_row("best throughput, images/s", f"{bare:.0f}", f"{searched:.0f}", f"{searched / bare:.2f}", ">= 0.85")
+    table.add_row("import, images/s", f"{batches:.0f}", f"{imported:.0f}", f"{imported / batches:.2f}", ">= 0.85")
+    Console().print(table)
+
+
+async def fill(client: AsyncClient, points: Descriptors, *, collection: str = "default") -> None:
+    """Puts the points in, as items p0, p1, ..."""
+    shown = await client.get_collection(collection)
+    assert shown.state is not None
+    fingerprint = shown.state.origin.fingerprint
+    items = (ItemInput(f"p{number}", Descriptor(point, fingerprint)) for number, point in enumerate(points))
+    async for acknowledgement in client.ingest(items, collection=collection):
+        if acknowledgement.error is not None:
+            raise acknowledgement.error
+
+
+async def _take_turns(
+    client: AsyncClient, triton: str, image: bytes, points: Descriptors
+) -> tuple[list[float], list[list[float]]]:
+    """Whole searches and each part alone, a few of each in turn, so that all meet the same machine."""
+    index = faiss.IndexScalarQuantizer(points.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.add(points)  # pyright: ignore[reportCallIssue] - FAISS changes its signatures at import
+    whole_ms: list[float] = []
+    parts_ms: list[list[float]] = [[] for _ in PARTS]
+    async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
+        shape = describer.version.contract.input
+        pixels = decode_pixels(image, shape)[None]
+        described = await describer.describe(pixels)
+        for _ in range(TURNS):
+            for _ in range(CALLS):
+                whole_ms += [await _timed(lambda: client.search(image))]
+            for _ in range(CALLS):
+                parts_ms[0].append(await _timed(lambda: _now(lambda: decode_pixels(image, shape))))
+            for _ in range(CALLS):
+                parts_ms[1].append(await _timed(lambda: describer.describe(pixels)))
+            for _ in range(CALLS):
+                parts_ms[2].append(await _timed(lambda: _now(lambda: index.search(described, 10))))
+    return whole_ms, parts_ms
+
+
+async def _load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
+    """Closed loop: answers per second."""
+    end = time.perf_counter() + SECONDS
+    answers = 0
+
+    async def go_on() -> None:
+        nonlocal answers
+        while time.perf_counter() < end:
+            await ask()
+            answers += 1
+
+    started = time.perf_counter()
+    await asyncio.gather(*(go_on() for _ in range(concurrency)))
+    return answers / (time.perf_counter() - started)
+
+
+async def _bare_images_per_s(triton: str) -> float:
+    loads = [await asyncio.to_thread(measure, triton, MODEL, n, shared_memory=True) for n in CONCURRENCIES]
+    return max((load.images_per_s for load in loads if load), default=float("nan"))
+
+
+async def _batched_images_per_s(triton: str) -> float:
+    """The model fed with full batches, two at a time, and nothing else."""
+    async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
+        shape = describer.version.contract.input
+        pixels = np.random.default_rng(0).integers(0, 256, (32, shape.height_px, shape.width_px, 3)).astype(np.uint8)
+        return 32 * await _load(lambda: describer.describe(pixels), 2)
+
+
+async def _import(client: AsyncClient, image: bytes) -> float:
+    """The same picture under many ids, each with its own bytes behind the end so that each is described."""
+    await client.create_collection("imported")
+    items = [ItemInput(f"i{number}", image + number.to_bytes(4)) for number in range(IMPORTED)]
+    started = time.perf_counter()
+    async for acknowledgement in client.ingest(items, collection="imported"):
+        if acknowledgement.error is not None:
+            raise acknowledgement.error
+    return IMPORTED / (time.perf_counter() - started)
+
+
+async def _timed(ask: Callable[[], Awaitable[object]]) -> float:
+    """In milliseconds."""
+    started = time.perf_counter()
+    await ask()
+    return 1000 * (time.perf_counter() - started)
+
+
+async def _now(act: Callable[[], object]) -> object:
+    return act()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,28 @@
+"""Both clients behind one face, so that one test holds them to the same behaviour."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from pspsearch.client import AsyncClient, Client
+
+EitherClient = Callable[..., Any]
+"""Called with a method's name and its arguments; awaited for its result, the list of it where it is an iterator."""
+
+
+def either(client: Client | AsyncClient) -> EitherClient:
+    """The blocking client works in a thread."""
+
+    async def call(name: str, *arguments: Any, **options: Any) -> Any:
+        if isinstance(client, Client):
+            return await asyncio.to_thread(lambda: _finish(getattr(client, name)(*arguments, **options)))
+        result = getattr(client, name)(*arguments, **options)
+        if isinstance(result, AsyncIterator):
+            return [one async for one in result]  # pyright: ignore[reportUnknownVariableType] - of any kind
+        return await result
+
+    return call
+
+
+def _finish(result: Any) -> Any:
+    return list(result) if isinstance(result, Iterator) else result  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - of any kind

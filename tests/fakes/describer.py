@@ -1,0 +1,57 @@
+"""A describer that looks at colours, and stalls or fails when a test says so."""
+
+import asyncio
+
+import numpy as np
+
+from pspsearch.contract import Contract, InputShape
+from pspsearch.domain import Descriptors, ModelVersion, Pixels
+from pspsearch.errors import DeadlineExceeded, InvalidRequest
+
+DIMENSION = 16
+VERSION = ModelVersion("colours", 1, Contract(InputShape(32, 32), DIMENSION, "fp32", "c0" * 32))
+
+
+class ColourDescriber:
+    """Fills the port `Describer`: the mean colour of each quarter of an image, and how much its colours vary."""
+
+    def __init__(self, version: ModelVersion = VERSION) -> None:
+        self.version = version
+        self.images = 0
+        """That were described, or are to be."""
+        self.timeout_s: float | None = None
+        """What the last call was given."""
+        self.failure: Exception | None = None
+        """Raised by every call, where there is one."""
+        self.entered = asyncio.Event()
+        """Set by every call as it comes in."""
+        self.may_answer = asyncio.Event()
+        """Calls wait while it is clear."""
+        self.may_answer.set()
+
+    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+        """One row each, of that image alone."""
+        self.images += len(pixels)
+        self.timeout_s = timeout_s
+        self.entered.set()
+        shape = self.version.contract.input
+        if pixels.shape[1:] != (shape.height_px, shape.width_px, 3):
+            raise InvalidRequest(f"the model takes {shape.height_px} x {shape.width_px} px, not {pixels.shape}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.may_answer.wait()
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while the image was being described") from None
+        if self.failure is not None:
+            raise self.failure
+        return np.stack([describe_pixels(one) for one in pixels])
+
+
+def describe_pixels(pixels: Pixels) -> Descriptors:
+    """Unit length; 12 means, 3 deviations and a constant, so that nothing is zero."""
+    colours = pixels.astype(np.float32) / 127.5 - 1
+    height, width = colours.shape[0] // 2, colours.shape[1] // 2
+    quarters = [colours[top : top + height, left : left + width] for top in (0, height) for left in (0, width)]
+    means = [quarter.mean(axis=(0, 1)) for quarter in quarters]
+    vector = np.concatenate([*means, colours.std(axis=(0, 1)), np.full(1, 0.1, np.float32)])
+    return vector / np.linalg.norm(vector)

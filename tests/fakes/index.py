@@ -1,0 +1,156 @@
+"""An index that scores everything, things to put into one, and the truth to hold it against.
+
+tests/ports/test_index.py holds it to the real one's behaviour.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Commit, Descriptors, Found, Generation, IndexState, Matched, Row, StoredDescriptor
+from pspsearch.filters import Filter
+from pspsearch.ports import RowSource
+from tests.fakes.catalog import MemoryRows
+
+DIMENSION = 16
+GENERATION = Generation(3, 2, "pspnet", 1, "0123456789abcdef", DIMENSION)
+
+
+class Gallery:
+    """The items of one collection: every change gives the commit that a catalog would tell."""
+
+    def __init__(self, seed: int = 0, centres: int = 40) -> None:
+        """`seed` decides the descriptors, which lie around so many centres."""
+        self.rows: dict[str, Row] = {}
+        self._chance = np.random.default_rng(seed)
+        self._centres = self._chance.standard_normal((centres, DIMENSION))
+        self._sequences, self._keys = itertools.count(1), itertools.count(1)
+
+    @property
+    def source(self) -> MemoryRows:
+        """What an index is built from."""
+        return MemoryRows(lambda: sorted(self.rows.values(), key=lambda row: row.sequence))
+
+    def draw(self) -> StoredDescriptor:
+        """A descriptor of an item that there might be."""
+        centre = self._centres[self._chance.integers(len(self._centres))]
+        return stored(centre + 0.7 * self._chance.standard_normal(DIMENSION))
+
+    def queries(self, count: int) -> Descriptors:
+        """Unit rows that are near some items."""
+        return np.stack([unit(self.draw().astype(np.float32)) for _ in range(count)])
+
+    def put(self, id_: str, descriptor: StoredDescriptor | None = None, **attributes: Any) -> Commit:
+        """Puts an item in, or replaces it; one that was there keeps its key."""
+        old = self.rows.pop(id_, None)
+        key = next(self._keys) if old is None else old.key
+        descriptor = self.draw() if descriptor is None else descriptor
+        row = Row(next(self._sequences), key, id_, json.dumps(attributes), descriptor)
+        self.rows[id_] = row
+        return commit([row], [] if old is None else [old.sequence])
+
+    def label(self, id_: str, **attributes: Any) -> Commit:
+        """Changes the attributes alone."""
+        return self.put(id_, self.rows[id_].descriptor, **attributes)
+
+    def drop(self, id_: str) -> Commit:
+        """Takes an item out."""
+        return commit([], [self.rows.pop(id_).sequence])
+
+    def nearest(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+        """The true answers."""
+        rows = sorted((row for row in self.rows.values() if holds(keep, row)), key=lambda row: row.sequence)
+        return nearest(rows, queries, count)
+
+    def by_sequence(self) -> dict[int, Row]:
+        """The rows there are."""
+        return {row.sequence: row for row in self.rows.values()}
+
+
+class MemoryIndex:
+    """Fills the port `Index` over a dict."""
+
+    def __init__(self, source: RowSource) -> None:
+        """With the rows that the source has now."""
+        self._rows = {row.sequence: row for row in source.after(0)}
+        self._descriptors = {sequence: row.descriptor for sequence, row in self._rows.items()}
+        self._sequence = max(self._rows, default=0)
+
+    def apply(self, commit: Commit) -> None:
+        """KeyError where a row is removed that is not there."""
+        for row in commit.added:
+            self._rows[row.sequence] = row
+            self._descriptors[row.sequence] = row.descriptor
+            self._sequence = row.sequence
+        for sequence in commit.removed:
+            del self._rows[sequence]
+
+    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+        """Every row is scored."""
+        return nearest([row for row in self._rows.values() if holds(keep, row)], queries, count)
+
+    async def match(self, keep: Filter | None = None) -> Matched:
+        """By ascending key."""
+        rows = sorted((row for row in self._rows.values() if holds(keep, row)), key=lambda row: row.key)
+        keys = np.array([row.key for row in rows], np.int64)
+        return Matched(keys, np.array([row.sequence for row in rows], np.int64))
+
+    async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
+        """Those of rows that are gone are kept."""
+        return np.array([self._descriptors[sequence] for sequence in sequences], np.float32)
+
+    @property
+    def state(self) -> IndexState:
+        """Always exact."""
+        return IndexState("exact", len(self._rows), self._sequence, 1.0, 0, 0, 0)
+
+    async def close(self) -> None:
+        """There is nothing to leave."""
+
+
+def holds(keep: Filter | None, row: Row) -> bool:
+    """Whether a filter does for a row."""
+    return keep is None or keep.matches(json.loads(row.attributes))
+
+
+def nearest(rows: list[Row], queries: Descriptors, count: int) -> list[Found]:
+    """For each query, of rows by ascending sequence."""
+    if not rows:
+        return [Found(np.zeros(0, np.int64), [], np.zeros(0, np.float32)) for _ in queries]
+    matrix = np.stack([row.descriptor for row in rows]).astype(np.float32)
+    sequences = np.array([row.sequence for row in rows], np.int64)
+    scores = np.einsum("rd,qd->qr", matrix, queries)  # where BLAS might score equal rows unequally
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return [
+        Found(sequences[places], [rows[place].id for place in places], of_rows[places])
+        for of_rows, places in zip(scores, best, strict=True)
+    ]
+
+
+def commit(added: Iterable[Row], removed: Iterable[int]) -> Commit:
+    """Of the one generation."""
+    return Commit(GENERATION.collection, GENERATION.key, tuple(added), tuple(removed))
+
+
+def join(commits: Iterable[Commit]) -> Commit:
+    """What one transaction would tell that did all of it: a row that came and went within it is not told."""
+    added: dict[int, Row] = {}
+    removed: list[int] = []
+    for one in commits:
+        removed += [sequence for sequence in one.removed if added.pop(sequence, None) is None]
+        added |= {row.sequence: row for row in one.added}
+    return commit(added.values(), removed)
+
+
+def stored(vector: NDArray[Any]) -> StoredDescriptor:
+    """The unit vector of that direction."""
+    return unit(vector).astype(np.float16)
+
+
+def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
+    """The unit vector of that direction."""
+    return (vector / np.linalg.norm(vector)).astype(np.float32)

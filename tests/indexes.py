@@ -1,0 +1,64 @@
+"""Real indexes for tests."""
+
+import json
+import os
+from pathlib import Path
+
+from pspsearch.domain import CollectionSettings, Generation, IndexKind
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.planner import Device
+from pspsearch.index.recipe import Recipe
+from pspsearch.index.upkeep import Bounds
+from pspsearch.ports import RowSource
+from tests.fakes.index import DIMENSION, GENERATION
+
+MEMORY_BYTES = 1 << 30
+
+NEVER = Bounds(fresh_bytes=1 << 40, dead_rows=1 << 40, snapshot_pause_s=1e9)
+"""The tests say when something is to be done."""
+
+PARTS = ("rows", "columns", "base", "manifest.json", "matrix")
+"""What a snapshot consists of."""
+
+
+def recipe(kind: IndexKind) -> Recipe:
+    """For the tests' generation, on a CPU."""
+    return Recipe(DIMENSION, kind, 0.95, Device.CPU, MEMORY_BYTES)
+
+
+async def open_index(
+    folder: Path, source: RowSource, kind: IndexKind, bounds: Bounds = NEVER, generation: Generation = GENERATION
+) -> SegmentedIndex:
+    """Over the rows of a source."""
+    settings = CollectionSettings("pspnet", index_kind=kind)
+    return await SegmentedIndex.open(
+        folder, generation, settings, source, device=Device.CPU, memory_bytes=MEMORY_BYTES, bounds=bounds
+    )
+
+
+def snapshot_files(folder: Path) -> dict[str, tuple[Path, int]]:
+    """The files that an index left, each with how many bytes of it count; the matrix is called `matrix`."""
+    (snapshot,) = folder.glob("snapshot-*")
+    manifest = json.loads((snapshot / "manifest.json").read_bytes())["manifest"]
+    files = {path.name: (path, path.stat().st_size) for path in snapshot.iterdir()}
+    return {**files, "matrix": (folder / manifest["matrix"], manifest["rows"] * 2 * DIMENSION)}
+
+
+def flip(path: Path, place: int) -> None:
+    """Changes one bit."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path, place: int) -> None:
+    """Ends the file there."""
+    os.truncate(path, place)
+
+
+def remove(path: Path, _: int) -> None:
+    """Takes the file away."""
+    path.unlink()
+
+
+DAMAGES = (flip, cut, remove)

@@ -1,0 +1,89 @@
+"""The real gRPC server over fakes: no Triton, no FAISS, no disk."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+from pspsearch.config import ServingSettings
+from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
+from pspsearch.errors import ModelMismatch
+from pspsearch.images import ImageLimits
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.rpc.collection_service import Surroundings
+from pspsearch.rpc.server import RpcServer
+from pspsearch.search.collections import DEFAULT, Collections
+from pspsearch.search.decoding import Decoder
+from pspsearch.search.describing import QueryDescriber
+from pspsearch.search.searcher import Searcher
+from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.describer import ColourDescriber
+from tests.fakes.index import MemoryIndex
+
+LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server was made of."""
+
+    rpc: RpcServer
+    collections: Collections
+    catalog: MemoryCatalog
+    describer: ColourDescriber
+    dropped: list[Generation] = field(default_factory=list[Generation])
+    """Generations whose index was told to leave nothing."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return self.rpc.address
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    *,
+    max_calls: int = 64,
+    max_message_bytes: int = 64 << 20,
+    drain_s: float = 10.0,
+    port: int = 0,
+    metrics_port: int = 0,
+    serving: bool = True,
+) -> AsyncGenerator[Parts]:
+    """Serves an empty collection `default` of the model `colours` on a free port, images within LIMITS."""
+    catalog, describer, dropped = MemoryCatalog(), ColourDescriber(), list[Generation]()
+
+    async def open_describer(model: str, _version: int | None) -> ColourDescriber:
+        if model != describer.version.model:
+            raise ModelMismatch(f"Triton serves no version of {model}")
+        return describer
+
+    async def open_index(_collection: Collection, generation: Generation) -> MemoryIndex:
+        return MemoryIndex(catalog.rows_of(generation))
+
+    async def models() -> Sequence[ModelVersion]:
+        if describer.failure is not None:
+            raise describer.failure
+        return [describer.version]
+
+    collections = Collections(catalog, open_describer, open_index, dropped.append)
+    await collections.create(DEFAULT, CollectionSettings(describer.version.model))
+    with contextlib.closing(Decoder(LIMITS)) as decoder:
+        query_describer = QueryDescriber(catalog, decoder)
+        rpc = RpcServer(
+            ServingSettings(
+                port=port,
+                metrics_port=metrics_port,
+                max_calls=max_calls,
+                max_message_bytes=max_message_bytes,
+                drain_s=drain_s,
+            ),
+            Searcher(collections, catalog, query_describer),
+            Ingester(collections, catalog, query_describer, LIMITS),
+            collections,
+            catalog,
+            Surroundings("127.0.0.1:8001", describer.version.model, models),
+        )
+        async with rpc:
+            if serving:
+                await rpc.set_serving()
+            yield Parts(rpc, collections, catalog, describer, dropped)

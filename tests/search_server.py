@@ -1,0 +1,47 @@
+"""A `pspsearch serve` in a process of its own, for as long as a test or a benchmark needs it."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class SearchServer:
+    """Where it answers, and what it took to come up."""
+
+    address: str
+    ready_s: float
+    process: "subprocess.Popen[str]"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident, the pages of mapped files with it."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
+
+@contextlib.contextmanager
+def serve(data: Path, triton: str, *flags: str) -> Generator[SearchServer]:
+    """Starts it and returns when it serves; stops it as an operator would, and waits for its end."""
+    command = [sys.executable, "-m", "pspsearch", "serve", "--port", "0", "--metrics-port", "0"]
+    command += ["--data", str(data), "--triton", triton, "--log-level", "warning", *flags]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith("pspsearch serves at "):
+                address = line.removeprefix("pspsearch serves at ").partition(";")[0]
+                yield SearchServer(address, time.perf_counter() - started, process)
+                break
+        else:
+            raise RuntimeError(f"the server ended with code {process.wait()}")
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

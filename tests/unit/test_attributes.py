@@ -1,0 +1,61 @@
+"""Attributes of items: which texts can be some, and their canonical form."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pspsearch.attributes import validate_attributes
+from pspsearch.errors import InvalidRequest
+
+TEXTS = st.text(st.sampled_from('ab é"\\\n{]\U0001f600'), max_size=5)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(TEXTS, JSON, max_size=4))
+def test_equal_objects_have_one_form(attributes: dict[str, Any]) -> None:
+    """The form says the same, is compact, and does not depend on how it was written."""
+    spaced = json.dumps(attributes, indent=3)
+    turned = json.dumps(dict(reversed(attributes.items())), ensure_ascii=False)
+
+    form = validate_attributes(spaced)
+
+    assert json.loads(form) == attributes
+    assert validate_attributes(turned) == form
+    assert validate_attributes(form) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "are not JSON"),
+        ("{", "are not JSON"),
+        ("[1]", "are a JSON object, not '\\[1\\]'"),
+        ("null", "are a JSON object"),
+        ('{"a": NaN}', "hold NaN"),
+        ('{"a": -Infinity}', "hold -Infinity"),
+        ('{"a": 1, "a": 2}', "name a member twice"),
+        ('{"a\\u0000": 1}', "NUL"),
+        ('{"a": "\\ud800"}', "surrogate"),
+        ('{"a": ' + "[" * 16 + "]" * 16 + "}", "nested more than 16 deep"),
+        ('{"a": ' + "[" * 20000 + "]" * 20000 + "}", "nested more than 16 deep"),
+        ('{"a": "' + "x" * 70000 + '"}', "at most 65536 bytes, not 70009"),
+    ],
+)
+def test_what_cannot_be_attributes_is_a_sentence(text: str, sentence: str) -> None:
+    """Each reason is named."""
+    with pytest.raises(InvalidRequest, match=sentence):
+        validate_attributes(text)
+
+
+def test_sixteen_levels_are_allowed() -> None:
+    """The bound itself is within."""
+    text = '{"a":' + "[" * 15 + '"}{]["' + "]" * 15 + "}"
+
+    assert validate_attributes(text) == text

@@ -1,0 +1,203 @@
+"""A file that is broken, foreign, too new or another's is a sentence, never a stack trace."""
+
+import contextlib
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pspsearch.catalog import schema
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.domain import Delete
+from pspsearch.errors import CatalogDamaged, CatalogError
+from tests.fakes.catalog import SETTINGS, VERSION, picture
+
+ITEMS = 40
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """A data folder whose catalog has a few items and is closed."""
+    async with await SqliteCatalog.open(tmp_path) as catalog:
+        _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
+        writes = [picture(str(number), bytes(3_000) + b"%d" % number) for number in range(ITEMS)]
+        await catalog.write(generation, writes, request_id="r")
+    return tmp_path
+
+
+async def use(data: Path) -> None:
+    """Everything that a server does with a catalog."""
+    async with await SqliteCatalog.open(data) as catalog:
+        await catalog.check()
+        for collection, generation in await catalog.collections():
+            for item in await catalog.page(collection.key, 0, ITEMS):
+                await catalog.image(collection.key, item.id)
+                await catalog.descriptor(generation, item.id)
+            await catalog.items(collection.key, ["0", "39"])
+            await catalog.attributes(collection.key, catalog.rows_of(generation).sequences().tolist())
+            assert list(catalog.rows_of(generation).after(0)) is not None
+            await catalog.write(generation, [Delete("5"), picture("6", b"6")], request_id="r")
+            await catalog.write(generation, [picture("new", b"new")])
+            await catalog.delete_collection(collection.key)
+
+
+async def test_whole_file_is_used_without_complaint(data: Path) -> None:
+    """What the tests below expect to fail succeeds when nothing is wrong."""
+    await use(data)
+
+    async with await SqliteCatalog.open(data) as catalog:
+        assert await catalog.collections() == []
+
+
+@pytest.mark.parametrize("end", [0, 1, 99, 1_000, 4_096, 5_000, 40_960, -4_096])
+async def test_truncated_file_is_named(data: Path, end: int) -> None:
+    """At every length, nothing at all included: an empty file is not taken for a new catalog."""
+    path = data / "catalog.sqlite3"
+    path.write_bytes(path.read_bytes()[:end])
+
+    with pytest.raises(CatalogDamaged, match=str(path)):
+        await use(data)
+
+
+@pytest.mark.parametrize("page", [0, 1, 5, 10])
+async def test_overwritten_page_is_found(data: Path, page: int) -> None:
+    """The check reads what a server may not come across for months."""
+    overwrite(data / "catalog.sqlite3", page * 4096, b"\xff" * 4096)
+
+    with pytest.raises(CatalogDamaged, match="restore a backup"):
+        await use(data)
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_flipped_bytes_are_a_sentence_or_harmless(data: Path, seed: int) -> None:
+    """Bytes flipped anywhere: in free space nobody minds, and elsewhere there is no other error than our own."""
+    path = data / "catalog.sqlite3"
+    chance = random.Random(seed)
+    content = bytearray(path.read_bytes())
+    for _ in range(20):
+        content[chance.randrange(len(content))] ^= chance.randrange(1, 256)
+    path.write_bytes(content)
+
+    with contextlib.suppress(CatalogError):
+        await use(data)
+
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE collections SET index_kind = 'magic'", "collection 1 makes no sense"),
+        ("UPDATE items SET created_us = 9000000000000000000 WHERE key = 7", "item 7 makes no sense"),
+        ("UPDATE descriptors SET descriptor = x'000000'", "a descriptor makes no sense"),
+        ("UPDATE items SET attributes = CAST(x'ff' AS TEXT) WHERE key = 7", "is damaged"),
+    ],
+)
+async def test_nonsense_in_a_column_is_damage(data: Path, statement: str, words: str) -> None:
+    """The structure is whole and what stands in it cannot be."""
+    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection, connection:
+        connection.execute(statement)
+
+    with pytest.raises(CatalogDamaged, match=words):
+        await use(data)
+
+
+@pytest.mark.parametrize("byte", [b"\xff", b"x", b"\0"])
+async def test_damaged_schema_is_damage(data: Path, byte: bytes) -> None:
+    """SQLite keeps it as text and quotes it in its complaint, readable or not."""
+    path = data / "catalog.sqlite3"
+    overwrite(path, path.read_bytes().index(b"TABLE items"), byte)
+
+    with pytest.raises(CatalogDamaged, match=str(path)):
+        await use(data)
+
+
+async def test_foreign_file_is_refused_and_left_alone(data: Path) -> None:
+    """Neither a file that is no database nor another program's is written to."""
+    path = data / "catalog.sqlite3"
+    path.write_bytes(b"This is a text about catalogs. " * 500)
+    with pytest.raises(CatalogDamaged, match=str(path)):
+        await SqliteCatalog.open(data)
+    assert path.read_bytes().startswith(b"This is a text")
+
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(CatalogError, match="another program's SQLite file"):
+        await SqliteCatalog.open(data)
+    assert path.read_bytes() == before
+
+
+async def test_newer_schema_is_refused(data: Path) -> None:
+    """An older program must not write into what it does not know; the newer one still can."""
+    path = data / "catalog.sqlite3"
+    newer = len(schema.MIGRATIONS) + 1
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {newer}")
+
+    with pytest.raises(CatalogError, match=f"schema version {newer}.*newer"):
+        await SqliteCatalog.open(data)
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {newer - 1}")
+    await use(data)
+
+
+async def test_older_schema_is_brought_up_to_date(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each missing step is made once, and the items are what they were."""
+    step = "ALTER TABLE items ADD COLUMN note TEXT; UPDATE items SET note = 'migrated ' || id"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+
+    for _ in range(2):
+        async with await SqliteCatalog.open(data) as catalog:
+            ((collection, _),) = await catalog.collections()
+            assert len(await catalog.page(collection.key, 0, 100)) == ITEMS
+
+    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection:
+        assert connection.execute("SELECT note FROM items WHERE id = '3'").fetchone() == ("migrated 3",)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+
+
+async def test_creation_that_was_interrupted_is_begun_anew(tmp_path: Path) -> None:
+    """What a crash left of a catalog that was not there yet is no obstacle."""
+    (tmp_path / "catalog.sqlite3.incoming").write_bytes(b"half a file")
+
+    async with await SqliteCatalog.open(tmp_path) as catalog:
+        assert await catalog.collections() == []
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.sqlite3", "lock"]
+
+
+async def test_second_opener_is_refused(data: Path) -> None:
+    """In this process and in another, until the first has closed."""
+    program = "import asyncio, pathlib, sys; from pspsearch.catalog.catalog import SqliteCatalog\n"
+    program += "asyncio.run(SqliteCatalog.open(pathlib.Path(sys.argv[1])))"
+    async with await SqliteCatalog.open(data):
+        with pytest.raises(CatalogError, match=f"{data} belongs to another"):
+            await SqliteCatalog.open(data)
+        other = subprocess.run(
+            [sys.executable, "-c", program, str(data)], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert f"CatalogError: the data folder {data} belongs to another" in other.stderr
+
+    async with await SqliteCatalog.open(data) as catalog:
+        assert len(await catalog.collections()) == 1
+
+
+async def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file stands in its way."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(CatalogError, match=f"{tmp_path}/file/data cannot be used"):
+        await SqliteCatalog.open(tmp_path / "file" / "data")
+
+
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    """In place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)

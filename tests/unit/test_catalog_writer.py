@@ -1,0 +1,288 @@
+"""Group commit: what is committed together, what fails alone, and what a caller who leaves does to the others."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.changes import write_items
+from pspsearch.catalog.transaction import Transaction
+from pspsearch.domain import Commit, Delete, Generation, Outcome
+from pspsearch.errors import AlreadyExists, CatalogError, NotFound
+from tests.fakes.catalog import SETTINGS, VERSION, Ear, picture
+
+MAX_QUEUED_BYTES = 20_000
+
+
+class Gate(Ear):
+    """A listener that holds the writer up from the first commit until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, commit: Commit) -> None:
+        """In the writer's thread."""
+        super().__call__(commit)
+        self.reached.set()
+        self.opened.wait()
+
+    async def let_through(self, *calls: Awaitable[Any]) -> list[Any]:
+        """What becomes of calls that all stand before the gate when it opens."""
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0)  # each has begun
+        self.opened.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def catalog(tmp_path: Path) -> AsyncIterator[SqliteCatalog]:
+    """An empty catalog with a short queue."""
+    async with await SqliteCatalog.open(tmp_path, max_queued_bytes=MAX_QUEUED_BYTES) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+async def generation(catalog: SqliteCatalog) -> Generation:
+    """Of a new collection."""
+    return (await catalog.create_collection("pictures", SETTINGS, VERSION))[1]
+
+
+@pytest.fixture
+async def other(catalog: SqliteCatalog) -> Generation:
+    """Of another collection; to be named before the gate, which nothing passes."""
+    return (await catalog.create_collection("other", SETTINGS, VERSION))[1]
+
+
+@pytest.fixture
+async def gate(catalog: SqliteCatalog, generation: Generation) -> AsyncIterator[Gate]:
+    """Shut, with the writer standing before it after the commit of item `first`."""
+    gate = Gate()
+    catalog.listen(gate)
+    first = asyncio.create_task(catalog.write(generation, [picture("first", b"first")]))
+    await asyncio.to_thread(gate.reached.wait)
+    yield gate
+    gate.opened.set()
+    await asyncio.wait([first])
+
+
+async def ids(catalog: SqliteCatalog, generation: Generation) -> list[str]:
+    """Of everything in the collection."""
+    return [item.id for item in await catalog.page(generation.collection, 0, 1000)]
+
+
+async def test_writes_that_wait_are_committed_together(
+    catalog: SqliteCatalog, generation: Generation, gate: Gate
+) -> None:
+    """Ten calls that arrive during a commit make one more, in the order of their arrival."""
+    writes = [catalog.write(generation, [picture(str(number), b"%d" % number)]) for number in range(10)]
+
+    answers = await gate.let_through(*writes)
+
+    assert [len(commit.added) for commit in gate.commits] == [1, 10]
+    sequences = [written.sequence for answer in answers for written in answer]
+    assert [row.sequence for row in gate.commits[1].added] == sequences == sorted(sequences)
+
+
+async def test_same_id_in_two_calls_of_one_commit_is_told_once(
+    catalog: SqliteCatalog, generation: Generation, gate: Gate
+) -> None:
+    """Every caller hears of its own change; the listener hears of the last, and of the row that it knew."""
+    (known,) = gate.rows(generation)
+
+    answers = await gate.let_through(
+        catalog.write(generation, [picture("first", b"1")]),
+        catalog.write(generation, [picture("first", b"2")]),
+        catalog.write(generation, [picture("brief", b"3")]),
+        catalog.write(generation, [Delete("brief")]),
+    )
+
+    assert [answer[0].outcome.value for answer in answers] == ["replaced", "replaced", "created", "deleted"]
+    assert [row.sequence for row in gate.commits[1].added] == [answers[1][0].sequence]
+    assert gate.commits[1].removed == (known.sequence,)
+
+
+async def test_collections_of_one_commit_are_told_apart(
+    catalog: SqliteCatalog, generation: Generation, other: Generation, gate: Gate
+) -> None:
+    """One commit on disk is one Commit for each collection that it touched, in the order in which it did."""
+    await gate.let_through(
+        catalog.write(other, [picture("a", b"a")]),
+        catalog.write(generation, [picture("b", b"b")]),
+        catalog.write(other, [picture("c", b"c")]),
+    )
+
+    heard = [(commit.generation, [row.id for row in commit.added]) for commit in gate.commits[1:]]
+    assert heard == [(other.key, ["a", "c"]), (generation.key, ["b"])]
+
+
+async def test_failing_call_fails_alone(catalog: SqliteCatalog, generation: Generation, gate: Gate) -> None:
+    """What it had done is undone, what came before and after it in the same commit is done."""
+
+    def write_and_fail(transaction: Transaction) -> None:
+        write_items(transaction, generation, [picture("undone", b"x"), Delete("first")], "r")
+        raise CatalogError("after two changes")
+
+    stranger = Generation(99, 99, "pspnet", 1, "f", 4)
+    answers = await gate.let_through(
+        catalog.write(generation, [picture("before", b"x")]),
+        catalog._writer.do(write_and_fail),
+        catalog.create_collection("pictures", SETTINGS, VERSION),
+        catalog.write(stranger, [picture("a", b"a")]),
+        catalog.write(generation, [picture("after", b"y")]),
+    )
+
+    assert [type(answer) for answer in answers] == [list, CatalogError, AlreadyExists, NotFound, list]
+    assert await ids(catalog, generation) == ["first", "before", "after"]
+    assert [[row.id for row in commit.added] for commit in gate.commits] == [["first"], ["before", "after"]]
+    assert gate.commits[1].removed == ()
+
+
+async def test_failing_commit_fails_every_call_in_it(
+    catalog: SqliteCatalog, generation: Generation, gate: Gate
+) -> None:
+    """Nothing of it is there or heard, and the next commit finds everything in order."""
+
+    def spoil(transaction: Transaction) -> None:
+        transaction.connection.execute("PRAGMA defer_foreign_keys = ON")
+        transaction.connection.execute("INSERT INTO requests VALUES (99, 'of no collection', '[]', 0)")
+
+    answers = await gate.let_through(
+        catalog.write(generation, [picture("a", b"a")]),
+        catalog._writer.do(spoil),
+        catalog.write(generation, [Delete("first")]),
+    )
+
+    assert [type(answer) for answer in answers] == [CatalogError] * 3
+    assert await ids(catalog, generation) == ["first"]
+    assert len(gate.commits) == 1
+    (written,) = await catalog.write(generation, [picture("b", b"b")])
+    assert written.outcome is Outcome.CREATED
+    assert await ids(catalog, generation) == ["first", "b"]
+
+
+async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog, generation: Generation) -> None:
+    """The limit of SQLite on its own file stands for the disk's end."""
+
+    def limit(transaction: Transaction, pages: int) -> None:
+        transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await catalog._writer.do(lambda transaction: limit(transaction, 1))  # SQLite makes it as many as there are
+    with pytest.raises(CatalogError, match="full"):
+        await catalog.write(generation, [picture("a", b"a"), picture("b", bytes(100_000))])
+    assert await ids(catalog, generation) == []
+    await catalog._writer.do(lambda transaction: limit(transaction, 1_000_000))
+
+    (written,) = await catalog.write(generation, [picture("b", bytes(100_000))])
+
+    assert written.outcome is Outcome.CREATED
+
+
+async def test_caller_who_leaves_before_its_turn_is_passed_over(
+    catalog: SqliteCatalog, generation: Generation, gate: Gate
+) -> None:
+    """Its write is not made, and those around it are."""
+    tasks = [asyncio.create_task(catalog.write(generation, [picture(id_, b"x")])) for id_ in "abc"]
+    await asyncio.sleep(0)  # all three are in the queue
+    tasks[1].cancel()
+
+    await gate.let_through(*tasks)
+
+    assert [task.cancelled() for task in tasks] == [False, True, False]
+    assert await ids(catalog, generation) == ["first", "a", "c"]
+
+
+async def test_caller_who_leaves_after_its_turn_disturbs_nobody(catalog: SqliteCatalog, generation: Generation) -> None:
+    """Its write is made, and the next one is acknowledged."""
+    gate = Gate()
+    catalog.listen(gate)
+    task = asyncio.create_task(catalog.write(generation, [picture("a", b"a")]))
+    await asyncio.to_thread(gate.reached.wait)
+    task.cancel()
+    gate.opened.set()
+
+    (written,) = await catalog.write(generation, [picture("b", b"b")])
+
+    assert task.cancelled()
+    assert written.outcome is Outcome.CREATED
+    assert await ids(catalog, generation) == ["a", "b"]
+
+
+async def test_writers_wait_while_the_queue_is_full(catalog: SqliteCatalog, generation: Generation, gate: Gate) -> None:
+    """The queue takes as many bytes as it may, and one write that alone is larger; in the end all is written."""
+    sizes = [6_000] * 8 + [3 * MAX_QUEUED_BYTES] + [100]
+    writes = [catalog.write(generation, [picture(str(n), bytes(size))]) for n, size in enumerate(sizes)]
+
+    tasks = [asyncio.create_task(write) for write in writes]
+    await asyncio.sleep(0)  # each has begun
+    waiting = catalog._writer._queue.qsize()
+    gate.opened.set()
+    await asyncio.gather(*tasks)
+
+    assert waiting == 2
+    assert await ids(catalog, generation) == ["first", *map(str, range(10))]
+
+
+async def test_caller_who_leaves_while_it_waits_for_room_lets_the_next_in(
+    catalog: SqliteCatalog, generation: Generation, gate: Gate
+) -> None:
+    """Nothing of it was queued, and the queue is not shut behind it."""
+    tasks = [
+        asyncio.create_task(catalog.write(generation, [picture(str(number), bytes(9_000))])) for number in range(5)
+    ]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+
+    await gate.let_through(*tasks)
+
+    assert await ids(catalog, generation) == ["first", "0", "1", "3", "4"]
+
+
+async def test_readers_are_not_held_up_by_a_transaction(catalog: SqliteCatalog, generation: Generation) -> None:
+    """While it is open they see what was committed before it."""
+    await catalog.write(generation, [picture("a", b"a")])
+    begun, finish = threading.Event(), threading.Event()
+
+    def write_slowly(transaction: Transaction) -> None:
+        write_items(transaction, generation, [picture("b", b"b"), Delete("a")], "")
+        begun.set()
+        finish.wait()
+
+    task = asyncio.create_task(catalog._writer.do(write_slowly))
+    await asyncio.to_thread(begun.wait)
+    during = await ids(catalog, generation)
+    rows = [row.id for row in catalog.rows_of(generation).after(0)]
+    finish.set()
+    await task
+
+    assert during == rows == ["a"]
+    assert await ids(catalog, generation) == ["b"]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)])
+async def test_commit_is_synced(catalog: SqliteCatalog, setting: str, value: str | int) -> None:
+    """No test can pull the plug: that the writer asks SQLite for a sync at every commit (2 is FULL) must do."""
+    found = await catalog._writer.do(lambda transaction: transaction.connection.execute(f"PRAGMA {setting}").fetchone())
+
+    assert found == (value,)
+
+
+async def test_close_finishes_what_was_begun(tmp_path: Path) -> None:
+    """A write that is queued when the catalog closes is acknowledged and on disk."""
+    catalog = await SqliteCatalog.open(tmp_path)
+    generation = (await catalog.create_collection("pictures", SETTINGS, VERSION))[1]
+
+    answers, _ = await asyncio.gather(catalog.write(generation, [picture("a", b"a")]), catalog.close())
+
+    assert answers[0].outcome is Outcome.CREATED
+    with sqlite3.connect(tmp_path / "catalog.sqlite3") as connection:
+        assert connection.execute("SELECT id FROM items").fetchall() == [("a",)]
+    connection.close()
+    with pytest.raises(AssertionError, match="closed"):
+        await catalog.write(generation, [Delete("a")])

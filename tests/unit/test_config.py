@@ -1,0 +1,74 @@
+"""Settings: where they come from, which one wins, and what is said of a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from pspsearch.config import Settings, Value, all_settings, load_settings
+from pspsearch.errors import BadSettings
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    """Each source overrides the one before, setting by setting."""
+    file = tmp_path / "pspsearch.toml"
+    file.write_text('[serving]\nport = 1\nmax_calls = 2\ndrain_s = 3\n[storage]\ndata = "here"\n')
+
+    settings = load_settings(file, {"PSPSEARCH_MAX_CALLS": "20", "PSPSEARCH_DRAIN_S": "30"}, {"drain_s": 300.0})
+
+    assert settings.serving.port == 1
+    assert settings.serving.max_calls == 20
+    assert settings.serving.drain_s == 300.0
+    assert settings.storage.data == "here"
+    assert settings.serving.metrics_port == Settings().serving.metrics_port
+
+
+def test_printed_settings_are_a_file_that_gives_them(tmp_path: Path) -> None:
+    """What is printed at the start can be kept and loaded."""
+    settings = load_settings(None, {"PSPSEARCH_DATA": 'a "b" \\ ü', "PSPSEARCH_SAMPLE": "yes"}, {"port": 9})
+    file = tmp_path / "pspsearch.toml"
+    file.write_text(settings.to_toml())
+
+    again = load_settings(file, {}, {})
+
+    assert again == settings
+
+
+def test_names_are_unique_and_every_setting_says_what_it_is() -> None:
+    """One name is one setting, in the environment and as a flag; each has a sentence."""
+    settings = list(all_settings())
+
+    assert len({one.name for one in settings}) == len(settings) > 10
+    assert [one.name for one in settings if not one.what.endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "environment", "flags", "sentence"),
+    [
+        ("[serving]\nport = 'x'", {}, {}, r"pspsearch.toml: serving.port must be a whole number, not 'x'"),
+        ("[serving]\nport = true", {}, {}, r"serving.port must be a whole number, not True"),
+        ("[serving]\nprot = 1", {}, {}, r"sets serving.prot, and there is no such setting"),
+        ("port = 1", {}, {}, r"sets port outside any table"),
+        ("[serving", {}, {}, r"is not TOML"),
+        ("", {"PSPSEARCH_SAMPLE": "maybe"}, {}, r"PSPSEARCH_SAMPLE must be true or false, not 'maybe'"),
+        ("", {}, {"drain_s": "long"}, r"--drain-s must be a number, not 'long'"),
+        ("", {}, {"port": 70000}, r"port must be 0 to 65535, not 70000"),
+        ("", {}, {"device": "tpu"}, r"device must be one of auto, cpu, gpu, not 'tpu'"),
+        ("", {}, {"max_calls": 0}, r"max_calls must be at least 1, not 0"),
+        ("", {}, {"drain_s": "nan"}, r"drain_s must be at least 0, not nan"),
+    ],
+)
+def test_wrong_setting_is_named_with_its_place(
+    content: str, environment: dict[str, str], flags: dict[str, Value | None], sentence: str, tmp_path: Path
+) -> None:
+    """The sentence says which source is wrong and what it must be."""
+    file = tmp_path / "pspsearch.toml"
+    file.write_text(content)
+
+    with pytest.raises(BadSettings, match=sentence):
+        load_settings(file, environment, flags)
+
+
+def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    """A file that was asked for must be there."""
+    with pytest.raises(BadSettings, match=r"nowhere\.toml cannot be read: No such file"):
+        load_settings(tmp_path / "nowhere.toml", {}, {})

@@ -1,0 +1,131 @@
+"""Filters: what parses, what it means, and what is said of what does not parse."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pspsearch.errors import BadFilter
+from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
+from tests.filter_cases import expressions, spell
+
+A, B, C = (Comparison(name, Operator.EQUAL, 1.0) for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("a = 1 OR b = 1 AND c = 1", And((Or((A, B)), C))),
+        ("a=1 AND b=1 OR c=1", And((A, Or((B, C))))),
+        ("a=1 b=1 OR c=1", And((A, Or((B, C))))),
+        ("a=1 b=1 AND c=1", And((And((A, B)), C))),
+        ("(a=1 AND b=1) OR c=1", Or((And((A, B)), C))),
+        ("NOT a=1 AND b=1", And((Not(A), B))),
+        ("-a=1", Not(A)),
+        ("-(a=1 OR b=1)", Not(Or((A, B)))),
+        ("tags:red", Comparison("tags", Operator.HAS, "red")),
+        ("tags:*", Presence("tags")),
+        ('tags:"*"', Comparison("tags", Operator.HAS, "*")),
+        ("price>=-3.5e2", Comparison("price", Operator.GREATER_OR_EQUAL, -350.0)),
+        ("sold = true", Comparison("sold", Operator.EQUAL, True)),
+        ('sold = "true"', Comparison("sold", Operator.EQUAL, "true")),
+        ("day < 2026-11-21", Comparison("day", Operator.LESS, "2026-11-21")),
+        ("a.b.c != x", Comparison("a.b.c", Operator.UNEQUAL, "x")),
+        ("\"odd name\".b = 'it\\'s'", Comparison("odd name.b", Operator.EQUAL, "it's")),
+        ("ANDROID = NOT", Comparison("ANDROID", Operator.EQUAL, "NOT")),
+        ("*", None),
+    ],
+)
+def test_parses_as_aip_160_says(text: str, expression: Expression | None) -> None:
+    """OR binds tighter than AND, words side by side are a conjunction, quotes make texts."""
+    assert Filter.parse(text).expression == expression
+
+
+@given(expressions)
+def test_parses_what_is_spelt(expression: Expression) -> None:
+    """A tree that is written out is read back as itself."""
+    assert Filter.parse(spell(expression)).expression == expression
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "sentence"),
+    [
+        ("", 0, "at character 1 of the filter it ends; expected"),
+        ("a", 1, "at character 2 of the filter it ends; expected '.' or one of ="),
+        ("a = ", 4, "it ends; expected a text in quotes or a value"),
+        ("a = 1)", 5, r"at character 6 of the filter there is '\)'; expected"),
+        ("(a = 1", 6, r"it ends; expected.*'\)'"),
+        ('a = "x', 4, "at character 5"),
+        ("f(x)", 1, r"there is '\('"),
+        ("a == 1", 3, "there is '='"),
+        ("a = 1 AND", 9, "it ends"),
+        ("just words", 5, "there is 'words'; expected '.' or one of ="),
+        ("a, b", 1, "there is ', b'"),
+        ("(" * 65 + "a=1" + ")" * 65, 64, "more than 64 parentheses"),
+        ("a=" + "x" * 9000, 8192, "at most 8192 characters"),
+    ],
+)
+def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, sentence: str) -> None:
+    """The position counts from the start, and the sentence from 1."""
+    with pytest.raises(BadFilter, match=sentence) as caught:
+        Filter.parse(text)
+
+    assert caught.value.position == position
+
+
+@given(st.text(st.sampled_from("ab.:=<>!()\"'\\*- 1ANDORT\n\0é"), max_size=40))
+def test_any_text_is_a_filter_or_a_bad_filter(text: str) -> None:
+    """Nothing else is ever raised, and what parses can be asked."""
+    position = 0
+    try:
+        Filter.parse(text).matches({})
+    except BadFilter as error:
+        position = error.position
+
+    assert 0 <= position <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("n = 3", True),
+        ("n = 3.0", True),
+        ('n = "3"', False),
+        ("n < 4", True),
+        ("n < x", False),
+        ("s = red", True),
+        ("s = re*", True),
+        ("s = RED", False),
+        ("s >= red AND s < ree", True),
+        ("t:red", True),
+        ("t = blue", True),
+        ("t:green", False),
+        ("t != red", False),
+        ("t != green", True),
+        ("o.x = 1", True),
+        ("o:*", True),
+        ("e:*", False),
+        ("z:*", False),
+        ("missing:*", False),
+        ("missing = 1", False),
+        ("missing != 1", False),
+        ("NOT missing = 1", True),
+        ("flag = true", True),
+        ("flag > false", False),
+        ("flag = 1", False),
+    ],
+)
+def test_meaning(text: str, holds: bool) -> None:
+    """Types are never mixed, a list holds if an element does, and what is missing compares with nothing."""
+    attributes: dict[str, Any] = {
+        "n": 3,
+        "s": "red",
+        "t": ["red", "blue"],
+        "o": {"x": 1},
+        "e": [],
+        "z": None,
+        "flag": True,
+    }
+
+    assert Filter.parse(text).matches(attributes) is holds

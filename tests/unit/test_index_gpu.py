@@ -1,0 +1,64 @@
+"""What happens to the rows that a GPU returns; that it returns the right ones stays unproven without one."""
+
+import threading
+from typing import Any, cast
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pspsearch.index.approximate_base import ApproximateBase
+from pspsearch.index.gpu import Gpu, GpuFlatFinder, GpuIvfFinder, fetch_kept
+from pspsearch.index.plan import GpuFlatPlan, GpuIvfPlan
+from pspsearch.index.scoring import flat_over
+from pspsearch.index.selection import Selection
+from pspsearch.index.training import cluster
+from tests.clustered import recall, true_rows
+from tests.index_bases import DIMENSION, MATRIX, QUERIES, ROWS, check_answers, mask_of
+
+
+@settings(deadline=None, max_examples=40)  # a machine under load is no failure
+@given(share=st.floats(0.01, 1), seed=st.integers(0, 1000), count=st.integers(1, 60), most=st.integers(1, 3_000))
+def test_over_fetching_finds_what_a_mask_keeps(share: float, seed: int, count: int, most: int) -> None:
+    """As a GPU needs it, which knows no masks: the first kept rows of a search of everything, as far as it reaches."""
+    matrix = MATRIX[:2_000]
+    keep = np.random.default_rng(seed).random(len(matrix)) < share
+    keep[0] = True
+    flat = flat_over(matrix)
+
+    rows = fetch_kept(lambda k: flat.search(QUERIES, k)[1], count, Selection.of(keep, len(matrix)), most)
+
+    for found, reached in zip(rows, true_rows(matrix, QUERIES, min(most, len(matrix))), strict=True):
+        kept = reached[keep[reached]][:count].tolist()
+        assert found[found >= 0].tolist() == kept
+        assert len(kept) == count or (len(reached) == min(most, len(matrix)))
+
+
+def stand_in(structure: type[GpuFlatFinder | GpuIvfFinder]) -> GpuFlatFinder | GpuIvfFinder:
+    """A finder of a GPU whose index is on the CPU, and is asked as little about masks as one on a GPU."""
+    gpu = Gpu(resources=cast(Any, None), lock=threading.Lock())
+    if structure is GpuFlatFinder:
+        return GpuFlatFinder(GpuFlatPlan(DIMENSION, most_rows=ROWS), flat_over(MATRIX), gpu)
+    sample = MATRIX[:10_000].astype(np.float32)
+    index = faiss.IndexIVFPQ(cluster(sample, 64, lambda _: None), DIMENSION, 64, 8, 8, faiss.METRIC_INNER_PRODUCT)
+    index.train(sample)
+    index.add(MATRIX.astype(np.float32))
+    return GpuIvfFinder(GpuIvfPlan(DIMENSION, ROWS, lists=64, subquantisers=8, training_rows=10_000), index, gpu)
+
+
+@pytest.mark.parametrize("structure", [GpuFlatFinder, GpuIvfFinder])
+def test_base_over_an_index_without_masks_is_right_under_them(
+    structure: type[GpuFlatFinder | GpuIvfFinder],
+) -> None:
+    """Tuned, full, kept rows only, and with the recall of other bases: the rows of a GPU need no more than that."""
+    base = ApproximateBase.tuned(stand_in(structure), MATRIX, 0.95, lambda _: None)
+
+    assert base.measured_recall >= 0.93  # 0.95 less twice the standard error of its sample
+    for share in (1.0, 0.5, 0.05, 0.001, 0.0):
+        keep = mask_of(share)
+        check_answers(base, QUERIES, 10, keep)
+        if share:
+            assert recall(base.search(QUERIES, 10, keep)[1], true_rows(MATRIX, QUERIES, 10, keep)) >= 0.92
+    check_answers(base, QUERIES[:2], 3_000, mask_of(0.5))  # more than a GPU selects

@@ -1,0 +1,209 @@
+"""What is left on disk: sound, damaged, of another index, and written while rows come in."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pspsearch.domain import IndexKind, Row, Sequences
+from pspsearch.errors import IndexFailed
+from pspsearch.ports import Index
+from tests.fakes.index import GENERATION, Gallery, join
+from tests.indexes import DAMAGES, PARTS, open_index, snapshot_files
+
+
+class Source:
+    """A gallery's rows, and from where on they were asked for."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.asked: list[int] = []
+        self._rows = gallery.source
+
+    def sequences(self) -> Sequences:
+        """Of every row."""
+        return self._rows.sequences()
+
+    def after(self, sequence: int) -> Iterator[Row]:
+        """Every later row."""
+        self.asked.append(sequence)
+        return self._rows.after(sequence)
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    """A thousand items."""
+    gallery = Gallery()
+    for number in range(1000):
+        gallery.put(f"item-{number}", number=number)
+    return gallery
+
+
+@pytest.fixture
+async def folder(tmp_path: Path, gallery: Gallery) -> Path:
+    """Of an index that was closed: most rows in an IVF base, others newer or dead."""
+    index = await open_index(tmp_path, gallery.source, IndexKind.IVF)
+    index._segments.merge(lambda _: None)
+    index.apply(join(gallery.put(f"new-{number}", number=number) for number in range(100)))
+    index.apply(join(gallery.drop(f"item-{number}") for number in range(100)))
+    await index.close()
+    return tmp_path
+
+
+async def assert_whole(index: Index, gallery: Gallery) -> None:
+    """Every item is found, under its id, with its attributes and its descriptor."""
+    rows = sorted(gallery.rows.values(), key=lambda row: row.key)
+    matched = await index.match()
+    assert matched.sequences.tolist() == [row.sequence for row in rows]
+    descriptors = await index.descriptors(matched.sequences.tolist())
+    assert np.array_equal(descriptors, np.stack([row.descriptor for row in rows]).astype(np.float32))
+    (found,) = await index.search(gallery.queries(1), 10_000)
+    assert sorted(found.ids) == sorted(gallery.rows)
+
+
+async def test_nothing_is_read_again_that_is_in_a_snapshot(folder: Path, gallery: Gallery) -> None:
+    """Only what changed since comes from the catalog."""
+    before = gallery.by_sequence()
+    for number in range(50):
+        gallery.put(f"later-{number}")
+        gallery.drop(f"item-{number + 500}")
+    source = Source(gallery)
+
+    index = await open_index(folder, source, IndexKind.IVF)
+
+    assert source.asked == [max(before)]
+    assert index.state.plan.startswith("IVF")
+    assert (index.state.fresh, index.state.tombstones) == (150, 150)
+    await assert_whole(index, gallery)
+    await index.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("where", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("part", PARTS)
+async def test_damage_is_found_and_made_good(
+    folder: Path,
+    gallery: Gallery,
+    part: str,
+    damage: Callable[[Path, int], None],
+    where: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whichever file it is in, one line names the file; a base is built again, anything else read from the catalog."""
+    path, size_bytes = snapshot_files(folder)[part]
+    damage(path, int(where * size_bytes))
+    source = Source(gallery)
+
+    index = await open_index(folder, source, IndexKind.IVF)
+
+    assert [str(path) in record.message for record in caplog.records] == [True]
+    assert source.asked == [max(gallery.by_sequence()) if part == "base" else 0]
+    assert index.state.plan == "exact"
+    await assert_whole(index, gallery)
+    await index.close()
+    caplog.clear()
+    await (await open_index(folder, gallery.source, IndexKind.IVF)).close()
+    assert caplog.records == []
+
+
+async def test_rows_beyond_those_of_the_snapshot_do_not_matter(folder: Path, gallery: Gallery) -> None:
+    """A process that was killed leaves some in the matrix."""
+    path, size_bytes = snapshot_files(folder)["matrix"]
+    with path.open("r+b") as file:
+        file.seek(size_bytes)
+        file.write(b"\xff" * 1000)
+    gallery.put("later")
+
+    index = await open_index(folder, gallery.source, IndexKind.IVF)
+
+    assert index.state.plan.startswith("IVF")
+    await assert_whole(index, gallery)
+    await index.close()
+
+
+async def test_snapshot_that_lacks_a_row_is_not_used(tmp_path: Path, gallery: Gallery) -> None:
+    """Such a one does not belong to this catalog, whatever it says."""
+    index = await open_index(tmp_path, Gallery().source, IndexKind.IVF)
+    index.apply(gallery.put("later"))
+    await index.close()
+    source = Source(gallery)
+
+    index = await open_index(tmp_path, source, IndexKind.IVF)
+
+    assert source.asked == [0]
+    await assert_whole(index, gallery)
+    await index.close()
+
+
+@pytest.mark.parametrize("change", [{"key": 4}, {"fingerprint": "other"}])
+async def test_snapshot_of_another_generation_is_not_used(
+    folder: Path, gallery: Gallery, change: dict[str, Any]
+) -> None:
+    """Its descriptors are of another space."""
+    source = Source(gallery)
+
+    index = await open_index(folder, source, IndexKind.IVF, generation=replace(GENERATION, **change))
+
+    assert source.asked == [0]
+    await assert_whole(index, gallery)
+    await index.close()
+
+
+async def test_nothing_else_stays_in_the_folder(folder: Path, gallery: Gallery) -> None:
+    """Neither older snapshots, nor what a killed process began, nor the matrix that a compaction replaced."""
+    shutil.copytree(next(folder.glob("snapshot-*")), folder / ".snapshot-77")
+    (folder / "matrix-76").write_bytes(b"begun")
+    index = await open_index(folder, gallery.source, IndexKind.IVF)
+    opened = sorted(path.name.partition("-")[0] for path in folder.iterdir())
+    index._segments.compact(index._upkeep._snapshots.new_matrix(), lambda _: None)
+    index.apply(gallery.put("later"))
+
+    await index.close()
+
+    assert opened == ["matrix", "snapshot"]
+    assert sorted(path.name.partition("-")[0] for path in folder.iterdir()) == ["matrix", "snapshot"]
+    again = await open_index(folder, gallery.source, IndexKind.IVF)
+    assert again.state.tombstones == 0
+    await assert_whole(again, gallery)
+    await again.close()
+
+
+async def test_newest_sound_snapshot_is_used(folder: Path, gallery: Gallery) -> None:
+    """A process that was killed between two steps may leave two of them; the older one may be the sound one."""
+    (snapshot,) = folder.glob("snapshot-*")
+    newer = folder / "snapshot-99"
+    shutil.copytree(snapshot, newer)
+    (newer / "rows").unlink()
+    source = Source(gallery)
+
+    index = await open_index(folder, source, IndexKind.IVF)
+
+    assert source.asked != [0]
+    assert not newer.exists()
+    await assert_whole(index, gallery)
+    await index.close()
+
+
+async def test_unchanged_index_is_not_written_again(folder: Path, gallery: Gallery) -> None:
+    """Opening and closing leaves the snapshot as it is; deletions alone are known from the catalog."""
+    before = list(folder.iterdir())
+    index = await open_index(folder, gallery.source, IndexKind.IVF)
+    index.apply(gallery.drop("item-500"))
+
+    await index.close()
+
+    assert list(folder.iterdir()) == before
+    again = await open_index(folder, gallery.source, IndexKind.IVF)
+    await assert_whole(again, gallery)
+    await again.close()
+
+
+async def test_folder_that_cannot_be_used_is_named(tmp_path: Path, gallery: Gallery) -> None:
+    """An operator has to see to it."""
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(IndexFailed, match=f"{tmp_path}/file"):
+        await open_index(tmp_path / "file", gallery.source, IndexKind.IVF)

@@ -1,0 +1,80 @@
+"""Which rows become hits: thresholds, exclusions, groups and near-duplicates."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pspsearch.domain import Descriptors, Found
+from pspsearch.search.query import Options
+from pspsearch.search.ranking import group_value, pick
+
+ANGLES = st.lists(st.floats(0, 3), min_size=0, max_size=25)
+
+
+def fan(angles: list[float]) -> tuple[Found, Descriptors]:
+    """Descriptors in a plane at these angles from the query, as an index would answer."""
+    angles = sorted(angles)
+    descriptors = np.array([[np.cos(angle), np.sin(angle)] for angle in angles], np.float32).reshape(-1, 2)
+    ids = [f"i{number}" for number in range(len(angles))]
+    return Found(np.arange(100, 100 + len(angles)), ids, np.cos(angles).astype(np.float32)), descriptors
+
+
+def test_hits_are_the_best_rows_but_the_excluded() -> None:
+    """Without other options the page is the head of the ranking; the query's own item is no hit."""
+    found, _ = fan([0.1, 0.2, 0.3, 0.4])
+
+    picks = pick(found, Options(limit=2), ["i0"], {}, None)
+
+    assert [found.ids[p.place] for p in picks] == ["i1", "i2"]
+
+
+def test_least_score_cuts() -> None:
+    """A hit scores at least the bound."""
+    found, _ = fan([0.1, 0.2, 1.5])
+
+    picks = pick(found, Options(min_score=0.9), [], {}, None)
+
+    assert [p.place for p in picks] == [0, 1]
+
+
+def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
+    """Of one value at most `group_size` are hits; rows without the attribute do not share a group."""
+    found, _ = fan([0.1, 0.2, 0.3, 0.4, 0.5])
+    groups = {100: '"a"', 101: '"a"', 102: '"a"'}
+
+    picks = pick(found, Options(group_by="x", group_size=2), [], groups, None)
+
+    assert [(p.place, p.group) for p in picks] == [(0, '"a"'), (1, '"a"'), (3, ""), (4, "")]
+
+
+def test_duplicates_are_named_also_behind_the_last_hit() -> None:
+    """What is near a hit is folded into it, in order; a page that is full still collects its duplicates."""
+    found, descriptors = fan([0.1, 0.1001, 1.0, 1.0001, 2.0])
+
+    picks = pick(found, Options(limit=2, fold_above=0.999), [], {}, descriptors)
+
+    assert [(p.place, p.duplicates) for p in picks] == [(0, ["i1"]), (2, ["i3"])]
+
+
+@given(ANGLES, st.floats(0.5, 1), st.integers(1, 10))
+def test_folding_equals_the_plain_rule(angles: list[float], least: float, limit: int) -> None:
+    """A row is a hit if and only if no earlier hit scores at least the bound with it."""
+    found, descriptors = fan(angles)
+    expected: list[int] = []
+    for place in range(len(angles)):
+        scores = descriptors[expected] @ descriptors[place]
+        if not (scores >= np.float32(least)).any():
+            expected.append(place)
+
+    picks = pick(found, Options(limit=limit, fold_above=least), [], {}, descriptors)
+
+    assert [p.place for p in picks] == expected[:limit]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("a", '"x"'), ("b.c", "1"), ("b.d", ""), ("a.c", ""), ("e", ""), ("l", '["é", 1]')]
+)
+def test_value_of_a_group_is_json(path: str, value: str) -> None:
+    """Dots go into objects; what is not there, or null, is empty."""
+    assert group_value('{"a": "x", "b": {"c": 1}, "e": null, "l": ["\\u00e9", 1]}', path) == value

@@ -1,0 +1,110 @@
+"""CollectionService over a real channel."""
+
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import pytest
+
+from pspsearch.errors import TritonUnavailable
+from pspsearch.v1 import collection_service_pb2 as collections
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import resources_pb2 as resources
+from tests.fakes.describer import VERSION
+from tests.rpc_client import Api, item, open_api, refuse
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    """With an item in the default collection."""
+    async with open_api() as api:
+        await api.fill(item("photo"))
+        yield api
+
+
+async def create(api: Api, **settings: object) -> resources.Collection:
+    """A new collection."""
+    wanted = resources.Collection(**settings)  # pyright: ignore[reportArgumentType] - the test's own business
+    request = collections.CreateCollectionRequest(collection=wanted)
+    return (await api.collections.CreateCollection(request)).collection
+
+
+async def test_new_collection_has_every_setting_filled_in(api: Api) -> None:
+    """The defaults, where nothing was chosen."""
+    made = await create(api, name="birds")
+
+    assert (made.name, made.model, made.keep_images) == ("birds", "colours", True)
+    assert (made.index_kind, made.target_recall) == (resources.INDEX_KIND_AUTO, 0.95)
+    assert made.create_time.ToDatetime().year > 2000
+    assert made.state.origin.fingerprint == VERSION.contract.fingerprint
+
+
+async def test_chosen_settings_are_kept(api: Api) -> None:
+    """As they were given at creation."""
+    made = await create(
+        api, name="birds", model="colours", keep_images=False, index_kind=resources.INDEX_KIND_HNSW, target_recall=0.9
+    )
+    got = await api.collections.GetCollection(collections.GetCollectionRequest(name="birds"))
+
+    assert (made.keep_images, made.index_kind, made.target_recall) == (False, resources.INDEX_KIND_HNSW, 0.9)
+    assert got.collection == made
+
+
+async def test_state_follows_the_items(api: Api) -> None:
+    """An empty name means `default`."""
+    got = (await api.collections.GetCollection(collections.GetCollectionRequest())).collection
+
+    assert (got.name, got.state.item_count, got.state.sequence) == ("default", 1, 1)
+    assert (got.state.index, got.state.measured_recall) == ("exact", 1.0)
+    assert got.state.origin.generation > 0
+
+
+async def test_list_is_by_name(api: Api) -> None:
+    """Whatever the order of creation."""
+    for name in ("zebras", "birds"):
+        await create(api, name=name)
+    listed = await api.collections.ListCollections(collections.ListCollectionsRequest())
+
+    assert [one.name for one in listed.collections] == ["birds", "default", "zebras"]
+
+
+async def test_deleted_collection_is_gone_with_its_items(api: Api) -> None:
+    """Its name can be used again, for an empty one."""
+    request = collections.DeleteCollectionRequest(name="default")
+    answer = await api.collections.DeleteCollection(request)
+    count = items.CountItemsRequest()
+
+    assert answer.deleted_count == 1
+    assert (await refuse(api.items.CountItems(count))).reason == "NOT_FOUND"
+    assert len(api.server.dropped) == 1
+    await create(api, name="default")
+    assert (await api.items.CountItems(count)).count == 0
+
+
+async def test_status_tells_how_the_server_stands(api: Api) -> None:
+    """Versions, sizes, what it serves and what it is doing."""
+    status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
+
+    assert (status.version, status.serving, status.triton) == (version("pspsearch"), True, "127.0.0.1:8001")
+    assert [(one.model, one.model_version) for one in status.models] == [("colours", 1)]
+    assert [one.name for one in status.collections] == ["default"]
+    assert status.memory_bytes > 1 << 20
+    assert status.catalog_bytes == api.server.catalog.size_bytes() > 0
+    assert status.requests_in_flight == 1
+    assert status.uptime_s > 0
+
+
+async def test_status_is_told_while_triton_is_away(api: Api) -> None:
+    """That is when somebody asks for it."""
+    api.server.describer.failure = TritonUnavailable("Triton is away")
+    status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
+
+    assert (status.serving, list(status.models)) == (True, [])
+
+
+async def test_status_is_told_before_the_server_serves() -> None:
+    """So that somebody can see why it takes so long; other calls are refused."""
+    async with open_api(serving=False) as api:
+        status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
+        refusal = await refuse(api.collections.ListCollections(collections.ListCollectionsRequest()))
+
+    assert (status.serving, refusal.reason) == (False, "NOT_SERVING")

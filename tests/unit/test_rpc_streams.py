@@ -1,0 +1,305 @@
+"""The two streams, over a real channel, and the pace that they keep."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from pspsearch.errors import TritonUnavailable
+from pspsearch.rpc.streams import Exchange
+from pspsearch.v1 import collection_service_pb2 as collections
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import resources_pb2 as resources
+from pspsearch.v1 import search_service_pb2 as searches
+from tests.fakes.describer import VERSION
+from tests.pictures import encode, load_photo
+from tests.rpc_client import FLOWER, TEMPLE, Api, Refusal, assert_nothing_escaped, item, open_api, query, refuse
+
+PATIENCE_S = 30
+"""How long a test waits for what has to happen at once."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_escapes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """From any of these tests."""
+    yield
+    assert_nothing_escaped(caplog)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    """With two items."""
+    async with open_api() as api:
+        await api.fill(item("temple", TEMPLE), item("flower", FLOWER))
+        yield api
+
+
+def ask(tag: str, by: searches.Query | None = None, **options: Any) -> searches.SearchStreamRequest:
+    """One query of a stream."""
+    request = searches.SearchRequest(query=by, options=searches.SearchOptions(**options))
+    return searches.SearchStreamRequest(tag=tag, request=request)
+
+
+async def become_idle(api: Api) -> None:
+    """Returns when no call is under way."""
+    await asyncio.wait_for(api.server.rpc.gate.idle.wait(), PATIENCE_S)
+
+
+async def ingest(api: Api, requests: Sequence[items.IngestItemsRequest]) -> dict[int, items.UpsertResult]:
+    """The acknowledgements by tag."""
+    return {answer.tag: answer.result async for answer in api.items.IngestItems(iter(requests))}
+
+
+async def test_answers_come_as_they_are_ready_with_their_tags(api: Api) -> None:
+    """A query that the model holds up does not hold up the next."""
+    api.server.describer.may_answer.clear()
+    stream = api.search.SearchStream()
+    await stream.write(ask("slow", query(image=FLOWER), limit=1))
+    await asyncio.wait_for(api.server.describer.entered.wait(), PATIENCE_S)
+    await stream.write(ask("quick", query(id="temple"), limit=1))
+    first = await stream.read()
+    api.server.describer.may_answer.set()
+    second = await stream.read()
+    await stream.done_writing()
+
+    assert isinstance(first, searches.SearchStreamResponse)
+    assert isinstance(second, searches.SearchStreamResponse)
+    assert (first.tag, second.tag) == ("quick", "slow")
+    assert [hit.id for hit in second.response.hits] == ["flower"]
+    assert second.response.origin.fingerprint == VERSION.contract.fingerprint
+    assert second.response.timing.total_ms > 0
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_bad_message_fails_alone(api: Api) -> None:
+    """The stream goes on, and every message gets its answer."""
+    requests = [
+        ask("no query"),
+        ask("broken", query(image=b"no image")),
+        ask("limit", query(id="temple"), limit=0),
+        ask("filter", query(id="temple"), filter="("),
+        ask("unknown", query(id="nobody")),
+        ask("t" * 257, query(id="temple")),
+        ask("good", query(id="temple")),
+    ]
+    answers = {answer.tag: answer async for answer in api.search.SearchStream(iter(requests))}
+
+    reasons = {tag: Refusal(answer.status).reason for tag, answer in answers.items() if answer.HasField("status")}
+    assert reasons == {
+        "no query": "INVALID_REQUEST",
+        "broken": "UNKNOWN_FORMAT",
+        "limit": "INVALID_REQUEST",
+        "filter": "BAD_FILTER",
+        "unknown": "NOT_FOUND",
+        "t" * 256: "INVALID_REQUEST",
+    }
+    assert [hit.id for hit in answers["good"].response.hits] == ["flower"]
+
+
+async def test_many_queries_of_a_stream_are_all_answered(api: Api) -> None:
+    """Many more than may be under way at once."""
+    requests = [ask(str(number), query(id="temple")) for number in range(500)]
+    tags = [answer.tag async for answer in api.search.SearchStream(iter(requests))]
+
+    assert sorted(tags, key=int) == [request.tag for request in requests]
+
+
+async def test_cancelled_stream_leaves_no_work(api: Api) -> None:
+    """Its queries under way are dropped with it."""
+    api.server.describer.may_answer.clear()
+    stream = api.search.SearchStream()
+    for number in range(5):
+        await stream.write(ask(str(number), query(image=TEMPLE)))
+    await asyncio.wait_for(api.server.describer.entered.wait(), PATIENCE_S)
+    stream.cancel()
+
+    await become_idle(api)
+    assert api.server.rpc.gate.in_flight == 0
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3])
+async def test_caller_who_leaves_without_reading_leaves_no_work(api: Api, answered: int) -> None:
+    """Answers that nobody takes fill the connection; the stream ends nevertheless when its caller does."""
+    large = encode(load_photo(640, 427), "PNG")
+    await api.fill(item("large", large))
+    stream = api.search.SearchStream()
+    for number in range(20):
+        await stream.write(ask(str(number), query(id="temple"), return_images=True))
+    for _ in range(answered):
+        await stream.read()
+    stream.cancel()
+
+    await become_idle(api)
+    assert api.server.rpc.gate.in_flight == 0
+
+
+async def test_ingest_acknowledges_each_item_with_its_tag(api: Api) -> None:
+    """Bad ones too; tags mean nothing to the server, and the collection is that of the first message."""
+    wanted = resources.Collection(name="birds")
+    await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=wanted))
+    requests = [
+        items.IngestItemsRequest(collection="birds", tag=-5, item=item("a", TEMPLE)),
+        items.IngestItemsRequest(collection="default", tag=7, item=item("b", FLOWER)),
+        items.IngestItemsRequest(tag=8, item=item("c", b"no image")),
+        items.IngestItemsRequest(tag=9, item=item("\0")),
+    ]
+    results = await ingest(api, requests)
+
+    assert {tag: (result.id, result.status.code) for tag, result in results.items()} == {
+        -5: ("a", 0),
+        7: ("b", 0),
+        8: ("c", grpc.StatusCode.INVALID_ARGUMENT.value[0]),
+        9: ("\0", grpc.StatusCode.INVALID_ARGUMENT.value[0]),
+    }
+    assert Refusal(results[8].status).reason == "UNKNOWN_FORMAT"
+    listed = await api.items.ListItems(items.ListItemsRequest(collection="birds"))
+    assert sorted(one.id for one in listed.items) == ["a", "b"]
+
+
+async def test_equal_tags_are_answered_each(api: Api) -> None:
+    """A caller who does not use them sends zeros."""
+    requests = [items.IngestItemsRequest(item=item(str(number))) for number in range(5)]
+    ids = [answer.result.id async for answer in api.items.IngestItems(iter(requests))]
+
+    assert sorted(ids) == ["0", "1", "2", "3", "4"]
+
+
+async def test_ingest_that_is_sent_again_costs_no_inference(api: Api) -> None:
+    """So a caller resumes by sending again what was not acknowledged."""
+    requests = [items.IngestItemsRequest(tag=number, item=item(f"item {number}", TEMPLE)) for number in range(300)]
+    first = await ingest(api, requests)
+    described = api.server.describer.images
+    again = await ingest(api, requests)
+
+    assert {result.outcome for result in first.values()} == {items.UPSERT_OUTCOME_CREATED}
+    assert {result.outcome for result in again.values()} == {items.UPSERT_OUTCOME_UNCHANGED}
+    assert {tag: result.sequence for tag, result in again.items()} == {
+        tag: result.sequence for tag, result in first.items()
+    }
+    assert (len(again), api.server.describer.images) == (300, described)
+
+
+async def test_what_may_pass_strikes_items_and_not_the_stream(api: Api) -> None:
+    """Triton comes back while the stream is open."""
+    stream = api.items.IngestItems()
+    codes: list[int] = []
+    for number, failure in enumerate((TritonUnavailable("Triton is away"), None)):
+        api.server.describer.failure = failure
+        await stream.write(items.IngestItemsRequest(tag=number, item=item("photo", encode(load_photo(50, 40)))))
+        answer = await stream.read()
+        assert isinstance(answer, items.IngestItemsResponse)
+        codes.append(answer.result.status.code)
+    await stream.done_writing()
+
+    assert codes == [grpc.StatusCode.UNAVAILABLE.value[0], 0]
+    assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_ingest_into_nothing_is_refused(api: Api) -> None:
+    """At the first message; a stream of no messages has no collection and no answer."""
+    request = items.IngestItemsRequest(collection="nowhere", item=item("a"))
+    stream = api.items.IngestItems(iter([request]))
+    refusal = await refuse(stream.read())
+
+    assert refusal.reason == "NOT_FOUND"
+    assert await ingest(api, []) == {}
+
+
+async def test_inner_failure_ends_an_ingest_and_is_not_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """As it ends any other call."""
+    api.server.describer.failure = RuntimeError("secret")
+    stream = api.items.IngestItems(iter([items.IngestItemsRequest(item=item("new", encode(load_photo(50, 40))))]))
+    refusal = await refuse(stream.read())
+
+    assert (refusal.code, b"secret" in refusal.status.SerializeToString()) == (grpc.StatusCode.INTERNAL, False)
+    assert "secret" in caplog.text
+    assert [one.id for one in await api.list_all()] == ["temple", "flower"]
+
+
+@pytest.mark.parametrize("answered", [0, 40])
+async def test_cancelled_ingest_leaves_no_work(api: Api, answered: int) -> None:
+    """What was acknowledged is in; the rest is for the caller to send again."""
+    stream = api.items.IngestItems()
+    for number in range(200):
+        await stream.write(items.IngestItemsRequest(tag=number, item=item(f"item {number}", TEMPLE)))
+    acknowledged: list[str] = []
+    for _ in range(answered):
+        answer = await stream.read()
+        assert isinstance(answer, items.IngestItemsResponse)
+        acknowledged.append(answer.result.id)
+    stream.cancel()
+
+    await become_idle(api)
+    assert set(acknowledged) <= {one.id for one in await api.list_all()}
+
+
+async def test_no_more_is_read_than_is_answered() -> None:
+    """A caller who does not take the answers is not read from: what waits in the server is bounded."""
+    reads, sent = 0, list[int]()
+
+    async def incoming() -> AsyncIterator[int]:
+        nonlocal reads
+        for number in range(50):
+            reads += 1
+            yield number
+
+    async def send(number: int) -> None:
+        assert reads - len(sent) <= 4
+        sent.append(number)
+
+    exchange = Exchange[int, int](incoming(), 4)
+    await exchange.run(echo(exchange), send)
+
+    assert sent == list(range(50))
+
+
+async def test_work_ends_when_nothing_can_be_sent() -> None:
+    """Its end is waited for."""
+    ended = False
+
+    async def incoming() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        nonlocal ended
+        try:
+            await echo(exchange)
+        finally:
+            ended = True
+
+    async def send(_number: int) -> None:
+        raise ConnectionError("gone")
+
+    exchange = Exchange[int, int](incoming(), 4)
+    with pytest.raises(ConnectionError, match="gone"):
+        await exchange.run(work(), send)
+
+    assert ended
+
+
+async def test_failing_work_raises_after_its_answers() -> None:
+    """What was answered before is not lost."""
+    sent: list[int] = []
+
+    async def incoming() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    async def send(number: int) -> None:
+        sent.append(number)
+
+    exchange = Exchange[int, int](incoming(), 4)
+    with pytest.raises(ValueError, match="broken"):
+        await exchange.run(echo(exchange), send)
+
+    assert sent == [1]
+
+
+async def echo(exchange: Exchange[int, int]) -> None:
+    """Work that answers each request with itself."""
+    async for number in exchange.requests():
+        exchange.answer(number)
