@@ -2,7 +2,9 @@
 
 import asyncio
 
-from tests.bench import bench_images, bench_triton
+from tests.bench import bench_images, bench_million, bench_search, bench_triton
 
 bench_images.main()
 asyncio.run(bench_triton.main())
+asyncio.run(bench_search.main())
+asyncio.run(bench_million.main())

@@ -47,7 +47,7 @@ async def main() -> None:
                 await fill(client, points)
                 whole_ms, parts_ms = await _take_turns(client, triton.address, image, points)
                 bare = await _bare_images_per_s(triton.address)
-                searched = max([await _load(lambda: client.search(image), n) for n in CONCURRENCIES])
+                searched = max([await load(lambda: client.search(image), n) for n in CONCURRENCIES])
                 batches = await _batched_images_per_s(triton.address)
                 imported = await _import(client, image)
     sums = sum(float(np.median(part)) for part in parts_ms)
@@ -89,17 +89,17 @@ async def _take_turns(
         described = await describer.describe(pixels)
         for _ in range(TURNS):
             for _ in range(CALLS):
-                whole_ms += [await _timed(lambda: client.search(image))]
+                whole_ms += [await timed(lambda: client.search(image))]
             for _ in range(CALLS):
-                parts_ms[0].append(await _timed(lambda: _now(lambda: decode_pixels(image, shape))))
+                parts_ms[0].append(await timed(lambda: _now(lambda: decode_pixels(image, shape))))
             for _ in range(CALLS):
-                parts_ms[1].append(await _timed(lambda: describer.describe(pixels)))
+                parts_ms[1].append(await timed(lambda: describer.describe(pixels)))
             for _ in range(CALLS):
-                parts_ms[2].append(await _timed(lambda: _now(lambda: index.search(described, 10))))
+                parts_ms[2].append(await timed(lambda: _now(lambda: index.search(described, 10))))
     return whole_ms, parts_ms
 
 
-async def _load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
+async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
     """Closed loop: answers per second."""
     end = time.perf_counter() + SECONDS
     answers = 0
@@ -125,7 +125,7 @@ async def _batched_images_per_s(triton: str) -> float:
     async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
         shape = describer.version.contract.input
         pixels = np.random.default_rng(0).integers(0, 256, (32, shape.height_px, shape.width_px, 3)).astype(np.uint8)
-        return 32 * await _load(lambda: describer.describe(pixels), 2)
+        return 32 * await load(lambda: describer.describe(pixels), 2)
 
 
 async def _import(client: AsyncClient, image: bytes) -> float:
@@ -139,7 +139,7 @@ async def _import(client: AsyncClient, image: bytes) -> float:
     return IMPORTED / (time.perf_counter() - started)
 
 
-async def _timed(ask: Callable[[], Awaitable[object]]) -> float:
+async def timed(ask: Callable[[], Awaitable[object]]) -> float:
     """In milliseconds."""
     started = time.perf_counter()
     await ask()

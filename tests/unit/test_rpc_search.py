@@ -101,6 +101,17 @@ async def test_hits_carry_what_was_asked_for(api: Api) -> None:
     assert (len(full.descriptor.values), full.descriptor.fingerprint) == (DIMENSION, ORIGIN.fingerprint)
 
 
+async def test_score_is_a_cosine_whatever_the_rounding(api: Api) -> None:
+    """1 / sqrt(5) is rounded up to float16, which makes the stored descriptor longer than 1 by 1e-4."""
+    long = descriptor([1.0] * 5 + [0.0] * (DIMENSION - 5))
+    await api.fill(items.ItemInput(id="long", descriptor=long))
+    (stored,) = await api.server.collections.get("").index.descriptors([4])
+    (hit,) = await search(api, query(descriptor=long), limit=1)
+
+    assert np.linalg.norm(stored) > 1.0001
+    assert (hit.id, hit.score) == ("long", 1.0)
+
+
 async def test_absent_limit_means_ten(api: Api) -> None:
     """Where a limit of 0 is an error."""
     await api.fill(*(items.ItemInput(id=f"point {n}", descriptor=descriptor(np.eye(DIMENSION)[n])) for n in range(12)))

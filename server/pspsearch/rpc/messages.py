@@ -90,7 +90,7 @@ def write_hits(hits: Sequence[Hit], generation: Generation, into: _WithHits) -> 
     for hit in hits:
         into.hits.add(
             id=hit.id,
-            score=hit.score,
+            score=max(-1.0, min(hit.score, 1.0)),  # stored descriptors are rounded, and so are their lengths
             attributes_json=hit.attributes,
             image=hit.image,
             descriptor=None if hit.descriptor is None else write_descriptor(hit.descriptor, generation),

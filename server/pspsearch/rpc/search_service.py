@@ -48,7 +48,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             good = [query for query in queries if not isinstance(query, InvalidRequest)]
             if good or not queries:
                 answer = await self._searcher.search_batch(request.collection, good, options, call)
-            else:
+            else:  # nothing to search for, and yet an answer
                 answer = BatchAnswer([], self._collections.get(request.collection).generation)
             hits = iter(answer.hits)
             found = [query if isinstance(query, InvalidRequest) else next(hits) for query in queries]

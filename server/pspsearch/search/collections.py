@@ -91,8 +91,8 @@ class Collections:
         return live
 
     def all(self) -> list[Live]:
-        """All collections, by name."""
-        return [self._live[name] for name in sorted(self._live)]
+        """All collections, by name; from any thread."""
+        return [live for _, live in sorted(self._live.items())]
 
     async def create(self, name: str, settings: CollectionSettings) -> Live:
         """A new, empty collection, under the highest version of its model; durable on return."""

@@ -129,12 +129,14 @@ class TritonClient:
         try:
             return await method(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
         except grpc.aio.AioRpcError as error:
-            raise self._translate(error) from error
+            raise self._translate(error, timeout_s) from error
 
-    def _translate(self, error: grpc.aio.AioRpcError) -> PspsearchError:
+    def _translate(self, error: grpc.aio.AioRpcError, timeout_s: float | None) -> PspsearchError:
         """What the caller should do about it; Triton's codes alone do not tell, its words do."""
         words = error.details() or error.code().name
         match error.code():
+            case grpc.StatusCode.UNAVAILABLE if "timeout expired" in words and timeout_s is not None:
+                return DeadlineExceeded("the deadline passed in Triton's queue")
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return DeadlineExceeded("Triton did not answer before the deadline")
             case grpc.StatusCode.UNAVAILABLE if "maximum queue size" in words or "timeout expired" in words:
