@@ -259,3 +259,27 @@ def test_program_of_the_readme_runs(server: SearchServer, tmp_path: Path) -> Non
 
     assert next(line.split()[0] for line in ran.stdout.splitlines()) == "1.jpg"
     assert len(ran.stdout.splitlines()) == 3
+
+
+def test_import_of_a_folder_with_broken_files(server: SearchServer, tmp_path: Path) -> None:
+    """The rest is imported, the broken ones are listed with their reason, and the exit code tells."""
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    for number in range(38):
+        (tmp_path / "pictures" / "deep" / f"{number}.jpg").write_bytes(picture(number % PICTURES))
+    (tmp_path / "pictures" / "cut.jpg").write_bytes(picture(0)[:3000])
+    (tmp_path / "pictures" / "empty.png").write_bytes(b"")
+    command = [sys.executable, "-m", "pspsearch", "import", "pictures", "--address", server.address]
+    command += ["--collection", "imported", "--create"]
+
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    with Client(server.address) as client:
+        count = client.count(collection="imported")
+
+    assert (ran.returncode, again.returncode, count) == (1, 1, 38)
+    told = ran.stdout + ran.stderr
+    assert "38 created" in told
+    assert "2 refused" in told
+    assert re.search(r"cut\.jpg.*truncated|cut\.jpg.*damaged", told)
+    assert re.search(r"empty\.png.*is empty", told)
+    assert "38 unchanged" in again.stdout + again.stderr
