@@ -48,9 +48,11 @@ async def open_server(
     port: int = 0,
     metrics_port: int = 0,
     serving: bool = True,
+    catalog: MemoryCatalog | None = None,
 ) -> AsyncGenerator[Parts]:
     """Serves an empty collection `default` of the model `colours` on a free port, images within LIMITS."""
-    catalog, describer, dropped = MemoryCatalog(), ColourDescriber(), list[Generation]()
+    catalog = catalog or MemoryCatalog()
+    describer, dropped = ColourDescriber(), list[Generation]()
 
     async def open_describer(model: str, _version: int | None) -> ColourDescriber:
         if model != describer.version.model:

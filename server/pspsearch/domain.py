@@ -116,11 +116,11 @@ class Upsert:
 
     id: str
     descriptor: StoredDescriptor | None
-    """In the generation's space; None keeps the one that is there."""
+    """In the generation's space; None keeps the one that is there, and the image with it."""
     attributes: str | None
     """A JSON object; None keeps those that are there, and is `{}` for a new item."""
     info: ImageInfo | None = None
-    """Together with a descriptor: None makes this an item without an image."""
+    """With a descriptor: what becomes of the image, None for an item without one. Without: which one must be there."""
     image: bytes | None = None
     """The bytes to keep; None where they are not to be kept."""
 

@@ -68,6 +68,7 @@ async def _measure(
 ) -> None:
     state = await _state(client)
     table.add_row("index", state.index, "")
+    table.add_row("rows that it does not cover yet", f"{state.fresh_count:,}", "")
     table.add_row("start to ready, s", f"{server.ready_s:.1f}", "<= 15")
     bound = 1.5 * state.index_bytes + 300e6
     table.add_row("resident memory, MB", f"{server.memory_bytes / 1e6:.0f}", f"<= {bound / 1e6:.0f}")
@@ -135,7 +136,10 @@ def _bare(queries: Descriptors) -> float:
 async def _under_writes(
     client: AsyncClient, ask: Callable[[], Awaitable[object]], points: Descriptors, fingerprint: str
 ) -> tuple[list[float], str]:
-    """Searches one by one while items are replaced at a steady pace; and what the index did meanwhile."""
+    """Searches one by one while items are replaced at a steady pace; and what the index did meanwhile.
+
+    The descriptors stay as they were, so that the next run finds the same million.
+    """
     seen: set[str] = set()
     busy: list[float] = []
     end = time.perf_counter() + UPSERT_S
@@ -145,7 +149,7 @@ async def _under_writes(
         due = time.perf_counter()
         while time.perf_counter() < end:
             items = [
-                ItemInput(f"p{n % ROWS}", Descriptor(points[-1 - n % ROWS], fingerprint))
+                ItemInput(f"p{n % ROWS}", Descriptor(points[n % ROWS], fingerprint), {"written": time.time()})
                 for n in range(number, number + 10)
             ]
             await client.upsert(items)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import faiss
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +17,7 @@ from pspsearch.client import AsyncClient, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
 from pspsearch.images import decode_pixels
+from pspsearch.index.scoring import flat_over
 from pspsearch.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
@@ -45,19 +45,20 @@ async def main() -> None:
         with tempfile.TemporaryDirectory() as folder, serve(Path(folder), triton.address) as server:
             async with AsyncClient(server.address) as client:
                 await fill(client, points)
-                whole_ms, parts_ms = await _take_turns(client, triton.address, image, points)
+                whole_ms, row_ms, parts_ms = await _take_turns(client, triton.address, image, points)
                 bare = await _bare_images_per_s(triton.address)
                 searched = max([await load(lambda: client.search(image), n) for n in CONCURRENCIES])
                 batches = await _batched_images_per_s(triton.address)
                 imported = await _import(client, image)
-    sums = sum(float(np.median(part)) for part in parts_ms)
+    alone, in_a_row = [float(np.median(part)) for part in parts_ms], float(np.median(row_ms))
     table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, 10 hits")
     for heading in ("figure", "parts", "server", "ratio", "target"):
         table.add_column(heading, justify="right")
     whole = float(np.median(whole_ms))
-    table.add_row("p50 at concurrency 1, ms", f"{sums:.2f}", f"{whole:.2f}", f"{whole / sums:.2f}", "<= 1.25")
-    for name, part in zip(PARTS, parts_ms, strict=True):
-        table.add_row(f"of it {name}, ms", f"{np.median(part):.2f}", "", "", "")
+    for name, part in zip(PARTS, alone, strict=True):
+        table.add_row(f"{name}, p50 of it alone in ms", f"{part:.2f}", "", "", "")
+    table.add_row("p50 over their sum, ms", f"{sum(alone):.2f}", f"{whole:.2f}", f"{whole / sum(alone):.2f}", "<= 1.25")
+    table.add_row("p50 over all three in a row, ms", f"{in_a_row:.2f}", f"{whole:.2f}", f"{whole / in_a_row:.2f}", "")
     table.add_row("p99 at concurrency 1, ms", "", f"{np.percentile(whole_ms, 99):.2f}", "", "")
     table.add_row("best throughput, images/s", f"{bare:.0f}", f"{searched:.0f}", f"{searched / bare:.2f}", ">= 0.85")
     table.add_row("import, images/s", f"{batches:.0f}", f"{imported:.0f}", f"{imported / batches:.2f}", ">= 0.85")
@@ -77,26 +78,30 @@ async def fill(client: AsyncClient, points: Descriptors, *, collection: str = "d
 
 async def _take_turns(
     client: AsyncClient, triton: str, image: bytes, points: Descriptors
-) -> tuple[list[float], list[list[float]]]:
-    """Whole searches and each part alone, a few of each in turn, so that all meet the same machine."""
-    index = faiss.IndexScalarQuantizer(points.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.add(points)  # pyright: ignore[reportCallIssue] - FAISS changes its signatures at import
+) -> tuple[list[float], list[float], list[list[float]]]:
+    """Whole searches, each part alone and the parts in a row, a few of each in turn: all meet the same machine."""
+    matrix = points.astype(np.float16)
+    index = flat_over(matrix)
     whole_ms: list[float] = []
+    row_ms: list[float] = []
     parts_ms: list[list[float]] = [[] for _ in PARTS]
     async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
         shape = describer.version.contract.input
         pixels = decode_pixels(image, shape)[None]
         described = await describer.describe(pixels)
+
+        async def in_a_row() -> object:
+            """A program that does just this meets colder caches than a loop over one part."""
+            one = decode_pixels(image, shape)[None]
+            return index.search(await describer.describe(one), 10)
+
         for _ in range(TURNS):
-            for _ in range(CALLS):
-                whole_ms += [await timed(lambda: client.search(image))]
-            for _ in range(CALLS):
-                parts_ms[0].append(await timed(lambda: _now(lambda: decode_pixels(image, shape))))
-            for _ in range(CALLS):
-                parts_ms[1].append(await timed(lambda: describer.describe(pixels)))
-            for _ in range(CALLS):
-                parts_ms[2].append(await timed(lambda: _now(lambda: index.search(described, 10))))
-    return whole_ms, parts_ms
+            whole_ms += [await timed(lambda: client.search(image)) for _ in range(CALLS)]
+            parts_ms[0] += [await timed(lambda: _now(lambda: decode_pixels(image, shape))) for _ in range(CALLS)]
+            parts_ms[1] += [await timed(lambda: describer.describe(pixels)) for _ in range(CALLS)]
+            parts_ms[2] += [await timed(lambda: _now(lambda: index.search(described, 10))) for _ in range(CALLS)]
+            row_ms += [await timed(in_a_row) for _ in range(CALLS)]
+    return whole_ms, row_ms, parts_ms
 
 
 async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:

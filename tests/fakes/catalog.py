@@ -218,7 +218,7 @@ class MemoryCatalog:
                 return Written(Outcome.ABSENT, 0)
             del contents.held[write.id]
             return Written(Outcome.DELETED, next(self._sequences))
-        if held is None and write.descriptor is None:
+        if write.descriptor is None and (held is None or not _has_image(held, write.info)):
             return Written(Outcome.ABSENT, 0)
         if held is not None and _is_same(held, write):
             return Written(Outcome.UNCHANGED, held.item.sequence)
@@ -253,6 +253,10 @@ class MemoryRows:
     def after(self, sequence: int) -> Iterator[Row]:
         """As of the call."""
         return iter([row for row in self._rows() if row.sequence > sequence])
+
+
+def _has_image(held: _Held, wanted: ImageInfo | None) -> bool:
+    return wanted is None or (held.item.image is not None and held.item.image.sha256 == wanted.sha256)
 
 
 def _is_same(held: _Held, upsert: Upsert) -> bool:

@@ -192,6 +192,18 @@ async def test_same_descriptor_without_an_image_changes_nothing(catalog: Catalog
     assert other.outcome is Outcome.REPLACED
 
 
+async def test_attributes_can_be_bound_to_an_image(catalog: Catalog, generation: Generation) -> None:
+    """They change while the item has it; an item that has another one is left alone."""
+    await write(catalog, generation, picture("a", b"a", '{"x": 1}'))
+
+    (same,) = await write(catalog, generation, replace(picture("a", b"a", '{"x": 2}'), descriptor=None))
+    (other,) = await write(catalog, generation, replace(picture("a", b"b", '{"x": 3}'), descriptor=None))
+
+    assert (same.outcome, other) == (Outcome.REPLACED, Written(Outcome.ABSENT, 0))
+    items = await catalog.items(generation.collection, ["a"])
+    assert items["a"].attributes == '{"x": 2}'
+
+
 @pytest.mark.parametrize("nothing", [Delete("a"), Upsert("a", None, '{"x": 1}')], ids=["delete", "attributes"])
 async def test_what_is_not_there_is_absent(
     catalog: Catalog, generation: Generation, ear: Ear, nothing: Upsert | Delete

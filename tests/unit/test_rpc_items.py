@@ -1,15 +1,17 @@
 """ItemService and its pages over a real channel."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
 
+from pspsearch.domain import Delete, Item, Upsert
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
+from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import DIMENSION, VERSION
 from tests.pictures import claim_size
 from tests.rpc_client import FLOWER, TEMPLE, Api, Refusal, descriptor, item, open_api, query, refuse
@@ -52,6 +54,43 @@ async def test_outcome_says_what_became_of_an_item(api: Api) -> None:
     assert api.server.describer.images == 2
     (kept,) = await api.list_all()
     assert (kept.attributes_json, kept.image.sha256) == ('{"price":4}', hashlib.sha256(FLOWER).hexdigest())
+
+
+class HastyCatalog(MemoryCatalog):
+    """Somebody makes a change as soon as items have been looked up, once."""
+
+    change: Delete | Upsert | None = None
+
+    async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+        """As they were before the change."""
+        found = await super().items(collection, ids)
+        change, self.change = self.change, None
+        if change is not None:
+            (_, generation), *_ = await self.collections()
+            await self.write(generation, [change])
+        return found
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [(Delete("photo"), CREATED), (Upsert("photo", np.eye(DIMENSION, dtype=np.float16)[0], "{}"), REPLACED)],
+    ids=["deleted", "replaced"],
+)
+async def test_image_that_is_changed_while_it_is_put_in_again_is_put_in(
+    change: Delete | Upsert, outcome: items.UpsertOutcome.ValueType
+) -> None:
+    """It was there when it was looked up, and so was not described; it must be there afterwards all the same."""
+    catalog = HastyCatalog()
+    request = items.UpsertItemsRequest(items=[item("photo", TEMPLE, '{"price":3}')])
+    async with open_api(catalog=catalog) as api:
+        await api.items.UpsertItems(request)
+        catalog.change = change
+        answer = await api.items.UpsertItems(request)
+        (kept,) = await api.list_all()
+
+    assert catalog.change is None
+    assert answer.results[0].outcome == outcome
+    assert (kept.attributes_json, kept.image.sha256) == ('{"price":3}', hashlib.sha256(TEMPLE).hexdigest())
 
 
 async def test_acknowledged_item_is_found_by_the_next_search(api: Api) -> None:

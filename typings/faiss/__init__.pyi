@@ -39,6 +39,8 @@ class IndexFlatIP(Index):
 
 class ScalarQuantizer:
     QT_fp16: int
+    def __init__(self, d: int, qtype: int) -> None: ...
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
 class MaybeOwnedVectorUInt8:
     is_owned: bool

@@ -65,13 +65,19 @@ def _find(transaction: Transaction, generation: Generation, id_: str) -> _Stored
 
 def _upsert(transaction: Transaction, generation: Generation, upsert: Upsert) -> Written:
     stored = _find(transaction, generation, upsert.id)
-    if stored is None:
-        if upsert.descriptor is None:
+    if upsert.descriptor is None:
+        if stored is None or not _has_image(stored, upsert.info):
             return Written(Outcome.ABSENT, 0)
+    elif stored is None:
         return _create(transaction, generation, upsert, descriptor_blob(upsert.descriptor))
     if _is_same(stored, upsert):
         return Written(Outcome.UNCHANGED, stored.sequence)
     return _replace(transaction, generation, stored, upsert)
+
+
+def _has_image(stored: _Stored, wanted: ImageInfo | None) -> bool:
+    """Whether it is the one that is wanted; None does not mind."""
+    return wanted is None or stored.sha256 == bytes.fromhex(wanted.sha256)
 
 
 def _is_same(stored: _Stored, upsert: Upsert) -> bool:

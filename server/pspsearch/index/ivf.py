@@ -9,6 +9,7 @@ from pspsearch.domain import Descriptors
 from pspsearch.index.base import Matrix, RowNumbers
 from pspsearch.index.finder import Advance, Effort, ladder, part
 from pspsearch.index.plan import IvfPlan
+from pspsearch.index.scoring import as_float32
 from pspsearch.index.selection import Selection
 from pspsearch.index.training import cluster, draw_training_rows
 
@@ -87,7 +88,7 @@ def _trained(plan: IvfPlan, matrix: Matrix, advance: Advance) -> faiss.IndexIVFP
 def _add(index: faiss.Index, matrix: Matrix, advance: Advance) -> None:
     """The rows of the matrix that the index has not got, under their own numbers."""
     for start in range(index.ntotal, len(matrix), SLICE_ROWS):
-        index.add(_widened(matrix[start : start + SLICE_ROWS].astype(np.float32), index.d))
+        index.add(_widened(as_float32(matrix[start : start + SLICE_ROWS]), index.d))
         advance(index.ntotal / len(matrix))
 
 

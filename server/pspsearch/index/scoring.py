@@ -33,6 +33,11 @@ def flat_over(matrix: Matrix) -> faiss.IndexScalarQuantizer:
     return index
 
 
+def as_float32(rows: Matrix) -> Descriptors:
+    """The same numbers. FAISS converts two to four times as fast as NumPy, which took a third of a search."""
+    return faiss.ScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16).decode(rows.view(np.uint8))
+
+
 class ExactScan:
     """Scores every kept row of a matrix, of which it holds no copy. One thread at a time."""
 
@@ -69,7 +74,8 @@ def refine(matrix: Matrix, queries: Descriptors, candidates: RowNumbers, count: 
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         # einsum, because BLAS would round a pair's score by the size of its batch, and start threads for a handful
-        np.einsum("qcd,qd->qc", matrix[candidates[block]].astype(np.float32), queries[block], out=scores[block])
+        of_block = as_float32(matrix[candidates[block].reshape(-1)]).reshape(*candidates[block].shape, -1)
+        np.einsum("qcd,qd->qc", of_block, queries[block], out=scores[block])
     scores[candidates < 0] = -np.inf
     scores, rows = ordered(scores, candidates)
     return padded(scores[:, :count], rows[:, :count], count)

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +25,14 @@ from pspsearch.search.collections import Collections, Live
 from pspsearch.search.describing import QueryDescriber, check_point
 from pspsearch.search.query import DescriptorQuery
 
-_Stored = tuple[StoredDescriptor | None, ImageInfo | None, bytes | None]
-"""What an upsert stores: the descriptor, what the image is, its bytes."""
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What an upsert stores; no descriptor where only the attributes change."""
+
+    descriptor: StoredDescriptor | None = None
+    info: ImageInfo | None = None
+    image: bytes | None = None
 
 
 class Ingester:
@@ -50,26 +58,17 @@ class Ingester:
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
             good = [item for item in items if isinstance(item, ItemInput)]
-            known = await self._known(live, good)
-            stored = iter(await self._stored(live, good, known, call))
-            acknowledgements: list[Acknowledgement | None] = []
-            writes: list[Upsert] = []
-            for item in items:
-                if isinstance(item, InvalidRequest):
-                    acknowledgements.append(Acknowledgement("", error=item))
-                    continue
-                parts = next(stored)
-                if isinstance(parts, PspsearchError):
-                    acknowledgements.append(Acknowledgement(item.id, error=parts))
-                else:
-                    descriptor, info, image = parts
-                    writes.append(Upsert(item.id, descriptor, item.attributes, info, image))
-                    acknowledgements.append(None)
-            answers = await self._catalog.write(live.generation, writes, request_id=request_id) if writes else []
-            if len(answers) != len(writes):
-                raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
-            done = iter(zip(writes, answers, strict=True))
-            return [given or _acknowledge(*next(done)) for given in acknowledgements]
+            known = await self._catalog.items(live.collection.key, _named_once(good))
+            given = await self._put_in(live, good, known, call, request_id)
+            lost = [number for number, one in enumerate(given) if _was_lost(good[number], one)]
+            if lost:
+                again = await self._put_in(live, [good[number] for number in lost], {}, call, "")
+                for number, one in zip(lost, again, strict=True):
+                    given[number] = one
+            told = iter(given)
+            return [
+                Acknowledgement("", error=item) if isinstance(item, InvalidRequest) else next(told) for item in items
+            ]
 
     async def delete(self, collection: str, ids: Sequence[str], *, request_id: str = "") -> tuple[int, int]:
         """Takes items out; how many there were, and the sequence of the last change."""
@@ -92,16 +91,29 @@ class Ingester:
         deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
         return len(deleted), max((answer.sequence for answer in answers), default=0)
 
-    async def _known(self, live: Live, items: Sequence[ItemInput]) -> dict[str, Item]:
-        """The items that are there already, of those ids that are named once."""
-        ids = [item.id for item in items]
-        once = [id_ for id_ in ids if ids.count(id_) == 1]
-        return await self._catalog.items(live.collection.key, once)
+    async def _put_in(
+        self, live: Live, items: Sequence[ItemInput], known: Mapping[str, Item], call: Call, request_id: str
+    ) -> list[Acknowledgement]:
+        """Images that the `known` items have already are not described again."""
+        stored = await self._store(live, items, known, call)
+        writes = [
+            Upsert(item.id, one.descriptor, item.attributes, one.info, one.image)
+            for item, one in zip(items, stored, strict=True)
+            if isinstance(one, _Stored)
+        ]
+        answers = await self._catalog.write(live.generation, writes, request_id=request_id) if writes else []
+        if len(answers) != len(writes):
+            raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
+        written = iter(answers)
+        return [
+            _acknowledge(item, next(written)) if isinstance(one, _Stored) else Acknowledgement(item.id, error=one)
+            for item, one in zip(items, stored, strict=True)
+        ]
 
-    async def _stored(
-        self, live: Live, items: Sequence[ItemInput], known: dict[str, Item], call: Call
+    async def _store(
+        self, live: Live, items: Sequence[ItemInput], known: Mapping[str, Item], call: Call
     ) -> list[_Stored | PspsearchError]:
-        """What to store for each item; an image that is there already under its id is not described again."""
+        """What to store for each item, or what is wrong with it."""
         kept = live.collection.settings.keep_images
         sources = [item.source for item in items]
         infos = await asyncio.to_thread(lambda: [_read_info(source, self._limits, kept=kept) for source in sources])
@@ -120,10 +132,21 @@ class Ingester:
             elif isinstance(source, bytes) and is_new:
                 point = next(described)
                 image = source if kept else None
-                stored.append(point if isinstance(point, PspsearchError) else (point.astype(np.float16), info, image))
+                failed = isinstance(point, PspsearchError)
+                stored.append(point if failed else _Stored(point.astype(np.float16), info, image))
             else:
-                stored.append((None, None, None))
+                stored.append(_Stored(info=info))
         return stored
+
+
+def _named_once(items: Sequence[ItemInput]) -> list[str]:
+    counts = Counter(item.id for item in items)
+    return [id_ for id_, count in counts.items() if count == 1]
+
+
+def _was_lost(item: ItemInput, given: Acknowledgement) -> bool:
+    """Whether the item had this image when its id was looked up, and was changed or deleted before the write."""
+    return item.source is not None and isinstance(given.error, NotFound)
 
 
 def _read_info(source: object, limits: ImageLimits, *, kept: bool) -> ImageInfo | InvalidRequest | None:
@@ -145,12 +168,12 @@ def _same(item: Item | None, fact: ImageInfo) -> bool:
 
 def _given(live: Live, query: DescriptorQuery) -> _Stored | PspsearchError:
     try:
-        return check_point(live.generation, query).astype(np.float16), None, None
+        return _Stored(check_point(live.generation, query).astype(np.float16))
     except PspsearchError as error:
         return error
 
 
-def _acknowledge(write: Upsert, written: Written) -> Acknowledgement:
+def _acknowledge(item: ItemInput, written: Written) -> Acknowledgement:
     if written.outcome is Outcome.ABSENT:
-        return Acknowledgement(write.id, error=NotFound(f"there is no item {write.id!r} whose attributes could change"))
-    return Acknowledgement(write.id, written.outcome, written.sequence)
+        return Acknowledgement(item.id, error=NotFound(f"there is no item {item.id!r} whose attributes could change"))
+    return Acknowledgement(item.id, written.outcome, written.sequence)

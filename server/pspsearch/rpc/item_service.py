@@ -1,5 +1,6 @@
 """ItemService over the core and the catalog."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
@@ -43,7 +44,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
 
     async def UpsertItems(self, request: items.UpsertItemsRequest, context: Context) -> items.UpsertItemsResponse:
         async with self._gate.enter("UpsertItems", context) as call:
-            inputs = [_read_item(item) for item in request.items]
+            inputs = await asyncio.to_thread(lambda: [_read_item(item) for item in request.items])  # parses JSON
             given = await self._ingester.upsert(request.collection, inputs, call, request_id=request.request_id)
             results = [
                 self._write(item.id, one, "UpsertItems", call) for item, one in zip(request.items, given, strict=True)

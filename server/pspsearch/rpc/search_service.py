@@ -17,7 +17,7 @@ from pspsearch.rpc.messages import (
 from pspsearch.rpc.streams import Exchange
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
-from pspsearch.search.query import BatchAnswer, Hit, Query
+from pspsearch.search.query import Hit, Query
 from pspsearch.search.searcher import Searcher
 from pspsearch.v1 import search_service_pb2 as searches
 from pspsearch.v1 import search_service_pb2_grpc
@@ -45,15 +45,9 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         async with self._gate.enter("BatchSearch", context) as call:
             queries = [_try_to_read(query) for query in request.queries]
             options = read_options(request.options)
-            good = [query for query in queries if not isinstance(query, InvalidRequest)]
-            if good or not queries:
-                answer = await self._searcher.search_batch(request.collection, good, options, call)
-            else:  # nothing to search for, and yet an answer
-                answer = BatchAnswer([], self._collections.get(request.collection).generation)
-            hits = iter(answer.hits)
-            found = [query if isinstance(query, InvalidRequest) else next(hits) for query in queries]
+            answer = await self._searcher.search_batch(request.collection, queries, options, call)
             return searches.BatchSearchResponse(
-                results=[self._write(one, answer.generation, call) for one in found],
+                results=[self._write(one, answer.generation, call) for one in answer.hits],
                 origin=write_origin(answer.generation),
                 timing=write_timing(call),
             )

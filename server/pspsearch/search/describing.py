@@ -24,7 +24,9 @@ class QueryDescriber:
         self._catalog = catalog
         self._decoder = decoder
 
-    async def describe(self, live: Live, queries: Sequence[Query], call: Call) -> list[Point | PspsearchError]:
+    async def describe(
+        self, live: Live, queries: Sequence[Query | PspsearchError], call: Call
+    ) -> list[Point | PspsearchError]:
         """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
         images = [query.image for query in queries if isinstance(query, ImageQuery)]
         described = iter(await self.describe_images(live, images, call))
@@ -37,6 +39,8 @@ class QueryDescriber:
                     points.append(await self._item(live.generation, query.id, call))
                 case DescriptorQuery():
                     points.append(_given(live.generation, query))
+                case PspsearchError():
+                    points.append(query)
         return points
 
     async def describe_images(self, live: Live, images: Sequence[bytes], call: Call) -> list[Point | PspsearchError]:
@@ -72,9 +76,11 @@ def check_point(generation: Generation, query: DescriptorQuery) -> Point:
         raise InvalidRequest(f"the descriptor has {len(values)} numbers, and the space has {generation.dimension}")
     if not np.isfinite(values).all():
         raise InvalidRequest("the descriptor holds a number that is not finite")
-    if not np.linalg.norm(values.astype(np.float64)) > 1e-12:
+    exact = values.astype(np.float64)
+    length = np.sqrt(exact @ exact)
+    if not length > 1e-12:
         raise InvalidRequest("the descriptor is zero and points nowhere")
-    return normalise(values[None])[0]
+    return (exact / length).astype(np.float32)
 
 
 def normalise(rows: Descriptors) -> Descriptors:

@@ -1,12 +1,14 @@
 """What is asked, checked as it is built, and what is answered."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.domain import Generation
-from pspsearch.errors import InvalidRequest
+from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.filters import Filter
 
 MAX_LIMIT = 1000
@@ -76,9 +78,8 @@ class Options:
         return self.offset + self.limit
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One item that was found."""
+class Hit(NamedTuple):
+    """One item that was found. A tuple, because a busy server makes very many."""
 
     id: str
     score: float
@@ -104,9 +105,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
-    """The hits of several queries, all of one generation; an exception stands where a query failed."""
+    """The hits of several queries, all of one generation; an error stands where a query failed."""
 
-    hits: list[list[Hit] | Exception]
+    hits: Sequence[list[Hit] | PspsearchError]
     generation: Generation
 
 

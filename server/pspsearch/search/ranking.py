@@ -30,14 +30,22 @@ def pick(
     `groups` has the value of the group's attribute by sequence, `descriptors` those of the rows found where near
     duplicates are to be folded.
     """
+    least = -np.inf if options.min_score is None else options.min_score
+    above = int(np.count_nonzero(found.scores >= least))
+    places = [place for place, id_ in enumerate(found.ids[:above]) if id_ not in excluded]
+    if not groups and descriptors is None:
+        return [Pick(place) for place in places[: options.depth]]
+    return _pick_apart(found, places, options, groups, descriptors)
+
+
+def _pick_apart(
+    found: Found, places: Sequence[int], options: Options, groups: Mapping[int, str], descriptors: Descriptors | None
+) -> list[Pick]:
+    """Not too many of a group, and none that is a near-duplicate of a better one."""
     picks: list[Pick] = []
     sizes: dict[str, int] = {}
     kept = np.empty((options.depth, 0 if descriptors is None else descriptors.shape[1]), np.float32)
-    for place in range(len(found.ids)):
-        if options.min_score is not None and found.scores[place] < options.min_score:
-            break
-        if found.ids[place] in excluded:
-            continue
+    for place in places:
         if descriptors is not None and options.fold_above is not None:
             near = _nearest(kept[: len(picks)], descriptors[place], options.fold_above)
             if near is not None:

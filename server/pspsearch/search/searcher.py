@@ -1,6 +1,5 @@
 """Searches: from a query to its hits."""
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from pspsearch.ports import Catalog
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Collections, Live
 from pspsearch.search.describing import Point, QueryDescriber, normalise
+from pspsearch.search.pages import Page, complete
 from pspsearch.search.query import (
     MAX_DEPTH,
     MAX_EXAMPLES,
@@ -43,26 +43,26 @@ class Searcher:
         async with self._collections.use(collection) as live:
             (point,) = _all_good(await self._describer.describe(live, [query], call))
             with call.stage(Stage.SEARCH):
-                hits = await self._find(live, point, options, _excluded([query]))
+                (hits,) = await self._find(live, [point], options, [_excluded([query])])
             return Answer(hits, live.generation)
 
     async def search_batch(
-        self, collection: str, queries: Sequence[Query], options: Options, call: Call
+        self, collection: str, queries: Sequence[Query | PspsearchError], options: Options, call: Call
     ) -> BatchAnswer:
-        """The items nearest to each of several queries; one bad query does not fail the others."""
+        """The items nearest to each of several queries; one bad query does not fail the others.
+
+        A query that is an error already is answered with it.
+        """
         if not 1 <= len(queries) <= MAX_QUERIES:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
         async with self._collections.use(collection) as live:
             points = await self._describer.describe(live, queries, call)
-
-            async def find(query: Query, point: Point | PspsearchError) -> list[Hit] | Exception:
-                if isinstance(point, PspsearchError):
-                    return point
-                return await self._find(live, point, options, _excluded([query]))
-
             with call.stage(Stage.SEARCH):
-                hits = await asyncio.gather(*(find(*pair) for pair in zip(queries, points, strict=True)))
-            return BatchAnswer(list(hits), live.generation)
+                good = [number for number, point in enumerate(points) if not isinstance(point, PspsearchError)]
+                excluded = [_excluded([queries[number]]) for number in good]
+                hits = iter(await self._find(live, _good(points), options, excluded))
+            answers = [point if isinstance(point, PspsearchError) else next(hits) for point in points]
+            return BatchAnswer(answers, live.generation)
 
     async def recommend(
         self, collection: str, positives: Sequence[Query], negatives: Sequence[Query], options: Options, call: Call
@@ -79,7 +79,7 @@ class Searcher:
             if not np.linalg.norm(direction) > 1e-6:
                 raise InvalidRequest("the positives and the negatives cancel each other out")
             with call.stage(Stage.SEARCH):
-                hits = await self._find(live, normalise(direction[None])[0], options, _excluded(examples))
+                (hits,) = await self._find(live, [normalise(direction[None])[0]], options, [_excluded(examples)])
             return Answer(hits, live.generation)
 
     async def compare(self, collection: str, left: Query, right: Query, call: Call) -> Comparison:
@@ -94,16 +94,24 @@ class Searcher:
             (point,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
             return Description(point, live.generation)
 
-    async def _find(self, live: Live, point: Point, options: Options, excluded: Sequence[str]) -> list[Hit]:
-        """Looks further down the ranking until the page is full: grouping and folding may use up many rows."""
-        depth = min(options.depth + len(excluded), MAX_DEPTH)
-        while True:
-            (found,) = await live.index.search(point[None], depth, options.keep)
-            picks = await self._pick(live, found, options, excluded)
-            exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
-            if len(picks) >= options.depth or exhausted:
-                return await self._complete(live, found, picks[options.offset :], options)
+    async def _find(
+        self, live: Live, points: Sequence[Point], options: Options, excluded: Sequence[Sequence[str]]
+    ) -> list[list[Hit]]:
+        """For each point its hits, without the ids that are excluded for it.
+
+        Looks further down a ranking until the page is full: grouping and folding may use up many rows.
+        """
+        depth = min(options.depth + max(map(len, excluded), default=0), MAX_DEPTH)
+        pages: dict[int, Page] = {}
+        while unfilled := [number for number in range(len(points)) if number not in pages]:
+            answers = await live.index.search(np.stack([points[number] for number in unfilled]), depth, options.keep)
+            for number, found in zip(unfilled, answers, strict=True):
+                picks = await self._pick(live, found, options, excluded[number])
+                exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
+                if len(picks) >= options.depth or exhausted:
+                    pages[number] = Page(found, picks[options.offset :])
             depth = min(_DEEPER * depth, MAX_DEPTH)
+        return await complete(self._catalog, live, [pages[number] for number in range(len(points))], options)
 
     async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
         groups: dict[int, str] = {}
@@ -114,35 +122,13 @@ class Searcher:
         descriptors = await live.index.descriptors(found.sequences.tolist()) if folding else None
         return pick(found, options, excluded, groups, descriptors)
 
-    async def _complete(self, live: Live, found: Found, picks: Sequence[Pick], options: Options) -> list[Hit]:
-        """The hits with what was asked for of each."""
-        sequences = [int(found.sequences[picked.place]) for picked in picks]
-        ids = [found.ids[picked.place] for picked in picks]
-        attributes = await self._catalog.attributes(live.collection.key, sequences) if options.attributes else {}
-        images: list[bytes | None] = [None] * len(ids)
-        if options.images:
-            images = list(await asyncio.gather(*(self._catalog.image(live.collection.key, id_) for id_ in ids)))
-        descriptors = await live.index.descriptors(sequences) if options.descriptors and sequences else None
-        return [
-            Hit(
-                id=ids[number],
-                score=float(found.scores[picked.place]),
-                attributes=attributes.get(sequences[number], "{}") if options.attributes else "",
-                image=images[number] or b"",
-                descriptor=None if descriptors is None else descriptors[number],
-                group=picked.group,
-                duplicates=tuple(picked.duplicates),
-            )
-            for number, picked in enumerate(picks)
-        ]
-
 
 def _below(found: Found, options: Options) -> bool:
     """Whether the last row is already below the least score: deeper there is nothing to find."""
     return options.min_score is not None and len(found.ids) > 0 and bool(found.scores[-1] < options.min_score)
 
 
-def _excluded(queries: Sequence[Query]) -> list[str]:
+def _excluded(queries: Sequence[Query | PspsearchError]) -> list[str]:
     return [query.id for query in queries if isinstance(query, ItemQuery)]
 
 
@@ -150,4 +136,8 @@ def _all_good(points: Sequence[Point | PspsearchError]) -> list[Point]:
     for point in points:
         if isinstance(point, PspsearchError):
             raise point
+    return _good(points)
+
+
+def _good(points: Sequence[Point | PspsearchError]) -> list[Point]:
     return [point for point in points if not isinstance(point, PspsearchError)]
