@@ -1,4 +1,4 @@
-"""The real gRPC server over fakes: no Triton, no FAISS, no disk."""
+"""The real gRPC server without Triton; over fakes where a test gives nothing better: no FAISS, no disk."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
@@ -9,9 +9,10 @@ from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVe
 from pspsearch.errors import ModelMismatch
 from pspsearch.images import ImageLimits
 from pspsearch.ingest.ingester import Ingester
+from pspsearch.ports import Catalog
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
-from pspsearch.search.collections import DEFAULT, Collections
+from pspsearch.search.collections import DEFAULT, Collections, OpenIndex
 from pspsearch.search.decoding import Decoder
 from pspsearch.search.describing import QueryDescriber
 from pspsearch.search.searcher import Searcher
@@ -28,7 +29,7 @@ class Parts:
 
     rpc: RpcServer
     collections: Collections
-    catalog: MemoryCatalog
+    catalog: Catalog
     describer: ColourDescriber
     dropped: list[Generation] = field(default_factory=list[Generation])
     """Generations whose index was told to leave nothing."""
@@ -48,10 +49,11 @@ async def open_server(
     port: int = 0,
     metrics_port: int = 0,
     serving: bool = True,
-    catalog: MemoryCatalog | None = None,
+    catalog: Catalog | None = None,
+    open_index: OpenIndex | None = None,
 ) -> AsyncGenerator[Parts]:
-    """Serves an empty collection `default` of the model `colours` on a free port, images within LIMITS."""
-    catalog = catalog or MemoryCatalog()
+    """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
+    source = catalog or MemoryCatalog()
     describer, dropped = ColourDescriber(), list[Generation]()
 
     async def open_describer(model: str, _version: int | None) -> ColourDescriber:
@@ -59,18 +61,20 @@ async def open_server(
             raise ModelMismatch(f"Triton serves no version of {model}")
         return describer
 
-    async def open_index(_collection: Collection, generation: Generation) -> MemoryIndex:
-        return MemoryIndex(catalog.rows_of(generation))
+    async def open_memory_index(_collection: Collection, generation: Generation) -> MemoryIndex:
+        return MemoryIndex(source.rows_of(generation))
 
     async def models() -> Sequence[ModelVersion]:
         if describer.failure is not None:
             raise describer.failure
         return [describer.version]
 
-    collections = Collections(catalog, open_describer, open_index, dropped.append)
-    await collections.create(DEFAULT, CollectionSettings(describer.version.model))
+    collections = Collections(source, open_describer, open_index or open_memory_index, dropped.append)
+    await collections.open()
+    if not collections.all():
+        await collections.create(DEFAULT, CollectionSettings(describer.version.model))
     with contextlib.closing(Decoder(LIMITS)) as decoder:
-        query_describer = QueryDescriber(catalog, decoder)
+        query_describer = QueryDescriber(source, decoder)
         rpc = RpcServer(
             ServingSettings(
                 port=port,
@@ -79,13 +83,13 @@ async def open_server(
                 max_message_bytes=max_message_bytes,
                 drain_s=drain_s,
             ),
-            Searcher(collections, catalog, query_describer),
-            Ingester(collections, catalog, query_describer, LIMITS),
+            Searcher(collections, source, query_describer),
+            Ingester(collections, source, query_describer, LIMITS),
             collections,
-            catalog,
+            source,
             Surroundings("127.0.0.1:8001", describer.version.model, models),
         )
         async with rpc:
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, catalog, describer, dropped)
+            yield Parts(rpc, collections, source, describer, dropped)

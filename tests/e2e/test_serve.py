@@ -163,7 +163,7 @@ def test_everything_is_there_after_a_restart(triton: BundledTriton, tmp_path: Pa
     assert kept == picture(3)
 
 
-def kill_during_ingest(triton: BundledTriton, data: Path, seed: int) -> None:
+def kill_while_writing(triton: BundledTriton, data: Path, seed: int) -> None:
     """Puts in, replaces and deletes until a SIGKILL strikes, then looks whether every acknowledgement holds."""
     chance = random.Random(seed)
     points = np.random.default_rng(seed).standard_normal((1000, 256)).astype(np.float32)
@@ -175,13 +175,20 @@ def kill_during_ingest(triton: BundledTriton, data: Path, seed: int) -> None:
         asked: dict[str, int | None] = {}
         with contextlib.suppress(RetryLater):  # what the killed server's client raises
             for number in itertools.count():
-                ids = {f"i{chance.randrange(40)}" for _ in range(4)}
-                asked = dict.fromkeys(ids, None if chance.random() < 0.3 else number)
-                if None in asked.values():
-                    client.delete(list(ids))
+                how = chance.choice(("stream", "call", "deletion"))
+                ids = [f"i{place}" for place in chance.sample(range(120), 80 if how == "stream" else 4)]
+                asked = dict.fromkeys(ids, None if how == "deletion" else number)
+                inputs = [
+                    ItemInput(id_, Descriptor(points[number % 1000], fingerprint), {"number": number}) for id_ in ids
+                ]
+                if how == "stream":
+                    for done in client.ingest(inputs):
+                        assert done.error is None
+                        acknowledged[done.id] = number
+                elif how == "call":
+                    assert all(done.error is None for done in client.upsert(inputs))
                 else:
-                    point = Descriptor(points[number % 1000], fingerprint)
-                    client.upsert([ItemInput(id_, point, {"number": number}) for id_ in ids])
+                    client.delete(ids)
                 acknowledged |= asked
         killer.join()
     assert server.process.returncode == -signal.SIGKILL
@@ -198,14 +205,14 @@ def kill_during_ingest(triton: BundledTriton, data: Path, seed: int) -> None:
 def test_killed_server_loses_nothing_that_it_acknowledged(triton: BundledTriton, tmp_path: Path) -> None:
     """kill -9 under writes: each item is as its last acknowledgement said, or as the write that was cut off asked."""
     for seed in range(ROUNDS):
-        kill_during_ingest(triton, tmp_path / str(seed), seed)
+        kill_while_writing(triton, tmp_path / str(seed), seed)
 
 
 @pytest.mark.slow
 def test_killed_server_loses_nothing_fifty_times(triton: BundledTriton, tmp_path: Path) -> None:
     """The same, 50 times."""
     for seed in range(100, 150):
-        kill_during_ingest(triton, tmp_path / str(seed), seed)
+        kill_while_writing(triton, tmp_path / str(seed), seed)
 
 
 def test_backup_while_writing_restores_elsewhere(triton: BundledTriton, tmp_path: Path) -> None:

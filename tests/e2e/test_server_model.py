@@ -1,0 +1,368 @@
+"""Random calls to a whole server, with merges, restarts and damage, against a dict and brute force.
+
+Client, gRPC, catalog on disk and FAISS are real; descriptors are given, or those of a describer of colours.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from numpy.typing import NDArray
+from PIL import Image
+
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.client import AsyncClient, Descriptor, Hit, ItemId, ItemInput
+from pspsearch.domain import Collection, Generation, IndexKind, Outcome
+from pspsearch.errors import NotFound
+from pspsearch.filters import Filter
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.search.collections import DEFAULT
+from tests.fakes.describer import DIMENSION, VERSION, describe_pixels
+from tests.indexes import DAMAGES, PARTS, open_index, snapshot_files
+from tests.pictures import encode
+from tests.rpc_server import Parts, open_server
+
+SCORE_TOLERANCE = 2e-3
+"""Descriptors are kept in fp16: each of 16 numbers up to 1 is off by up to 2^-12, and so about is a product of them."""
+
+LEAST_RECALL = 0.95
+"""What the bases are tuned for."""
+
+SIDE_PX = 32
+"""Of pictures: the size that the describer takes, so that nothing is resized."""
+
+IDS = st.lists(st.integers(0, 899).map("shop/item {}".format), max_size=30, unique=True)
+GROUPS = st.integers(0, 3)
+FILTERS = st.sampled_from(["", "", "group = 1", "group > 0", "NOT group = 2", "rare = true", "group = 9", "colour:*"])
+LIMITS = st.sampled_from([1, 3, 10, 50, 1000])
+COLOURS = st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+SEEDS = st.integers(0, 99)
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An item as it should be."""
+
+    descriptor: NDArray[np.float32]
+    attributes: Mapping[str, Any]
+    image: bytes | None = None
+
+    @property
+    def source(self) -> bytes | Descriptor:
+        """As it is put in."""
+        return self.image or given(self.descriptor)
+
+
+@dataclass
+class Tally:
+    """How many of the true nearest were found, over a whole run."""
+
+    found: int = 0
+    true: int = 0
+
+
+def given(descriptor: NDArray[np.float32]) -> Descriptor:
+    """As the API takes it."""
+    return Descriptor(descriptor, VERSION.contract.fingerprint)
+
+
+def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
+    """The unit vector of that direction."""
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def picture(colour: tuple[int, int, int], attributes: Mapping[str, Any]) -> Thing:
+    """A PNG of one colour."""
+    image = Image.new("RGB", (SIDE_PX, SIDE_PX), colour)
+    return Thing(describe_pixels(np.asarray(image)), attributes, encode(image, "PNG"))
+
+
+class ServerMachine(RuleBasedStateMachine):
+    """One collection, whose kind of base is exact or not; nothing happens in its background."""
+
+    kind: IndexKind
+    tally: Tally
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.chance = np.random.default_rng(7)
+        self.centres = self.chance.standard_normal((40, DIMENSION))
+        self.things: dict[str, Thing] = {}
+        self.last_sequence = 0
+        self.open()
+
+    def open(self) -> None:
+        """As a new process finds it."""
+
+        async def start() -> tuple[contextlib.AsyncExitStack, Parts, AsyncClient]:
+            stack = contextlib.AsyncExitStack()
+            data = Path(self.folder.name)
+            catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
+
+            async def open_in_data(_: Collection, generation: Generation) -> SegmentedIndex:
+                return await open_index(data / "index", catalog.rows_of(generation), self.kind, generation=generation)
+
+            server = await stack.enter_async_context(open_server(catalog=catalog, open_index=open_in_data))
+            stack.push_async_callback(server.collections.close)
+            return stack, server, await stack.enter_async_context(AsyncClient(server.address))
+
+        self.stack, self.server, self.client = self.run(start())
+
+    def run(self, call: Coroutine[Any, Any, _Answer]) -> _Answer:
+        """To its end."""
+        return self.runner.run(call)
+
+    def teardown(self) -> None:
+        """Leaves nothing behind."""
+        self.run(self.stack.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+    @property
+    def index(self) -> SegmentedIndex:
+        """The one that answers."""
+        index = self.server.collections.get(DEFAULT).index
+        assert isinstance(index, SegmentedIndex)
+        return index
+
+    def draw(self) -> NDArray[np.float32]:
+        """A point that lies near others."""
+        centre = self.centres[self.chance.integers(len(self.centres))]
+        return unit(centre + 0.7 * self.chance.standard_normal(DIMENSION))
+
+    def matching(self, text: str) -> dict[str, Thing]:
+        """In the order in which they were first put in."""
+        keep = Filter.parse(text) if text else None
+        return {id_: one for id_, one in self.things.items() if keep is None or keep.matches(dict(one.attributes))}
+
+    def upsert(self, things: Mapping[str, Thing]) -> None:
+        """Each is acknowledged as what it is, every change with a higher number than all before it."""
+        items = [ItemInput(id_, one.source, one.attributes) for id_, one in things.items()]
+        for done in self.run(self.client.upsert(items)) if items else ():
+            assert done.outcome is (Outcome.REPLACED if done.id in self.things else Outcome.CREATED)
+            assert done.sequence > self.last_sequence
+            self.last_sequence = done.sequence
+        self.things |= things
+
+    @initialize(rows=st.sampled_from([800, 30, 0]))
+    def begin(self, rows: int) -> None:
+        """With enough rows for lists, or with few or none, by a stream."""
+        things = {f"shop/item {number}": Thing(self.draw(), {"group": number % 4}) for number in range(rows)}
+
+        async def ingest() -> list[str]:
+            items = (ItemInput(id_, one.source, one.attributes) for id_, one in things.items())
+            done = [one async for one in self.client.ingest(items)]
+            assert sorted(one.id for one in done) == sorted(things)
+            assert all(one.outcome is Outcome.CREATED for one in done)
+            self.last_sequence = max((one.sequence for one in done), default=0)
+            return [item.id async for item in self.client.list(page_size=1000)]
+
+        self.things = {id_: things[id_] for id_ in self.run(ingest())}  # a stream may put in a later one first
+        self.merge()
+
+    @rule(ids=IDS, group=GROUPS)
+    def put(self, ids: Sequence[str], group: int) -> None:
+        """New items, and other descriptors for those that are there."""
+        self.upsert({id_: Thing(self.draw(), {"group": group}) for id_ in ids})
+
+    @rule(ids=IDS, colours=st.lists(COLOURS, min_size=30, max_size=30), group=GROUPS)
+    def show(self, ids: Sequence[str], colours: Sequence[tuple[int, int, int]], group: int) -> None:
+        """Items with pictures."""
+        attributes = [{"group": group, "colour": list(colour), "turn": self.last_sequence} for colour in colours]
+        self.upsert({id_: picture(colours[n], attributes[n]) for n, id_ in enumerate(ids)})
+
+    @rule(ids=IDS)
+    def label(self, ids: Sequence[str]) -> None:
+        """Attributes change, descriptors and images stay; what is not there is refused alone."""
+        items = [
+            ItemInput(id_, None, {**self.things[id_].attributes, "rare": True}) for id_ in ids if id_ in self.things
+        ]
+        items.append(ItemInput("nobody", None, {}))
+        *done, refused = self.run(self.client.upsert(items))
+
+        assert isinstance(refused.error, NotFound)
+        for item, one in zip(items, done, strict=False):
+            assert item.attributes is not None
+            changed = item.attributes != self.things[item.id].attributes
+            assert one.outcome is (Outcome.REPLACED if changed else Outcome.UNCHANGED)
+            self.last_sequence = max(self.last_sequence, one.sequence)
+            old = self.things[item.id]
+            self.things[item.id] = Thing(old.descriptor, item.attributes, old.image)
+
+    @rule(share=st.sampled_from([0.01, 0.1, 1.0]), seed=SEEDS)
+    def delete(self, share: float, seed: int) -> None:
+        """A few items go, many, or all, together with some that never were."""
+        chance = np.random.default_rng(seed)
+        gone = [id_ for id_ in sorted(self.things) if chance.random() < share]
+
+        assert self.run(self.client.delete([*gone, "nobody"])) == len(gone)
+        for id_ in gone:
+            del self.things[id_]
+
+    @rule(text=st.sampled_from(["group = 3", "rare = true", "group = 9"]))
+    def delete_matching(self, text: str) -> None:
+        """All that the filter holds for, and nothing else."""
+        gone = self.matching(text)
+
+        assert self.run(self.client.delete(filter=text)) == len(gone)
+        self.things = {id_: one for id_, one in self.things.items() if id_ not in gone}
+
+    @rule()
+    def merge(self) -> None:
+        """All rows come into the base."""
+        self.index._segments.merge(lambda _: None)
+
+        assert self.index.state.fresh == 0
+
+    @rule()
+    def compact(self) -> None:
+        """All dead rows go."""
+        segments = self.index._segments
+        segments.compact(self.index._upkeep._snapshots.new_matrix(), lambda _: None)
+
+        assert segments.view.rows == len(self.things)
+
+    @rule(part=st.sampled_from(["", *PARTS]), damage=st.sampled_from(DAMAGES), where=st.floats(0, 1, exclude_max=True))
+    def restart(self, part: str, damage: Callable[[Path, int], None], where: float) -> None:
+        """From the snapshot that it left, whole or with one file damaged."""
+        self.run(self.stack.aclose())
+        if part:
+            path, size_bytes = snapshot_files(Path(self.folder.name) / "index")[part]
+            damage(path, int(where * size_bytes))
+        self.open()
+
+    @rule(text=FILTERS, limit=LIMITS)
+    def search(self, text: str, limit: int) -> None:
+        """The best of what the filter holds for, with scores and attributes."""
+        query = self.draw()
+        answer = self.run(
+            self.client.search(given(query), limit=limit, filter=text, return_attributes=True, return_descriptors=True)
+        )
+
+        assert answer.origin.fingerprint == VERSION.contract.fingerprint
+        self.check(answer.hits, query, self.matching(text), limit)
+        for hit in answer.hits:
+            assert hit.attributes == self.things[hit.id].attributes
+            assert hit.descriptor is not None
+            assert np.allclose(hit.descriptor.values, self.things[hit.id].descriptor, rtol=0, atol=SCORE_TOLERANCE)
+
+    @precondition(lambda self: bool(self.things))
+    @rule(text=FILTERS, limit=LIMITS, seed=SEEDS)
+    def search_by_item(self, text: str, limit: int, seed: int) -> None:
+        """The item itself is no hit."""
+        id_ = sorted(self.things)[seed % len(self.things)]
+        answer = self.run(self.client.search(ItemId(id_), limit=limit, filter=text))
+
+        others = {other: one for other, one in self.matching(text).items() if other != id_}
+        self.check(answer.hits, self.things[id_].descriptor, others, limit)
+
+    @rule(text=FILTERS, colour=COLOURS)
+    def search_batch(self, text: str, colour: tuple[int, int, int]) -> None:
+        """Each query has its own answer: a picture's, a point's, and the refusal of an item that is not there."""
+        shown, point = picture(colour, {}), self.draw()
+        asked = [shown.source, ItemId("nobody"), given(point)]
+        by_picture, refused, by_point = self.run(self.client.search_batch(asked, filter=text)).results
+
+        assert isinstance(refused, NotFound)
+        for hits, query in ((by_picture, shown.descriptor), (by_point, point)):
+            assert not isinstance(hits, Exception)
+            self.check(hits, query, self.matching(text), 10)
+
+    def check(self, hits: Sequence[Hit], query: NDArray[np.float32], things: Mapping[str, Thing], limit: int) -> None:
+        """All the best of an exact base, nearly all of another; from any, hits that are right in themselves."""
+        scores = {id_: float(one.descriptor @ query) for id_, one in things.items()}
+        best = sorted(scores.values(), reverse=True)[:limit]
+        assert len({hit.id for hit in hits}) == len(hits) == len(best)
+        assert all(hit.id in things for hit in hits)
+        assert np.allclose([hit.score for hit in hits], [scores[hit.id] for hit in hits], rtol=0, atol=SCORE_TOLERANCE)
+        assert all(one.score >= other.score for one, other in itertools.pairwise(hits))
+        if self.index.state.plan == "exact":
+            assert np.allclose([hit.score for hit in hits], best, rtol=0, atol=SCORE_TOLERANCE)
+        else:
+            self.tally.found += sum(scores[hit.id] >= best[-1] - SCORE_TOLERANCE for hit in hits)
+            self.tally.true += len(best)
+
+    @rule(text=FILTERS, page_size=st.sampled_from([1000, 47]))
+    def list(self, text: str, page_size: int) -> None:
+        """Every item once, in the order in which they were first put in; and as many are counted."""
+
+        async def collect() -> tuple[list[tuple[str, Mapping[str, Any]]], int]:
+            listed = [(item.id, item.attributes) async for item in self.client.list(filter=text, page_size=page_size)]
+            return listed, await self.client.count(filter=text)
+
+        listed, count = self.run(collect())
+
+        assert listed == [(id_, one.attributes) for id_, one in self.matching(text).items()]
+        assert count == len(listed)
+
+    @precondition(lambda self: bool(self.things))
+    @rule(seed=SEEDS)
+    def get(self, seed: int) -> None:
+        """An item as it was last put in, with its image's bytes."""
+        id_ = sorted(self.things)[seed % len(self.things)]
+        thing = self.things[id_]
+        item = self.run(self.client.get(id_, descriptor=True))
+
+        assert item.attributes == thing.attributes
+        assert item.descriptor is not None
+        assert np.allclose(item.descriptor.values, thing.descriptor, rtol=0, atol=SCORE_TOLERANCE)
+        assert (item.image is None) is (thing.image is None)
+        if thing.image is not None:
+            assert self.run(self.client.get_image(id_)) == thing.image
+
+    @invariant()
+    def everything_is_found(self) -> None:
+        """At every moment; what was acknowledged is counted at once."""
+        assert self.run(self.client.count()) == len(self.things)
+        self.search("", 10)
+
+
+def run(kind: IndexKind, examples: int) -> None:
+    """The machine over a base of that kind; the recall is that of all searches on an approximate base."""
+
+    class OfKind(ServerMachine):
+        pass
+
+    OfKind.kind, OfKind.tally = kind, Tally()
+
+    run_state_machine_as_test(OfKind, settings=settings(max_examples=examples, stateful_step_count=25, deadline=None))
+
+    assert OfKind.tally.found >= LEAST_RECALL * OfKind.tally.true
+    assert (OfKind.tally.true > 0) is (kind is not IndexKind.EXACT)
+
+
+KINDS = pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.IVF, IndexKind.HNSW])
+
+
+@KINDS
+def test_server_agrees_with_a_dict(kind: IndexKind) -> None:
+    """Whatever is called in whatever order."""
+    run(kind, 10)
+
+
+@pytest.mark.slow
+@KINDS
+def test_server_agrees_with_a_dict_for_long(kind: IndexKind) -> None:
+    """The same, 300 times."""
+    run(kind, 300)
