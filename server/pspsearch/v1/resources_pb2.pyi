@@ -130,13 +130,13 @@ class Timing(_message.Message):
     SEARCH_MS_FIELD_NUMBER: _builtins.int
     TOTAL_MS_FIELD_NUMBER: _builtins.int
     decode_ms: _builtins.float
-    """From image bytes to pixels, its wait for a thread included."""
+    """From image bytes to pixels."""
     queue_ms: _builtins.float
-    """Waiting for admission and for the search that was under way."""
+    """Waiting for a free thread to decode in."""
     inference_ms: _builtins.float
     """The model in Triton, Triton's own queue included."""
     search_ms: _builtins.float
-    """Looking the descriptor up in the index, and the hits in the catalog."""
+    """Looking the descriptor up in the index, its wait for the search under way included, and the hits in the catalog."""
     total_ms: _builtins.float
     """From the request's arrival to the answer's departure."""
     def __init__(
