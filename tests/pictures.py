@@ -4,7 +4,7 @@ import struct
 import zlib
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ _STORED_AS = {
 @lru_cache
 def load_photo(width_px: int = 640, height_px: int = 427, number: int = 0) -> Image.Image:
     """One of scikit-learn's two photographs (0: a temple, 1: a flower), resized: detail, edges and smooth parts."""
-    photos = cast(Any, datasets).load_sample_images().images
-    photo = Image.fromarray(cast(NDArray[np.uint8], photos[number]))
+    photo = Image.fromarray(datasets.load_sample_images().images[number])
     return photo.resize((width_px, height_px), Image.Resampling.LANCZOS)
 
 

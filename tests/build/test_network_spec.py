@@ -37,7 +37,7 @@ def test_a_spec_survives_json() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"output_stride": 32}, "output stride 32"),
+        ({"output_stride": 64}, "output stride 64"),
         ({"dimension": 100}, "dimension 100"),
         ({"bins": ()}, "bins"),
         ({"bins": (1, 1)}, "bins"),

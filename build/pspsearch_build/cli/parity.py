@@ -16,14 +16,13 @@ from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
 from pspsearch.images import decode_pixels
 from pspsearch_build.cli.network_options import network_options
+from pspsearch_build.data.pictures import SUFFIXES
 from pspsearch_build.errors import BuildError, ParityError
 from pspsearch_build.export import export_onnx
 from pspsearch_build.forms import Form, Pixels, onnxruntime_form, openvino_form, plan_form, torch_form
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.onnx_facts import Precision
 from pspsearch_build.parity import Row, compare_forms, count_runs
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @click.command()
@@ -59,7 +58,7 @@ def parity(checkpoint: Checkpoint, images: Path, limit: int, plan: Path | None, 
 
 def read_pixels(folder: Path, shape: InputShape, limit: int) -> Pixels:
     """The photographs below a folder as pixels: `limit` at most, evenly spread over the sorted names."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise BuildError(f"{folder} holds no photographs (.jpg, .png or .webp)")
     places = sorted({number * len(paths) // limit for number in range(limit)})

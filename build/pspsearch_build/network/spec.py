@@ -70,7 +70,7 @@ class NetworkSpec:
 
     backbone: BackboneName = BackboneName.MOBILENET_V2
     output_stride: int = 16
-    """Input pixels per pixel of the backbone's map: 8 or 16."""
+    """Input pixels per pixel of the backbone's map: 8, 16, or 32, which is the backbone as it was trained."""
     padding: Padding = Padding.SYMMETRIC
     input: InputShape = field(default_factory=lambda: InputShape(224, 224, Fit.SQUASH))
     mean: Triple = (0.485, 0.456, 0.406)
@@ -96,7 +96,7 @@ class NetworkSpec:
     """Classes of the segmentation head that multi-task training uses; 0 for none."""
 
     def __post_init__(self) -> None:
-        self._require(self.output_stride in {8, 16}, f"output stride {self.output_stride} is neither 8 nor 16")
+        self._require(self.output_stride in {8, 16, 32}, f"output stride {self.output_stride} is none of 8, 16 and 32")
         self._require(
             self.padding is Padding.SYMMETRIC or self.backbone is BackboneName.MOBILENET_V2,
             f"padding 'same' is for weights of MobileNetV2 out of TensorFlow, not for {self.backbone}",

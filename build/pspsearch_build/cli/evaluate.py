@@ -1,0 +1,58 @@
+"""`pspsearch-build evaluate`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pspsearch_build.atomic_file import replacing
+from pspsearch_build.data.pictures import PictureSet, read_pictures
+from pspsearch_build.evaluation.figures import tabulate, to_json
+from pspsearch_build.evaluation.measuring import Task, count_pictures, measure, select_labels
+from pspsearch_build.evaluation.sources import KINDS, open_describer
+
+_SPELLINGS = ", ".join(f"{kind}:{place}" if place else kind for kind, (place, _) in KINDS.items())
+
+
+@click.command(
+    epilog=f"DESCRIBER is one of {_SPELLINGS}. PICTURES is a folder of class folders, or FILE.csv[@SPLIT] with the "
+    "columns path, label[, split].",
+)
+@click.argument("describers", nargs=-1, required=True, metavar="DESCRIBER...")
+@click.option("--queries", required=True, metavar="PICTURES", help="What is looked for.")
+@click.option("--gallery", metavar="PICTURES", help="What is looked through; without it each query finds the others.")
+@click.option(
+    "--classes",
+    type=click.Choice(["odd", "even"]),
+    help="Only every other class, by name: train on the one half, evaluate on the other.",
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures here.")
+def evaluate(
+    describers: tuple[str, ...], queries: str, gallery: str | None, classes: str | None, json_path: Path | None
+) -> None:
+    """Measure how well descriptors find pictures of the same class, side by side, with 95 % intervals."""
+    task = _read_task(queries, gallery, classes)
+    opened = [open_describer(spelling) for spelling in describers]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("describing pictures", total=len(opened) * count_pictures(task))
+        evaluations = [measure(one, task, lambda count: progress.advance(bar, count)) for one in opened]
+    # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
+    Console(width=None if Console().is_terminal else 60 + 40 * len(opened)).print(tabulate(task, evaluations))
+    if json_path:
+        with replacing(json_path) as temporary:
+            temporary.write_text(json.dumps(to_json(task, evaluations), indent=2) + "\n")
+
+
+def _read_task(queries: str, gallery: str | None, classes: str | None) -> Task:
+    task = Task(read_pictures(queries), None if gallery is None else read_pictures(gallery))
+    if classes is None:
+        return task
+
+    def select(pictures: PictureSet) -> PictureSet:
+        return select_labels(pictures, classes, task.labels)
+
+    return replace(task, queries=select(task.queries), gallery=task.gallery and select(task.gallery))

@@ -1,0 +1,1 @@
+"""How good descriptors are: what is found, what is told apart, and how sure that is."""

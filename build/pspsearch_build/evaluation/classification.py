@@ -1,0 +1,56 @@
+"""How well descriptors name the class: by their neighbours, and by a softmax layer on top."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.neighbors import KNeighborsClassifier
+
+from pspsearch_build.evaluation.retrieval import Descriptors, Labels
+
+NEIGHBOURS = 5
+SOFTMAX_SCALE = 16.0
+"""Unit descriptors are stretched so far: else the regularisation would hold every probability near the average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What became of the test rows."""
+
+    right: NDArray[np.float64]
+    """1 for each row that was named rightly, else 0; its mean is the accuracy."""
+    precision: float
+    """Averaged over the classes that occur in the test rows, as are the next two; 0 for a class never named."""
+    recall: float
+    f1: float
+    confusion: NDArray[np.int64]
+    """Rows of each true class (down) that were named each class (across)."""
+
+
+def classify_by_neighbours(
+    train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels
+) -> Classification:
+    """By the vote of the NEIGHBOURS nearest train rows, of all where there are fewer; nearer ones count more."""
+    count = min(NEIGHBOURS, len(train))
+    voters = KNeighborsClassifier(count, weights="distance", algorithm="brute", metric="cosine")
+    return _judge(voters.fit(train, train_labels).predict(test), labels, train_labels)
+
+
+def classify_by_softmax(train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels) -> Classification:
+    """By a linear layer that is fitted to the train rows."""
+    layer = LogisticRegression(max_iter=1000)
+    layer.fit(SOFTMAX_SCALE * train, train_labels)
+    return _judge(layer.predict(SOFTMAX_SCALE * test), labels, train_labels)
+
+
+def _judge(named: Labels, labels: Labels, train_labels: Labels) -> Classification:
+    occurring = np.unique(labels)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, named, labels=occurring, average="macro", zero_division=0.0
+    )
+    confusion = confusion_matrix(labels, named, labels=np.union1d(labels, train_labels))
+    return Classification(
+        (named == labels).astype(np.float64), float(precision), float(recall), float(f1), confusion.astype(np.int64)
+    )

@@ -1,0 +1,152 @@
+"""Whatever makes descriptors of pictures: networks in every form, a running server, and plain baselines."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.client import Client
+from pspsearch.contract import DESCRIPTOR, InputShape
+from pspsearch.errors import BadImage
+from pspsearch.images import decode_pixels
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.retrieval import Descriptors
+from pspsearch_build.forms import Pixels
+
+BATCH = 32
+_TIMED_CALLS = 20
+
+
+class Describer(Protocol):
+    """Gives every picture a unit descriptor."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in reports."""
+        ...
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Of its weights on disk; None where that is not known."""
+        ...
+
+    def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
+        """One row per picture, in their order; `advance` hears how many more are done. BuildError names a bad file."""
+        ...
+
+    def latency_ms(self, path: Path) -> float:
+        """The median over some calls with this one picture, decoding included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PixelDescriber:
+    """A function of pixels."""
+
+    name: str
+    shape: InputShape
+    run: Callable[[Pixels], Descriptors]
+    """One batch, of any size; its rows need not be of unit length yet."""
+    size_bytes: int | None = None
+
+    def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
+        """See Describer."""
+        rows: list[Descriptors] = []
+        for some in _batches(paths):
+            rows.append(_unit(self.run(np.stack([self._decode(path) for path in some]))))
+            advance(len(some))
+        return np.concatenate(rows)
+
+    def latency_ms(self, path: Path) -> float:
+        """See Describer."""
+        return _median_ms(lambda: self.run(self._decode(path)[None]))
+
+    def _decode(self, path: Path) -> Pixels:
+        try:
+            return decode_pixels(_read(path), self.shape)
+        except BadImage as error:
+            raise BuildError(f"{path} cannot be used: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDescriber:
+    """A pspsearch server that runs elsewhere."""
+
+    address: str
+    size_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """See Describer."""
+        return f"server {self.address}"
+
+    def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
+        """See Describer."""
+        rows: list[NDArray[np.float32]] = []
+        with Client(self.address) as client:
+            for path in paths:
+                rows.append(client.describe(_read(path)).descriptor.values)
+                advance(1)
+        return np.stack(rows)
+
+    def latency_ms(self, path: Path) -> float:
+        """See Describer."""
+        image = _read(path)
+        with Client(self.address) as client:
+            return _median_ms(lambda: client.describe(image))
+
+
+def colour_histogram() -> PixelDescriber:
+    """How often each of 512 colours occurs: 8 hues, 8 saturations, 8 values; the roots of the shares."""
+    return PixelDescriber("HSV histogram", InputShape(128, 128), _count_colours)
+
+
+def of_outputs(run: Callable[[Pixels], dict[str, NDArray[np.float32]]]) -> Callable[[Pixels], Descriptors]:
+    """The descriptors alone of a form of a network."""
+    return lambda pixels: run(pixels)[DESCRIPTOR]
+
+
+def _count_colours(pixels: Pixels) -> Descriptors:
+    scaled = pixels.astype(np.float32) / 255
+    value = scaled.max(axis=-1)
+    chroma = value - scaled.min(axis=-1)
+    saturation = np.divide(chroma, value, out=np.zeros_like(value), where=value > 0)
+    red, green, blue = np.moveaxis(scaled, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sixths = np.select(
+            [chroma == 0, value == red, value == green],
+            [0, (green - blue) / chroma % 6, (blue - red) / chroma + 2],
+            (red - green) / chroma + 4,
+        )
+    hue, saturation, value = (np.minimum((8 * part).astype(np.int64), 7) for part in (sixths / 6, saturation, value))
+    colours = (64 * hue + 8 * saturation + value).reshape(len(pixels), -1)
+    counts = np.stack([np.bincount(row, minlength=512) for row in colours])
+    return np.sqrt(counts).astype(np.float32)
+
+
+def _unit(rows: Descriptors) -> Descriptors:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read: {error}") from error
+
+
+def _median_ms(act: Callable[[], object]) -> float:
+    times: list[float] = []
+    for _ in range(_TIMED_CALLS):
+        started = time.perf_counter()
+        act()
+        times.append(1000 * (time.perf_counter() - started))
+    return float(np.median(times))

@@ -1,0 +1,72 @@
+"""The figures of an evaluation, as a table and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from pspsearch_build.evaluation.bootstrap import Estimate
+from pspsearch_build.evaluation.measuring import Evaluation, Task
+
+
+def tabulate(task: Task, evaluations: Sequence[Evaluation]) -> Table:
+    """A column per describer; each after the first has its gain in mAP over the first."""
+    first = evaluations[0]
+    table = Table("", *(one.name for one in evaluations), title=_name(task))
+    for measure in first.per_query:
+        table.add_row(measure, *(_show(one.estimates()[measure]) for one in evaluations))
+    table.add_row("mAP over the first", "", *(_show(one.gains_over(first)["mAP"], "+") for one in evaluations[1:]))
+    table.add_row("pairs: area under ROC", *(f"{one.verification.area:.3f}" for one in evaluations))
+    table.add_row("pairs: equal error rate", *(f"{one.verification.equal_error_rate:.3f}" for one in evaluations))
+    for name in first.classifications:
+        table.add_row(f"{name} F1", *(f"{one.classifications[name].f1:.3f}" for one in evaluations))
+    table.add_row("dimension", *(str(one.dimension) for one in evaluations))
+    table.add_row("size, MB", *("" if one.size_bytes is None else f"{one.size_bytes / 1e6:.1f}" for one in evaluations))
+    table.add_row("one picture, ms", *(f"{one.latency_ms:.1f}" for one in evaluations))
+    return table
+
+
+def to_json(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Everything in the table and more, with the digests of the data."""
+    first = evaluations[0]
+    return {
+        "queries": _describe(task.queries.name, len(task.queries.pictures), task.queries.digest()),
+        "gallery": task.gallery and _describe(task.gallery.name, len(task.gallery.pictures), task.gallery.digest()),
+        "classes": len(task.labels),
+        "queries_without_an_answer": first.ranks.left_out,
+        "describers": [_to_json(one, first) for one in evaluations],
+    }
+
+
+def _to_json(one: Evaluation, first: Evaluation) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "dimension": one.dimension,
+        "size_bytes": one.size_bytes,
+        "latency_ms": one.latency_ms,
+        "measures": {name: asdict(measure) for name, measure in one.estimates().items()},
+        "gains_over_the_first": {name: asdict(gain) for name, gain in one.gains_over(first).items()},
+        "verification": {
+            "area_under_roc": one.verification.area,
+            "equal_error_rate": one.verification.equal_error_rate,
+            "equal_error_score": one.verification.equal_error_score,
+        },
+        "classification": {
+            name: {"precision": judged.precision, "recall": judged.recall, "f1": judged.f1}
+            for name, judged in one.classifications.items()
+        },
+    }
+
+
+def _describe(name: str, count: int, digest: str) -> dict[str, Any]:
+    return {"source": name, "pictures": count, "digest": digest}
+
+
+def _name(task: Task) -> str:
+    where = "the others" if task.gallery is None else f"{len(task.gallery.pictures):,} of {task.gallery.name}"
+    return f"{len(task.queries.pictures):,} of {task.queries.name} among {where}, {len(task.labels)} classes"
+
+
+def _show(measure: Estimate, sign: str = "") -> str:
+    return f"{measure.mean:{sign}.3f} [{measure.low:{sign}.3f}, {measure.high:{sign}.3f}]"

@@ -1,0 +1,166 @@
+"""`pspsearch-build evaluate` on drawn pictures, with every kind of describer that needs no server."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import mobilenet_v2
+
+from pspsearch.contract import InputShape
+from pspsearch.errors import PspsearchError
+from pspsearch_build.cli.evaluate import evaluate
+from pspsearch_build.data.pictures import read_pictures
+from pspsearch_build.evaluation.describers import colour_histogram
+from pspsearch_build.evaluation.measuring import Task, measure, select_labels
+from pspsearch_build.evaluation.sources import open_describer
+from pspsearch_build.export import export_onnx
+from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.descriptor_network import build_network
+from pspsearch_build.network.onnx_facts import Precision
+from pspsearch_build.network.spec import NetworkSpec
+
+COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "grey": (128, 128, 128), "red": (220, 30, 30)}
+SIDE_PX = 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes of noisy colours, in two splits."""
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    lines = ["path,label,split"]
+    for label, colour in COLOURS.items():
+        for number in range(6):
+            samples = np.clip(np.array(colour) + random.normal(0, 12, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(samples).save(root / f"{label}{number}.png")
+            lines.append(f"{label}{number}.png,{label},{'train' if number % 2 else 'test'}")
+    (root / "list.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def run(*arguments: str | Path) -> str:
+    """What the command prints; its errors are raised."""
+    result = CliRunner().invoke(evaluate, [str(one) for one in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_histogram_tells_colours_apart(folder: Path) -> None:
+    """Everything is found, and every figure says so."""
+    task = Task(read_pictures(f"{folder}/list.csv@test"), read_pictures(f"{folder}/list.csv@train"))
+    described = 0
+
+    def advance(count: int) -> None:
+        nonlocal described
+        described += count
+
+    evaluation = measure(colour_histogram(), task, advance)
+
+    assert described == 24
+    figures = {name: one.mean for name, one in evaluation.estimates().items()}
+    assert figures == {
+        "R@1": 1,
+        "R@5": 1,
+        "R@10": 1,
+        "P@10": pytest.approx(0.3),
+        "mAP": 1,
+        "R-precision": 1,
+        "kNN accuracy": 1,
+        "softmax accuracy": 1,
+    }
+    assert evaluation.verification.area == 1
+    assert evaluation.verification.equal_error_rate == 0
+    assert (np.diag(evaluation.classifications["kNN"].confusion) == 3).all()
+    assert (evaluation.hits[:, :3] // 3 == np.arange(12)[:, None] // 3).all()
+    assert evaluation.gains_over(evaluation)["mAP"].high == 0
+
+
+def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> None:
+    """A checkpoint, its ONNX file in both runtimes and as a version answer alike; the JSON holds what is printed."""
+    torch.manual_seed(0)
+    network = build_network(NetworkSpec(input=InputShape(SIDE_PX, SIDE_PX), width=32, dimension=128))
+    Checkpoint(network).save(tmp_path / "net.safetensors")
+    version = tmp_path / "models/small/3"
+    version.mkdir(parents=True)
+    export_onnx(network, version / "model.onnx", Precision.FP16)
+    save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
+    spellings = [
+        f"checkpoint:{tmp_path}/net.safetensors",
+        f"onnx:{version}/model.onnx",
+        f"openvino:{version}/model.onnx",
+        f"version:{version}",
+        f"average:{tmp_path}/weights.safetensors",
+        "hsv",
+    ]
+
+    printed = run(*spellings, "--queries", f"{folder}/list.csv@test", "--json", tmp_path / "out.json")
+
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["queries"]["pictures"] == 12
+    assert told["gallery"] is None
+    assert [one["dimension"] for one in told["describers"]] == [128, 128, 128, 128, 1280, 512]
+    names = [one["name"] for one in told["describers"]]
+    assert names[0] == "net.safetensors"
+    assert names[3].startswith("small/3, openvino")
+    assert names[4:] == ["MobileNetV2, average pooling", "HSV histogram"]
+    for one in told["describers"]:
+        assert f"{one['measures']['mAP']['mean']:.3f}" in printed
+        assert one["latency_ms"] > 0
+    paths = [folder / "red0.png", folder / "blue1.png"]
+    rows = [open_describer(spelling).describe(paths, lambda _: None) for spelling in spellings[:4]]
+    for other in rows[1:]:
+        assert (np.einsum("nd,nd->n", rows[0], other) > 0.99).all()  # bf16 against fp32
+    for spelling in [*spellings, f"gem:{tmp_path}/weights.safetensors"]:
+        lengths = np.linalg.norm(open_describer(spelling).describe(paths, lambda _: None), axis=1)
+        assert lengths == pytest.approx(1, abs=1e-5)  # float32
+
+
+def test_classes_can_be_split_in_two(folder: Path) -> None:
+    """The halves share no class and leave none out; a class is in the same half of queries and gallery."""
+    pictures = read_pictures(f"{folder}/list.csv")
+
+    odd, even = (select_labels(pictures, which, pictures.labels) for which in ("odd", "even"))
+
+    assert (odd.labels, even.labels) == (("green", "red"), ("blue", "grey"))
+    printed = run(
+        "hsv", "--queries", f"{folder}/list.csv@test", "--gallery", f"{folder}/list.csv@train", "--classes", "odd"
+    )
+    assert "6 of" in printed
+    assert "2 classes" in printed
+
+
+@pytest.mark.parametrize(
+    ("describer", "sentence"),
+    [
+        ("resnet", "'resnet' is no describer; these are: checkpoint:FILE, onnx:FILE"),
+        ("hsv:8", "'hsv:8' is no describer"),
+        ("onnx:", "'onnx:' is no describer"),
+        ("onnx:nowhere.onnx", "nowhere.onnx: there is no such ONNX file"),
+        ("checkpoint:nowhere", "nowhere"),
+        ("version:nowhere/1", "nowhere/1 is no model version"),
+        ("average:nowhere", "nowhere"),
+    ],
+)
+def test_unknown_describer_is_a_sentence(folder: Path, describer: str, sentence: str) -> None:
+    """Before anything is described."""
+    with pytest.raises(PspsearchError, match=sentence):
+        run(describer, "--queries", folder / "list.csv")
+
+
+def test_task_without_answers_is_a_sentence(folder: Path, tmp_path: Path) -> None:
+    """Also a picture that cannot be read, by its name."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    (tmp_path / "x/1.png").write_bytes((folder / "red0.png").read_bytes())
+    (tmp_path / "y/2.png").write_bytes((folder / "red1.png").read_bytes())
+
+    with pytest.raises(PspsearchError, match="no query has a picture of its own class to find"):
+        run("hsv", "--queries", tmp_path)
+    (tmp_path / "y/2.png").write_bytes(b"no picture")
+    with pytest.raises(PspsearchError, match=r"2\.png cannot be used"):
+        run("hsv", "--queries", tmp_path)

@@ -1,0 +1,1 @@
+"""The part of scikit-learn that is used here: it has no types of its own."""

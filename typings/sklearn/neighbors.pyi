@@ -1,0 +1,9 @@
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+class KNeighborsClassifier:
+    def __init__(self, n_neighbors: int, *, weights: str, algorithm: str, metric: str) -> None: ...
+    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self: ...
+    def predict(self, X: NDArray[np.float32]) -> NDArray[np.int64]: ...
