@@ -1,7 +1,11 @@
 """`pspsearch-build evaluate` on drawn pictures, with every kind of describer that needs no server."""
 
+import base64
 import json
+import re
+from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -78,6 +82,30 @@ def test_histogram_tells_colours_apart(folder: Path) -> None:
     assert (np.diag(evaluation.classifications["kNN"].confusion) == 3).all()
     assert (evaluation.hits[:, :3] // 3 == np.arange(12)[:, None] // 3).all()
     assert evaluation.gains_over(evaluation)["mAP"].high == 0
+
+
+def test_page_holds_everything(folder: Path, tmp_path: Path) -> None:
+    """Every figure of the table, curves that parse, and pictures that can be decoded, each with its words."""
+    html, table = tmp_path / "page.html", tmp_path / "out.json"
+    printed = run(
+        *("hsv", "hsv", "--queries", f"{folder}/list.csv@test", "--gallery", f"{folder}/list.csv@train"),
+        *("--html", html, "--json", table),
+    )
+    page = html.read_text()
+
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert len(cells) == 2 * len(re.findall(r"<tr>", page)) - 2
+    assert all(cell in printed for cell in cells)
+    svgs = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(svgs) == 3 + 2
+    assert all(ElementTree.fromstring(svg).tag.endswith("svg") for svg in svgs)  # noqa: S314 - our own text
+    pictures = re.findall(r'<img src="data:image/jpeg;base64,(.*?)" alt="(.*?)"', page)
+    assert len(pictures) == 2 * (8 + 4) * (1 + 10)
+    for content, words in pictures:
+        picture = Image.open(BytesIO(base64.b64decode(content)))
+        colour = COLOURS[words.rpartition(": ")[2]]
+        assert np.asarray(picture).mean(axis=(0, 1)) == pytest.approx(colour, abs=12)  # noise, clipped, and JPEG
+    assert not re.search(r"(src|href)=.(?!data:|#)", page)
 
 
 def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> None:

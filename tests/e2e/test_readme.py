@@ -49,10 +49,13 @@ def clone(tmp_path: Path) -> Path:
     load_photo(number=0).save(tmp_path / "a.jpg")
     load_photo(number=1).save(tmp_path / "b.png")
     (tmp_path / "photographs").mkdir()
+    lines = ["path,label,split"]
     for number in range(32):
         left, top = 12 * number, 6 * number
         window = load_photo(number=number % 2).crop((left, top, left + 224, top + 224))
         window.save(tmp_path / "photographs" / f"{number}.jpg")
+        lines.append(f"photographs/{number}.jpg,{number % 2},{'query' if number < 8 else 'gallery'}")
+    (tmp_path / "pictures.csv").write_text("\n".join(lines))
     return tmp_path
 
 

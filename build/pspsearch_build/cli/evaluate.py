@@ -12,6 +12,7 @@ from pspsearch_build.atomic_file import replacing
 from pspsearch_build.data.pictures import PictureSet, read_pictures
 from pspsearch_build.evaluation.figures import tabulate, to_json
 from pspsearch_build.evaluation.measuring import Task, count_pictures, measure, select_labels
+from pspsearch_build.evaluation.report import write_report
 from pspsearch_build.evaluation.sources import KINDS, open_describer
 
 _SPELLINGS = ", ".join(f"{kind}:{place}" if place else kind for kind, (place, _) in KINDS.items())
@@ -30,8 +31,16 @@ _SPELLINGS = ", ".join(f"{kind}:{place}" if place else kind for kind, (place, _)
     help="Only every other class, by name: train on the one half, evaluate on the other.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures here.")
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path), help="Write a page with curves and pictures here."
+)
 def evaluate(
-    describers: tuple[str, ...], queries: str, gallery: str | None, classes: str | None, json_path: Path | None
+    describers: tuple[str, ...],
+    queries: str,
+    gallery: str | None,
+    classes: str | None,
+    json_path: Path | None,
+    html_path: Path | None,
 ) -> None:
     """Measure how well descriptors find pictures of the same class, side by side, with 95 % intervals."""
     task = _read_task(queries, gallery, classes)
@@ -45,6 +54,9 @@ def evaluate(
     if json_path:
         with replacing(json_path) as temporary:
             temporary.write_text(json.dumps(to_json(task, evaluations), indent=2) + "\n")
+    if html_path:
+        with replacing(html_path) as temporary:
+            temporary.write_text(write_report(task, evaluations))
 
 
 def _read_task(queries: str, gallery: str | None, classes: str | None) -> Task:

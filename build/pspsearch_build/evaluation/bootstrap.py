@@ -19,8 +19,9 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+    def __format__(self, sign: str) -> str:
+        """With three decimals; `+` shows the sign of what is positive, too."""
+        return f"{self.mean:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
 
 
 def estimate(values: Values, seed: int = 0) -> Estimate:

@@ -25,8 +25,10 @@ class Classification:
     """Averaged over the classes that occur in the test rows, as are the next two; 0 for a class never named."""
     recall: float
     f1: float
+    labels: Labels
+    """Every class that occurs, ascending."""
     confusion: NDArray[np.int64]
-    """Rows of each true class (down) that were named each class (across)."""
+    """Rows of each of them (down) that were named each of them (across)."""
 
 
 def classify_by_neighbours(
@@ -50,7 +52,7 @@ def _judge(named: Labels, labels: Labels, train_labels: Labels) -> Classificatio
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, named, labels=occurring, average="macro", zero_division=0.0
     )
-    confusion = confusion_matrix(labels, named, labels=np.union1d(labels, train_labels))
-    return Classification(
-        (named == labels).astype(np.float64), float(precision), float(recall), float(f1), confusion.astype(np.int64)
-    )
+    every = np.union1d(labels, train_labels)
+    right = (named == labels).astype(np.float64)
+    confusion = confusion_matrix(labels, named, labels=every)
+    return Classification(right, float(precision), float(recall), float(f1), every, confusion)

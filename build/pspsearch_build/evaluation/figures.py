@@ -6,25 +6,39 @@ from typing import Any
 
 from rich.table import Table
 
-from pspsearch_build.evaluation.bootstrap import Estimate
 from pspsearch_build.evaluation.measuring import Evaluation, Task
 
 
-def tabulate(task: Task, evaluations: Sequence[Evaluation]) -> Table:
-    """A column per describer; each after the first has its gain in mAP over the first."""
+def rows_of(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
+    """Every figure by its name, a cell per describer; each after the first has its gain in mAP over the first."""
     first = evaluations[0]
-    table = Table("", *(one.name for one in evaluations), title=_name(task))
-    for measure in first.per_query:
-        table.add_row(measure, *(_show(one.estimates()[measure]) for one in evaluations))
-    table.add_row("mAP over the first", "", *(_show(one.gains_over(first)["mAP"], "+") for one in evaluations[1:]))
-    table.add_row("pairs: area under ROC", *(f"{one.verification.area:.3f}" for one in evaluations))
-    table.add_row("pairs: equal error rate", *(f"{one.verification.equal_error_rate:.3f}" for one in evaluations))
-    for name in first.classifications:
-        table.add_row(f"{name} F1", *(f"{one.classifications[name].f1:.3f}" for one in evaluations))
-    table.add_row("dimension", *(str(one.dimension) for one in evaluations))
-    table.add_row("size, MB", *("" if one.size_bytes is None else f"{one.size_bytes / 1e6:.1f}" for one in evaluations))
-    table.add_row("one picture, ms", *(f"{one.latency_ms:.1f}" for one in evaluations))
+    estimates = [one.estimates() for one in evaluations]
+    rows = [(name, [f"{figures[name]}" for figures in estimates]) for name in first.per_query]
+    rows.append(("mAP over the first", ["", *(f"{one.gains_over(first)['mAP']:+}" for one in evaluations[1:])]))
+    rows.append(("pairs: area under ROC", [f"{one.verification.area:.3f}" for one in evaluations]))
+    rows.append(("pairs: equal error rate", [f"{one.verification.equal_error_rate:.3f}" for one in evaluations]))
+    rows += [
+        (f"{name} F1", [f"{one.classifications[name].f1:.3f}" for one in evaluations]) for name in first.classifications
+    ]
+    rows.append(("dimension", [str(one.dimension) for one in evaluations]))
+    sizes = [one.size_bytes for one in evaluations]
+    rows.append(("size, MB", ["" if size is None else f"{size / 1e6:.1f}" for size in sizes]))
+    rows.append(("one picture, ms", [f"{one.latency_ms:.1f}" for one in evaluations]))
+    return rows
+
+
+def tabulate(task: Task, evaluations: Sequence[Evaluation]) -> Table:
+    """A column per describer."""
+    table = Table("", *(one.name for one in evaluations), title=title_of(task))
+    for name, cells in rows_of(evaluations):
+        table.add_row(name, *cells)
     return table
+
+
+def title_of(task: Task) -> str:
+    """What was looked for in what."""
+    where = "the others" if task.gallery is None else f"{len(task.gallery.pictures):,} of {task.gallery.name}"
+    return f"{len(task.queries.pictures):,} of {task.queries.name} among {where}, {len(task.labels)} classes"
 
 
 def to_json(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -61,12 +75,3 @@ def _to_json(one: Evaluation, first: Evaluation) -> dict[str, Any]:
 
 def _describe(name: str, count: int, digest: str) -> dict[str, Any]:
     return {"source": name, "pictures": count, "digest": digest}
-
-
-def _name(task: Task) -> str:
-    where = "the others" if task.gallery is None else f"{len(task.gallery.pictures):,} of {task.gallery.name}"
-    return f"{len(task.queries.pictures):,} of {task.queries.name} among {where}, {len(task.labels)} classes"
-
-
-def _show(measure: Estimate, sign: str = "") -> str:
-    return f"{measure.mean:{sign}.3f} [{measure.low:{sign}.3f}, {measure.high:{sign}.3f}]"

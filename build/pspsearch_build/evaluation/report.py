@@ -1,0 +1,103 @@
+"""One HTML page with everything in it: figures, curves, and what was found for which query."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pspsearch.contract import Fit, InputShape
+from pspsearch.images import decode_pixels
+from pspsearch_build.data.pictures import Picture
+from pspsearch_build.evaluation.figures import rows_of, title_of
+from pspsearch_build.evaluation.measuring import Evaluation, Task
+from pspsearch_build.evaluation.plots import plot_confusion, plot_precision, plot_recall, plot_roc
+
+_WORST, _BEST = 8, 4
+"""Queries that are shown of each describer."""
+_THUMBNAIL = InputShape(96, 96, Fit.PAD)
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem 1rem .2rem 0; }
+tr { border-bottom: 1px solid #ddd; } .plots { display: flex; flex-wrap: wrap; }
+.plots svg { width: 36rem; height: auto; }
+.row { display: flex; gap: .4rem; margin: .6rem 0; overflow-x: auto; } figure { margin: 0; width: 100px; flex: none; }
+figcaption { font-size: 11px; line-height: 1.2; overflow-wrap: anywhere; } img { border: 2px solid #fff; }
+.query img { border-color: #222; } .right img { border: 2px solid #178; } .wrong img { border: 2px dashed #c40; }
+"""
+
+
+def write_report(task: Task, evaluations: Sequence[Evaluation]) -> str:
+    """The page; it needs nothing from elsewhere."""
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f"<title>{escape(title_of(task))}</title><style>{_STYLE}</style></head><body>",
+            f"<h1>{escape(title_of(task))}</h1>",
+            "<p>Means over queries, with 95 % bootstrap intervals.</p>",
+            *_tabulate(evaluations),
+            '<h2>Curves</h2><div class="plots">',
+            *(plot(evaluations) for plot in (plot_recall, plot_precision, plot_roc)),
+            "</div>",
+            *_show_confusions(task, evaluations),
+            *(line for one in evaluations for line in _show_queries(task, one)),
+            "</body></html>",
+        )
+    )
+
+
+def _tabulate(evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    yield "<table><tr><th></th>" + "".join(f"<th>{escape(one.name)}</th>" for one in evaluations) + "</tr>"
+    for name, cells in rows_of(evaluations):
+        yield f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    yield "</table>"
+
+
+def _show_confusions(task: Task, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    shown = [(one.name, one.classifications["kNN"]) for one in evaluations if "kNN" in one.classifications]
+    if shown:
+        yield '<h2>What is named what, by the nearest neighbours</h2><div class="plots">'
+        for name, judged in shown:
+            labels = [task.labels[int(number)] for number in judged.labels]
+            yield f"<div><h3>{escape(name)}</h3>{plot_confusion(judged.confusion, labels)}</div>"
+        yield "</div>"
+
+
+def _show_queries(task: Task, one: Evaluation) -> Iterator[str]:
+    """Those with the least and with the greatest average precision."""
+    order = one.ranks.queries[np.argsort(one.per_query["mAP"], kind="stable")]
+    for heading, queries in (("Worst queries", order[:_WORST]), ("Best queries", order[::-1][:_BEST])):
+        yield f"<h2>{heading} of {escape(one.name)}</h2>"
+        for query in map(int, queries):
+            yield '<div class="row">' + "".join(_show_row(task, one, query)) + "</div>"
+
+
+def _show_row(task: Task, one: Evaluation, query: int) -> Iterator[str]:
+    asked = task.queries.pictures[query]
+    gallery = (task.gallery or task.queries).pictures
+    yield _show(asked, "query", f"looked for: {asked.label}")
+    for place, number in enumerate(map(int, one.hits[query]), 1):
+        right = gallery[number].label == asked.label
+        mark = "right" if right else "wrong"
+        yield _show(gallery[number], mark, f"{place}, {mark}: {gallery[number].label}")
+
+
+def _show(picture: Picture, kind: str, words: str) -> str:
+    caption = escape(words)
+    return (
+        f'<figure class="{kind}"><img src="{_thumbnail(picture.path)}" alt="{caption}" width="96" height="96">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _thumbnail(path: Path) -> str:
+    """As an address that is the picture itself."""
+    encoded = BytesIO()
+    Image.fromarray(decode_pixels(path.read_bytes(), _THUMBNAIL)).save(encoded, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
