@@ -1,0 +1,119 @@
+"""Other views of a picture, for training: the same thing from elsewhere, in another light, partly hidden."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from pspsearch.contract import InputShape
+from pspsearch_build.errors import BuildError
+
+Pixels = NDArray[np.uint8]
+"""[height_px, width_px, 3], RGB."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How different views may be; BuildError where a number makes no sense. All at 0 or 1 leave a picture as it is."""
+
+    least_area: float = 0.35
+    """The smallest part of the picture that a view may show."""
+    aspect: float = 1.3
+    """How much wider or narrower a view may be than the picture."""
+    flip: float = 0.5
+    """The chance of a mirror image."""
+    rotation_degrees: float = 15.0
+    """Either way."""
+    brightness: float = 0.3
+    """A view is up to so much brighter or darker; the next three are read alike."""
+    contrast: float = 0.3
+    saturation: float = 0.4
+    tint: float = 0.1
+    """Of each colour apart: lamps differ."""
+    blur: float = 0.1
+    """The chance of some."""
+    erase: float = 0.25
+    """The chance that a rectangle is one colour."""
+    occlude: float = 0.15
+    """The chance that a rectangle shows another part of the picture: something lies in front."""
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            least, most = _RANGES.get(name, (0.0, 1.0))
+            if not least <= value <= most:  # written so that NaN fails it
+                raise BuildError(f"the augmentation's {name} is {value}, and must be from {least:g} to {most:g}")
+
+
+_RANGES = {"least_area": (0.01, 1.0), "aspect": (1.0, 4.0), "rotation_degrees": (0.0, 180.0)}
+_HIDDEN_SIDE = (0.15, 0.45)
+"""Of a rectangle that is erased or occluded, as a share of the view's side."""
+
+
+def augment(pixels: Pixels, shape: InputShape, how: Augmentation, random: np.random.Generator) -> Pixels:
+    """One view [height_px, width_px, 3] of a picture of any size, the same for the same random numbers.
+
+    The picture is best somewhat larger than the view, and fitted as the network's input is.
+    """
+    view = _move(Image.fromarray(pixels), shape, how, random)
+    view = _light(view, how, random)
+    if random.random() < how.blur:
+        view = view.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.5)))
+    return _hide(np.array(view), how, random)
+
+
+def _move(picture: Image.Image, shape: InputShape, how: Augmentation, random: np.random.Generator) -> Image.Image:
+    """A rectangle anywhere in the picture, turned and perhaps mirrored, in one go; what lies outside is grey."""
+    area, stretch = random.uniform(how.least_area, 1), math.exp(random.uniform(-1, 1) * math.log(how.aspect) / 2)
+    across, down = min(1, math.sqrt(area) * stretch), min(1, math.sqrt(area) / stretch)
+    middle_x = picture.width * random.uniform(across / 2, 1 - across / 2)
+    middle_y = picture.height * random.uniform(down / 2, 1 - down / 2)
+    mirror = -1 if random.random() < how.flip else 1
+    step_x, step_y = mirror * across * picture.width / shape.width_px, down * picture.height / shape.height_px
+    turn = math.radians(random.uniform(-how.rotation_degrees, how.rotation_degrees))
+    a, b = step_x * math.cos(turn), -step_y * math.sin(turn)
+    d, e = step_x * math.sin(turn), step_y * math.cos(turn)
+    c = middle_x - (a * shape.width_px + b * shape.height_px) / 2
+    f = middle_y - (d * shape.width_px + e * shape.height_px) / 2
+    size = (shape.width_px, shape.height_px)
+    return picture.transform(
+        size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=(128, 128, 128)
+    )
+
+
+def _light(view: Image.Image, how: Augmentation, random: np.random.Generator) -> Image.Image:
+    """Brightness, contrast, saturation and tint are one matrix, so that nothing is clipped in between."""
+    bright, contrast, saturation = (
+        1 + random.uniform(-most, most) for most in (how.brightness, how.contrast, how.saturation)
+    )
+    gains = bright * (1 + random.uniform(-how.tint, how.tint, 3))
+    mixing = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
+    middle = float(np.asarray(view.resize((8, 8), Image.Resampling.BOX)).mean(axis=(0, 1)) @ _LUMA)
+    matrix = np.hstack([gains[:, None] * contrast * mixing, (gains * (1 - contrast) * middle)[:, None]])
+    return view.convert("RGB", tuple(matrix.ravel().tolist()))
+
+
+def _hide(view: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:
+    if random.random() < how.erase:
+        _draw_rectangle(view, random)[:] = random.integers(0, 256, 3)
+    if random.random() < how.occlude:
+        hidden = _draw_rectangle(view, random)
+        height, width = hidden.shape[:2]
+        top, left = (_draw_start(whole, side, random) for whole, side in zip(view.shape, (height, width), strict=False))
+        hidden[:] = view[top : top + height, left : left + width][::-1].copy()
+    return view
+
+
+def _draw_rectangle(view: Pixels, random: np.random.Generator) -> Pixels:
+    """A part of the view, not a copy."""
+    height, width = (max(1, round(random.uniform(*_HIDDEN_SIDE) * whole)) for whole in view.shape[:2])
+    top, left = _draw_start(view.shape[0], height, random), _draw_start(view.shape[1], width, random)
+    return view[top : top + height, left : left + width]
+
+
+def _draw_start(whole: int, side: int, random: np.random.Generator) -> int:
+    return int(random.integers(0, whole - side + 1))

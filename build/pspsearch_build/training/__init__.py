@@ -1,0 +1,1 @@
+"""From pictures to the weights of a descriptor network."""
