@@ -1,0 +1,183 @@
+"""Batches to train on, out of several sources, the same for the same seed however they are made."""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pspsearch.contract import InputShape
+from pspsearch.errors import BadImage
+from pspsearch.images import decode_pixels
+from pspsearch_build.data.augmentation import Augmentation, Pixels, augment
+from pspsearch_build.data.pictures import PictureSet
+from pspsearch_build.errors import BuildError
+
+log = logging.getLogger(__name__)
+
+MARGIN = 8 / 7
+"""How much larger than a view a picture is decoded, per side: a view of half of it is then not blown up by much."""
+
+_PREFETCHED = 4
+"""Batches that each worker has ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Some pictures to train on; BuildError where there is no way to make pairs of them."""
+
+    pictures: PictureSet
+    weight: float = 1.0
+    """Its share of every batch, beside the weights of the other sources."""
+    labelled: bool = True
+    """Without labels each picture is a class of its own, seen in two views."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise BuildError(f"the weight of {self.pictures.name} is {self.weight}, and must be above 0")
+        if self.labelled and len(self.pictures.labels) < 2:
+            raise BuildError(f"{self.pictures.name} has one class only: there is nothing to tell apart")
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    pixels: Tensor
+    """uint8 [count, height_px, width_px, 3]"""
+    labels: Tensor
+    """int64 [count]; from `classes` on they are of pictures without labels, and equal for views of the same one."""
+    sources: Tensor
+    """int64 [count]: the place of the source that each row is from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    source: int
+    place: int
+    """Of its class among those of the source."""
+    picture: int
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Batches by the number of their step. A label that occurs in two sources is one class."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        shape: InputShape,
+        augmentation: Augmentation,
+        batch_size: int,
+        views_per_class: int,
+        seed: int,
+    ) -> None:
+        """`batch_size` is shared out in whole classes of `views_per_class` pictures: `count` is what comes of it."""
+        if not sources:
+            raise BuildError("there is nothing to train on: no source is given")
+        self._sources, self._shape, self._augmentation = tuple(sources), shape, augmentation
+        self._views_per_class, self._seed = views_per_class, seed
+        labels = sorted({label for one in sources if one.labelled for label in one.pictures.labels})
+        self.labels = tuple(labels)
+        """Of all labelled sources; a row's label is the place in it."""
+        self._members = [_Members.of(one, self.labels) for one in sources]
+        total = sum(one.weight for one in sources)
+        self._groups = [max(1, round(batch_size * one.weight / total / self._group_size(one))) for one in self._sources]
+        sizes = [groups * self._group_size(one) for groups, one in zip(self._groups, sources, strict=True)]
+        self.count = sum(sizes)
+        """Rows in every batch."""
+
+    @property
+    def classes(self) -> int:
+        """How many have labels."""
+        return len(self.labels)
+
+    def digest(self) -> str:
+        """sha256, in hexadecimal, of all pictures with their classes and weights."""
+        lines = [f"{one.pictures.digest()} {one.weight!r} {one.labelled}" for one in self._sources]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def stream(self, first_step: int, workers: int) -> Iterator[Batch]:
+        """The batches of this step and of all that follow, made ahead by so many processes; by none, when asked for.
+
+        The processes end with the iterator.
+        """
+        # Workers that are forked from a process with threads may hang.
+        context = "forkserver" if workers else None
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=itertools.count(first_step),
+            num_workers=workers,
+            multiprocessing_context=context,
+            prefetch_factor=_PREFETCHED if workers else None,
+        )
+        yield from loader
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of one step."""
+        random = np.random.default_rng((self._seed, step))
+        views = [view for number in range(len(self._sources)) for view in self._choose(number, random)]
+        pixels = np.stack([self._make(view, np.random.default_rng(random.integers(0, 1 << 63))) for view in views])
+        labels = [self._members[view.source].labels[view.place] for view in views]
+        return Batch(torch.from_numpy(pixels), torch.tensor(labels), torch.tensor([view.source for view in views]))
+
+    def _group_size(self, source: Source) -> int:
+        return self._views_per_class if source.labelled else 2
+
+    def _choose(self, number: int, random: np.random.Generator) -> Iterator[_View]:
+        """The views of one source: every class is as likely as any other."""
+        members, groups = self._members[number], self._groups[number]
+        wanted = self._group_size(self._sources[number])
+        for place in map(int, random.choice(len(members.labels), groups, replace=groups > len(members.labels))):
+            pictures = members.pictures[place]
+            for picture in random.choice(pictures, wanted, replace=len(pictures) < wanted):
+                yield _View(number, place, int(picture))
+
+    def _make(self, view: _View, random: np.random.Generator) -> Pixels:
+        """A view of the picture, or of another of its class where that one cannot be read."""
+        members, source = self._members[view.source], self._sources[view.source].pictures
+        others = random.permutation(members.pictures[view.place])
+        for picture in (view.picture, *map(int, others)):
+            pixels = members.read(source.pictures[picture].path, self._shape)
+            if pixels is not None:
+                return augment(pixels, self._shape, self._augmentation, random)
+        raise BuildError(f"no picture of {source.pictures[view.picture].label!r} in {source.name} can be read")
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The classes of one source."""
+
+    labels: list[int]
+    """Of each class."""
+    pictures: list[NDArray[np.int64]]
+    """Of each class the places in the source."""
+    unreadable: set[Path] = field(default_factory=set[Path])
+
+    @classmethod
+    def of(cls, source: Source, labels: Sequence[str]) -> "_Members":
+        if not source.labelled:
+            places = range(len(source.pictures.pictures))
+            return cls([len(labels) + place for place in places], [np.array([place]) for place in places])
+        numbers = source.pictures.numbers
+        known = {label: number for number, label in enumerate(labels)}
+        own = source.pictures.labels
+        return cls([known[label] for label in own], [np.flatnonzero(numbers == place) for place in range(len(own))])
+
+    def read(self, path: Path, shape: InputShape) -> Pixels | None:
+        """None where it cannot be read, which is told once."""
+        larger = InputShape(round(MARGIN * shape.height_px), round(MARGIN * shape.width_px), shape.fit)
+        try:
+            return decode_pixels(path.read_bytes(), larger)
+        except (OSError, BadImage) as error:
+            if path not in self.unreadable:
+                self.unreadable.add(path)
+                log.warning("%s is left out: %s", path, error)
+            return None
