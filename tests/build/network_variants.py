@@ -30,6 +30,7 @@ def _variant(
         width=128,
         head=HeadName(head),
         dimension=dimension,
+        shortcut=backbone == "mobilenet_v2",
         cells=cells,
         segmentation_classes=3 if backbone == "resnet18" else 0,
     )

@@ -13,7 +13,7 @@ from pspsearch_build.network.batch_norm import fold_batch_norms, normed_convolut
 from pspsearch_build.network.calibration import calibrate
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.random_pictures import random_pictures
-from pspsearch_build.network.whitening import fit_whitening, fold_whitening
+from pspsearch_build.network.whitening import fit_whitening, fit_whitening_within
 from tests.build.crops import cut_crops
 from tests.build.small_networks import SMALL, small_checkpoint
 
@@ -48,18 +48,21 @@ def test_shrinkage_holds_weak_directions_down() -> None:
     assert gains[0] == pytest.approx((3 * mean_variance) ** -0.5, rel=1e-3)
 
 
-def test_a_folded_whitening_costs_nothing() -> None:
-    """The layer alone answers what layer and whitening answered; 1e-4 is FP32's rounding."""
-    torch.manual_seed(0)
-    layer, inputs = nn.Linear(12, 6), torch.randn(100, 12)
-    with torch.no_grad():
-        outputs = layer(inputs)
-        whitening = fit_whitening(outputs, kept=6, shrinkage=0.1)
-        expected = (outputs - whitening.mean) @ whitening.matrix.T
+def test_whitening_within_classes_stretches_what_tells_them_apart() -> None:
+    """A weak direction in which classes differ beats a strong one in which each is spread out."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    telling = (labels.float() - 1.5)[:, None] * 0.5 + 0.05 * torch.randn(400, 1, generator=generator)
+    vectors = torch.cat([5 * torch.randn(400, 1, generator=generator), telling], dim=1)
 
-        fold_whitening(layer, whitening)
+    plain = fit_whitening(vectors, kept=1, shrinkage=1e-6)
+    within = fit_whitening_within(vectors, labels, kept=1, shrinkage=1e-6)
 
-        torch.testing.assert_close(layer(inputs), expected, atol=1e-4, rtol=0)
+    assert abs(plain.matrix[0, 0]) > 10 * abs(plain.matrix[0, 1] * 0.5 / 5)
+    white = ((vectors - within.mean) @ within.matrix.T).squeeze()
+    spreads = [float(white[labels == label].std()) for label in range(4)]
+    assert spreads == pytest.approx([1] * 4, rel=0.2)
+    assert float(white.std()) > 5
 
 
 def test_rounded_weights_are_exact_in_half_precision() -> None:

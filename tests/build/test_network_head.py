@@ -16,7 +16,7 @@ def _head(name: HeadName) -> Head:
     """With weights and a power that are not the initial ones."""
     torch.manual_seed(0)
     spec = NetworkSpec(input=InputShape(80, 112), bins=BINS, width=6, head=name, dimension=128, cells=True)
-    head = Head(spec).eval()
+    head = Head(6, spec).eval()
     with torch.no_grad():
         if head.part_weights is not None:
             head.part_weights.copy_(torch.randn(14))
@@ -117,7 +117,7 @@ def test_at_first_every_level_counts_the_same() -> None:
     """The initial weights of a level's cells add up to one part in three."""
     spec = NetworkSpec(bins=BINS, head=HeadName.PARTS)
 
-    weights = Head(spec).part_weights
+    weights = Head(4, spec).part_weights
 
     assert weights is not None
     assert [float(part.sum()) for part in torch.split(weights, [1, 4, 9])] == pytest.approx([1 / 3] * 3)

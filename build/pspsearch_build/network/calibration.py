@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
-from pspsearch_build.network.whitening import fit_whitening, fold_whitening
+from pspsearch_build.network.whitening import fit_whitening
 
 Batches = Sequence[NDArray[np.uint8]]
 """Pixels [batch, height_px, width_px, 3], batch after batch."""
@@ -22,10 +22,11 @@ _STATISTICS_PICTURES = 128
 def calibrate(network: DescriptorNetwork, batches: Batches, *, backbone: bool, shrinkage: float = 1.0) -> None:
     """Data-dependent initialisation, in place, from pixels of more pictures than the descriptor has dimensions.
 
-    Sets the running statistics of BatchNorm, rounds the weights for half precision, then whitens the projection:
-    descriptors of different pictures come to stand at right angles on average. `backbone` says whether the
-    backbone's statistics are set too: right for random weights, wrong for trained ones. Weak directions are noisy in
-    half precision, hence the strong shrinkage (`fit_whitening`). The network is in eval mode afterwards.
+    Sets the running statistics of BatchNorm, rounds the weights for half precision, and makes the projection a
+    whitening of the pooled vectors: descriptors of different pictures come to stand at right angles on average.
+    `backbone` says whether the backbone's statistics are set too: right for random weights, wrong for trained ones.
+    Weak directions are noisy in half precision, hence the strong shrinkage (`fit_whitening`). The network is in eval
+    mode afterwards.
     """
     dimension, pictures = network.spec.dimension, sum(map(len, batches))
     if pictures <= dimension:
@@ -33,8 +34,10 @@ def calibrate(network: DescriptorNetwork, batches: Batches, *, backbone: bool, s
     network.eval()
     _set_statistics(network, batches, backbone=backbone)
     round_weights(network.trunk)
-    outputs = torch.cat([_project(network, pixels) for pixels in batches])
-    fold_whitening(network.head.projection, fit_whitening(outputs, dimension, shrinkage))
+    whitening = fit_whitening(torch.cat([_pool(network, pixels) for pixels in batches]), dimension, shrinkage)
+    with torch.no_grad():
+        network.head.projection.weight.copy_(whitening.matrix)
+        network.head.projection.bias.copy_(-whitening.matrix @ whitening.mean)
     round_weights(network.head)
 
 
@@ -59,6 +62,6 @@ def _set_statistics(network: DescriptorNetwork, batches: Batches, *, backbone: b
 
 
 @torch.no_grad()
-def _project(network: DescriptorNetwork, pixels: NDArray[np.uint8]) -> Tensor:
-    """The projection's outputs, before they are made unit length."""
-    return network.head.projection(network.head.pool(network.fuse(torch.from_numpy(pixels))[1]))
+def _pool(network: DescriptorNetwork, pixels: NDArray[np.uint8]) -> Tensor:
+    """What the projection sees."""
+    return network.head.pool(network.fuse(torch.from_numpy(pixels))[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.errors import BuildError
@@ -31,7 +31,7 @@ class Checkpoint:
         about = {"spec": self.network.spec.to_json(), "provenance": dict(self.provenance)}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={_KEY: json.dumps(about, sort_keys=True)})
+            temporary.write_bytes(save(tensors, metadata={_KEY: json.dumps(about, sort_keys=True)}))
 
     @classmethod
     def load(cls, path: Path) -> Self:

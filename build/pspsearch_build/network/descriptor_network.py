@@ -25,17 +25,23 @@ class TrainingOutputs(NamedTuple):
 
 
 class Trunk(nn.Module):
-    """Backbone and fusion: the part that may be computed in half precision."""
+    """Backbone and fusion: the part that may be computed in half precision.
+
+    `channels` are those of the fused map, the backbone's own behind them where the spec has the shortcut.
+    """
 
     def __init__(self, spec: NetworkSpec, weights: Weights) -> None:
         super().__init__()
         self.backbone = build_backbone(spec, weights)
         self.fusion = FUSIONS[spec.fusion](self.backbone.channels, spec)
+        self._shortcut = spec.shortcut
+        self.channels = spec.width + (self.backbone.channels if spec.shortcut else 0)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """A normalised picture [batch, 3, height_px, width_px] to the backbone's earlier map and the fused map."""
         early, last = self.backbone(picture)
-        return early, self.fusion(last)
+        fused = self.fusion(last)
+        return early, torch.cat([fused, last], dim=1) if self._shortcut else fused
 
 
 class DescriptorNetwork(nn.Module):
@@ -48,9 +54,9 @@ class DescriptorNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.trunk = Trunk(spec, weights)
-        self.head = Head(spec)
-        classes = spec.segmentation_classes
-        self.segmentation = SegmentationHead(self.trunk.backbone.early_channels, spec) if classes else None
+        self.head = Head(self.trunk.channels, spec)
+        classes, early_channels = spec.segmentation_classes, self.trunk.backbone.early_channels
+        self.segmentation = SegmentationHead(self.trunk.channels, early_channels, spec) if classes else None
         # Not saved: they are the spec's.
         mean, std = torch.tensor(spec.mean).reshape(3, 1, 1), torch.tensor(spec.std).reshape(3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)

@@ -40,21 +40,21 @@ class Head(nn.Module):
     pooling: Tensor
     average: Tensor
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, channels: int, spec: NetworkSpec) -> None:
         super().__init__()
         height, width = spec.map_size
-        self._flat = (spec.width, height * width)
+        self._flat = (channels, height * width)
         self._cells = spec.cells
         self.part_weights = nn.Parameter(_equal_levels(spec)) if spec.head is not HeadName.GEM else None
         self.gem = GeM() if spec.head is not HeadName.PARTS else None
         self.dropout = nn.Dropout(spec.dropout)
-        self.projection = nn.Linear(spec.width * (2 if spec.head is HeadName.PARTS_GEM else 1), spec.dimension)
+        self.projection = nn.Linear(channels * (2 if spec.head is HeadName.PARTS_GEM else 1), spec.dimension)
         # Not saved: the matrices follow from the sizes, and weights move between input sizes.
         self.register_buffer("pooling", pooling_matrix(spec.map_size, spec.bins), persistent=False)
         self.register_buffer("average", pooling_matrix(spec.map_size, (1,)), persistent=False)
 
     def forward(self, fused: Tensor) -> tuple[Tensor, ...]:
-        """[batch, width, height, width] to descriptors [batch, dimension] and, if asked for, cells behind them.
+        """[batch, channels, height, width] to descriptors [batch, dimension] and, if asked for, cells behind them.
 
         Cells are [batch, cells, dimension], level after level, row by row.
         """
@@ -62,7 +62,7 @@ class Head(nn.Module):
         return (descriptor, self.describe(self.pool_cells(fused))) if self._cells else (descriptor,)
 
     def pool(self, fused: Tensor) -> Tensor:
-        """[batch, width, height, width] to the vectors [batch, inputs of the projection]."""
+        """[batch, channels, height, width] to the vectors [batch, inputs of the projection]."""
         flat = fused.reshape(-1, *self._flat)
         vectors: list[Tensor] = []
         if self.part_weights is not None:
@@ -72,7 +72,7 @@ class Head(nn.Module):
         return torch.cat(vectors, dim=-1)
 
     def pool_cells(self, fused: Tensor) -> Tensor:
-        """[batch, width, height, width] to the cells' vectors [batch, cells, inputs of the projection]."""
+        """[batch, channels, height, width] to the cells' vectors [batch, cells, inputs of the projection]."""
         flat = fused.reshape(-1, *self._flat)
         vectors: list[Tensor] = []
         if self.part_weights is not None:

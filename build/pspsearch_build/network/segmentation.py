@@ -10,11 +10,11 @@ from pspsearch_build.network.spec import ConvolutionKind, NetworkSpec
 class SegmentationHead(nn.Module):
     """Class logits from the fused map, and from the backbone's earlier map for the auxiliary loss."""
 
-    def __init__(self, early_channels: int, spec: NetworkSpec) -> None:
+    def __init__(self, channels: int, early_channels: int, spec: NetworkSpec) -> None:
         super().__init__()
         self._size = (spec.input.height_px, spec.input.width_px)
         classes, auxiliary_width = spec.segmentation_classes, max(early_channels // 4, 32)
-        self.prediction = nn.Sequential(nn.Dropout(spec.dropout), nn.Conv2d(spec.width, classes, 1))
+        self.prediction = nn.Sequential(nn.Dropout(spec.dropout), nn.Conv2d(channels, classes, 1))
         self.auxiliary = nn.Sequential(
             *spatial(early_channels, auxiliary_width, ConvolutionKind.FULL),
             nn.Dropout(spec.dropout),

@@ -83,8 +83,13 @@ class NetworkSpec:
     bottleneck: ConvolutionKind = ConvolutionKind.SEPARABLE
     dilations: int = 3
     """D of the `dilated` fusion; the others do not use it."""
-    width: int = 512
-    """Channels of the fused map."""
+    width: int = 256
+    """Channels that the fusion makes."""
+    shortcut: bool = True
+    """Whether the backbone's own channels stand behind those of the fusion, so that the head pools both.
+
+    A head that looks at them alone is as good as the backbone from the start; training then adds the rest.
+    """
     head: HeadName = HeadName.PARTS_GEM
     dimension: int = 256
     """Of the descriptor: 128, 256 or 512."""
@@ -193,6 +198,7 @@ _READERS: Mapping[str, Any] = {
     "bottleneck": ConvolutionKind,
     "dilations": int,
     "width": int,
+    "shortcut": _read_flag,
     "head": HeadName,
     "dimension": int,
     "dropout": float,

@@ -1,14 +1,12 @@
-"""Whitening descriptors: centred, decorrelated, and folded into the layer that makes them."""
+"""Whitening vectors: centred, and stretched so that every direction counts."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-
-_Array = NDArray[np.float64]
+from sklearn.decomposition import PCA
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +25,30 @@ def fit_whitening(vectors: Tensor, kept: int, shrinkage: float) -> Whitening:
     `shrinkage` of the mean variance is added to every variance: 0 whitens fully, and blows up directions in which
     few vectors vary; large values only rotate.
     """
-    samples = np.asarray(vectors.double().cpu().numpy(), np.float64)
+    samples = _numbers(vectors)
+    found = PCA(kept, random_state=0).fit(samples)
+    deviations = np.sqrt(found.explained_variance_ + shrinkage * samples.var(axis=0).mean())
+    matrix = found.components_ / deviations[:, None]
+    return Whitening(torch.from_numpy(matrix).to(vectors.dtype), torch.from_numpy(found.mean_).to(vectors.dtype))
+
+
+def fit_whitening_within(vectors: Tensor, labels: Tensor, kept: int, shrinkage: float) -> Whitening:
+    """A whitening of how pictures of one class differ; then the `kept` directions in which the classes differ most.
+
+    Directions in which a class is spread out say little, and are held down; those in which its pictures agree are
+    stretched. Labels [count] are whole numbers; `shrinkage` is as in `fit_whitening`.
+    """
+    samples, classes = _numbers(vectors), np.asarray(labels.cpu().numpy(), np.int64)
+    members = [samples[classes == one] for one in np.unique(classes)]
+    spread = np.concatenate([some - some.mean(axis=0) for some in members])
+    within = PCA(samples.shape[1], random_state=0).fit(spread)
+    variances = within.explained_variance_
+    evening = within.components_ / np.sqrt(variances + shrinkage * variances.mean())[:, None]
+    differing = PCA(kept, random_state=0).fit(samples @ evening.T)
+    matrix = differing.components_ @ evening
     mean = samples.mean(axis=0)
-    _, singular, directions = cast(tuple[_Array, _Array, _Array], np.linalg.svd(samples - mean, full_matrices=False))
-    variances = singular**2 / len(samples)
-    deviations = np.sqrt(variances + shrinkage * variances.sum() / samples.shape[1])
-    assert kept <= len(deviations), f"{len(deviations)} directions cannot give {kept}"
-    matrix = directions[:kept] / deviations[:kept, None]
     return Whitening(torch.from_numpy(matrix).to(vectors.dtype), torch.from_numpy(mean).to(vectors.dtype))
 
 
-def fold_whitening(layer: nn.Linear, whitening: Whitening) -> None:
-    """Puts a whitening of the layer's outputs into its weight and bias, in place: it costs nothing afterwards."""
-    assert layer.bias is not None
-    with torch.no_grad():
-        layer.weight.copy_(whitening.matrix @ layer.weight)
-        layer.bias.copy_(whitening.matrix @ (layer.bias - whitening.mean))
+def _numbers(vectors: Tensor) -> NDArray[np.float64]:
+    return np.asarray(vectors.double().cpu().numpy(), np.float64)
