@@ -1,16 +1,15 @@
 """Other views of a picture."""
 
-from dataclasses import fields, replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pspsearch.contract import InputShape
 from pspsearch_build.data.augmentation import Augmentation, Pixels, augment
 from pspsearch_build.errors import BuildError
 from tests.pictures import load_photo
 
-NOTHING = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)} | {"least_area": 1.0, "aspect": 1.0})
+NOTHING = Augmentation(**dict.fromkeys(Augmentation.__struct_fields__, 0.0) | {"least_area": 1.0, "aspect": 1.0})
 SHAPE = InputShape(96, 128)
 PHOTO = np.asarray(load_photo(160, 120))
 AS_IT_IS = np.asarray(load_photo(128, 96))

@@ -1,9 +1,8 @@
 """The losses of training, and what keeps a teacher's knowledge."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 from torch.nn import functional
 

@@ -1,8 +1,8 @@
 """Other views of a picture, for training: the same thing from elsewhere, in another light, partly hidden."""
 
 import math
-from dataclasses import dataclass, fields
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -16,8 +16,7 @@ Pixels = NDArray[np.uint8]
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
+class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How different views may be; BuildError where a number makes no sense. All at 0 or 1 leave a picture as it is."""
 
     least_area: float = 0.35
@@ -42,7 +41,7 @@ class Augmentation:
     """The chance that a rectangle shows another part of the picture: something lies in front."""
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
+        for name in self.__struct_fields__:
             value = getattr(self, name)
             least, most = _RANGES.get(name, (0.0, 1.0))
             if not least <= value <= most:  # written so that NaN fails it

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -103,7 +103,7 @@ class TrainingBatches(Dataset[Batch]):
         lines = [f"{one.pictures.digest()} {one.weight!r} {one.labelled}" for one in self._sources]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def stream(self, first_step: int, workers: int) -> Iterator[Batch]:
+    def stream(self, first_step: int, workers: int) -> Generator[Batch]:
         """The batches of this step and of all that follow, made ahead by so many processes; by none, when asked for.
 
         The processes end with the iterator.

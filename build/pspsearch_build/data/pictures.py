@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pspsearch_build.atomic_file import replacing
 from pspsearch_build.errors import BuildError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -92,6 +94,15 @@ def read_list(path: Path, split: str = "") -> PictureSet:
         if pictures.setdefault(picture.path, picture).label != picture.label:
             raise BuildError(f"line {line} of {path} gives {row['path']} a second class, {picture.label!r}")
     return _collect(f"{path}@{split}" if split else str(path), list(pictures.values()))
+
+
+def write_list(pictures: PictureSet, path: Path) -> None:
+    """The CSV that `read_list` reads; atomically and durably."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS[:2])
+        for picture in pictures.pictures:
+            writer.writerow([os.path.relpath(picture.path, path.parent), picture.label])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -42,9 +42,18 @@ def classify_by_neighbours(
 
 def classify_by_softmax(train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels) -> Classification:
     """By a linear layer that is fitted to the train rows."""
-    layer = LogisticRegression(max_iter=1000)
-    layer.fit(SOFTMAX_SCALE * train, train_labels)
-    return _judge(layer.predict(SOFTMAX_SCALE * test), labels, train_labels)
+    weight, bias = fit_softmax(train, train_labels)
+    named = np.unique(train_labels)[np.argmax(test @ weight.T + bias, axis=1)]
+    return _judge(named, labels, train_labels)
+
+
+def fit_softmax(descriptors: Descriptors, labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The layer's weight [classes, dimension] and bias [classes]; the classes are those that occur, at least two."""
+    layer = LogisticRegression(max_iter=1000).fit(SOFTMAX_SCALE * descriptors, labels)
+    weight, bias = SOFTMAX_SCALE * layer.coef_, layer.intercept_
+    if len(weight) == 1:  # of two classes scikit-learn keeps only how far the second one is ahead
+        weight, bias = np.vstack([np.zeros_like(weight), weight]), np.array([0.0, *bias])
+    return np.ascontiguousarray(weight, np.float32), bias.astype(np.float32)
 
 
 def _judge(named: Labels, labels: Labels, train_labels: Labels) -> Classification:

@@ -34,6 +34,11 @@ class Describer(Protocol):
         """Of its weights on disk; None where that is not known."""
         ...
 
+    @property
+    def gflop(self) -> float | None:
+        """Of its network for one picture; None where that is not known."""
+        ...
+
     def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
         """One row per picture, in their order; `advance` hears how many more are done. BuildError names a bad file."""
         ...
@@ -52,24 +57,19 @@ class PixelDescriber:
     run: Callable[[Pixels], Descriptors]
     """One batch, of any size; its rows need not be of unit length yet."""
     size_bytes: int | None = None
+    gflop: float | None = None
 
     def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
         """See Describer."""
         rows: list[Descriptors] = []
-        for some in _batches(paths):
-            rows.append(_unit(self.run(np.stack([self._decode(path) for path in some]))))
-            advance(len(some))
+        for pixels in read_batches(paths, self.shape):
+            rows.append(_unit(self.run(pixels)))
+            advance(len(pixels))
         return np.concatenate(rows)
 
     def latency_ms(self, path: Path) -> float:
         """See Describer."""
-        return _median_ms(lambda: self.run(self._decode(path)[None]))
-
-    def _decode(self, path: Path) -> Pixels:
-        try:
-            return decode_pixels(_read(path), self.shape)
-        except BadImage as error:
-            raise BuildError(f"{path} cannot be used: {error}") from error
+        return _median_ms(lambda: self.run(_decode(path, self.shape)[None]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class ServerDescriber:
 
     address: str
     size_bytes: int | None = None
+    gflop: float | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +99,12 @@ class ServerDescriber:
         image = _read(path)
         with Client(self.address) as client:
             return _median_ms(lambda: client.describe(image))
+
+
+def read_batches(paths: Sequence[Path], shape: InputShape) -> Iterator[Pixels]:
+    """The pictures' pixels, up to BATCH at a time; BuildError names one that cannot be used."""
+    for start in range(0, len(paths), BATCH):
+        yield np.stack([_decode(path, shape) for path in paths[start : start + BATCH]])
 
 
 def colour_histogram() -> PixelDescriber:
@@ -132,8 +139,11 @@ def _unit(rows: Descriptors) -> Descriptors:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    return (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+def _decode(path: Path, shape: InputShape) -> Pixels:
+    try:
+        return decode_pixels(_read(path), shape)
+    except BadImage as error:
+        raise BuildError(f"{path} cannot be used: {error}") from error
 
 
 def _read(path: Path) -> bytes:

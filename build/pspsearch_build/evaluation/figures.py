@@ -23,6 +23,8 @@ def rows_of(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
     rows.append(("dimension", [str(one.dimension) for one in evaluations]))
     sizes = [one.size_bytes for one in evaluations]
     rows.append(("size, MB", ["" if size is None else f"{size / 1e6:.1f}" for size in sizes]))
+    works = [one.gflop for one in evaluations]
+    rows.append(("one picture, GFLOP", ["" if work is None else f"{work:.2f}" for work in works]))
     rows.append(("one picture, ms", [f"{one.latency_ms:.1f}" for one in evaluations]))
     return rows
 
@@ -58,6 +60,7 @@ def _to_json(one: Evaluation, first: Evaluation) -> dict[str, Any]:
         "name": one.name,
         "dimension": one.dimension,
         "size_bytes": one.size_bytes,
+        "gflop": one.gflop,
         "latency_ms": one.latency_ms,
         "measures": {name: asdict(measure) for name, measure in one.estimates().items()},
         "gains_over_the_first": {name: asdict(gain) for name, gain in one.gains_over(first).items()},

@@ -50,6 +50,7 @@ class Evaluation:
     name: str
     dimension: int
     size_bytes: int | None
+    gflop: float | None
     latency_ms: float
     per_query: Mapping[str, Values]
     """Every measure that is a mean over queries, by its name."""
@@ -92,6 +93,7 @@ def measure(describer: Describer, task: Task, advance: Callable[[int], None]) ->
         describer.name,
         queries.shape[1],
         describer.size_bytes,
+        describer.gflop,
         describer.latency_ms(paths[0]),
         _per_query(ranks) | {f"{name} accuracy": one.right for name, one in classifications.items()},
         ranks,

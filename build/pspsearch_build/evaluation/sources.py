@@ -17,10 +17,12 @@ from pspsearch_build.evaluation.describers import (
     colour_histogram,
     of_outputs,
 )
+from pspsearch_build.evaluation.effort import count_gflop
 from pspsearch_build.evaluation.retrieval import Descriptors
-from pspsearch_build.forms import Pixels, onnxruntime_form, openvino_form, torch_form
+from pspsearch_build.forms import Form, Pixels, onnxruntime_form, openvino_form, torch_form
 from pspsearch_build.network.backbone import build_backbone
 from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.descriptor_network import build_network
 from pspsearch_build.network.onnx_facts import Precision, read_onnx_facts
 from pspsearch_build.network.spec import NetworkSpec, Padding
 
@@ -42,21 +44,21 @@ def open_describer(spelling: str) -> Describer:
 def _open_checkpoint(where: str) -> Describer:
     path = Path(where)
     network = Checkpoint.load(path).network
-    return PixelDescriber(path.name, network.spec.input, of_outputs(torch_form(network).run), path.stat().st_size)
+    return _of_network(path.name, path, network.spec, torch_form(network))
 
 
 def _open_onnx(where: str) -> Describer:
     path = Path(where)
     facts = read_onnx_facts(path)
     form = onnxruntime_form(path, facts.spec.outputs, half=facts.precision is Precision.FP16)
-    return PixelDescriber(f"{path.name}, {form.name}", facts.spec.input, of_outputs(form.run), path.stat().st_size)
+    return _of_network(f"{path.name}, {form.name}", path, facts.spec, form)
 
 
 def _open_openvino(where: str) -> Describer:
     path = Path(where)
     spec = read_onnx_facts(path).spec
     form = openvino_form(path, spec.outputs)
-    return PixelDescriber(f"{path.name}, {form.name}", spec.input, of_outputs(form.run), path.stat().st_size)
+    return _of_network(f"{path.name}, {form.name}", path, spec, form)
 
 
 def _open_version(where: str) -> Describer:
@@ -66,8 +68,12 @@ def _open_version(where: str) -> Describer:
         raise BuildError(f"{folder} is no model version: it has no model.onnx")
     spec = read_onnx_facts(path).spec
     form = openvino_form(path, spec.outputs)
-    name = f"{folder.parent.name}/{folder.name}, {form.name}"
-    return PixelDescriber(name, spec.input, of_outputs(form.run), path.stat().st_size)
+    return _of_network(f"{folder.parent.name}/{folder.name}, {form.name}", path, spec, form)
+
+
+def _of_network(name: str, path: Path, spec: NetworkSpec, form: Form) -> Describer:
+    gflop = count_gflop(build_network(spec), spec.input)
+    return PixelDescriber(name, spec.input, of_outputs(form.run), path.stat().st_size, gflop)
 
 
 def _open_pooled(name: str, pool: Callable[[Tensor], Tensor], where: str) -> Describer:
@@ -78,14 +84,17 @@ def _open_pooled(name: str, pool: Callable[[Tensor], Tensor], where: str) -> Des
     backbone = build_backbone(spec, Path(where)).eval()
     middle = slice((_RESIZED_PX - _CUT_PX) // 2, (_RESIZED_PX + _CUT_PX) // 2)
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    def forward(pixels: Tensor) -> Tensor:
+        picture = pixels[:, middle, middle].permute(0, 3, 1, 2).float() / 127.5 - 1
+        return pool(backbone(picture)[1])
+
     def run(pixels: Pixels) -> Descriptors:
-        cut = torch.from_numpy(pixels[:, middle, middle])
-        picture = cut.permute(0, 3, 1, 2).float() / 127.5 - 1
-        return np.asarray(pool(backbone(picture)[1]).numpy(), np.float32)
+        return np.asarray(forward(torch.from_numpy(pixels)).numpy(), np.float32)
 
     shape = InputShape(_RESIZED_PX, _RESIZED_PX, Fit.CROP)
-    return PixelDescriber(f"MobileNetV2, {name}", shape, run, Path(where).stat().st_size)
+    gflop = count_gflop(forward, shape)
+    return PixelDescriber(f"MobileNetV2, {name}", shape, run, Path(where).stat().st_size, gflop)
 
 
 def _average(last: Tensor) -> Tensor:

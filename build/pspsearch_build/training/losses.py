@@ -1,10 +1,10 @@
 """What training makes small: losses over the pairs of a batch, and losses over learned points of the classes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+import msgspec
 from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,8 +32,7 @@ class LossName(StrEnum):
 ON_PAIRS = frozenset({LossName.CONTRASTIVE, LossName.TRIPLET, LossName.MULTI_SIMILARITY})
 
 
-@dataclass(frozen=True, slots=True)
-class LossOptions:
+class LossOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers of the losses; each loss reads its own."""
 
     positive_margin: float = 0.9
@@ -85,7 +84,10 @@ class _LinearSoftmax(nn.Module):
         return functional.cross_entropy(self.layer(rows), labels)
 
 
-def make_loss(name: LossName, classes: int, dimension: int, options: LossOptions = LossOptions()) -> Loss:
+_DEFAULTS = LossOptions()
+
+
+def make_loss(name: LossName, classes: int, dimension: int, options: LossOptions = _DEFAULTS) -> Loss:
     """The loss of that name, for labels 0 to `classes` - 1 and descriptors of that dimension."""
     loss, miner = _MAKERS[name](classes, dimension, options)
     return Loss(loss, classes, on_pairs=name in ON_PAIRS, miner=miner)

@@ -1,0 +1,164 @@
+"""A whole run: from settings to the best network, from wherever it was left."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from pspsearch_build.data.batches import Source, TrainingBatches
+from pspsearch_build.data.pictures import read_pictures, read_unlabelled
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.describers import PixelDescriber
+from pspsearch_build.evaluation.measuring import select_labels
+from pspsearch_build.network.batch_norm import round_weights
+from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.training.run_folder import RunFolder
+from pspsearch_build.training.settings import SourceSettings, TrainingSettings
+from pspsearch_build.training.start import make_start
+from pspsearch_build.training.trainer import Trainer
+from pspsearch_build.training.validation import overall, read_tasks, validate
+
+Figures = Mapping[str, float]
+"""Of one step: `step`, losses, recalls, and how fast it went."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run has come to."""
+
+    figures: dict[str, float] = field(default_factory=dict[str, float])
+    """Of the best network so far."""
+    waited: int = 0
+    """Validations since then."""
+
+    def hear(self, figures: Figures, *, validated: bool) -> bool:
+        """Whether these are the best so far; without validations the latest are."""
+        if not self.figures or not validated or overall(figures) > overall(self.figures):
+            self.figures, self.waited = dict(figures), 0
+            return True
+        self.waited += 1
+        return False
+
+
+def fine_tune(
+    settings: TrainingSettings,
+    folder: RunFolder,
+    tell: Callable[[int, Figures], None],
+    show: Callable[[Figures], None],
+) -> Outcome:
+    """Trains from the folder's last checkpoint, or from the start, to the last step or until patience is out.
+
+    The folder then holds the best network by the validations; the start itself is one of the candidates. `tell` hears
+    after every step how many are made, and its losses; `show` the figures of every validation. On the same machine,
+    with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on; the
+    folder's last checkpoint is whole then.
+    """
+    sources, tasks = [_read_source(one) for one in settings.source], read_tasks(settings.validation)
+    saved = folder.load()
+    start = _start(settings, sources, folder, resumed=saved is not None)
+    batches = TrainingBatches(
+        sources, start.spec.input, settings.augmentation, settings.batch_size, settings.views_per_class, settings.seed
+    )
+    digest, teacher = batches.digest(), _teacher(settings, start)
+    provenance = _provenance(settings, digest)
+    trainer, outcome = Trainer(start, batches.classes, settings, teacher), Outcome()
+    describer = PixelDescriber("the network so far", start.spec.input, trainer.describe)
+    if saved is not None:
+        if saved["data"] != digest:
+            raise BuildError(f"the pictures are not those that the run in {folder.path} began with")
+        trainer.restore(saved["trainer"])
+        outcome = Outcome(**saved["outcome"])
+
+    def keep(told: Figures) -> None:
+        figures = {"step": trainer.step, **told, **validate(describer, tasks)}
+        if outcome.hear(figures, validated=bool(tasks)):
+            _save_network(trainer.averaged, provenance | {"step": str(trainer.step)}, folder.best)
+        for name, value in figures.items():
+            board.add_scalar(name, value, trainer.step)
+        folder.save({"trainer": trainer.state(), "outcome": asdict(outcome), "data": digest}, figures)
+        show(figures)
+
+    stream = batches.stream(trainer.step * settings.accumulate, settings.workers)
+    with SummaryWriter(str(folder.logs), purge_step=trainer.step) as board, closing(stream):
+        if saved is None:
+            keep({})
+        pace = _Pace()
+        while trainer.step < settings.steps and not 0 < settings.patience <= outcome.waited:
+            told = trainer.take_step(list(islice(stream, settings.accumulate)))
+            pace.count(told, batches.count * settings.accumulate)
+            tell(trainer.step, told)
+            if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
+                keep(pace.figures())
+                pace = _Pace()
+    return outcome
+
+
+class _Pace:
+    """Losses and speed since the last validation."""
+
+    def __init__(self) -> None:
+        self._began, self._pictures, self._told = time.monotonic(), 0, list[Figures]()
+
+    def count(self, told: Figures, pictures: int) -> None:
+        self._told.append(told)
+        self._pictures += pictures
+
+    def figures(self) -> Figures:
+        means = {name: sum(told[name] for told in self._told) / len(self._told) for name in self._told[0]}
+        return means | {"pictures/s": self._pictures / (time.monotonic() - self._began)}
+
+
+def _read_source(settings: SourceSettings) -> Source:
+    pictures = read_pictures(settings.pictures) if settings.labelled else read_unlabelled(Path(settings.pictures))
+    if settings.classes != "all":
+        pictures = select_labels(pictures, settings.classes, pictures.labels)
+    return Source(pictures, settings.weight, settings.labelled)
+
+
+def _start(settings: TrainingSettings, sources: list[Source], folder: RunFolder, *, resumed: bool) -> DescriptorNetwork:
+    """Kept in the folder: it may be the teacher, and takes a while to make."""
+    if not resumed:
+        start = make_start(settings, sources)
+        Checkpoint(start, _provenance(settings, "")).save(folder.start)
+    return Checkpoint.load(folder.start).network
+
+
+def _teacher(settings: TrainingSettings, start: DescriptorNetwork) -> DescriptorNetwork | None:
+    distillation = settings.distillation
+    if distillation is None:
+        return None
+    if distillation.teacher == "start":
+        return copy.deepcopy(start)
+    teacher = Checkpoint.load(Path(distillation.teacher)).network
+    if teacher.spec.input != start.spec.input:
+        raise BuildError(f"the teacher {distillation.teacher} takes other pixels than the network")
+    return teacher
+
+
+def _save_network(averaged: DescriptorNetwork, provenance: Mapping[str, str], path: Path) -> None:
+    """With weights that half precision holds exactly."""
+    network = copy.deepcopy(averaged).cpu()
+    round_weights(network)
+    Checkpoint(network, provenance).save(path)
+
+
+def _provenance(settings: TrainingSettings, digest: str) -> dict[str, str]:
+    """In words, for whoever finds the file."""
+    losses = [f"{one.weight:g} {one.name}" for one in settings.loss]
+    if settings.distillation:
+        losses.append(f"{settings.distillation.weight:g} distillation")
+    start = settings.start
+    return {
+        "start": Path(start.checkpoint or start.weights).name or "random",
+        "sources": ", ".join(f"{one.name} ({one.classes} classes)" for one in settings.source),
+        "losses": " + ".join(losses),
+        "pictures": digest,
+        "torch": torch.__version__,
+    }

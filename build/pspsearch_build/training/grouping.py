@@ -1,0 +1,31 @@
+"""Groups of classes that look alike: learning them beside the classes gives the space its large features first."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import AgglomerativeClustering
+
+from pspsearch_build.data.pictures import Picture, PictureSet
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.retrieval import Descriptors
+
+
+def group_classes(pictures: PictureSet, descriptors: Descriptors, groups: int) -> PictureSet:
+    """The same pictures under the names of `groups` groups of their classes; BuildError where there are too few.
+
+    A class is where its pictures are on average. Each group is named after all of its classes, so that it is the
+    same one wherever it occurs.
+    """
+    labels = pictures.labels
+    if not 2 <= groups < len(labels):
+        raise BuildError(f"{len(labels)} classes make from 2 to {len(labels) - 1} groups, not {groups}")
+    places = AgglomerativeClustering(groups).fit_predict(_unit_means(descriptors, pictures.numbers))
+    members = {
+        group: [label for label, own in zip(labels, places, strict=True) if own == group] for group in set(places)
+    }
+    names = {label: "+".join(members[group]) for group in members for label in members[group]}
+    return PictureSet(pictures.name, tuple(Picture(one.path, names[one.label]) for one in pictures.pictures))
+
+
+def _unit_means(descriptors: Descriptors, numbers: NDArray[np.int64]) -> Descriptors:
+    means = np.stack([descriptors[numbers == place].mean(axis=0) for place in range(numbers.max() + 1)])
+    return means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -1,0 +1,76 @@
+"""What a run leaves on disk, and goes on from."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pspsearch_build.atomic_file import replacing
+from pspsearch_build.errors import BuildError
+
+BEST = "best.safetensors"
+_CHECKPOINT, _FIGURES, _SETTINGS = "last.pt", "figures.jsonl", "settings.toml"
+
+
+class RunFolder:
+    """The folder of one run: its settings, its figures, its last checkpoint and its best network."""
+
+    def __init__(self, path: Path) -> None:
+        """Makes the folder where it is missing; BuildError where that cannot be."""
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BuildError(f"the run's folder {path} cannot be made: {error.strerror}") from error
+
+    @property
+    def best(self) -> Path:
+        """The best network so far."""
+        return self.path / BEST
+
+    @property
+    def start(self) -> Path:
+        """The network that the run began with."""
+        return self.path / "start.safetensors"
+
+    @property
+    def logs(self) -> Path:
+        """For TensorBoard."""
+        return self.path / "tensorboard"
+
+    def keep_settings(self, text: str) -> None:
+        """As they were written, for people."""
+        self._write(_SETTINGS, text.encode())
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint; None where the run has none yet. BuildError where it is damaged."""
+        path = self.path / _CHECKPOINT
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise BuildError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+    def save(self, state: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """A checkpoint, and the figures of its step; atomically, and durable when it returns.
+
+        BuildError where there is no room: the checkpoint before it is still there.
+        """
+        buffer = BytesIO()  # written in one piece: torch's own writer turns a full disk into a riddle
+        torch.save(dict(state), buffer)
+        earlier = [line for line in self._figures() if line["step"] < figures["step"]]
+        self._write(_CHECKPOINT, buffer.getvalue())
+        self._write(_FIGURES, "".join(json.dumps(line) + "\n" for line in [*earlier, figures]).encode())
+
+    def _figures(self) -> list[dict[str, float]]:
+        path = self.path / _FIGURES
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def _write(self, name: str, content: bytes) -> None:
+        with replacing(self.path / name) as temporary:
+            temporary.write_bytes(content)

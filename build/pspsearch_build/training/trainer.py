@@ -1,0 +1,232 @@
+"""One network, its losses and its average, and what a step does to them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pspsearch_build.data.batches import Batch
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.retrieval import Descriptors
+from pspsearch_build.forms import Pixels
+from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.training.distillation import distil_scores
+from pspsearch_build.training.losses import Loss, make_loss
+from pspsearch_build.training.schedule import rate_at
+from pspsearch_build.training.settings import DistillationSettings, LossSettings, Precision, TrainingSettings
+
+_HALVES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+
+
+_FIRST_SCALE = 1024.0
+"""Of FP16 losses; PyTorch's own 65536 makes the first gradients infinite, and the first steps nothing."""
+
+
+class _Term(NamedTuple):
+    """A loss with what the settings say of it."""
+
+    name: str
+    weight: float
+    sources: Tensor
+    """The numbers of those that it sees."""
+    loss: Loss | None
+    """None for the distillation."""
+
+
+class Trainer:
+    """All that changes in a run. One step is the same for the same batches and the same state, wherever it runs on."""
+
+    def __init__(
+        self, network: DescriptorNetwork, classes: int, settings: TrainingSettings, teacher: DescriptorNetwork | None
+    ) -> None:
+        """The network is trained in place; the teacher answers in eval mode and never changes."""
+        self._settings, self._device = settings, torch.device(settings.device)
+        self._network = _place(network, self._device)
+        self._teacher = teacher and _place(teacher, self._device).eval()
+        places = {one.name: place for place, one in enumerate(settings.source)}
+        self._terms = [self._make_term(one, classes, places) for one in settings.loss]
+        if settings.distillation:
+            self._terms.append(self._distil(settings.distillation, places))
+        self._losses = nn.ModuleList(term.loss for term in self._terms if term.loss)
+        self._average = AveragedModel(self._network, avg_fn=self._mix, use_buffers=True)
+        self._moving = list(_freeze(self._network, settings.optimiser.frozen_blocks))
+        self._optimiser = torch.optim.AdamW(self._groups(), weight_decay=0.0, fused=True)
+        self._scaler = torch.amp.GradScaler(
+            self._device.type, init_scale=_FIRST_SCALE, enabled=settings.precision is Precision.FP16
+        )
+        self.step = 0
+        """How many have been made."""
+
+    @property
+    def averaged(self) -> DescriptorNetwork:
+        """The moving average of the network, in eval mode: what is validated and saved. Not to be changed."""
+        average = self._average.module
+        assert isinstance(average, DescriptorNetwork)
+        return average.eval()
+
+    @torch.inference_mode()
+    def describe(self, pixels: Pixels) -> Descriptors:
+        """What the averaged network makes of pixels [batch, height_px, width_px, 3], in the precision of the run."""
+        rows = self._describe(self.averaged, torch.from_numpy(pixels).to(self._device))
+        return np.asarray(rows.cpu().numpy(), np.float32)
+
+    def take_step(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Learns from the batches together; each loss by its name, and `loss` for the weighted sum.
+
+        BuildError where the sum is not finite: nothing has changed then.
+        """
+        torch.manual_seed(hash((self._settings.seed, self.step)))
+        self._network.train()
+        if not self._settings.optimiser.train_statistics:
+            _hold_statistics(self._network.trunk.backbone)
+        self._set_rates()
+        self._optimiser.zero_grad(set_to_none=True)
+        parts = [self._learn(batch, 1 / len(batches)) for batch in batches]
+        told = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        if not math.isfinite(told["loss"]):
+            raise BuildError(
+                f"the loss became {told['loss']} in step {self.step}: lower the learning rates, and go on from the "
+                "last checkpoint"
+            )
+        self._scaler.unscale_(self._optimiser)
+        nn.utils.clip_grad_norm_(self._moving, self._settings.optimiser.clip)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._decay()
+        self._average.update_parameters(self._network)
+        self.step += 1
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """All of it, in tensors and plain values."""
+        return {
+            "step": self.step,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """What `state` gave, for the same network and the same losses; BuildError where it is of others."""
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.step = int(state["step"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise BuildError("the run's checkpoint is of another network, or of other losses or sources") from error
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self._network,
+            "average": self._average,
+            "losses": self._losses,
+            "optimiser": self._optimiser,
+            "scaler": self._scaler,
+        }
+
+    def _make_term(self, settings: LossSettings, classes: int, places: Mapping[str, int]) -> _Term:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._settings.seed)
+            loss = make_loss(settings.name, classes, self._network.spec.dimension, settings.options)
+        name = " ".join((settings.name, *settings.on))
+        return _Term(name, settings.weight, self._sources(settings.on, places), loss.to(self._device))
+
+    def _distil(self, settings: DistillationSettings, places: Mapping[str, int]) -> _Term:
+        assert self._teacher is not None, "a distillation without a teacher"
+        return _Term("distillation", settings.weight, self._sources(settings.on, places), None)
+
+    def _sources(self, names: Sequence[str], places: Mapping[str, int]) -> Tensor:
+        return torch.tensor([places[name] for name in names or places], device=self._device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The backbone, what comes after it, and the losses' own parameters."""
+        backbone = {id(one) for one in self._network.trunk.backbone.parameters()}
+        return [
+            {"params": [one for one in self._moving if id(one) in backbone]},
+            {"params": [one for one in self._moving if id(one) not in backbone]},
+            {"params": list(self._losses.parameters())},
+        ]
+
+    def _set_rates(self) -> None:
+        """From the settings, not from a checkpoint: whoever goes on with a run may have changed them."""
+        optimiser = self._settings.optimiser
+        share = rate_at(self.step, self._settings.steps, optimiser.warm_up_steps)
+        backbone = optimiser.backbone_learning_rate if self.step >= optimiser.head_steps else 0.0
+        rates = (backbone, optimiser.learning_rate, optimiser.classes_learning_rate)
+        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+
+    def _learn(self, batch: Batch, share: float) -> dict[str, float]:
+        """Adds the gradient of a share of the batch's losses."""
+        pixels, labels, sources = (part.to(self._device, non_blocking=True) for part in batch)
+        descriptors = self._describe(self._network, pixels)
+        told: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self._device)
+        for term in self._terms:
+            rows = torch.isin(sources, term.sources)
+            value = (
+                term.loss(descriptors[rows], labels[rows])
+                if term.loss
+                else self._distillation(descriptors[rows], pixels[rows])
+            )
+            total = total + term.weight * value
+            told[term.name] = told.get(term.name, 0) + value.detach()
+        if torch.isfinite(total):
+            self._scaler.scale(total * share).backward()
+        return {name: float(value) for name, value in (told | {"loss": total.detach()}).items()}
+
+    def _distillation(self, descriptors: Tensor, pixels: Tensor) -> Tensor:
+        assert self._teacher is not None
+        if len(pixels) < 3:
+            return descriptors.sum() * 0
+        with torch.no_grad():
+            told = self._describe(self._teacher, pixels)
+        return distil_scores(descriptors, told)
+
+    def _describe(self, network: DescriptorNetwork, pixels: Tensor) -> Tensor:
+        with self._autocast():
+            fused = network.fuse(pixels)[1]
+        return network.head.describe(network.head.pool(fused))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = _HALVES.get(self._settings.precision)
+        return torch.autocast(self._device.type, half or torch.bfloat16, enabled=half is not None)
+
+    @torch.no_grad()
+    def _decay(self) -> None:
+        """Of kernels and layers, not of biases and of what BatchNorm learns; decoupled from the gradients."""
+        settings = self._settings.optimiser
+        for group in self._optimiser.param_groups[:2]:
+            strength = group["lr"] * settings.decay
+            for weight in (one for one in group["params"] if one.ndim > 1 and strength > 0):
+                if settings.penalty == "l2":
+                    weight.mul_(1 - strength)
+                else:
+                    weight.copy_(nn.functional.softshrink(weight, strength))
+
+    def _mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        """At first the average forgets faster, or it would keep the start for long."""
+        kept = min(self._settings.optimiser.average, (1 + int(count)) / (10 + int(count)))
+        return average.lerp(current, 1 - kept) if average.is_floating_point() else current
+
+
+def _place(network: DescriptorNetwork, device: torch.device) -> DescriptorNetwork:
+    network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's types omit it
+    return network
+
+
+def _freeze(network: DescriptorNetwork, blocks: int) -> Iterator[nn.Parameter]:
+    """The parameters that are left to train."""
+    backbone = network.trunk.backbone
+    for block in [*backbone.early.children(), *backbone.late.children()][:blocks]:
+        block.requires_grad_(False)
+    return (one for one in network.parameters() if one.requires_grad)
+
+
+def _hold_statistics(backbone: nn.Module) -> None:
+    for layer in backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()

@@ -1,0 +1,46 @@
+"""How good a network is while it is trained."""
+
+from collections.abc import Mapping, Sequence
+
+from pspsearch_build.data.pictures import PictureSet, read_pictures
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.describers import Describer
+from pspsearch_build.evaluation.measuring import Task
+from pspsearch_build.evaluation.retrieval import Descriptors, rank, rank_leaving_one_out
+from pspsearch_build.training.settings import ValidationSettings
+
+_RECALL, _PRECISION = "R@1", "mAP"
+
+
+def read_tasks(settings: Sequence[ValidationSettings]) -> dict[str, Task]:
+    """By name; BuildError where a set cannot be read."""
+    return {
+        one.name: Task(read_pictures(one.queries), read_pictures(one.gallery) if one.gallery else None)
+        for one in settings
+    }
+
+
+def validate(describer: Describer, tasks: Mapping[str, Task]) -> dict[str, float]:
+    """R@1 and mAP of every task; BuildError where one has nothing to find."""
+    figures: dict[str, float] = {}
+    for name, task in tasks.items():
+        queries, labels = _describe(describer, task.queries), task.number(task.queries)
+        if task.gallery is None:
+            ranks = rank_leaving_one_out(queries, labels)
+        else:
+            ranks = rank(queries, labels, _describe(describer, task.gallery), task.number(task.gallery))
+        if not ranks.ranks:
+            raise BuildError(f"no query of the validation {name!r} has a picture of its own class to find")
+        figures[f"{name} {_RECALL}"] = float(ranks.recall_at(1).mean())
+        figures[f"{name} {_PRECISION}"] = float(ranks.average_precision().mean())
+    return figures
+
+
+def overall(figures: Mapping[str, float]) -> float:
+    """By which the best network is chosen: the mean recall of all tasks."""
+    recalls = [value for name, value in figures.items() if name.endswith(_RECALL)]
+    return sum(recalls) / len(recalls)
+
+
+def _describe(describer: Describer, pictures: PictureSet) -> Descriptors:
+    return describer.describe([picture.path for picture in pictures.pictures], lambda _: None)

@@ -1,0 +1,327 @@
+"""Training: it learns, it goes on where it was left, and says in a sentence why it cannot."""
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pspsearch_build.errors import BuildError
+from pspsearch_build.evaluation.describers import read_batches
+from pspsearch_build.network.batch_norm import round_weights
+from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.training.distillation import distil_scores
+from pspsearch_build.training.losses import LossName
+from tests.build.training_pictures import draw_patterns
+from tests.build.training_runs import SMALL, Run
+
+CLASSES = 8
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight classes, 18 pictures of each to learn from (`train`) and six others (`new`)."""
+    root = tmp_path_factory.mktemp("patterns")
+    draw_patterns(root / "train", CLASSES, range(18))
+    draw_patterns(root / "new", CLASSES, range(18, 24))
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that has not begun."""
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def unlimited_files() -> Iterator[None]:
+    """Lets files be of any length again."""
+    yield
+    _unlimit_files()
+
+
+def source(patterns: Path, **more: Any) -> dict[str, Any]:
+    """The pictures to learn from."""
+    return {"name": "patterns", "pictures": str(patterns / "train"), **more}
+
+
+def validation(patterns: Path) -> dict[str, Any]:
+    """The pictures to find them by."""
+    return {"name": "new", "queries": str(patterns / "new"), "gallery": str(patterns / "train")}
+
+
+def figures(run: Run) -> list[dict[str, float]]:
+    """Of every validation, without how fast it went."""
+    lines = [json.loads(line) for line in (run.path / "figures.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "pictures/s"} for line in lines]
+
+
+def test_training_finds_more(patterns: Path, run: Run) -> None:
+    """New views of the patterns find their own kind at least 0.15 more often than before any training."""
+    outcome = run.go(
+        source=[source(patterns)],
+        validation=[validation(patterns)],
+        start={"pictures": 144},
+        steps=80,
+        batch_size=24,
+        validate_every=40,
+    )
+
+    untrained, *_ = figures(run)
+    assert untrained["step"] == 0
+    assert outcome.figures["new R@1"] >= untrained["new R@1"] + 0.15
+    assert outcome.figures["new mAP"] >= untrained["new mAP"] + 0.1
+
+
+def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) -> None:
+    """A run that broke off after a checkpoint ends with the same bits, dropout and average included."""
+    what: dict[str, Any] = {
+        "source": [source(patterns)],
+        "validation": [validation(patterns)],
+        "loss": [{"name": "proxy_anchor"}, {"name": "triplet", "options": {"triplets": "hard"}}],
+        "distillation": {"weight": 0.5},
+        "accumulate": 2,
+        "steps": 6,
+    }
+    broken = Run(tmp_path / "broken")
+    run.go(**what)
+
+    with pytest.raises(_PulledPlug):
+        broken.go(_PullsPlug(after=5), **what)
+    broken.go(**what)
+
+    assert figures(broken) == figures(run)
+    whole, resumed = run.folder.load(), broken.folder.load()
+    assert whole is not None
+    assert resumed is not None
+    assert resumed["trainer"]["step"] == 6
+    torch.testing.assert_close(resumed["trainer"], whole["trainer"], rtol=0, atol=0)
+
+
+def test_workers_change_nothing(patterns: Path, run: Run, tmp_path: Path) -> None:
+    """However many processes make the batches, each step learns the same."""
+    alone: list[dict[str, float]] = []
+    helped: list[dict[str, float]] = []
+
+    run.go(alone, source=[source(patterns)], steps=3)
+    Run(tmp_path / "helped").go(helped, source=[source(patterns)], steps=3, workers=2)
+
+    assert helped == alone
+
+
+@pytest.mark.parametrize("name", LossName)
+def test_every_loss_runs(name: LossName, patterns: Path, run: Run) -> None:
+    """Each gives a finite number and moves the network."""
+    told: list[dict[str, float]] = []
+
+    run.go(told, source=[source(patterns)], loss=[{"name": name.value}], steps=3, validate_every=3)
+
+    assert all(0 < one[name.value] < 1000 for one in told)
+    assert not torch.equal(run.best.head.projection.weight, run.start.head.projection.weight)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_alike(precision: str, patterns: Path, run: Run, tmp_path: Path) -> None:
+    """Step after step the loss is that of FP32 within a twentieth: eight bits of precision, through eighteen layers."""
+    half: list[dict[str, float]] = []
+    full: list[dict[str, float]] = []
+    what: dict[str, Any] = {"source": [source(patterns)], "batch_size": 16, "steps": 5, "validate_every": 5}
+
+    run.go(half, **what, precision=precision)
+    Run(tmp_path / "full").go(full, **what)
+
+    assert [one["loss"] for one in half] == pytest.approx([one["loss"] for one in full], rel=0.05)
+
+
+def test_pictures_without_labels_are_pairs(patterns: Path, run: Run) -> None:
+    """Two views of one picture are drawn together beside classes that have labels."""
+    unlabelled = {"name": "loose", "pictures": str(patterns / "new"), "labelled": False}
+    loss = [{"name": "multi_similarity"}, {"name": "proxy_anchor", "on": ["patterns"]}]
+    told: list[dict[str, float]] = []
+
+    run.go(told, source=[source(patterns), unlabelled], loss=loss, steps=2)
+
+    assert told[0].keys() == {"multi_similarity", "proxy_anchor patterns", "loss"}
+    assert all(one["multi_similarity"] > 0 for one in told)
+
+
+def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_path: Path) -> None:
+    """With it the scores of new pictures stay nearer to those of the start, by a tenth at least."""
+    loose, held = Run(tmp_path / "loose"), run
+    what: dict[str, Any] = {
+        "source": [source(patterns)],
+        "batch_size": 16,
+        "steps": 24,
+        "validate_every": 24,
+        "start": {"pictures": 144},
+        "network": {**SMALL, "dropout": 0.0},
+        "optimiser": {"train_statistics": False},
+    }
+
+    loose.go(**what)
+    held.go(**what, distillation={"weight": 20.0})
+
+    assert _drift(held, patterns) < 0.9 * _drift(loose, patterns)
+
+
+def test_frozen_blocks_and_held_statistics_stay(patterns: Path, run: Run) -> None:
+    """The first blocks keep every bit, and without `train_statistics` so do the backbone's means."""
+    run.go(source=[source(patterns)], optimiser={"frozen_blocks": 5, "train_statistics": False})
+
+    before, after = _rounded(run.start), run.best.state_dict()
+    for name in after:
+        if name.startswith("trunk.backbone") and "running" in name:
+            assert torch.equal(after[name], before[name]), name
+        if name.startswith("trunk.backbone.early.layer1") and name.endswith("conv1.weight"):
+            assert torch.equal(after[name], before[name]), name
+    moved = "trunk.backbone.late.layer4.0.conv1.weight"
+    assert not torch.equal(after[moved], before[moved])
+
+
+def test_head_moves_first(patterns: Path, run: Run) -> None:
+    """During `head_steps` the backbone's weights stay where they are."""
+    run.go(source=[source(patterns)], optimiser={"head_steps": 4, "train_statistics": False})
+
+    before, after = _rounded(run.start), run.best.state_dict()
+    assert torch.equal(after["trunk.backbone.early.conv1.weight"], before["trunk.backbone.early.conv1.weight"])
+    assert not torch.equal(after["head.projection.weight"], before["head.projection.weight"])
+
+
+@pytest.mark.parametrize(("penalty", "decay", "zeros"), [("l1", 20.0, True), ("l2", 1000.0, False)])
+def test_decay(penalty: str, decay: float, zeros: bool, patterns: Path, run: Run) -> None:
+    """Both make weights smaller; only L1 makes some of them nothing."""
+    optimiser = {"penalty": penalty, "decay": decay, "learning_rate": 1e-4, "average": 0.0}
+
+    run.go(source=[source(patterns)], optimiser=optimiser)
+
+    weight = run.best.head.projection.weight
+    assert weight.abs().mean() < 0.95 * run.start.head.projection.weight.abs().mean()
+    assert bool((weight == 0).any()) is zeros
+
+
+def test_patience_ends_a_run(patterns: Path, run: Run) -> None:
+    """Where nothing gets better, the best network is that of the start, and the run stops early."""
+    told: list[dict[str, float]] = []
+    still = {"learning_rate": 1e-30, "backbone_learning_rate": 0.0, "train_statistics": False}
+    same = {"pictures": str(patterns / "train")}
+
+    outcome = run.go(
+        told,
+        source=[source(patterns, **same)],
+        validation=[validation(patterns)],
+        optimiser=still,
+        steps=20,
+        validate_every=2,
+        patience=2,
+    )
+
+    assert len(told) < 20
+    assert outcome.waited == 2
+
+
+def test_nan_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -> None:
+    """The last checkpoint holds no NaN; with a lower rate the run goes on from it."""
+    what: dict[str, Any] = {"source": [source(patterns)], "steps": 30}
+
+    with pytest.raises(BuildError, match=r"the loss became nan in step .*: lower the learning rates"):
+        run.go(**what, optimiser={"learning_rate": 1e30, "warm_up_steps": 0, "clip": 1e30})
+
+    saved = run.folder.load()
+    assert saved is not None
+    reached = saved["trainer"]["step"]
+    told: list[dict[str, float]] = []
+    run.go(told, **{**what, "steps": reached + 2})
+    assert len(told) == 2
+
+
+@pytest.mark.usefixtures("unlimited_files")
+def test_full_disk_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -> None:
+    """A checkpoint that finds no room leaves the one before it whole."""
+    what: dict[str, Any] = {"source": [source(patterns)], "steps": 4}
+
+    with pytest.raises(BuildError, match=r"cannot be written: File too large"):
+        run.go(_FillsDisk(after=3), **what)
+    _unlimit_files()
+
+    saved = run.folder.load()
+    assert saved is not None
+    assert saved["trainer"]["step"] == 2
+    run.go(**what)
+    assert [line["step"] for line in figures(run)] == [0, 2, 4]
+
+
+def test_other_pictures_are_refused(patterns: Path, run: Run) -> None:
+    """A run does not go on with data that it did not begin with."""
+    run.go(source=[source(patterns)], steps=2)
+
+    with pytest.raises(BuildError, match=r"the pictures are not those that the run in .* began with"):
+        run.go(source=[{"name": "patterns", "pictures": str(patterns / "new")}], steps=4)
+
+
+def test_other_losses_are_refused(patterns: Path, run: Run) -> None:
+    """Nor with losses whose points it does not have."""
+    run.go(source=[source(patterns)], steps=2)
+
+    with pytest.raises(BuildError, match="of another network, or of other losses or sources"):
+        run.go(source=[source(patterns)], loss=[{"name": "contrastive"}], steps=4)
+
+
+def test_damaged_checkpoint_is_a_sentence(patterns: Path, run: Run) -> None:
+    """It is named."""
+    run.go(source=[source(patterns)], steps=2)
+    (run.path / "last.pt").write_bytes(b"not a checkpoint")
+
+    with pytest.raises(BuildError, match=r"last\.pt cannot be read as a checkpoint"):
+        run.go(source=[source(patterns)], steps=4)
+
+
+class _PulledPlug(Exception):
+    """The end of a process, as far as the run can tell."""
+
+
+class _PullsPlug(list[dict[str, float]]):
+    """Raises after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def append(self, told: dict[str, float]) -> None:
+        super().append(told)
+        if len(self) == self._after:
+            raise _PulledPlug
+
+
+class _FillsDisk(list[dict[str, float]]):
+    """Leaves room for files of a megabyte after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def append(self, told: dict[str, float]) -> None:
+        super().append(told)
+        if len(self) == self._after:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+
+
+def _unlimit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _drift(run: Run, patterns: Path) -> float:
+    """How far the scores of new pictures are from those of the start."""
+    paths = sorted((patterns / "new").rglob("*.png"))
+    pixels = torch.from_numpy(next(read_batches(paths, run.start.spec.input)))
+    with torch.inference_mode():
+        before, after = (network(pixels)[0] for network in (run.start, run.best))
+    return float(distil_scores(after, before))
+
+
+def _rounded(network: DescriptorNetwork) -> dict[str, torch.Tensor]:
+    """As it is saved."""
+    round_weights(network)
+    return network.state_dict()

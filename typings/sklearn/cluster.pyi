@@ -1,0 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
+class AgglomerativeClustering:
+    def __init__(self, n_clusters: int) -> None: ...
+    def fit_predict(self, X: NDArray[np.float32]) -> NDArray[np.int64]: ...
