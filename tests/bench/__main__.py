@@ -2,9 +2,10 @@
 
 import asyncio
 
-from tests.bench import bench_images, bench_million, bench_search, bench_triton
+from tests.bench import bench_images, bench_million, bench_search, bench_training, bench_triton
 
 bench_images.main()
+bench_training.main()
 asyncio.run(bench_triton.main())
 asyncio.run(bench_search.main())
 asyncio.run(bench_million.main())

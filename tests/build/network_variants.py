@@ -47,6 +47,9 @@ VARIANTS = {
         _variant("mobilenet_v2", "dilated", "parts", "full", 16, True, 80),
         _variant("resnet50", "sum_concat", "parts", "separable", 16, True, 64),
         _variant("resnet18", "dilated", "parts_gem", "full", 8, True, 64),
+        _variant("mobilenet_v2", "none", "parts", "separable", 16, True, 64),
+        _variant("mobilenet_v2", "none", "gem", "full", 8, False, 64),
+        _variant("mobilenet_v2", "none", "parts_gem", "full", 8, True, 64),
         _variant("resnet101", "concat", "gem", "separable", 16, False, 64),
     )
 }

@@ -129,6 +129,7 @@ def test_trained_statistics_are_left_alone() -> None:
 
     calibrate(network, [pictures], backbone=False)
 
+    assert network.trunk.fusion is not None
     backbone, fusion = network.trunk.backbone.state_dict(), network.trunk.fusion.state_dict()
     assert all(not tensor.any() for name, tensor in backbone.items() if name.endswith("running_mean"))
     assert all(tensor.any() for name, tensor in fusion.items() if name.endswith("running_mean"))

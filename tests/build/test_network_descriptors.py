@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pspsearch.contract import InputShape
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
-from pspsearch_build.network.spec import NetworkSpec
+from pspsearch_build.network.spec import FusionName, HeadName, NetworkSpec
 from tests.build.crops import cut_crops
 from tests.build.network_variants import VARIANTS
 from tests.build.small_networks import SMALL, small_checkpoint
@@ -110,10 +110,24 @@ def test_a_network_without_classes_has_no_segmentation_head() -> None:
 
 
 def test_the_default_is_what_ships() -> None:
-    """MobileNetV2 at stride 16, 224 px, 256 dimensions: the contract that model version 1 promises."""
+    """MobileNetV2 at stride 16, 192 px, 256 dimensions: the contract that model version 1 promises."""
     network = build_network(NetworkSpec())
 
-    descriptor = _describe(network, torch.from_numpy(np.zeros((1, 224, 224, 3), np.uint8)))[0]
+    descriptor = _describe(network, torch.from_numpy(np.zeros((1, 192, 192, 3), np.uint8)))[0]
 
     assert descriptor.shape == (1, 256)
     assert sum(weight.numel() for weight in network.parameters()) < 6e6
+
+
+def test_without_a_fusion_the_head_pools_the_backbone() -> None:
+    """Bin 1 and parts make it average pooling: a projection of the map's mean."""
+    spec = NetworkSpec(input=InputShape(64, 64), fusion=FusionName.NONE, head=HeadName.PARTS, bins=(1,), dimension=128)
+    network = build_network(spec)
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    with torch.inference_mode():
+        seen = network.fuse(pixels)[1]
+        expected = functional.normalize(network.head.projection(seen.mean(dim=(2, 3))))
+        torch.testing.assert_close(network(pixels)[0], expected, atol=1e-5, rtol=0)  # FP32
+
+    assert seen.shape == (2, 1280, 4, 4)

@@ -100,7 +100,7 @@ def test_dilated_adds_levels_and_dilated_convolutions(bottleneck: ConvolutionKin
     torch.testing.assert_close(fused, expected, atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("name", FusionName)
+@pytest.mark.parametrize("name", FUSIONS)
 def test_a_fused_map_is_as_large_as_the_backbones(name: FusionName) -> None:
     """Whatever the fusion, the head receives `width` channels at the map's size."""
     fused = FUSIONS[name](8, _spec(ConvolutionKind.SEPARABLE)).eval()(_input())

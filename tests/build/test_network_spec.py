@@ -47,6 +47,7 @@ def test_a_spec_survives_json() -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"dilations": 0}, "dilated"),
         ({"width": 0}, "channels"),
+        ({"fusion": FusionName.NONE, "shortcut": False}, "nothing for the head to see"),
         ({"segmentation_classes": 1}, "segmentation classes"),
         ({"input": InputShape(16, 224)}, "16x224 px"),
         ({"padding": Padding.SAME, "backbone": BackboneName.RESNET18}, "padding 'same'"),

@@ -215,7 +215,7 @@ def test_the_commands_export_and_compare(photographs: Path, tmp_path: Path) -> N
 def test_a_network_out_of_bounds_is_an_error(photographs: Path, tmp_path: Path) -> None:
     """Weights that overflow FP16 are noticed, and the command fails with one sentence."""
     checkpoint = Checkpoint.load(_saved(tmp_path))
-    checkpoint.network.trunk.fusion.get_parameter("bottleneck.1.weight").data.mul_(1e7)
+    checkpoint.network.trunk.get_parameter("fusion.bottleneck.1.weight").data.mul_(1e7)
     checkpoint.save(tmp_path / "loud.safetensors")
 
     result = CliRunner().invoke(

@@ -45,7 +45,7 @@ def calibrate(network: DescriptorNetwork, batches: Batches, *, backbone: bool, s
 def _set_statistics(network: DescriptorNetwork, batches: Batches, *, backbone: bool) -> None:
     """Each layer's mean and variance become the average over the batches."""
     part = network.trunk if backbone else network.trunk.fusion
-    norms = [layer for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)] if part else []
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.reset_running_stats()

@@ -10,7 +10,7 @@ from pspsearch_build.network.fusion import FUSIONS
 from pspsearch_build.network.head import Head
 from pspsearch_build.network.segmentation import SegmentationHead
 from pspsearch_build.network.soft_start import soften
-from pspsearch_build.network.spec import NetworkSpec
+from pspsearch_build.network.spec import FusionName, NetworkSpec
 
 
 class TrainingOutputs(NamedTuple):
@@ -33,13 +33,16 @@ class Trunk(nn.Module):
     def __init__(self, spec: NetworkSpec, weights: Weights) -> None:
         super().__init__()
         self.backbone = build_backbone(spec, weights)
-        self.fusion = FUSIONS[spec.fusion](self.backbone.channels, spec)
+        none = spec.fusion is FusionName.NONE
+        self.fusion = None if none else FUSIONS[spec.fusion](self.backbone.channels, spec)
         self._shortcut = spec.shortcut
-        self.channels = spec.width + (self.backbone.channels if spec.shortcut else 0)
+        self.channels = (0 if none else spec.width) + (self.backbone.channels if spec.shortcut else 0)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """A normalised picture [batch, 3, height_px, width_px] to the backbone's earlier map and the fused map."""
         early, last = self.backbone(picture)
+        if self.fusion is None:
+            return early, last
         fused = self.fusion(last)
         return early, torch.cat([fused, last], dim=1) if self._shortcut else fused
 

@@ -1,5 +1,6 @@
 """From the backbone's map X and its pyramid to one fused map."""
 
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 
@@ -53,7 +54,7 @@ class DilatedFusion(nn.Module):
         return reduce(add, [*self.pyramid(x), *(convolution(x) for convolution in self.convolutions)])
 
 
-FUSIONS = {
+FUSIONS: dict[FusionName, Callable[[int, NetworkSpec], nn.Module]] = {
     FusionName.CONCAT: ConcatFusion,
     FusionName.SUM_CONCAT: SumConcatFusion,
     FusionName.DILATED: DilatedFusion,

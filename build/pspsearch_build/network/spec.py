@@ -43,6 +43,8 @@ class FusionName(StrEnum):
     """The sum of the levels F_i, plus a projection of Concat(F_1..F_N)."""
     DILATED = "dilated"
     """The sum of the levels P_j(X), plus the sum of dilated convolutions C_d(X) of rates 1..D."""
+    NONE = "none"
+    """No pyramid: the head sees the backbone's map alone, by the shortcut. What the others are compared with."""
 
 
 class ConvolutionKind(StrEnum):
@@ -72,7 +74,7 @@ class NetworkSpec:
     output_stride: int = 16
     """Input pixels per pixel of the backbone's map: 8, 16, or 32, which is the backbone as it was trained."""
     padding: Padding = Padding.SYMMETRIC
-    input: InputShape = field(default_factory=lambda: InputShape(224, 224, Fit.SQUASH))
+    input: InputShape = field(default_factory=lambda: InputShape(192, 192, Fit.SQUASH))
     mean: Triple = (0.485, 0.456, 0.406)
     """Of RGB on a scale of 0 to 1; subtracted."""
     std: Triple = (0.229, 0.224, 0.225)
@@ -117,6 +119,10 @@ class NetworkSpec:
         self._require(
             len(self.bins) > 0 and min(self.bins) >= 1 and list(self.bins) == sorted(set(self.bins)),
             f"bins {self.bins} are not distinct positive numbers in rising order",
+        )
+        self._require(
+            self.shortcut or self.fusion is not FusionName.NONE,
+            "without a fusion and without the shortcut there is nothing for the head to see",
         )
         self._require(self.dilations >= 1, f"{self.dilations} dilated convolutions are too few: at least 1")
         self._require(self.width >= 1, f"a fused map of {self.width} channels is empty")

@@ -1,0 +1,205 @@
+"""The ablation of docs/ablation.md: one factor at a time around the default, three seeds each.
+
+python build/recipes/ablation.py LISTS OUT [VARIANT...]
+
+LISTS is what make_lists.py wrote, with the ImageNet weights beside the lists. The backbone stays frozen, so that the
+whole of it takes hours on two cores: what differs is what is put on top. Networks learn from grocery's train split and
+are judged by its val split in train, and by classes of Tiny-ImageNet that none of them learns; the test split is not
+touched. OUT gets a JSON for every variant and seed; those that are there are not made again, and all of them
+make the table that is printed in the end.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.contract import Fit, InputShape
+from pspsearch_build.data.pictures import PictureSet, read_pictures
+from pspsearch_build.evaluation.bootstrap import estimate, estimate_difference
+from pspsearch_build.evaluation.describers import Describer
+from pspsearch_build.evaluation.measuring import Task
+from pspsearch_build.evaluation.retrieval import Descriptors, rank, rank_leaving_one_out
+from pspsearch_build.evaluation.sources import open_describer
+from pspsearch_build.export import export_onnx
+from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.onnx_facts import Precision
+from pspsearch_build.network.spec import FusionName, HeadName, NetworkSpec, Padding
+from pspsearch_build.training.fine_tuning import fine_tune
+from pspsearch_build.training.run_folder import RunFolder
+from pspsearch_build.training.settings import TrainingSettings
+
+SEEDS = (0, 1, 2)
+ALL_BLOCKS = 19
+HALF = (0.5, 0.5, 0.5)
+DEFAULT = NetworkSpec(
+    padding=Padding.SAME,
+    mean=HALF,
+    std=HALF,
+)
+AVERAGE = replace(DEFAULT, fusion=FusionName.NONE, head=HeadName.PARTS, bins=(1,))
+VARIANTS: dict[str, tuple[str, NetworkSpec]] = {
+    "default": ("", DEFAULT),
+    "average": ("average pooling, no pyramid", AVERAGE),
+    "gem": ("GeM, no pyramid", replace(AVERAGE, head=HeadName.GEM)),
+    "weighted": ("weighted parts of the backbone's map, no fusion", replace(AVERAGE, bins=DEFAULT.bins)),
+    "both": ("weighted parts and GeM of the backbone's map, no fusion", replace(DEFAULT, fusion=FusionName.NONE)),
+    "sum_concat": ("fusion sum_concat", replace(DEFAULT, fusion=FusionName.SUM_CONCAT)),
+    "dilated": ("fusion dilated", replace(DEFAULT, fusion=FusionName.DILATED)),
+    "no_shortcut": ("without the shortcut", replace(DEFAULT, shortcut=False)),
+    "parts_head": ("head parts", replace(DEFAULT, head=HeadName.PARTS)),
+    "gem_head": ("head GeM", replace(DEFAULT, head=HeadName.GEM)),
+    "width_512": ("fused map 512 wide", replace(DEFAULT, width=512)),
+    "dim_128": ("128 dimensions", replace(DEFAULT, dimension=128)),
+    "dim_512": ("512 dimensions", replace(DEFAULT, dimension=512)),
+    "px_224": ("224 px", replace(DEFAULT, input=InputShape(224, 224))),
+    "px_288": ("288 px", replace(DEFAULT, input=InputShape(288, 288))),
+    "crop": ("crop instead of squash", replace(DEFAULT, input=InputShape(192, 192, Fit.CROP))),
+    "pad": ("pad instead of squash", replace(DEFAULT, input=InputShape(192, 192, Fit.PAD))),
+    "stride_8": ("output stride 8", replace(DEFAULT, output_stride=8)),
+}
+
+
+Judged = dict[str, dict[str, list[float]]]
+"""Of every task every measure, query by query."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Where it reads and writes."""
+
+    lists: Path
+    out: Path
+
+    def run(self, name: str, seed: int) -> None:
+        """One variant, once."""
+        path = self.out / f"{name}-{seed}.json"
+        if path.is_file():
+            return
+        began = time.monotonic()
+        with TemporaryDirectory() as folder:
+            run = RunFolder(Path(folder))
+            fine_tune(self._settings(name, seed), run, lambda _, __: None, lambda _: None)
+            trained = self._judge(run.best)
+            figures = {"start": self._judge(run.start), "trained": trained, **self._cost(run.best)}
+        path.write_text(json.dumps(figures) + "\n")
+        print(name, seed, f"{time.monotonic() - began:.0f} s", _means(trained), flush=True)
+
+    def tabulate(self) -> str:
+        """A row of Markdown for every variant that has been run; intervals are over queries, of the mean over seeds."""
+        columns = (
+            "",
+            "start R@1",
+            "R@1",
+            "mAP",
+            "mAP over the default",
+            "other pictures R@1",
+            "ms",
+            "GFLOP",
+            "MB",
+            "seeds",
+        )
+        lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+        usual = self._read("default")
+        for name, (words, _) in VARIANTS.items():
+            runs = self._read(name)
+            if runs:
+                cells = [words or "the default", *self._cells(runs, usual), str(len(runs))]
+                lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+    def _cells(self, runs: list[dict[str, Any]], usual: list[dict[str, Any]]) -> Iterator[str]:
+        yield f"{_over_seeds(runs, 'start', 'grocery', 'R@1').mean():.3f}"
+        yield f"{estimate(_over_seeds(runs, 'trained', 'grocery', 'R@1'))}"
+        precisions = _over_seeds(runs, "trained", "grocery", "mAP")
+        yield f"{estimate(precisions)}"
+        if runs is usual or not usual:
+            yield ""
+        else:
+            yield f"{estimate_difference(precisions, _over_seeds(usual, 'trained', 'grocery', 'mAP')):+}"
+        yield f"{estimate(_over_seeds(runs, 'trained', 'others', 'R@1'))}"
+        for name, digits in (("latency_ms", 1), ("gflop", 2), ("size_mb", 1)):
+            yield f"{np.median([run[name] for run in runs]):.{digits}f}"
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.out.glob(f"{name}-[0-9]*.json"))]
+
+    def _settings(self, name: str, seed: int) -> TrainingSettings:
+        raw: dict[str, Any] = {
+            "steps": 240,
+            "validate_every": 240,
+            "seed": seed,
+            "start": {"weights": str(self.lists / "mobilenet_v2_imagenet.safetensors"), "pictures": 1024},
+            "network": json.loads(VARIANTS[name][1].to_json()),
+            "optimiser": {"frozen_blocks": ALL_BLOCKS},
+            "source": [{"name": "grocery", "pictures": f"{self.lists / 'grocery.csv'}@train"}],
+            "loss": [{"name": "normalised_softmax"}],
+        }
+        return msgspec.convert(raw, TrainingSettings)
+
+    def _judge(self, checkpoint: Path) -> Judged:
+        grocery, tiny = self.lists / "grocery.csv", self.lists / "tiny.csv"
+        with _served(checkpoint) as (describer, _):
+
+            def describe(pictures: PictureSet) -> Descriptors:
+                return describer.describe([one.path for one in pictures.pictures], lambda _: None)
+
+            task = Task(read_pictures(f"{grocery}@val"), gallery := read_pictures(f"{grocery}@train"))
+            found = rank(describe(task.queries), task.number(task.queries), describe(gallery), task.number(gallery))
+            others = read_pictures(f"{tiny}@watched")
+            kept = rank_leaving_one_out(describe(others), others.numbers)
+        return {
+            name: {"R@1": list(map(float, ranks.recall_at(1))), "mAP": list(map(float, ranks.average_precision()))}
+            for name, ranks in (("grocery", found), ("others", kept))
+        }
+
+    def _cost(self, checkpoint: Path) -> dict[str, float]:
+        picture = read_pictures(f"{self.lists / 'grocery.csv'}@val").pictures[0].path
+        with _served(checkpoint) as (describer, size_bytes):
+            describer.latency_ms(picture)  # the first calls are slower
+            return {
+                "latency_ms": describer.latency_ms(picture),
+                "gflop": describer.gflop or 0.0,
+                "size_mb": size_bytes / 1e6,
+            }
+
+
+@contextmanager
+def _served(checkpoint: Path) -> Generator[tuple[Describer, int]]:
+    """In OpenVINO, as it is served, with the size of the file."""
+    with TemporaryDirectory() as folder:
+        onnx = Path(folder, "model.onnx")
+        export_onnx(Checkpoint.load(checkpoint).network, onnx, Precision.FP16)
+        yield open_describer(f"openvino:{onnx}"), onnx.stat().st_size
+
+
+def _over_seeds(runs: list[dict[str, Any]], when: str, task: str, measure: str) -> NDArray[np.float64]:
+    """Of every query the mean."""
+    return np.mean([run[when][task][measure] for run in runs], axis=0, dtype=np.float64)
+
+
+def _means(judged: Judged) -> dict[str, float]:
+    return {
+        f"{task} {name}": round(float(np.mean(values)), 3)
+        for task, measures in judged.items()
+        for name, values in measures.items()
+    }
+
+
+if __name__ == "__main__":
+    lists, out, *chosen = sys.argv[1:]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    ablation = Ablation(Path(lists), Path(out))
+    for seed in SEEDS:
+        for name in chosen or VARIANTS:
+            ablation.run(name, seed)
+    print(ablation.tabulate())
