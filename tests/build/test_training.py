@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from pspsearch_build.data.masks import SUFFIX
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import read_batches
 from pspsearch_build.network.batch_norm import round_weights
@@ -165,6 +168,34 @@ def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_pa
     held.go(**what, distillation={"weight": 20.0})
 
     assert _drift(held, patterns) < 0.9 * _drift(loose, patterns)
+
+
+def test_segmentation_is_learnt_beside(run: Run, tmp_path: Path) -> None:
+    """With masks that tell dark from bright the loss of the pixels falls; pictures without one change nothing."""
+    masked = draw_patterns(tmp_path / "masked", CLASSES, range(6))
+    for path in sorted(masked.rglob("*.png"))[::2]:
+        grey = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray((grey > 128).astype(np.uint8)).save(path.with_suffix(SUFFIX))
+    told: list[dict[str, float]] = []
+
+    run.go(
+        told,
+        source=[{"name": "masked", "pictures": str(masked)}],
+        segmentation={"weight": 1.0},
+        network={**SMALL, "segmentation_classes": 2},
+        batch_size=16,
+        steps=16,
+        validate_every=16,
+    )
+
+    losses = [one["segmentation"] for one in told]
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_segmentation_needs_classes(patterns: Path, run: Run) -> None:
+    """In the network."""
+    with pytest.raises(BuildError, match="needs a network with `segmentation_classes`"):
+        run.go(source=[source(patterns)], segmentation={"weight": 1.0})
 
 
 def test_frozen_blocks_and_held_statistics_stay(patterns: Path, run: Run) -> None:

@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from pspsearch.contract import InputShape
+from pspsearch_build.data.masks import UNKNOWN, Mask
 from pspsearch_build.errors import BuildError
 
 Pixels = NDArray[np.uint8]
 """[height_px, width_px, 3], RGB."""
+
+_Affine = tuple[float, float, float, float, float, float]
+"""From places in the view to places in the picture, as Pillow has it."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -58,15 +62,27 @@ def augment(pixels: Pixels, shape: InputShape, how: Augmentation, random: np.ran
 
     The picture is best somewhat larger than the view, and fitted as the network's input is.
     """
-    view = _move(Image.fromarray(pixels), shape, how, random)
+    nothing = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
+    return augment_with_mask(pixels, nothing, shape, how, random)[0]
+
+
+def augment_with_mask(
+    pixels: Pixels, mask: Mask, shape: InputShape, how: Augmentation, random: np.random.Generator
+) -> tuple[Pixels, Mask]:
+    """The same view of a picture and of its mask, which is as large; what is hidden in the view keeps its class."""
+    picture = Image.fromarray(pixels)
+    move = _draw_move(picture, shape, how, random)
+    size, affine = (shape.width_px, shape.height_px), Image.Transform.AFFINE
+    moved = np.array(Image.fromarray(mask).transform(size, affine, move, Image.Resampling.NEAREST, fillcolor=UNKNOWN))
+    view = picture.transform(size, affine, move, Image.Resampling.BILINEAR, fillcolor=(128, 128, 128))
     view = _light(view, how, random)
     if random.random() < how.blur:
         view = view.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.5)))
-    return _hide(np.array(view), how, random)
+    return _hide(np.array(view), how, random), moved
 
 
-def _move(picture: Image.Image, shape: InputShape, how: Augmentation, random: np.random.Generator) -> Image.Image:
-    """A rectangle anywhere in the picture, turned and perhaps mirrored, in one go; what lies outside is grey."""
+def _draw_move(picture: Image.Image, shape: InputShape, how: Augmentation, random: np.random.Generator) -> _Affine:
+    """To a rectangle anywhere in the picture, turned and perhaps mirrored, in one go."""
     area, stretch = random.uniform(how.least_area, 1), math.exp(random.uniform(-1, 1) * math.log(how.aspect) / 2)
     across, down = min(1, math.sqrt(area) * stretch), min(1, math.sqrt(area) / stretch)
     middle_x = picture.width * random.uniform(across / 2, 1 - across / 2)
@@ -78,10 +94,7 @@ def _move(picture: Image.Image, shape: InputShape, how: Augmentation, random: np
     d, e = step_x * math.sin(turn), step_y * math.cos(turn)
     c = middle_x - (a * shape.width_px + b * shape.height_px) / 2
     f = middle_y - (d * shape.width_px + e * shape.height_px) / 2
-    size = (shape.width_px, shape.height_px)
-    return picture.transform(
-        size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=(128, 128, 128)
-    )
+    return (a, b, c, d, e, f)
 
 
 def _light(view: Image.Image, how: Augmentation, random: np.random.Generator) -> Image.Image:

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
 from pspsearch.images import decode_pixels
-from pspsearch_build.data.augmentation import Augmentation, Pixels, augment
+from pspsearch_build.data.augmentation import Augmentation, Pixels, augment, augment_with_mask
+from pspsearch_build.data.masks import Mask, read_mask
 from pspsearch_build.data.pictures import PictureSet
 from pspsearch_build.errors import BuildError
 
@@ -56,6 +57,8 @@ class Batch(NamedTuple):
     """int64 [count]; from `classes` on they are of pictures without labels, and equal for views of the same one."""
     sources: Tensor
     """int64 [count]: the place of the source that each row is from."""
+    masks: Tensor
+    """uint8 [count, height_px, width_px], 255 where nothing is known; [count, 0, 0] where nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,17 @@ class TrainingBatches(Dataset[Batch]):
         batch_size: int,
         views_per_class: int,
         seed: int,
+        mask_classes: int = 0,
     ) -> None:
-        """`batch_size` is shared out in whole classes of `views_per_class` pictures: `count` is what comes of it."""
+        """`batch_size` is shared out in whole classes of `views_per_class` pictures: `count` is what comes of it.
+
+        `mask_classes` asks for masks of so many classes; 0 for none.
+        """
         if not sources:
             raise BuildError("there is nothing to train on: no source is given")
         self._sources, self._shape, self._augmentation = tuple(sources), shape, augmentation
-        self._views_per_class, self._seed = views_per_class, seed
+        self._larger = InputShape(round(MARGIN * shape.height_px), round(MARGIN * shape.width_px), shape.fit)
+        self._views_per_class, self._seed, self._mask_classes = views_per_class, seed, mask_classes
         labels = sorted({label for one in sources if one.labelled for label in one.pictures.labels})
         self.labels = tuple(labels)
         """Of all labelled sources; a row's label is the place in it."""
@@ -124,9 +132,10 @@ class TrainingBatches(Dataset[Batch]):
         """The batch of one step."""
         random = np.random.default_rng((self._seed, step))
         views = [view for number in range(len(self._sources)) for view in self._choose(number, random)]
-        pixels = np.stack([self._make(view, np.random.default_rng(random.integers(0, 1 << 63))) for view in views])
+        made = [self._make(view, np.random.default_rng(random.integers(0, 1 << 63))) for view in views]
+        pixels, masks = (torch.from_numpy(np.stack(parts)) for parts in zip(*made, strict=True))
         labels = [self._members[view.source].labels[view.place] for view in views]
-        return Batch(torch.from_numpy(pixels), torch.tensor(labels), torch.tensor([view.source for view in views]))
+        return Batch(pixels, torch.tensor(labels), torch.tensor([view.source for view in views]), masks)
 
     def _group_size(self, source: Source) -> int:
         return self._views_per_class if source.labelled else 2
@@ -140,14 +149,19 @@ class TrainingBatches(Dataset[Batch]):
             for picture in random.choice(pictures, wanted, replace=len(pictures) < wanted):
                 yield _View(number, place, int(picture))
 
-    def _make(self, view: _View, random: np.random.Generator) -> Pixels:
-        """A view of the picture, or of another of its class where that one cannot be read."""
+    def _make(self, view: _View, random: np.random.Generator) -> tuple[Pixels, Mask]:
+        """A view of the picture, or of another of its class where that one cannot be read, with its mask."""
         members, source = self._members[view.source], self._sources[view.source].pictures
         others = random.permutation(members.pictures[view.place])
         for picture in (view.picture, *map(int, others)):
-            pixels = members.read(source.pictures[picture].path, self._shape)
-            if pixels is not None:
-                return augment(pixels, self._shape, self._augmentation, random)
+            path = source.pictures[picture].path
+            pixels = members.read(path, self._larger)
+            if pixels is None:
+                continue
+            if not self._mask_classes:
+                return augment(pixels, self._shape, self._augmentation, random), np.empty((0, 0), np.uint8)
+            mask = read_mask(path, self._larger, self._mask_classes)
+            return augment_with_mask(pixels, mask, self._shape, self._augmentation, random)
         raise BuildError(f"no picture of {source.pictures[view.picture].label!r} in {source.name} can be read")
 
 
@@ -173,9 +187,8 @@ class _Members:
 
     def read(self, path: Path, shape: InputShape) -> Pixels | None:
         """None where it cannot be read, which is told once."""
-        larger = InputShape(round(MARGIN * shape.height_px), round(MARGIN * shape.width_px), shape.fit)
         try:
-            return decode_pixels(path.read_bytes(), larger)
+            return decode_pixels(path.read_bytes(), shape)
         except (OSError, BadImage) as error:
             if path not in self.unreadable:
                 self.unreadable.add(path)

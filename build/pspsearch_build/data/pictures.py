@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch_build.atomic_file import replacing
+from pspsearch_build.data import masks
 from pspsearch_build.errors import BuildError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -122,7 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES]
+    paths = root.rglob("*")
+    return [path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.endswith(masks.SUFFIX)]
 
 
 def _folders(root: Path) -> list[Path]:

@@ -63,8 +63,16 @@ def fine_tune(
     sources, tasks = [_read_source(one) for one in settings.source], read_tasks(settings.validation)
     saved = folder.load()
     start = _start(settings, sources, folder, resumed=saved is not None)
+    if settings.segmentation and not start.spec.segmentation_classes:
+        raise BuildError("a segmentation needs a network with `segmentation_classes`")
     batches = TrainingBatches(
-        sources, start.spec.input, settings.augmentation, settings.batch_size, settings.views_per_class, settings.seed
+        sources,
+        start.spec.input,
+        settings.augmentation,
+        settings.batch_size,
+        settings.views_per_class,
+        settings.seed,
+        start.spec.segmentation_classes if settings.segmentation else 0,
     )
     digest, teacher = batches.digest(), _teacher(settings, start)
     provenance = _provenance(settings, digest)
@@ -154,6 +162,8 @@ def _provenance(settings: TrainingSettings, digest: str) -> dict[str, str]:
     losses = [f"{one.weight:g} {one.name}" for one in settings.loss]
     if settings.distillation:
         losses.append(f"{settings.distillation.weight:g} distillation")
+    if settings.segmentation:
+        losses.append(f"{settings.segmentation.weight:g} segmentation")
     start = settings.start
     return {
         "start": Path(start.checkpoint or start.weights).name or "random",

@@ -100,6 +100,16 @@ class DistillationSettings(_Table, frozen=True, kw_only=True):
     above = frozenset({"weight"})
 
 
+class SegmentationSettings(_Table, frozen=True, kw_only=True):
+    """Learning what each pixel shows beside the descriptor, as PSPNet did; see `data/masks.py` for the masks."""
+
+    weight: float = 0.5
+    auxiliary: float = 0.4
+    """How much of that is learnt from the backbone's earlier map, too."""
+    least = {"weight": 0, "auxiliary": 0}
+    above = frozenset({"weight"})
+
+
 class OptimiserSettings(_Table, frozen=True, kw_only=True):
     """AdamW under a cosine schedule."""
 
@@ -136,6 +146,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     source: tuple[SourceSettings, ...]
     loss: tuple[LossSettings, ...] = ()
     distillation: DistillationSettings | None = None
+    segmentation: SegmentationSettings | None = None
+    """For a network with segmentation classes."""
     validation: tuple[ValidationSettings, ...] = ()
     start: StartSettings = StartSettings()
     network: dict[str, Any] = {}
@@ -170,8 +182,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
         teachers = (self.distillation,) if self.distillation else ()
-        if not self.loss and not teachers:
-            raise ValueError("there is nothing to learn: neither a loss nor a distillation")
+        if not self.loss and not teachers and not self.segmentation:
+            raise ValueError("there is nothing to learn: neither a loss, nor a distillation, nor a segmentation")
         for name in (name for one in (*self.loss, *teachers) for name in one.on):
             if name not in names:
                 raise ValueError(f"{name!r} is none of the sources: {', '.join(names)}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pspsearch_build.data.batches import Batch
+from pspsearch_build.data.masks import UNKNOWN
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Pixels
@@ -72,7 +73,8 @@ class Trainer:
     @torch.inference_mode()
     def describe(self, pixels: Pixels) -> Descriptors:
         """What the averaged network makes of pixels [batch, height_px, width_px, 3], in the precision of the run."""
-        rows = self._describe(self.averaged, torch.from_numpy(pixels).to(self._device))
+        network = self.averaged
+        rows = _describe(network, self._fuse(network, torch.from_numpy(pixels).to(self._device))[1])
         return np.asarray(rows.cpu().numpy(), np.float32)
 
     def take_step(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -161,10 +163,15 @@ class Trainer:
 
     def _learn(self, batch: Batch, share: float) -> dict[str, float]:
         """Adds the gradient of a share of the batch's losses."""
-        pixels, labels, sources = (part.to(self._device, non_blocking=True) for part in batch)
-        descriptors = self._describe(self._network, pixels)
+        pixels, labels, sources, masks = (part.to(self._device, non_blocking=True) for part in batch)
+        early, fused = self._fuse(self._network, pixels)
+        descriptors = _describe(self._network, fused)
         told: dict[str, Tensor] = {}
         total = torch.zeros((), device=self._device)
+        if self._settings.segmentation:
+            value = self._segment(self._settings.segmentation.auxiliary, early, fused, masks)
+            total = total + self._settings.segmentation.weight * value
+            told["segmentation"] = value.detach()
         for term in self._terms:
             rows = torch.isin(sources, term.sources)
             value = (
@@ -183,13 +190,25 @@ class Trainer:
         if len(pixels) < 3:
             return descriptors.sum() * 0
         with torch.no_grad():
-            told = self._describe(self._teacher, pixels)
+            told = _describe(self._teacher, self._fuse(self._teacher, pixels)[1])
         return distil_scores(descriptors, told)
 
-    def _describe(self, network: DescriptorNetwork, pixels: Tensor) -> Tensor:
+    def _segment(self, auxiliary: float, early: Tensor, fused: Tensor, masks: Tensor) -> Tensor:
+        """Cross-entropy over the pixels of which something is known."""
+        assert self._network.segmentation is not None, "the spec has no segmentation classes"
         with self._autocast():
-            fused = network.fuse(pixels)[1]
-        return network.head.describe(network.head.pool(fused))
+            logits = self._network.segmentation(fused, early)
+        known = masks.long()
+        count = (known != UNKNOWN).sum().clamp_min(1)
+        late, soon = (
+            nn.functional.cross_entropy(one.float(), known, ignore_index=UNKNOWN, reduction="sum") / count
+            for one in logits
+        )
+        return late + auxiliary * soon
+
+    def _fuse(self, network: DescriptorNetwork, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        with self._autocast():
+            return network.fuse(pixels)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         half = _HALVES.get(self._settings.precision)
@@ -216,6 +235,10 @@ class Trainer:
 def _place(network: DescriptorNetwork, device: torch.device) -> DescriptorNetwork:
     network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's types omit it
     return network
+
+
+def _describe(network: DescriptorNetwork, fused: Tensor) -> Tensor:
+    return network.head.describe(network.head.pool(fused))
 
 
 def _freeze(network: DescriptorNetwork, blocks: int) -> Iterator[nn.Parameter]:

@@ -1,0 +1,45 @@
+"""What each pixel of a picture shows, for training that segments beside describing.
+
+The mask of `a.jpg` lies beside it as `a.mask.png`: 8 bits a pixel, upright, one number per class, 255 for pixels of
+which nothing is said. A picture without one says nothing at all.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pspsearch.contract import Fit, InputShape
+from pspsearch_build.errors import BuildError
+
+Mask = NDArray[np.uint8]
+"""[height_px, width_px]"""
+
+SUFFIX = ".mask.png"
+UNKNOWN = 255
+
+
+def read_mask(picture: Path, shape: InputShape, classes: int) -> Mask:
+    """The picture's mask, fitted as its pixels are; BuildError where the file is no mask of so many classes."""
+    path, size = picture.with_suffix(SUFFIX), (shape.width_px, shape.height_px)
+    if not path.is_file():
+        return np.full((shape.height_px, shape.width_px), UNKNOWN, np.uint8)
+    try:
+        with Image.open(path) as image:
+            if image.mode not in {"L", "P"}:
+                raise BuildError(f"{path} is no mask: it has a mode of {image.mode} where 8 bits a pixel are needed")
+            whole = Image.fromarray(np.asarray(image))
+    except (OSError, UnidentifiedImageError) as error:
+        raise BuildError(f"{path} cannot be read: {error}") from error
+    if shape.fit is Fit.SQUASH:
+        fitted = whole.resize(size, Image.Resampling.NEAREST)
+    elif shape.fit is Fit.CROP:
+        fitted = ImageOps.fit(whole, size, Image.Resampling.NEAREST)
+    else:
+        fitted = ImageOps.pad(whole, size, Image.Resampling.NEAREST, color=UNKNOWN)
+    mask = np.array(fitted)
+    wrong = mask[(mask >= classes) & (mask != UNKNOWN)]
+    if wrong.size:
+        raise BuildError(f"{path} has pixels of class {wrong[0]}, and there are {classes} classes")
+    return mask
