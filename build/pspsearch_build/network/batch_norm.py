@@ -43,16 +43,20 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 @torch.no_grad()
 def round_weights(module: nn.Module) -> None:
-    """Rounds the weights of normed convolutions, as they are once folded, and of linear layers to bf16, in place.
+    """Rounds weights and biases of normed convolutions, as they are once folded, and of linear layers to bf16, in place.
 
-    A rounded weight errs the same way at every pixel, so no pooling averages it away: after fifty layers it has
-    turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So the weights are rounded
+    A rounded weight or bias errs the same way at every pixel, so no pooling averages it away: after fifty layers it
+    has turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So they are rounded
     once, in the network itself, and FP32, FP16 and bf16 then compute with the same ones (bf16's 8 bits fit into
     FP16's 11). Fit a whitening afterwards, and round anew when weights or statistics have changed.
     """
     for pair in normed_convolutions(module):
-        weight, scale = pair.convolution.weight, pair.scale
+        weight, scale, norm = pair.convolution.weight, pair.scale, pair.norm
         weight.copy_(torch.where(scale == 0, weight, (weight * scale).bfloat16() / scale))
+        assert norm.running_mean is not None
+        shift = norm.running_mean * scale.flatten()
+        norm.bias.copy_((norm.bias - shift).bfloat16() + shift)
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             layer.weight.copy_(layer.weight.bfloat16())
+            layer.bias.copy_(layer.bias.bfloat16())
