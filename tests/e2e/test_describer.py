@@ -78,29 +78,34 @@ async def test_full_ring_sends_pixels_in_the_request(client: TritonClient, photo
 
 
 async def test_eight_orientations_of_one_photograph_agree(describer: TritonDescriber) -> None:
-    """A camera that was held sideways finds the same things; JPEG's blocks fall differently, hence 0.999."""
+    """A camera that was held sideways finds the same things: JPEG's blocks fall differently, hence 0.98.
+
+    A picture that nobody turned upright is much farther away.
+    """
     shape = describer.version.contract.input
     pixels = [decode_pixels(encode_turned(load_photo(), turn, quality=95), shape) for turn in range(1, 9)]
 
     descriptors = await describer.describe(np.stack(pixels))
 
-    assert (descriptors @ descriptors[0]).min() >= 0.999
+    assert (descriptors @ descriptors[0]).min() >= 0.98
+    lying = (await describer.describe(np.rot90(pixels[0])[None].copy()))[0]
+    assert lying @ descriptors[0] < 0.9
 
 
 @pytest.mark.parametrize(
     "pixels",
     [
-        np.zeros((1, 224, 224, 3), np.float32),
-        np.zeros((224, 224, 3), np.uint8),
-        np.zeros((1, 3, 224, 224), np.uint8),
+        np.zeros((1, 192, 192, 3), np.float32),
+        np.zeros((192, 192, 3), np.uint8),
+        np.zeros((1, 3, 192, 192), np.uint8),
         np.zeros((1, 96, 96, 3), np.uint8),
-        np.zeros((0, 224, 224, 3), np.uint8),
+        np.zeros((0, 192, 192, 3), np.uint8),
     ],
     ids=["floats", "no batch axis", "channels first", "other size", "no image"],
 )
 async def test_refuses_other_pixels(describer: TritonDescriber, pixels: Pixels) -> None:
     """What the contract does not take is refused before it is sent."""
-    with pytest.raises(InvalidRequest, match="takes uint8 pixels of N x 224 x 224 x 3"):
+    with pytest.raises(InvalidRequest, match="takes uint8 pixels of N x 192 x 192 x 3"):
         await describer.describe(pixels)
 
 

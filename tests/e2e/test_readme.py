@@ -91,7 +91,7 @@ def test_every_command_is_run_or_says_why_not() -> None:
 
     languages = re.findall(r"^```(\w+)$", text, re.MULTILINE)
 
-    assert set(languages) == {"sh", "python"}
+    assert set(languages) == {"sh", "python", "toml"}
     assert languages.count("sh") == len(list(blocks()))
 
 
