@@ -43,7 +43,7 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 @torch.no_grad()
 def round_weights(module: nn.Module) -> None:
-    """Rounds weights and biases of normed convolutions, as they are once folded, and of linear layers to bf16, in place.
+    """Rounds normed convolutions, as they are once folded, and linear layers to bf16, weights and biases, in place.
 
     A rounded weight or bias errs the same way at every pixel, so no pooling averages it away: after fifty layers it
     has turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So they are rounded
