@@ -9,12 +9,12 @@ Every form is held against the network in torch, in FP32, one photograph at a ti
 form's rounding are a tie, and their order, or which of them comes tenth, says nothing about the form. So a top-10
 counts as the same when, by the REFERENCE's scores and up to a tolerance t, it is a top-10: it holds no hit that
 scores less than the reference's tenth minus t, and misses none that scores more than the tenth plus t. The
-tolerance follows from the bound c: a descriptor at cosine c has moved by a chord of sqrt(2 - 2c), and t is a quarter
-of it, 0.0112 at 0.999. Were both descriptors of a score to move straight towards each other, the score would change
-by two chords; but rounding moves them in many directions at once, and over 128 independent ones the standard
-deviation is an eighth of a chord, so that t is two of them. Simulated, a form exactly at the bound then passes
-narrowly or not quite, and one that is half as wrong passes. The same top-10 is asked of 99 % of the queries. The
-strict share (the very same ten, ties or not) and the mean overlap are printed beside it and judge nothing.
+tolerance follows from the bound c and the dimensions D: a descriptor at cosine c has moved by a chord of
+sqrt(2 - 2c), and when it has moved in any of D directions alike, the difference of two scores, which holds four such
+moves, has a standard deviation of 2 chords over sqrt(D) at most. t is two of these: 0.0112 at 0.999 and 256. Simulated
+from 64 to 512 dimensions, a form exactly at the bound passes narrowly, and one that is half as wrong passes. The same
+top-10 is asked of 99 % of the queries. The strict share (the very same ten, ties or not) and the mean overlap are
+printed beside it and judge nothing.
 """
 
 import math
@@ -90,9 +90,9 @@ def count_runs(others: int) -> int:
     return len(BATCHES) * (1 + others)
 
 
-def score_tolerance(least_cosine: float) -> float:
+def score_tolerance(least_cosine: float, dimension: int) -> float:
     """Within which two scores are a tie, for descriptors that are held to `least_cosine`; see the module."""
-    return math.sqrt(2 - 2 * least_cosine) / 4
+    return 4 * math.sqrt((2 - 2 * least_cosine) / dimension)
 
 
 def compare_rankings(reference: _Scores, scores: _Scores, tolerance: float) -> Ranking:
@@ -121,7 +121,7 @@ def _compare(form: Form, batch: int, expected: Outputs, outputs: Outputs) -> lis
 
 
 def _rank(reference: NDArray[np.float32], descriptors: NDArray[np.float32], bound: float) -> Ranking:
-    return compare_rankings(_scores(reference), _scores(descriptors), score_tolerance(bound))
+    return compare_rankings(_scores(reference), _scores(descriptors), score_tolerance(bound, reference.shape[1]))
 
 
 def _run(form: Form, pixels: Pixels, batch: int, advance: Callable[[int], None]) -> Outputs:

@@ -1,6 +1,7 @@
 """The comparison itself: what counts as the same, and what does not."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -132,13 +133,17 @@ def test_a_missing_best_hit_is_no_tie() -> None:
     assert ranking.same_share == 0
 
 
-def test_the_tolerance_follows_from_the_bound() -> None:
-    """A quarter of the chord between two unit vectors of that cosine, measured here on two such vectors."""
-    one, other = np.array([1.0, 0.0]), np.array([0.999, np.sqrt(1 - 0.999**2)])
+@pytest.mark.parametrize("dimension", [16, 128, 512])
+def test_the_tolerance_is_two_deviations_of_a_difference_of_scores(dimension: int) -> None:
+    """Measured on orthogonal descriptors, each of which moves to cosine 0.999 in a direction of its own."""
+    random = np.random.default_rng(0)
+    moves = random.normal(size=(2000, 3, dimension))
+    moves *= math.sqrt(2 - 2 * 0.999) / np.linalg.norm(moves, axis=2, keepdims=True)
+    query, one, other = np.swapaxes(np.eye(3, dimension) + moves, 0, 1)
 
-    tolerance = score_tolerance(0.999)
+    differences = (query * (one - other)).sum(axis=1)
 
-    assert tolerance == pytest.approx(np.linalg.norm(one - other) / 4)
+    assert score_tolerance(0.999, dimension) == pytest.approx(2 * differences.std(), rel=0.1)
 
 
 def test_another_network_fails() -> None:
