@@ -9,11 +9,11 @@ touched. OUT gets a JSON for every variant and seed; those that are there are no
 make the table that is printed in the end.
 """
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +32,7 @@ from pspsearch_build.evaluation.retrieval import Descriptors, rank, rank_leaving
 from pspsearch_build.evaluation.sources import open_describer
 from pspsearch_build.export import export_onnx
 from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.onnx_facts import Precision
 from pspsearch_build.network.spec import FusionName, HeadName, NetworkSpec, Padding
 from pspsearch_build.training.fine_tuning import fine_tune
@@ -39,6 +40,7 @@ from pspsearch_build.training.run_folder import RunFolder
 from pspsearch_build.training.settings import TrainingSettings
 
 SEEDS = (0, 1, 2)
+ROUNDS = 5
 ALL_BLOCKS = 19
 HALF = (0.5, 0.5, 0.5)
 DEFAULT = NetworkSpec(
@@ -90,9 +92,28 @@ class Ablation:
             run = RunFolder(Path(folder))
             fine_tune(self._settings(name, seed), run, lambda _, __: None, lambda _: None)
             trained = self._judge(run.best)
-            figures = {"start": self._judge(run.start), "trained": trained, **self._cost(run.best)}
+            figures = {"trained": trained}
+            if seed == SEEDS[0]:
+                figures["start"] = self._judge(run.start)
         path.write_text(json.dumps(figures) + "\n")
         print(name, seed, f"{time.monotonic() - began:.0f} s", _means(trained), flush=True)
+
+    def weigh(self, names: Iterable[str]) -> None:
+        """What a picture costs, of untrained networks, as weights do not matter to it; in turns, as machines differ."""
+        picture = read_pictures(f"{self.lists / 'grocery.csv'}@val").pictures[0].path
+        with contextlib.ExitStack() as stack:
+            networks = {name: stack.enter_context(_served(build_network(VARIANTS[name][1]))) for name in names}
+            rounds = [
+                {name: describer.latency_ms(picture) for name, (describer, _) in networks.items()}
+                for _ in range(ROUNDS)
+            ]
+            for name, (describer, size_bytes) in networks.items():
+                cost = {
+                    "ms": float(np.median([one[name] for one in rounds])),
+                    "GFLOP": describer.gflop,
+                    "MB": size_bytes / 1e6,
+                }
+                (self.out / f"{name}-cost.json").write_text(json.dumps(cost) + "\n")
 
     def tabulate(self) -> str:
         """A row of Markdown for every variant that has been run; intervals are over queries, of the mean over seeds."""
@@ -113,12 +134,13 @@ class Ablation:
         for name, (words, _) in VARIANTS.items():
             runs = self._read(name)
             if runs:
-                cells = [words or "the default", *self._cells(runs, usual), str(len(runs))]
+                cost = json.loads((self.out / f"{name}-cost.json").read_text())
+                cells = [words or "the default", *self._cells(runs, usual, cost), str(len(runs))]
                 lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
-    def _cells(self, runs: list[dict[str, Any]], usual: list[dict[str, Any]]) -> Iterator[str]:
-        yield f"{_over_seeds(runs, 'start', 'grocery', 'R@1').mean():.3f}"
+    def _cells(self, runs: list[dict[str, Any]], usual: list[dict[str, Any]], cost: dict[str, float]) -> Iterator[str]:
+        yield f"{_over_seeds([run for run in runs if 'start' in run], 'start', 'grocery', 'R@1').mean():.3f}"
         yield f"{estimate(_over_seeds(runs, 'trained', 'grocery', 'R@1'))}"
         precisions = _over_seeds(runs, "trained", "grocery", "mAP")
         yield f"{estimate(precisions)}"
@@ -127,20 +149,20 @@ class Ablation:
         else:
             yield f"{estimate_difference(precisions, _over_seeds(usual, 'trained', 'grocery', 'mAP')):+}"
         yield f"{estimate(_over_seeds(runs, 'trained', 'others', 'R@1'))}"
-        for name, digits in (("latency_ms", 1), ("gflop", 2), ("size_mb", 1)):
-            yield f"{np.median([run[name] for run in runs]):.{digits}f}"
+        yield from (f"{cost[name]:.{digits}f}" for name, digits in (("ms", 1), ("GFLOP", 2), ("MB", 1)))
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted(self.out.glob(f"{name}-[0-9]*.json"))]
 
     def _settings(self, name: str, seed: int) -> TrainingSettings:
         raw: dict[str, Any] = {
-            "steps": 240,
-            "validate_every": 240,
+            "steps": 120,
+            "batch_size": 32,
+            "validate_every": 120,
             "seed": seed,
             "start": {"weights": str(self.lists / "mobilenet_v2_imagenet.safetensors"), "pictures": 1024},
             "network": json.loads(VARIANTS[name][1].to_json()),
-            "optimiser": {"frozen_blocks": ALL_BLOCKS},
+            "optimiser": {"frozen_blocks": ALL_BLOCKS, "warm_up_steps": 10},
             "source": [{"name": "grocery", "pictures": f"{self.lists / 'grocery.csv'}@train"}],
             "loss": [{"name": "normalised_softmax"}],
         }
@@ -148,7 +170,7 @@ class Ablation:
 
     def _judge(self, checkpoint: Path) -> Judged:
         grocery, tiny = self.lists / "grocery.csv", self.lists / "tiny.csv"
-        with _served(checkpoint) as (describer, _):
+        with _served(Checkpoint.load(checkpoint).network) as (describer, _):
 
             def describe(pictures: PictureSet) -> Descriptors:
                 return describer.describe([one.path for one in pictures.pictures], lambda _: None)
@@ -162,23 +184,13 @@ class Ablation:
             for name, ranks in (("grocery", found), ("others", kept))
         }
 
-    def _cost(self, checkpoint: Path) -> dict[str, float]:
-        picture = read_pictures(f"{self.lists / 'grocery.csv'}@val").pictures[0].path
-        with _served(checkpoint) as (describer, size_bytes):
-            describer.latency_ms(picture)  # the first calls are slower
-            return {
-                "latency_ms": describer.latency_ms(picture),
-                "gflop": describer.gflop or 0.0,
-                "size_mb": size_bytes / 1e6,
-            }
 
-
-@contextmanager
-def _served(checkpoint: Path) -> Generator[tuple[Describer, int]]:
+@contextlib.contextmanager
+def _served(network: DescriptorNetwork) -> Generator[tuple[Describer, int]]:
     """In OpenVINO, as it is served, with the size of the file."""
     with TemporaryDirectory() as folder:
         onnx = Path(folder, "model.onnx")
-        export_onnx(Checkpoint.load(checkpoint).network, onnx, Precision.FP16)
+        export_onnx(network, onnx, Precision.FP16)
         yield open_describer(f"openvino:{onnx}"), onnx.stat().st_size
 
 
@@ -202,4 +214,5 @@ if __name__ == "__main__":
     for seed in SEEDS:
         for name in chosen or VARIANTS:
             ablation.run(name, seed)
+    ablation.weigh(chosen or VARIANTS)
     print(ablation.tabulate())
