@@ -1,5 +1,6 @@
 """The words of pspsearch as types."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -78,6 +79,44 @@ class Generation:
     dimension: int
 
 
+class GenerationState(StrEnum):
+    """Where a generation is in its life."""
+
+    BUILDING = "building"
+    """Its items are being described, its index is being built, or it waits to be promoted."""
+    ACTIVE = "active"
+    """It answers; every collection has exactly one."""
+    KEPT = "kept"
+    """It was active, and is kept up to date so that it can be again."""
+    RETIRED = "retired"
+    FAILED = "failed"
+    """It never was active."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """What the catalog knows of a generation, living or ended."""
+
+    generation: Generation
+    state: GenerationState
+    details: str
+    """A JSON object: what its rollout has to tell of it."""
+    created: datetime
+    changed: datetime
+    """Its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """How many items have no descriptor in a generation."""
+
+    with_image: int
+    """Whose image is kept, so that it can be described."""
+    without_image: int
+    sequence: int
+    """The last change that was counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What an encoded image is, without its bytes."""
@@ -116,13 +155,26 @@ class Upsert:
 
     id: str
     descriptor: StoredDescriptor | None
-    """In the generation's space; None keeps the one that is there, and the image with it."""
+    """In the generation's space; None keeps those that are there, and the image with them."""
     attributes: str | None
     """A JSON object; None keeps those that are there, and is `{}` for a new item."""
     info: ImageInfo | None = None
     """With a descriptor: what becomes of the image, None for an item without one. Without: which one must be there."""
     image: bytes | None = None
     """The bytes to keep; None where they are not to be kept."""
+    others: Mapping[int, StoredDescriptor] = field(default_factory=dict[int, StoredDescriptor])
+    """With a descriptor: the image's in the spaces of other generations, by their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A descriptor that an item lacks in some generation."""
+
+    key: int
+    """Of the item."""
+    sha256: str
+    """Of the image that was described."""
+    descriptor: StoredDescriptor
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ PspsearchError
 |-- ModelMismatch             ask for a model version that is there
 |-- RetryLater                the same request may succeed later
 |   |-- NotServing
+|   |-- ModelChanged
 |   |-- Overloaded
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
@@ -91,6 +92,10 @@ class RetryLater(PspsearchError):
 
 class NotServing(RetryLater):
     """The server is starting or stopping."""
+
+
+class ModelChanged(RetryLater):
+    """The collection's model version changed while the request was worked on; nothing was written."""
 
 
 class Overloaded(RetryLater):

@@ -9,10 +9,14 @@ from pspsearch.domain import (
     Commit,
     Delete,
     Descriptors,
+    Filling,
     Found,
     Generation,
+    GenerationRecord,
+    GenerationState,
     IndexState,
     Item,
+    Lacking,
     Matched,
     ModelVersion,
     Pixels,
@@ -72,9 +76,55 @@ class Catalog(Protocol):
         """Makes all the changes, in their order, or none; durable on return, and heard by the commit's listener.
 
         What arrives meanwhile from other callers is committed together. A request id that was written with before
-        (within a day, to the same collection) changes nothing and gets the answer of that time. NotFound where the
-        collection is gone.
+        (within a day, to the same collection) changes nothing and gets the answer of that time. The descriptors are of
+        `generation`'s space, and each upsert's `others` of other ones: all generations that live get what is there for
+        them. ModelChanged where the active one gets none. NotFound where the collection is gone.
         """
+        ...
+
+    async def generations(self, collection: int) -> list[GenerationRecord]:
+        """All that there ever were, by key; none where the collection is gone."""
+        ...
+
+    async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
+        """One that is being built, durable on return: writes that have descriptors for it reach it from now on.
+
+        AlreadyExists where one is built already, NotFound where the collection is gone.
+        """
+        ...
+
+    async def promote_generation(
+        self, generation: Generation, since: int, details: str, *, lacking: bool = False
+    ) -> bool:
+        """Makes one that is built or kept the active one, and the active one the kept one, in one durable change.
+
+        One that was kept until then is retired. False, with nothing changed, where an item with a kept image that
+        changed after the sequence `since` has no descriptor in it, unless that may be. NotFound where it has ended.
+        """
+        ...
+
+    async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
+        """Makes one that is built or kept a retired or a failed one; durable on return. NotFound for any other."""
+        ...
+
+    async def note_generation(self, generation: Generation, details: str) -> None:
+        """Keeps what there is to tell of it; durable on return."""
+        ...
+
+    async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
+        """Puts in descriptors that items lack; how many still had that image and no descriptor. Durable on return.
+
+        With `renew` the items' rows get new sequences in all generations, which listeners hear of; without, nobody
+        hears of it, and an index of the generation must be made afterwards. NotFound where the generation has ended.
+        """
+        ...
+
+    async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
+        """The next items by ascending key that have no descriptor in the generation."""
+        ...
+
+    async def count_lacking(self, generation: Generation) -> Lacking:
+        """How many items have no descriptor in the generation."""
         ...
 
     def listen(self, listener: Callable[[Commit], None]) -> None:
@@ -141,6 +191,13 @@ class Index(Protocol):
 
     def apply(self, commit: Commit) -> None:
         """Takes one commit in, in commit order, from one thread at a time; quick. Searches begun later see it."""
+        ...
+
+    def catch_up(self, commits: Sequence[Commit]) -> None:
+        """Takes in commits that were made while the index was opened: what the opening has seen already is left out.
+
+        They are all of its generation since before the opening began, in commit order. Before the first `apply`.
+        """
         ...
 
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:

@@ -3,9 +3,10 @@
 tests/ports/test_catalog.py holds it to the real one's behaviour.
 """
 
+import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +19,13 @@ from pspsearch.domain import (
     CollectionSettings,
     Commit,
     Delete,
+    Filling,
     Generation,
+    GenerationRecord,
+    GenerationState,
     ImageInfo,
     Item,
+    Lacking,
     ModelVersion,
     Outcome,
     Row,
@@ -29,7 +34,7 @@ from pspsearch.domain import (
     Upsert,
     Written,
 )
-from pspsearch.errors import AlreadyExists, NotFound
+from pspsearch.errors import AlreadyExists, ModelChanged, NotFound
 
 DIMENSION = 4
 SETTINGS = CollectionSettings("pspnet")
@@ -87,21 +92,39 @@ class Ear:
 @dataclass(slots=True)
 class _Held:
     item: Item
-    descriptor: StoredDescriptor
+    descriptors: dict[int, StoredDescriptor]
+    """By generation."""
     content: bytes | None
 
-    def row(self) -> Row:
-        return Row(self.item.sequence, self.item.key, self.item.id, self.item.attributes, self.descriptor)
+    def row(self, generation: int) -> Row:
+        item = self.item
+        return Row(item.sequence, item.key, item.id, item.attributes, self.descriptors[generation])
 
 
 @dataclass(slots=True)
 class _Contents:
     collection: Collection
-    generation: Generation
+    records: dict[int, GenerationRecord] = field(default_factory=dict[int, GenerationRecord])
     held: dict[str, _Held] = field(default_factory=dict[str, _Held])
     answers: dict[str, tuple[datetime, list[Written]]] = field(
         default_factory=dict[str, tuple[datetime, list[Written]]]
     )
+
+    def living(self) -> dict[int, Generation]:
+        """Those that writes reach."""
+        ended = (GenerationState.RETIRED, GenerationState.FAILED)
+        return {key: record.generation for key, record in self.records.items() if record.state not in ended}
+
+    def find(self, state: GenerationState) -> int:
+        """The one in that state, 0 where there is none."""
+        return next((key for key, record in self.records.items() if record.state is state), 0)
+
+    def rows(self) -> dict[int, dict[int, Row]]:
+        """Of every living generation, by sequence, ascending."""
+        held = sorted(self.held.values(), key=lambda one: one.item.sequence)
+        return {
+            key: {one.item.sequence: one.row(key) for one in held if key in one.descriptors} for key in self.living()
+        }
 
 
 class MemoryCatalog:
@@ -110,12 +133,16 @@ class MemoryCatalog:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._contents: dict[int, _Contents] = {}
-        self._collection_keys, self._item_keys, self._sequences = (itertools.count(1) for _ in range(3))
+        self._collection_keys, self._generation_keys, self._item_keys = (itertools.count(1) for _ in range(3))
+        self._last = 0
         self._listener: Callable[[Commit], None] | None = None
 
     async def collections(self) -> list[tuple[Collection, Generation]]:
         """By name."""
-        pairs = [(contents.collection, contents.generation) for contents in self._contents.values()]
+        pairs = [
+            (contents.collection, contents.living()[contents.find(GenerationState.ACTIVE)])
+            for contents in self._contents.values()
+        ]
         return sorted(pairs, key=lambda pair: pair[0].name)
 
     async def create_collection(
@@ -125,11 +152,9 @@ class MemoryCatalog:
         if any(contents.collection.name == name for contents in self._contents.values()):
             raise AlreadyExists(f"there is a collection {name!r} already")
         key = next(self._collection_keys)
-        contract = version.contract
         collection = Collection(key, name, settings, self._now())
-        generation = Generation(key, key, version.model, version.version, contract.fingerprint, contract.dimension)
-        self._contents[key] = _Contents(collection, generation)
-        return collection, generation
+        self._contents[key] = _Contents(collection)
+        return collection, self._add_generation(key, version, GenerationState.ACTIVE, "{}")
 
     async def delete_collection(self, collection: int) -> int:
         """NotFound where it is gone."""
@@ -147,16 +172,94 @@ class MemoryCatalog:
         asked, answer = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), []))
         if self._now() - asked < timedelta(days=1):
             return answer
-        before = {row.sequence for row in self._rows(generation.collection)}
-        answer = [self._write(contents, write) for write in writes]
+        active = contents.find(GenerationState.ACTIVE)
+        described = (one for one in writes if isinstance(one, Upsert) and one.descriptor is not None)
+        if active != generation.key and any(active not in one.others for one in described):
+            raise ModelChanged("the collection's model version changed while the items were described")
+        with self._telling(contents):
+            answer = [self._write(contents, generation.key, write) for write in writes]
         if request_id:
             contents.answers[request_id] = (self._now(), answer)
-        after = {row.sequence: row for row in self._rows(generation.collection)}
-        added = tuple(row for sequence, row in after.items() if sequence not in before)
-        removed = tuple(before - after.keys())
-        if self._listener is not None and (added or removed):
-            self._listener(Commit(generation.collection, generation.key, added, removed))
         return answer
+
+    async def generations(self, collection: int) -> list[GenerationRecord]:
+        """By key."""
+        contents = self._contents.get(collection)
+        return [] if contents is None else list(contents.records.values())
+
+    async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
+        """AlreadyExists where one is built."""
+        contents = self._contents.get(collection)
+        if contents is None:
+            raise NotFound("the collection has been deleted")
+        if contents.find(GenerationState.BUILDING):
+            raise AlreadyExists("the collection has a generation already that is not active yet")
+        return self._add_generation(collection, version, GenerationState.BUILDING, details)
+
+    async def promote_generation(
+        self, generation: Generation, since: int, details: str, *, lacking: bool = False
+    ) -> bool:
+        """Looks at all items."""
+        contents = self._living_contents(generation)
+        items = [held.item for held in contents.held.values() if generation.key not in held.descriptors]
+        if not lacking and any(item.image and item.image.kept and item.sequence > since for item in items):
+            return False
+        active, kept = contents.find(GenerationState.ACTIVE), contents.find(GenerationState.KEPT)
+        if kept not in (0, generation.key):
+            self._change(contents, kept, GenerationState.RETIRED)
+        if active != generation.key:
+            self._change(contents, active, GenerationState.KEPT)
+            self._change(contents, generation.key, GenerationState.ACTIVE)
+        await self.note_generation(generation, details)
+        return True
+
+    async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
+        """NotFound for the active one."""
+        contents = self._contents.get(generation.collection)
+        if contents is None or contents.records[generation.key].state not in (
+            GenerationState.BUILDING,
+            GenerationState.KEPT,
+        ):
+            raise NotFound(f"the generation {generation.key} is neither being built nor kept")
+        self._change(contents, generation.key, state)
+        await self.note_generation(generation, details)
+
+    async def note_generation(self, generation: Generation, details: str) -> None:
+        """Of a collection that is there."""
+        contents = self._contents.get(generation.collection)
+        if contents is not None:
+            contents.records[generation.key] = replace(contents.records[generation.key], details=details)
+
+    async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
+        """One after the other."""
+        contents = self._living_contents(generation)
+        count = 0
+        for one in filled:
+            held = next((held for held in contents.held.values() if held.item.key == one.key), None)
+            if held is None or generation.key in held.descriptors:
+                continue
+            if held.item.image is None or held.item.image.sha256 != one.sha256:
+                continue
+            count += 1
+            if renew:
+                with self._telling(contents):
+                    held.item = replace(held.item, sequence=self._next_sequence())
+                    held.descriptors[generation.key] = one.descriptor
+            else:
+                held.descriptors[generation.key] = one.descriptor
+        return count
+
+    async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
+        """By ascending key."""
+        held = self._held(generation.collection).values()
+        items = [one.item for one in held if generation.key not in one.descriptors and one.item.key > after_key]
+        return sorted(items, key=lambda item: item.key)[:count]
+
+    async def count_lacking(self, generation: Generation) -> Lacking:
+        """Counted one by one."""
+        items = await self.lacking(generation, 0, len(self._held(generation.collection)))
+        with_image = sum(item.image is not None and item.image.kept for item in items)
+        return Lacking(with_image, len(items) - with_image, self._last)
 
     def listen(self, listener: Callable[[Commit], None]) -> None:
         """Called within `write`."""
@@ -190,11 +293,11 @@ class MemoryCatalog:
     async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
         """None where there is no item."""
         held = self._held(generation.collection).get(id)
-        return None if held is None else held.descriptor
+        return None if held is None else held.descriptors.get(generation.key)
 
     def rows_of(self, generation: Generation) -> "MemoryRows":
         """As they are when they are read."""
-        return MemoryRows(partial(self._rows, generation.collection))
+        return MemoryRows(partial(self._rows, generation))
 
     def size_bytes(self) -> int:
         """Of the kept images."""
@@ -208,25 +311,66 @@ class MemoryCatalog:
         contents = self._contents.get(collection)
         return {} if contents is None else contents.held
 
-    def _rows(self, collection: int) -> list[Row]:
-        return sorted((held.row() for held in self._held(collection).values()), key=lambda row: row.sequence)
+    def _rows(self, generation: Generation) -> list[Row]:
+        contents = self._contents.get(generation.collection)
+        return [] if contents is None else list(contents.rows().get(generation.key, {}).values())
 
-    def _write(self, contents: _Contents, write: Upsert | Delete) -> Written:
+    def _living_contents(self, generation: Generation) -> _Contents:
+        contents = self._contents.get(generation.collection)
+        if contents is None or generation.key not in contents.living():
+            raise NotFound(f"the generation {generation.key} has ended")
+        return contents
+
+    def _add_generation(
+        self, collection: int, version: ModelVersion, state: GenerationState, details: str
+    ) -> Generation:
+        key, contract, now = next(self._generation_keys), version.contract, self._now()
+        space = (version.model, version.version, contract.fingerprint, contract.dimension)
+        record = GenerationRecord(Generation(key, collection, *space), state, details, now, now)
+        self._contents[collection].records[key] = record
+        return record.generation
+
+    def _change(self, contents: _Contents, key: int, state: GenerationState) -> None:
+        contents.records[key] = replace(contents.records[key], state=state, changed=self._now())
+
+    def _next_sequence(self) -> int:
+        self._last += 1
+        return self._last
+
+    @contextlib.contextmanager
+    def _telling(self, contents: _Contents) -> Generator[None]:
+        """The listener, of what becomes of the rows meanwhile."""
+        before = contents.rows()
+        yield
+        for key, rows in contents.rows().items():
+            added = tuple(row for sequence, row in rows.items() if sequence not in before[key])
+            removed = tuple(before[key].keys() - rows.keys())
+            if self._listener is not None and (added or removed):
+                self._listener(Commit(contents.collection.key, key, added, removed))
+
+    def _write(self, contents: _Contents, generation: int, write: Upsert | Delete) -> Written:
         held = contents.held.get(write.id)
         if isinstance(write, Delete):
             if held is None:
                 return Written(Outcome.ABSENT, 0)
             del contents.held[write.id]
-            return Written(Outcome.DELETED, next(self._sequences))
+            return Written(Outcome.DELETED, self._next_sequence())
         if write.descriptor is None and (held is None or not _has_image(held, write.info)):
             return Written(Outcome.ABSENT, 0)
-        if held is not None and _is_same(held, write):
+        descriptors: dict[int, StoredDescriptor] = {}
+        if write.descriptor is not None:
+            given = {generation: write.descriptor, **write.others}
+            descriptors = {key: one for key, one in given.items() if key in contents.living()}
+        if held is not None and _is_same(held, write, descriptors):
+            if descriptors.keys() - held.descriptors.keys():
+                held.item = replace(held.item, sequence=self._next_sequence())
+                held.descriptors = descriptors | held.descriptors
             return Written(Outcome.UNCHANGED, held.item.sequence)
-        contents.held[write.id] = changed = self._change(held, write)
+        contents.held[write.id] = changed = self._put(held, write, descriptors)
         return Written(Outcome.CREATED if held is None else Outcome.REPLACED, changed.item.sequence)
 
-    def _change(self, held: _Held | None, upsert: Upsert) -> _Held:
-        now, sequence = self._now(), next(self._sequences)
+    def _put(self, held: _Held | None, upsert: Upsert, descriptors: dict[int, StoredDescriptor]) -> _Held:
+        now, sequence = self._now(), self._next_sequence()
         if held is None:
             item = Item(next(self._item_keys), upsert.id, "{}", None, now, now, sequence)
         else:
@@ -235,9 +379,9 @@ class MemoryCatalog:
             item = replace(item, attributes=upsert.attributes)
         if upsert.descriptor is None:
             assert held is not None
-            return _Held(item, held.descriptor, held.content)
+            return _Held(item, held.descriptors, held.content)
         info = upsert.info and replace(upsert.info, kept=upsert.image is not None)
-        return _Held(replace(item, image=info), upsert.descriptor, upsert.image)
+        return _Held(replace(item, image=info), descriptors, upsert.image)
 
 
 class MemoryRows:
@@ -259,13 +403,15 @@ def _has_image(held: _Held, wanted: ImageInfo | None) -> bool:
     return wanted is None or (held.item.image is not None and held.item.image.sha256 == wanted.sha256)
 
 
-def _is_same(held: _Held, upsert: Upsert) -> bool:
+def _is_same(held: _Held, upsert: Upsert, descriptors: Mapping[int, StoredDescriptor]) -> bool:
     if upsert.attributes not in (None, held.item.attributes):
         return False
     if upsert.descriptor is None:
         return True
     if upsert.info is None:
-        return held.item.image is None and np.array_equal(held.descriptor, upsert.descriptor)
+        return held.item.image is None and all(
+            np.array_equal(held.descriptors.get(key, one), one) for key, one in descriptors.items()
+        )
     same_bytes = held.item.image is not None and held.item.image.sha256 == upsert.info.sha256
     return same_bytes and (held.content is None) == (upsert.image is None)
 

@@ -5,7 +5,7 @@ tests/ports/test_index.py holds it to the real one's behaviour.
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,14 @@ class MemoryIndex:
             self._sequence = row.sequence
         for sequence in commit.removed:
             del self._rows[sequence]
+
+    def catch_up(self, commits: Sequence[Commit]) -> None:
+        """One after the other."""
+        opened = self._sequence
+        for one in commits:
+            added = tuple(row for row in one.added if row.sequence > opened)
+            removed = tuple(sequence for sequence in one.removed if sequence in self._rows)
+            self.apply(Commit(one.collection, one.generation, added, removed))
 
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
         """Every row is scored."""

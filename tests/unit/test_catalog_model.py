@@ -4,16 +4,29 @@ import asyncio
 import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
+import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.collections import take_out_slice
 from pspsearch.catalog.transaction import Transaction
-from pspsearch.domain import Delete, Generation, Upsert, Written
+from pspsearch.domain import Delete, Filling, Generation, GenerationState, Upsert, Written
+from pspsearch.errors import PspsearchError
 from pspsearch.ports import Catalog
 from tests.fakes.catalog import SETTINGS, VERSION, Clock, Ear, MemoryCatalog, describe, picture, plain
 
@@ -44,6 +57,9 @@ class CatalogMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.run = self.runner.run
         self.generations: dict[str, Generation] = {}
+        """Of every collection the one that writers take for the active one."""
+        self.silent: set[int] = set()
+        """Generations that got rows of which listeners do not hear."""
         self.open()
 
     def open(self) -> None:
@@ -56,6 +72,13 @@ class CatalogMachine(RuleBasedStateMachine):
         self.run(self.catalog.close())
         self.runner.close()
         self.data.cleanup()
+
+    @initialize(writes=WRITES)
+    def begin_with_two_generations(self, writes: list[Upsert | Delete]) -> None:
+        """Of one collection, with some items that the second one lacks."""
+        self.create_or_delete("p")
+        self.both(lambda catalog: catalog.begin_generation(self.generations["p"].collection, VERSION, "{}"))
+        self.both(lambda catalog: catalog.write(self.generations["p"], writes))
 
     @rule(name=NAMES)
     def create_or_delete(self, name: str) -> None:
@@ -70,13 +93,55 @@ class CatalogMachine(RuleBasedStateMachine):
             assert count == self.run(self.model.delete_collection(generation.collection))
 
     @precondition(lambda self: bool(self.generations))
-    @rule(data=st.data(), writes=WRITES, request_id=REQUEST_IDS)
-    def write(self, data: st.DataObject, writes: list[Upsert | Delete], request_id: str) -> None:
-        """One call, also one that was made before."""
+    @rule(data=st.data(), writes=WRITES, request_id=REQUEST_IDS, everywhere=st.booleans())
+    def write(self, data: st.DataObject, writes: list[Upsert | Delete], request_id: str, *, everywhere: bool) -> None:
+        """One call, also one that was made before, for one generation or for all."""
         generation = self.generations[data.draw(st.sampled_from(sorted(self.generations)))]
-        answer = self.run(self.catalog.write(generation, writes, request_id=request_id))
+        if everywhere:
+            writes = [describe_for(write, self.living(generation)) for write in writes]
 
-        assert answer == self.run(self.model.write(generation, writes, request_id=request_id))
+        self.both(lambda catalog: catalog.write(generation, writes, request_id=request_id))
+
+    @precondition(lambda self: bool(self.generations))
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """A generation is built, unless there is one already."""
+        collection = self.generations[data.draw(st.sampled_from(sorted(self.generations)))].collection
+
+        self.both(lambda catalog: catalog.begin_generation(collection, VERSION, '{"why": 1}'))
+
+    @precondition(lambda self: bool(self.generations))
+    @rule(data=st.data(), count=st.integers(1, 3), renew=st.booleans(), old=st.booleans())
+    def fill(self, data: st.DataObject, count: int, *, renew: bool, old: bool) -> None:
+        """Some of what a generation lacks, or was described from an image that the item has no more."""
+        generation = self.draw_generation(data)
+        items = self.run(self.model.lacking(generation, 0, count))
+        filled = [
+            Filling(item.key, "00" * 32 if old or item.image is None else item.image.sha256, describe(item.id.encode()))
+            for item in items
+        ]
+        if not renew:
+            self.silent.add(generation.key)
+
+        self.both(lambda catalog: catalog.fill(generation, filled, renew=renew))
+
+    @precondition(lambda self: bool(self.generations))
+    @rule(data=st.data(), since=st.sampled_from([0, 5]), lacking=st.booleans(), noticed=st.booleans())
+    def promote(self, data: st.DataObject, since: int, *, lacking: bool, noticed: bool) -> None:
+        """Writers may not have noticed."""
+        generation = self.draw_generation(data)
+        promoted = self.both(lambda catalog: catalog.promote_generation(generation, since, "{}", lacking=lacking))
+        if promoted is True and noticed:
+            name = next(name for name, one in self.generations.items() if one.collection == generation.collection)
+            self.generations[name] = generation
+
+    @precondition(lambda self: bool(self.generations))
+    @rule(data=st.data(), state=st.sampled_from([GenerationState.RETIRED, GenerationState.FAILED]))
+    def end(self, data: st.DataObject, state: GenerationState) -> None:
+        """All but the active one can be ended."""
+        generation = self.draw_generation(data)
+
+        self.both(lambda catalog: catalog.end_generation(generation, state, '{"why": 2}'))
 
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), calls=st.lists(WRITES, min_size=2, max_size=4))
@@ -84,9 +149,14 @@ class CatalogMachine(RuleBasedStateMachine):
         """Calls that share commits do what they would have done one after the other."""
         names = [data.draw(st.sampled_from(sorted(self.generations))) for _ in calls]
 
-        answers = self.run(self._gather(self.catalog, names, calls))
+        everywhere = [
+            [describe_for(write, self.living(self.generations[name])) for write in call]
+            for name, call in zip(names, calls, strict=True)
+        ]
 
-        assert answers == self.run(self._gather(self.model, names, calls))
+        answers = self.run(self._gather(self.catalog, names, everywhere))
+
+        assert answers == self.run(self._gather(self.model, names, everywhere))
 
     @rule()
     def reopen(self) -> None:
@@ -99,11 +169,38 @@ class CatalogMachine(RuleBasedStateMachine):
         """Recorded requests grow old."""
         self.clock.advance(hours=hours)
 
+    def living(self, generation: Generation) -> list[Generation]:
+        """All of its collection."""
+        records = self.run(self.model.generations(generation.collection))
+        ended = (GenerationState.RETIRED, GenerationState.FAILED)
+        return [record.generation for record in records if record.state not in ended]
+
+    def draw_generation(self, data: st.DataObject) -> Generation:
+        """Any, living or ended, of any collection."""
+        active = self.generations[data.draw(st.sampled_from(sorted(self.generations)))]
+        records = self.run(self.model.generations(active.collection))
+        return data.draw(st.sampled_from([*self.living(active) * 3, *(record.generation for record in records)]))
+
+    def both(self, call: Callable[[Catalog], Coroutine[Any, Any, object]]) -> object:
+        """What both answer, or the class of what both raise."""
+        answers: list[object] = []
+        for catalog in (self.catalog, self.model):
+            try:
+                answers.append(self.run(call(catalog)))
+            except PspsearchError as error:
+                answers.append(type(error))
+        assert answers[0] == answers[1]
+        return answers[0]
+
     @invariant()
     def reads_agree(self) -> None:
         """Every item is the same in everything."""
         assert self.run(self.catalog.collections()) == self.run(self.model.collections())
         for generation in self.generations.values():
+            self.both(lambda catalog, collection=generation.collection: catalog.generations(collection))
+            for living in self.living(generation):
+                self.both(lambda catalog, living=living: catalog.lacking(living, 0, 100))
+                self.both(lambda catalog, living=living: catalog.count_lacking(living))
             items = self.run(self.catalog.page(generation.collection, 0, 100))
             assert items == self.run(self.model.page(generation.collection, 0, 100))
             for item in items:
@@ -113,9 +210,10 @@ class CatalogMachine(RuleBasedStateMachine):
     @invariant()
     def rows_agree(self) -> None:
         """What was heard, what can be read and what the model has are the same rows."""
-        for generation in self.generations.values():
+        for generation in (one for active in self.generations.values() for one in self.living(active)):
             rows = plain(self.catalog.rows_of(generation).after(0))
-            assert rows == plain(self.ear.rows(generation))
+            if generation.key not in self.silent:
+                assert rows == plain(self.ear.rows(generation))
             assert rows == plain(self.model.rows_of(generation).after(0))
             assert self.catalog.rows_of(generation).sequences().tolist() == [row[0] for row in rows]
 
@@ -126,13 +224,11 @@ class CatalogMachine(RuleBasedStateMachine):
         with contextlib.closing(sqlite3.connect(Path(self.data.name) / "catalog.sqlite3")) as connection:
             images = {sha256.hex() for (sha256,) in connection.execute("SELECT sha256 FROM images")}
             described = connection.execute("SELECT COUNT(*) FROM descriptors").fetchone()[0]
-        items = [
-            item
-            for generation in self.generations.values()
-            for item in self.run(self.model.page(generation.collection, 0, 100))
-        ]
+        active = self.generations.values()
+        items = [item for one in active for item in self.run(self.model.page(one.collection, 0, 100))]
+        living = [generation for one in active for generation in self.living(one)]
         assert images == {item.image.sha256 for item in items if item.image is not None and item.image.kept}
-        assert described == len(items)
+        assert described == sum(len(self.model.rows_of(generation).sequences()) for generation in living)
 
     async def _gather(
         self, catalog: Catalog, names: list[str], calls: list[list[Upsert | Delete]]
@@ -141,10 +237,31 @@ class CatalogMachine(RuleBasedStateMachine):
         return await asyncio.gather(*writes)
 
 
+def describe_for(write: Upsert | Delete, generations: Sequence[Generation]) -> Upsert | Delete:
+    """With a descriptor for each of them, another one in each space."""
+    if isinstance(write, Delete) or write.descriptor is None:
+        return write
+    others = {generation.key: np.roll(write.descriptor, generation.key) for generation in generations}
+    return replace(write, others=others)
+
+
 def _tidy(transaction: Transaction) -> None:
     while take_out_slice(transaction):
         pass
 
 
-TestCatalogMachine = CatalogMachine.TestCase
-TestCatalogMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+def run(examples: int) -> None:
+    """So many lives of a catalog."""
+    chosen = settings(max_examples=examples, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(CatalogMachine, settings=chosen)
+
+
+def test_catalog_agrees_with_the_one_in_memory() -> None:
+    """Whatever is done to both."""
+    run(40)
+
+
+@pytest.mark.slow
+def test_catalog_agrees_with_the_one_in_memory_for_long() -> None:
+    """The same, 1,000 times."""
+    run(1000)

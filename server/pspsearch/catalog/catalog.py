@@ -9,18 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from pspsearch.catalog.changes import write_items
+from pspsearch.catalog.changes import fill, write_items
 from pspsearch.catalog.collections import create_collection, delete_collection, take_out_slice
 from pspsearch.catalog.connections import connect_reader, connect_writer, translate_errors
 from pspsearch.catalog.folder import CATALOG, FolderLock
+from pspsearch.catalog.generations import begin_generation, end_generation, note_generation, promote_generation
 from pspsearch.catalog.integrity import check_pages
 from pspsearch.catalog.queries import (
+    count_lacking,
     find_attributes,
     find_descriptor,
     find_image,
     find_items,
     find_items_by_key,
+    find_lacking,
     list_collections,
+    list_generations,
     read_page,
 )
 from pspsearch.catalog.readers import Readers
@@ -33,8 +37,12 @@ from pspsearch.domain import (
     CollectionSettings,
     Commit,
     Delete,
+    Filling,
     Generation,
+    GenerationRecord,
+    GenerationState,
     Item,
+    Lacking,
     ModelVersion,
     StoredDescriptor,
     Upsert,
@@ -94,6 +102,42 @@ class SqliteCatalog:
         """Durable on return. Cancelled before its turn, it is dropped; after, it is made and nobody hears of it."""
         work = partial(write_items, generation=generation, writes=writes, request_id=request_id)
         return await self._writer.do(work, sum(map(_size_bytes, writes)))
+
+    async def generations(self, collection: int) -> list[GenerationRecord]:
+        """As of one moment."""
+        return await self._readers.ask(list_generations, collection)
+
+    async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
+        """Durable on return, as for the four below."""
+        return await self._writer.do(partial(begin_generation, collection=collection, version=version, details=details))
+
+    async def promote_generation(
+        self, generation: Generation, since: int, details: str, *, lacking: bool = False
+    ) -> bool:
+        """Only what changed after `since` is looked at."""
+        work = partial(promote_generation, generation=generation, since=since, details=details, lacking=lacking)
+        return await self._writer.do(work)
+
+    async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
+        """Its descriptors are taken out a while later."""
+        await self._writer.do(partial(end_generation, generation=generation, state=state, details=details))
+
+    async def note_generation(self, generation: Generation, details: str) -> None:
+        """Whatever its state is."""
+        await self._writer.do(partial(note_generation, generation=generation, details=details))
+
+    async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
+        """Heard by the listener where rows are renewed."""
+        work = partial(fill, generation=generation, filled=filled, renew=renew)
+        return await self._writer.do(work, sum(one.descriptor.nbytes for one in filled))
+
+    async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
+        """As of one moment."""
+        return await self._readers.ask(find_lacking, generation, after_key, count)
+
+    async def count_lacking(self, generation: Generation) -> Lacking:
+        """As of one moment."""
+        return await self._readers.ask(count_lacking, generation)
 
     def listen(self, listener: Callable[[Commit], None]) -> None:
         """One listener, told of all commits."""
@@ -179,4 +223,5 @@ def _size_bytes(write: Upsert | Delete) -> int:
     if isinstance(write, Delete):
         return len(write.id)
     size = len(write.id) + len(write.attributes or "") + len(write.image or b"")
-    return size + (0 if write.descriptor is None else write.descriptor.nbytes)
+    own = 0 if write.descriptor is None else write.descriptor.nbytes
+    return size + own + sum(one.nbytes for one in write.others.values())

@@ -1,14 +1,15 @@
 """The SQL of one write: what becomes of an item."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from pspsearch.catalog.generations import Living, find_living
 from pspsearch.catalog.images import drop_unused_images, keep_image
 from pspsearch.catalog.records import descriptor_blob, read_descriptor
 from pspsearch.catalog.requests import recall_answer, record_answer
 from pspsearch.catalog.transaction import Change, Transaction
-from pspsearch.domain import Delete, Generation, ImageInfo, Outcome, Row, Upsert, Written
-from pspsearch.errors import NotFound
+from pspsearch.domain import Delete, Filling, Generation, ImageInfo, Outcome, Row, StoredDescriptor, Upsert, Written
+from pspsearch.errors import ModelChanged, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,27 +17,32 @@ class _Stored:
     """An item as it is before the write."""
 
     key: int
+    id: str
     sequence: int
     attributes: str
     sha256: bytes | None
     image: int | None
     """The key of its kept bytes."""
-    descriptor: bytes
+    descriptors: Mapping[int, bytes]
+    """By the key of the generation; none of a generation that it was not described for."""
 
 
 def write_items(
     transaction: Transaction, generation: Generation, writes: Sequence[Upsert | Delete], request_id: str
 ) -> list[Written]:
-    """Makes the changes in their order; NotFound where the generation does not answer for a collection any more."""
-    _check_active(transaction, generation)
+    """Makes the changes in their order; NotFound where the collection is gone."""
+    living = find_living(transaction, generation.collection)
+    if not living:
+        raise NotFound("the collection has been deleted")
     if request_id:
         earlier = recall_answer(transaction, generation.collection, request_id)
         if earlier is not None:
             return earlier
+    items = _Items(transaction, generation.collection, living)
     answer = [
-        _delete(transaction, generation, write.id)
+        items.delete(write.id)
         if isinstance(write, Delete)
-        else _upsert(transaction, generation, write)
+        else items.upsert(write, _descriptors(write, generation, living))
         for write in writes
     ]
     if request_id:
@@ -44,35 +50,156 @@ def write_items(
     return answer
 
 
-def _check_active(transaction: Transaction, generation: Generation) -> None:
-    active = transaction.connection.execute(
-        "SELECT 1 FROM generations JOIN collections ON collections.key = generations.collection "
-        "WHERE generations.key = ? AND state = 'active' AND NOT gone",
-        (generation.key,),
-    ).fetchone()
-    if active is None:
-        raise NotFound("the collection has been deleted")
+def fill(transaction: Transaction, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
+    """Puts in the descriptors that items lack, and says how many still lacked theirs and had that image."""
+    living = find_living(transaction, generation.collection)
+    if generation.key not in living.generations:
+        raise NotFound(f"the generation {generation.key} has ended")
+    items = _Items(transaction, generation.collection, living)
+    return sum(items.fill(generation.key, one, renew=renew) for one in filled)
 
 
-def _find(transaction: Transaction, generation: Generation, id_: str) -> _Stored | None:
-    row = transaction.connection.execute(
-        "SELECT key, sequence, attributes, sha256, image, descriptor "
-        "FROM items JOIN descriptors ON item = key AND generation = ? WHERE collection = ? AND id = ?",
-        (generation.key, generation.collection, id_),
-    ).fetchone()
-    return None if row is None else _Stored(*row)
-
-
-def _upsert(transaction: Transaction, generation: Generation, upsert: Upsert) -> Written:
-    stored = _find(transaction, generation, upsert.id)
+def _descriptors(upsert: Upsert, generation: Generation, living: Living) -> dict[int, bytes]:
+    """Of every living generation that the writer described it for; ModelChanged where the active is not among them."""
     if upsert.descriptor is None:
-        if stored is None or not _has_image(stored, upsert.info):
+        return {}
+    given: dict[int, StoredDescriptor] = {generation.key: upsert.descriptor, **upsert.others}
+    if living.active not in given:
+        raise ModelChanged("the collection's model version changed while the items were described")
+    return {key: descriptor_blob(one) for key, one in given.items() if key in living.generations}
+
+
+class _Items:
+    """The items of one collection, in one transaction."""
+
+    def __init__(self, transaction: Transaction, collection: int, living: Living) -> None:
+        self._transaction = transaction
+        self._execute = transaction.connection.execute
+        self._collection = collection
+        self._living = living
+
+    def upsert(self, upsert: Upsert, descriptors: Mapping[int, bytes]) -> Written:
+        """An upsert with the descriptors that count; none where the image stays."""
+        stored = self._find("collection = ? AND id = ?", self._collection, upsert.id)
+        if upsert.descriptor is None:
+            if stored is None or not _has_image(stored, upsert.info):
+                return Written(Outcome.ABSENT, 0)
+        elif stored is None:
+            return self._create(upsert, descriptors)
+        if not _is_same(stored, upsert, descriptors):
+            return self._replace(stored, upsert, descriptors)
+        if descriptors.keys() <= stored.descriptors.keys():
+            return Written(Outcome.UNCHANGED, stored.sequence)
+        return Written(Outcome.UNCHANGED, self._complete(stored, descriptors))
+
+    def delete(self, id_: str) -> Written:
+        """Takes an item out."""
+        stored = self._find("collection = ? AND id = ?", self._collection, id_)
+        if stored is None:
             return Written(Outcome.ABSENT, 0)
-    elif stored is None:
-        return _create(transaction, generation, upsert, descriptor_blob(upsert.descriptor))
-    if _is_same(stored, upsert):
-        return Written(Outcome.UNCHANGED, stored.sequence)
-    return _replace(transaction, generation, stored, upsert)
+        self._execute("DELETE FROM items WHERE key = ?", (stored.key,))
+        if stored.image is not None:
+            drop_unused_images(self._transaction, [stored.image])
+        self._tell(stored, None)
+        return Written(Outcome.DELETED, self._transaction.next_sequence())
+
+    def fill(self, generation: int, filling: Filling, *, renew: bool) -> bool:
+        """Whether the item was there, with that image and without a descriptor."""
+        stored = self._find("collection = ? AND key = ?", self._collection, filling.key)
+        wanted = bytes.fromhex(filling.sha256)
+        if stored is None or stored.sha256 != wanted or generation in stored.descriptors:
+            return False
+        descriptors = {generation: descriptor_blob(filling.descriptor)}
+        if renew:
+            self._complete(stored, descriptors)
+        else:
+            self._describe(stored.key, descriptors)
+        return True
+
+    def _find(self, where: str, *values: int | str) -> _Stored | None:
+        row = self._execute(
+            f"SELECT key, id, sequence, attributes, sha256, image FROM items WHERE {where}",  # noqa: S608 - constants
+            values,
+        ).fetchone()
+        if row is None:
+            return None
+        key, id_, sequence, attributes, sha256, image = row
+        described = self._execute("SELECT generation, descriptor FROM descriptors WHERE item = ?", (key,))
+        descriptors = {generation: blob for generation, blob in described if generation in self._living.generations}
+        return _Stored(key, id_, sequence, attributes, sha256, image, descriptors)
+
+    def _create(self, upsert: Upsert, descriptors: Mapping[int, bytes]) -> Written:
+        attributes = "{}" if upsert.attributes is None else upsert.attributes
+        now_us, sequence = self._transaction.now_us, self._transaction.next_sequence()
+        key = self._execute(
+            "INSERT INTO items (collection, id, attributes, media_type, width_px, height_px, size_bytes, sha256, "
+            "image, created_us, updated_us, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
+            (self._collection, upsert.id, attributes, *self._image_columns(upsert), now_us, now_us, sequence),
+        ).fetchone()[0]
+        self._describe(key, descriptors)
+        self._tell(None, _Stored(key, upsert.id, sequence, attributes, None, None, descriptors))
+        return Written(Outcome.CREATED, sequence)
+
+    def _replace(self, stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> Written:
+        attributes = stored.attributes if upsert.attributes is None else upsert.attributes
+        sequence = self._transaction.next_sequence()
+        self._execute(
+            "UPDATE items SET attributes = ?, updated_us = ?, sequence = ? WHERE key = ?",
+            (attributes, self._transaction.now_us, sequence, stored.key),
+        )
+        if upsert.descriptor is None:
+            descriptors = stored.descriptors
+        else:
+            self._replace_image(stored, upsert, descriptors)
+        self._tell(stored, replace(stored, sequence=sequence, attributes=attributes, descriptors=descriptors))
+        return Written(Outcome.REPLACED, sequence)
+
+    def _replace_image(self, stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> None:
+        """With all descriptors of the old one."""
+        self._execute(
+            "UPDATE items SET media_type = ?, width_px = ?, height_px = ?, size_bytes = ?, sha256 = ?, image = ? "
+            "WHERE key = ?",
+            (*self._image_columns(upsert), stored.key),
+        )
+        self._execute("DELETE FROM descriptors WHERE item = ?", (stored.key,))
+        self._describe(stored.key, descriptors)
+        if stored.image is not None:
+            drop_unused_images(self._transaction, [stored.image])
+
+    def _complete(self, stored: _Stored, descriptors: Mapping[int, bytes]) -> int:
+        """Adds the descriptors that the item lacks, under another sequence, as an index takes only later rows."""
+        missing = {key: blob for key, blob in descriptors.items() if key not in stored.descriptors}
+        sequence = self._transaction.next_sequence()
+        self._execute("UPDATE items SET sequence = ? WHERE key = ?", (sequence, stored.key))
+        self._describe(stored.key, missing)
+        self._tell(stored, replace(stored, sequence=sequence, descriptors={**stored.descriptors, **missing}))
+        return sequence
+
+    def _describe(self, key: int, descriptors: Mapping[int, bytes]) -> None:
+        self._transaction.connection.executemany(
+            "INSERT INTO descriptors VALUES (?, ?, ?)",
+            ((key, generation, blob) for generation, blob in descriptors.items()),
+        )
+
+    def _image_columns(self, upsert: Upsert) -> tuple[str | int | bytes | None, ...]:
+        """media_type, width_px, height_px, size_bytes, sha256, image; the bytes are kept if they are given."""
+        info = upsert.info
+        if info is None:
+            return (None,) * 6
+        sha256 = bytes.fromhex(info.sha256)
+        image = None if upsert.image is None else keep_image(self._transaction, sha256, upsert.image)
+        return info.media_type, info.width_px, info.height_px, info.size_bytes, sha256, image
+
+    def _tell(self, before: _Stored | None, after: _Stored | None) -> None:
+        """Each generation that had a row of the item, or has one now."""
+        for key, generation in self._living.generations.items():
+            removed = before.sequence if before is not None and key in before.descriptors else None
+            added = None
+            if after is not None and key in after.descriptors:
+                descriptor = read_descriptor(after.descriptors[key])
+                added = Row(after.sequence, after.key, after.id, after.attributes, descriptor)
+            if removed is not None or added is not None:
+                self._transaction.changes.append(Change(generation, removed, added))
 
 
 def _has_image(stored: _Stored, wanted: ImageInfo | None) -> bool:
@@ -80,89 +207,15 @@ def _has_image(stored: _Stored, wanted: ImageInfo | None) -> bool:
     return wanted is None or stored.sha256 == bytes.fromhex(wanted.sha256)
 
 
-def _is_same(stored: _Stored, upsert: Upsert) -> bool:
+def _is_same(stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> bool:
     """The same bytes make the same image, even where a model that runs in batches describes them a little otherwise."""
     if upsert.attributes not in (None, stored.attributes):
         return False
     if upsert.descriptor is None:
         return True
     if upsert.info is None:
-        return stored.sha256 is None and stored.descriptor == descriptor_blob(upsert.descriptor)
+        return stored.sha256 is None and all(
+            stored.descriptors.get(key, blob) == blob for key, blob in descriptors.items()
+        )
     same_bytes = stored.sha256 == bytes.fromhex(upsert.info.sha256)
     return same_bytes and (stored.image is None) == (upsert.image is None)
-
-
-def _create(transaction: Transaction, generation: Generation, upsert: Upsert, descriptor: bytes) -> Written:
-    attributes = "{}" if upsert.attributes is None else upsert.attributes
-    sequence = transaction.next_sequence()
-    key = transaction.connection.execute(
-        "INSERT INTO items (collection, id, attributes, media_type, width_px, height_px, size_bytes, sha256, image, "
-        "created_us, updated_us, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
-        (
-            *(generation.collection, upsert.id, attributes),
-            *_image_columns(transaction, upsert.info, upsert.image),
-            *(transaction.now_us, transaction.now_us, sequence),
-        ),
-    ).fetchone()[0]
-    transaction.connection.execute("INSERT INTO descriptors VALUES (?, ?, ?)", (key, generation.key, descriptor))
-    _tell(transaction, generation, None, Row(sequence, key, upsert.id, attributes, read_descriptor(descriptor)))
-    return Written(Outcome.CREATED, sequence)
-
-
-def _replace(transaction: Transaction, generation: Generation, stored: _Stored, upsert: Upsert) -> Written:
-    attributes = stored.attributes if upsert.attributes is None else upsert.attributes
-    descriptor = stored.descriptor
-    sequence = transaction.next_sequence()
-    transaction.connection.execute(
-        "UPDATE items SET attributes = ?, updated_us = ?, sequence = ? WHERE key = ?",
-        (attributes, transaction.now_us, sequence, stored.key),
-    )
-    if upsert.descriptor is not None:
-        descriptor = descriptor_blob(upsert.descriptor)
-        _replace_image(transaction, generation, stored, upsert, descriptor)
-    row = Row(sequence, stored.key, upsert.id, attributes, read_descriptor(descriptor))
-    _tell(transaction, generation, stored.sequence, row)
-    return Written(Outcome.REPLACED, sequence)
-
-
-def _replace_image(
-    transaction: Transaction, generation: Generation, stored: _Stored, upsert: Upsert, descriptor: bytes
-) -> None:
-    columns = _image_columns(transaction, upsert.info, upsert.image)
-    transaction.connection.execute(
-        "UPDATE items SET media_type = ?, width_px = ?, height_px = ?, size_bytes = ?, sha256 = ?, image = ? "
-        "WHERE key = ?",
-        (*columns, stored.key),
-    )
-    transaction.connection.execute(
-        "UPDATE descriptors SET descriptor = ? WHERE item = ? AND generation = ?",
-        (descriptor, stored.key, generation.key),
-    )
-    if stored.image is not None:
-        drop_unused_images(transaction, [stored.image])
-
-
-def _image_columns(
-    transaction: Transaction, info: ImageInfo | None, content: bytes | None
-) -> tuple[str | int | bytes | None, ...]:
-    """media_type, width_px, height_px, size_bytes, sha256, image; the bytes are kept if they are given."""
-    if info is None:
-        return (None,) * 6
-    sha256 = bytes.fromhex(info.sha256)
-    image = None if content is None else keep_image(transaction, sha256, content)
-    return info.media_type, info.width_px, info.height_px, info.size_bytes, sha256, image
-
-
-def _delete(transaction: Transaction, generation: Generation, id_: str) -> Written:
-    stored = _find(transaction, generation, id_)
-    if stored is None:
-        return Written(Outcome.ABSENT, 0)
-    transaction.connection.execute("DELETE FROM items WHERE key = ?", (stored.key,))
-    if stored.image is not None:
-        drop_unused_images(transaction, [stored.image])
-    _tell(transaction, generation, stored.sequence, None)
-    return Written(Outcome.DELETED, transaction.next_sequence())
-
-
-def _tell(transaction: Transaction, generation: Generation, removed: int | None, added: Row | None) -> None:
-    transaction.changes.append(Change(generation, removed, added))

@@ -1,9 +1,10 @@
 """The SQL that makes collections, and takes them out without holding up other writes."""
 
+from pspsearch.catalog.generations import insert_generation, sweep_slice
 from pspsearch.catalog.images import drop_unused_images
 from pspsearch.catalog.times import from_us
 from pspsearch.catalog.transaction import Transaction
-from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
+from pspsearch.domain import Collection, CollectionSettings, Generation, GenerationState, ModelVersion
 from pspsearch.errors import AlreadyExists, NotFound
 
 _SLICE = 64
@@ -25,13 +26,8 @@ def create_collection(
             transaction.now_us,
         ),
     ).fetchone()
-    space = (version.model, version.version, version.contract.fingerprint, version.contract.dimension)
-    (generation,) = execute(
-        "INSERT INTO generations (collection, model, version, fingerprint, dimension) VALUES (?, ?, ?, ?, ?) "
-        "RETURNING key",
-        (key, *space),
-    ).fetchone()
-    return Collection(key, name, settings, from_us(transaction.now_us)), Generation(generation, key, *space)
+    generation = insert_generation(transaction, key, version, GenerationState.ACTIVE)
+    return Collection(key, name, settings, from_us(transaction.now_us)), generation
 
 
 def delete_collection(transaction: Transaction, collection: int) -> int:
@@ -47,11 +43,11 @@ def delete_collection(transaction: Transaction, collection: int) -> int:
 
 
 def take_out_slice(transaction: Transaction) -> bool:
-    """Removes some of what collections that are gone left behind; whether there may be more."""
+    """Removes some of what collections and generations that are gone left behind; whether there may be more."""
     execute = transaction.connection.execute
     gone = execute("SELECT key FROM collections WHERE gone LIMIT 1").fetchone()
     if gone is None:
-        return False
+        return sweep_slice(transaction)
     if _take_out_items(transaction, *gone) or _take_out_requests(transaction, *gone):
         return True
     execute("DELETE FROM generations WHERE collection = ?", gone)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from pspsearch.catalog.records import (
     COLLECTION_COLUMNS,
+    GENERATION_COLUMNS,
     ITEM_COLUMNS,
     read_collection,
     read_descriptor,
+    read_generation,
     read_item,
 )
-from pspsearch.domain import Collection, Generation, Item, StoredDescriptor
+from pspsearch.domain import Collection, Generation, GenerationRecord, Item, Lacking, StoredDescriptor
 
 COLLECTIONS = (
     f"SELECT {COLLECTION_COLUMNS} FROM collections "
@@ -60,6 +62,17 @@ ROWS = (
 )
 LAST_CHANGE = "SELECT sequence FROM last_change"
 
+GENERATIONS = (
+    f"SELECT {GENERATION_COLUMNS}, state, details, created_us, changed_us FROM generations "
+    f"WHERE collection = :collection AND {THERE} ORDER BY key"
+)
+_LACKING = (
+    f"FROM items WHERE collection = :collection AND {THERE} AND NOT EXISTS "
+    "(SELECT 1 FROM descriptors WHERE item = items.key AND generation = :generation)"
+)
+LACKING = f"SELECT {ITEM_COLUMNS} {_LACKING} AND items.key > :after ORDER BY items.key LIMIT :count"
+COUNT_LACKING = f"SELECT COUNT(image), COUNT(*), ({LAST_CHANGE}) {_LACKING}"
+
 
 def list_collections(connection: sqlite3.Connection) -> list[tuple[Collection, Generation]]:
     """All that are there, by name."""
@@ -93,6 +106,24 @@ def find_image(connection: sqlite3.Connection, collection: int, id_: str) -> byt
     """The bytes as they came, where they are kept."""
     found = connection.execute(IMAGE, {"collection": collection, "id": id_}).fetchone()
     return None if found is None else found[0]
+
+
+def list_generations(connection: sqlite3.Connection, collection: int) -> list[GenerationRecord]:
+    """All that there ever were, by key."""
+    return [read_generation(record) for record in connection.execute(GENERATIONS, {"collection": collection})]
+
+
+def find_lacking(connection: sqlite3.Connection, generation: Generation, after_key: int, count: int) -> list[Item]:
+    """The next items by ascending key that have no descriptor in the generation."""
+    wanted = {"collection": generation.collection, "generation": generation.key, "after": after_key, "count": count}
+    return [read_item(record) for record in connection.execute(LACKING, wanted)]
+
+
+def count_lacking(connection: sqlite3.Connection, generation: Generation) -> Lacking:
+    """With the last change that was counted."""
+    wanted = {"collection": generation.collection, "generation": generation.key}
+    with_image, together, sequence = connection.execute(COUNT_LACKING, wanted).fetchone()
+    return Lacking(with_image, together - with_image, sequence)
 
 
 def find_descriptor(connection: sqlite3.Connection, generation: Generation, id_: str) -> StoredDescriptor | None:

@@ -11,6 +11,8 @@ from pspsearch.domain import (
     Collection,
     CollectionSettings,
     Generation,
+    GenerationRecord,
+    GenerationState,
     ImageInfo,
     IndexKind,
     Item,
@@ -21,9 +23,12 @@ from pspsearch.errors import CatalogDamaged
 Record = tuple[Any, ...]
 """What SQLite returns; its types are the schema's."""
 
+GENERATION_COLUMNS = "generations.key, generations.collection, generations.model, version, fingerprint, dimension"
+"""As `Generation` takes them."""
+
 COLLECTION_COLUMNS = (
-    "collections.key, name, collections.model, keep_images, index_kind, target_recall, created_us, "
-    "generations.key, generations.model, version, fingerprint, dimension"
+    "collections.key, name, collections.model, keep_images, index_kind, target_recall, collections.created_us, "
+    f"{GENERATION_COLUMNS}"
 )
 """Of a collection and its active generation, as `read_collection` takes them."""
 
@@ -39,8 +44,15 @@ def read_collection(record: Record) -> tuple[Collection, Generation]:
     key, name, model, keep_images, index_kind, target_recall, created_us, *generation = record
     with decoding(f"collection {key}"):
         settings = CollectionSettings(model, bool(keep_images), IndexKind(index_kind), target_recall)
-        generation_key, *space = generation
-        return Collection(key, name, settings, from_us(created_us)), Generation(generation_key, key, *space)
+        return Collection(key, name, settings, from_us(created_us)), Generation(*generation)
+
+
+def read_generation(record: Record) -> GenerationRecord:
+    """Living or ended."""
+    *generation, state, details, created_us, changed_us = record
+    with decoding(f"generation {generation[0]}"):
+        times = from_us(created_us), from_us(changed_us)
+        return GenerationRecord(Generation(*generation), GenerationState(state), details, *times)
 
 
 def read_item(record: Record) -> Item:

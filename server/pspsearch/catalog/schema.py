@@ -81,6 +81,16 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX requests_by_age ON requests (created_us);
     """,
+    """
+    ALTER TABLE generations ADD COLUMN details TEXT NOT NULL DEFAULT '{}'; -- what its rollout tells of it, in JSON
+    ALTER TABLE generations ADD COLUMN created_us INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE generations ADD COLUMN changed_us INTEGER NOT NULL DEFAULT 0; -- its state
+    ALTER TABLE generations ADD COLUMN swept INTEGER; -- of one that ended: the last row that was looked through
+    UPDATE generations SET created_us = (SELECT created_us FROM collections WHERE collections.key = collection);
+    UPDATE generations SET changed_us = created_us;
+    CREATE UNIQUE INDEX building_generations ON generations (collection) WHERE state = 'building';
+    CREATE UNIQUE INDEX kept_generations ON generations (collection) WHERE state = 'kept';
+    """,
 )
 """The n-th makes schema version n out of the one before it."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -50,7 +50,7 @@ class SegmentedIndex:
         memory_bytes: int,
         bounds: Bounds = USUAL_BOUNDS,
     ) -> Self:
-        """The rows of the source, of which no commit may be made meanwhile, from what a snapshot has of them.
+        """The rows of the source, from what a snapshot has of them. Commits made meanwhile are for `catch_up`.
 
         The folder belongs to this index alone. Where no base is stored, one is built later, and every row is scored
         until then. Raises IndexFailed where the folder cannot be used, and what the source raises.
@@ -71,6 +71,20 @@ class SegmentedIndex:
         except OSError as error:
             log.error("a commit is not yet in the index: %s", error)  # noqa: TRY400 - a sentence
         self._upkeep.notice()
+
+    def catch_up(self, commits: Sequence[Commit]) -> None:
+        """See the port. One commit of all that is left, so it takes about as long as a commit of as many rows."""
+        view = self._segments.view
+        added = {row.sequence: row for commit in commits for row in commit.added if row.sequence > view.sequence}
+        removed = np.array([sequence for commit in commits for sequence in commit.removed], np.int64)
+        rows = view.table.find(removed, view.rows)
+        there = np.zeros(len(rows), np.bool_)
+        there[rows >= 0] = view.alive[rows[rows >= 0]]
+        for sequence in removed[~there].tolist():
+            added.pop(sequence, None)  # one that came and went, or one that went before it was read
+        for commit in commits[-1:]:
+            gone = tuple(removed[there].tolist())
+            self.apply(Commit(commit.collection, commit.generation, tuple(added.values()), gone))
 
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
         """See the port."""

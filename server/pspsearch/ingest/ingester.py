@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pspsearch.domain import Delete, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
-from pspsearch.errors import InvalidRequest, NotFound, PspsearchError
+from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError
 from pspsearch.filters import Filter
 from pspsearch.images import ImageLimits, read_facts
 from pspsearch.ingest.request import (
@@ -33,6 +33,7 @@ class _Stored:
     descriptor: StoredDescriptor | None = None
     info: ImageInfo | None = None
     image: bytes | None = None
+    others: Mapping[int, StoredDescriptor] = field(default_factory=dict[int, StoredDescriptor])
 
 
 class Ingester:
@@ -56,6 +57,14 @@ class Ingester:
         if not 1 <= len(items) <= MAX_ITEMS:
             raise InvalidRequest(f"an upsert has 1 to {MAX_ITEMS} items, not {len(items)}")
         check_request_id(request_id)
+        try:
+            return await self._upsert(collection, items, call, request_id)
+        except ModelChanged:  # in the moment between describing and writing
+            return await self._upsert(collection, items, call, request_id)
+
+    async def _upsert(
+        self, collection: str, items: Sequence[ItemInput | InvalidRequest], call: Call, request_id: str
+    ) -> list[Acknowledgement]:
         async with self._collections.use(collection) as live:
             good = [item for item in items if isinstance(item, ItemInput)]
             known = await self._catalog.items(live.collection.key, _named_once(good))
@@ -97,7 +106,7 @@ class Ingester:
         """Images that the `known` items have already are not described again."""
         stored = await self._store(live, items, known, call)
         writes = [
-            Upsert(item.id, one.descriptor, item.attributes, one.info, one.image)
+            Upsert(item.id, one.descriptor, item.attributes, one.info, one.image, one.others)
             for item, one in zip(items, stored, strict=True)
             if isinstance(one, _Stored)
         ]
@@ -118,11 +127,11 @@ class Ingester:
         sources = [item.source for item in items]
         infos = await asyncio.to_thread(lambda: [_read_info(source, self._limits, kept=kept) for source in sources])
         new = [
-            isinstance(info, ImageInfo) and not _same(known.get(item.id), info)
+            isinstance(info, ImageInfo) and not (_same(known.get(item.id), info) and (kept or not live.others))
             for item, info in zip(items, infos, strict=True)
-        ]
+        ]  # while writes reach several generations, only this image coming again can fill what an item lacks in one
         images = [source for source, is_new in zip(sources, new, strict=True) if is_new and isinstance(source, bytes)]
-        described = iter(await self._describer.describe_images(live, images, call))
+        described = iter(await self._describer.describe_everywhere(live, images, call))
         stored: list[_Stored | PspsearchError] = []
         for source, info, is_new in zip(sources, infos, new, strict=True):
             if isinstance(info, InvalidRequest):
@@ -130,10 +139,12 @@ class Ingester:
             elif isinstance(source, DescriptorQuery):
                 stored.append(_given(live, source))
             elif isinstance(source, bytes) and is_new:
-                point = next(described)
-                image = source if kept else None
-                failed = isinstance(point, PspsearchError)
-                stored.append(point if failed else _Stored(point.astype(np.float16), info, image))
+                point, others = next(described)
+                if isinstance(point, PspsearchError):
+                    stored.append(point)
+                else:
+                    beside = {key: one.astype(np.float16) for key, one in others.items()}
+                    stored.append(_Stored(point.astype(np.float16), info, source if kept else None, beside))
             else:
                 stored.append(_Stored(info=info))
         return stored

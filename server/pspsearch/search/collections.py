@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pspsearch.domain import Collection, CollectionSettings, Commit, Generation
-from pspsearch.errors import InvalidRequest, NotFound, PspsearchError
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
 from pspsearch.ports import Catalog, Describer, Index
+from pspsearch.search.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +28,38 @@ DropIndex = Callable[[Generation], None]
 
 
 @dataclass(eq=False, slots=True)
-class Live:
-    """A collection with the generation that answers for it. A call takes it once and keeps it to its end."""
+class Space:
+    """A generation and what describes for it."""
 
-    collection: Collection
     generation: Generation
     describer: Describer
+    lags: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by a write that could not be described for it, so that somebody does it later."""
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """A collection with a generation that can answer for it. A call takes it once and keeps it to its end."""
+
+    collection: Collection
+    space: Space
     index: Index
+    others: tuple[Space, ...] = ()
+    """Generations beside it that writes are to reach, too."""
     users: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is closed to new calls and the last one has gone."""
     closing: bool = False
+
+    @property
+    def generation(self) -> Generation:
+        """Every answer is of it."""
+        return self.space.generation
+
+    @property
+    def describer(self) -> Describer:
+        """Of the generation's model version."""
+        return self.space.describer
 
 
 class Collections:
@@ -52,8 +74,10 @@ class Collections:
         self._drop_index = drop_index
         self._live: dict[str, Live] = {}
         self._unopened: dict[str, PspsearchError] = {}
-        self._indexes: dict[int, Index] = {}
+        self._feeds: dict[int, Feed] = {}
         self._creating = asyncio.Lock()
+        self.before_delete: Callable[[Collection], Awaitable[None]] = _nothing
+        """Awaited before a collection goes."""
         catalog.listen(self._apply)
 
     async def open(self) -> None:
@@ -112,15 +136,45 @@ class Collections:
         """Takes a collection out, and says how many items were in it; calls under way finish first."""
         async with self._creating:
             live = self.get(name)
-            del self._live[name]
-            live.closing = True
-            if live.users:
-                await live.unused.wait()
+            await self.before_delete(live.collection)
+            live = self.get(name)
+            del self._live[live.collection.name]
+            await _until_unused(live)
             count = await self._catalog.delete_collection(live.collection.key)
-            del self._indexes[live.generation.key]
-            await live.index.close()
-            self._drop_index(live.generation)
+            await self.shut(live)
             return count
+
+    async def open_describer(self, generation: Generation) -> Describer:
+        """What describes for a generation; ModelMismatch where its version is not served, or is another one by now."""
+        describer = await self._open_describer(generation.model, generation.version)
+        if describer.version.contract.fingerprint != generation.fingerprint:
+            raise ModelMismatch(
+                f"{describer.version} is not what it was: its space is {describer.version.contract.fingerprint}, and "
+                f"the descriptors of generation {generation.key} are of {generation.fingerprint}"
+            )
+        return describer
+
+    async def prepare(self, collection: Collection, space: Space) -> Live:
+        """A generation beside the active one, ready to answer; writes may go on meanwhile."""
+        feed = self._feeds[space.generation.key] = Feed()
+        try:
+            index = await self._open_index(collection, space.generation)
+            await asyncio.to_thread(feed.connect, index)
+        except BaseException:
+            del self._feeds[space.generation.key]
+            raise
+        return Live(collection, space, index)
+
+    def switch(self, live: Live) -> None:
+        """From now on this one answers for its collection; calls under way keep the one that they have."""
+        self._live[live.collection.name] = live
+
+    async def shut(self, live: Live) -> None:
+        """Waits until no call has it any more, and leaves nothing of its index."""
+        await _until_unused(live)
+        del self._feeds[live.generation.key]
+        await live.index.close()
+        self._drop_index(live.generation)
 
     async def close(self) -> None:
         """Closes every index; no call may be under way."""
@@ -129,15 +183,23 @@ class Collections:
         self._live.clear()
 
     async def _open(self, collection: Collection, generation: Generation) -> Live:
-        describer = await self._open_describer(generation.model, generation.version)
-        index = await self._open_index(collection, generation)
-        self._indexes[generation.key] = index
-        live = self._live[collection.name] = Live(collection, generation, describer, index)
-        log.info("collection %s: %d items, %s", collection.name, index.state.rows, index.state.plan)
+        live = await self.prepare(collection, Space(generation, await self.open_describer(generation)))
+        self._live[collection.name] = live
+        log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
         return live
 
     def _apply(self, commit: Commit) -> None:
-        """In the writer's thread."""
-        index = self._indexes.get(commit.generation)
-        if index is not None:
-            index.apply(commit)
+        """In the writer's thread. A generation that is still being described has nobody who listens."""
+        feed = self._feeds.get(commit.generation)
+        if feed is not None:
+            feed.put(commit)
+
+
+async def _until_unused(live: Live) -> None:
+    live.closing = True
+    if live.users:
+        await live.unused.wait()
+
+
+async def _nothing(_: Collection) -> None:
+    """What is done before a collection is deleted, unless somebody says otherwise."""

@@ -1,17 +1,21 @@
 """From queries to points of a collection's space."""
 
+import asyncio
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Descriptors, Generation
+from pspsearch.domain import Descriptors, Generation, Pixels
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
-from pspsearch.ports import Catalog
+from pspsearch.ports import Catalog, Describer
 from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import Live
+from pspsearch.search.collections import Live, Space
 from pspsearch.search.decoding import Decoder
 from pspsearch.search.query import DescriptorQuery, ImageQuery, ItemQuery, Query
+
+log = logging.getLogger(__name__)
 
 Point = NDArray[np.float32]
 """One unit descriptor."""
@@ -29,7 +33,7 @@ class QueryDescriber:
     ) -> list[Point | PspsearchError]:
         """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
         images = [query.image for query in queries if isinstance(query, ImageQuery)]
-        described = iter(await self.describe_images(live, images, call))
+        described = iter(await self.describe_images(live.describer, images, call))
         points: list[Point | PspsearchError] = []
         for query in queries:
             match query:
@@ -43,18 +47,49 @@ class QueryDescriber:
                     points.append(query)
         return points
 
-    async def describe_images(self, live: Live, images: Sequence[bytes], call: Call) -> list[Point | PspsearchError]:
+    async def describe_images(
+        self, describer: Describer, images: Sequence[bytes], call: Call
+    ) -> list[Point | PspsearchError]:
         """For each image its descriptor, or why it cannot be read."""
-        if not images:
-            return []
-        decoded = await self._decoder.decode(images, live.describer.version.contract.input, call)
-        readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidRequest)]
-        if not readable:
-            return [pixels for pixels in decoded if isinstance(pixels, InvalidRequest)]
-        with call.stage(Stage.INFERENCE):
-            batch = readable[0][None] if len(readable) == 1 else np.stack(readable)
-            rows = iter(await live.describer.describe(batch, timeout_s=call.remaining_s()))
-        return [pixels if isinstance(pixels, InvalidRequest) else next(rows) for pixels in decoded]
+        return await _infer(describer, await self._decode(describer, images, call), call)
+
+    async def describe_everywhere(
+        self, live: Live, images: Sequence[bytes], call: Call
+    ) -> list[tuple[Point | PspsearchError, dict[int, Point]]]:
+        """For each image its descriptor, or why it cannot be read, and its descriptors in the spaces beside it.
+
+        Where one of those cannot be had now, it is left out, and its space hears of it.
+        """
+        if not live.others:
+            return [(point, {}) for point in await self.describe_images(live.describer, images, call)]
+        decoded = await self._decode(live.describer, images, call)
+
+        async def describe_beside(space: Space) -> list[Point | PspsearchError]:
+            beside = call.beside()
+            try:
+                same = space.describer.version.contract.input == live.describer.version.contract.input
+                pixels = decoded if same else await self._decode(space.describer, images, beside)
+                return await _infer(space.describer, pixels, beside)
+            except PspsearchError as error:
+                log.warning(
+                    "%d images are to be described for %s later: %s", len(images), space.describer.version, error
+                )
+                return [error] * len(images)
+
+        points, *others = await asyncio.gather(
+            _infer(live.describer, decoded, call), *(describe_beside(space) for space in live.others)
+        )
+        described: list[tuple[Point | PspsearchError, dict[int, Point]]] = [(point, {}) for point in points]
+        for space, beside in zip(live.others, others, strict=True):
+            for (_, one), point in zip(described, beside, strict=True):
+                if isinstance(point, PspsearchError):
+                    space.lags.set()
+                else:
+                    one[space.generation.key] = point
+        return described
+
+    async def _decode(self, describer: Describer, images: Sequence[bytes], call: Call) -> list[Pixels | InvalidRequest]:
+        return await self._decoder.decode(images, describer.version.contract.input, call) if images else []
 
     async def _item(self, generation: Generation, id: str, call: Call) -> Point | PspsearchError:  # noqa: A002
         with call.stage(Stage.SEARCH):
@@ -62,6 +97,19 @@ class QueryDescriber:
         if stored is None:
             return NotFound(f"there is no item {id!r} in the collection")
         return normalise(stored.astype(np.float32)[None])[0]
+
+
+async def _infer(
+    describer: Describer, decoded: Sequence[Pixels | InvalidRequest], call: Call
+) -> list[Point | PspsearchError]:
+    """All that are readable in one request."""
+    readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidRequest)]
+    if not readable:
+        return [pixels for pixels in decoded if isinstance(pixels, InvalidRequest)]
+    with call.stage(Stage.INFERENCE):
+        batch = readable[0][None] if len(readable) == 1 else np.stack(readable)
+        rows = iter(await describer.describe(batch, timeout_s=call.remaining_s()))
+    return [pixels if isinstance(pixels, InvalidRequest) else next(rows) for pixels in decoded]
 
 
 def check_point(generation: Generation, query: DescriptorQuery) -> Point:
