@@ -15,7 +15,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from pspsearch.v1 import collection_service_pb2_grpc, item_service_pb2_grpc, search_service_pb2_grpc
+from pspsearch.v1 import (
+    collection_service_pb2_grpc,
+    item_service_pb2_grpc,
+    model_service_pb2_grpc,
+    search_service_pb2_grpc,
+)
 from pspsearch.v1 import item_service_pb2 as items_pb
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
@@ -37,13 +42,13 @@ class Api:
     search: "search_service_pb2_grpc.SearchServiceAsyncStub"
     items: "item_service_pb2_grpc.ItemServiceAsyncStub"
     collections: "collection_service_pb2_grpc.CollectionServiceAsyncStub"
+    models: "model_service_pb2_grpc.ModelServiceAsyncStub"
 
     def send(self, request: Message) -> Awaitable[Any]:
         """Any request, by the method that takes it."""
         method = type(request).__name__.removesuffix("Request")
-        return next(
-            getattr(stub, method) for stub in (self.search, self.items, self.collections) if hasattr(stub, method)
-        )(request)
+        stubs = (self.search, self.items, self.collections, self.models)
+        return next(getattr(stub, method) for stub in stubs if hasattr(stub, method))(request)
 
     async def fill(self, *given: items_pb.ItemInput) -> None:
         """Puts items in, all of which are good."""
@@ -65,6 +70,7 @@ async def open_api(**options: Any) -> AsyncGenerator[Api]:
             search_service_pb2_grpc.SearchServiceStub(channel),
             item_service_pb2_grpc.ItemServiceStub(channel),
             collection_service_pb2_grpc.CollectionServiceStub(channel),
+            model_service_pb2_grpc.ModelServiceStub(channel),
         )
 
 

@@ -4,17 +4,22 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from pspsearch.config import ServingSettings
-from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
+from pspsearch.config import GateSettings, RolloutSettings, ServingSettings
+from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion, OfferedVersion
 from pspsearch.errors import ModelMismatch
 from pspsearch.images import ImageLimits
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ports import Catalog
+from pspsearch.rollout.checks import Gate
+from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
 from pspsearch.search.collections import DEFAULT, Collections, OpenIndex
 from pspsearch.search.decoding import Decoder
 from pspsearch.search.describing import QueryDescriber
+from pspsearch.search.latencies import Latencies
+from pspsearch.search.recent import RecentImages
 from pspsearch.search.searcher import Searcher
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import ColourDescriber
@@ -31,6 +36,9 @@ class Parts:
     collections: Collections
     catalog: Catalog
     describer: ColourDescriber
+    rollouts: Rollouts
+    versions: dict[int, ColourDescriber]
+    """Of the model `colours`: what a look into the repository finds. The first is there from the start."""
     dropped: list[Generation] = field(default_factory=list[Generation])
     """Generations whose index was told to leave nothing."""
 
@@ -51,15 +59,21 @@ async def open_server(
     serving: bool = True,
     catalog: Catalog | None = None,
     open_index: OpenIndex | None = None,
+    versions: dict[int, ColourDescriber] | None = None,
+    gate: GateSettings | None = None,
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
-    describer, dropped = ColourDescriber(), list[Generation]()
+    versions = {1: ColourDescriber()} if versions is None else versions
+    describer, dropped = versions[1], list[Generation]()
 
-    async def open_describer(model: str, _version: int | None) -> ColourDescriber:
-        if model != describer.version.model:
-            raise ModelMismatch(f"Triton serves no version of {model}")
-        return describer
+    async def open_describer(model: str, version: int | None) -> ColourDescriber:
+        if model != describer.version.model or version not in (None, *versions):
+            raise ModelMismatch(f"Triton serves no version {version or ''} of {model}")
+        return versions[version or 1]
+
+    async def look(_model: str) -> Sequence[OfferedVersion]:
+        return [OfferedVersion(number, one.version.contract, one.reason) for number, one in sorted(versions.items())]
 
     async def open_memory_index(_collection: Collection, generation: Generation) -> MemoryIndex:
         return MemoryIndex(source.rows_of(generation))
@@ -75,6 +89,11 @@ async def open_server(
         await collections.create(DEFAULT, CollectionSettings(describer.version.model))
     with contextlib.closing(Decoder(LIMITS)) as decoder:
         query_describer = QueryDescriber(source, decoder)
+        latencies, recent = Latencies(), RecentImages()
+        checks = Gate(gate or GateSettings(), source, query_describer, recent)
+        filler = Filler(source, query_describer)
+        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, RolloutSettings())
+        await rollouts.open()
         rpc = RpcServer(
             ServingSettings(
                 port=port,
@@ -83,13 +102,16 @@ async def open_server(
                 max_message_bytes=max_message_bytes,
                 drain_s=drain_s,
             ),
-            Searcher(collections, source, query_describer),
+            Searcher(collections, source, query_describer, latencies, recent),
             Ingester(collections, source, query_describer, LIMITS),
             collections,
+            rollouts,
             source,
             Surroundings("127.0.0.1:8001", describer.version.model, models),
         )
-        async with rpc:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(rollouts.close)
+            await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, describer, dropped)
+            yield Parts(rpc, collections, source, describer, rollouts, versions, dropped)

@@ -70,6 +70,31 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How a collection is taken to another model version."""
+
+    rollout_strain: float = setting(
+        2.0, "Describing stored images slows down while live searches take more than so many times their quiet time."
+    )
+    rollout_queries: bool = setting(
+        True, "Keep the last images that were searched for, in memory, to try new versions with."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """What a new model version must show before it may answer."""
+
+    gate_sample: int = setting(256, "So many items are tried.")
+    gate_spread: float = setting(0.95, "The mean score of two items may be at most this: at 1 all look alike.")
+    gate_self_retrieval: float = setting(0.98, "At least this share of items must find themselves first.")
+    gate_overlap: float = setting(0.1, "At least this share of the nearest must be those of the version before.")
+    gate_label: str = setting("", "An attribute that items of one kind share; empty for none.")
+    gate_label_loss: float = setting(0.02, "So much less often may the nearest item have the same label.")
+    gate_slowdown: float = setting(3.0, "One image may take so many times as long as with the version before.")
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is said on standard error."""
 
@@ -86,6 +111,8 @@ class Settings:
     triton: TritonSettings = TritonSettings()
     storage: StorageSettings = StorageSettings()
     index: IndexSettings = IndexSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    gate: GateSettings = GateSettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:

@@ -35,6 +35,17 @@ class ModelVersion:
         return f"{self.model}/{self.version}"
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedVersion:
+    """A numbered version in the model repository."""
+
+    version: int
+    contract: Contract | None
+    """None where it has none that can be read."""
+    reason: str = ""
+    """Why nothing can be described with it; empty where that can be."""
+
+
 class IndexKind(StrEnum):
     """How the descriptors of a collection are searched."""
 

@@ -11,6 +11,7 @@ PspsearchError
 |-- NotFound                  ask for something that is there
 |-- AlreadyExists             choose another name
 |-- ModelMismatch             ask for a model version that is there
+|-- RolloutRefused            do something else first
 |-- RetryLater                the same request may succeed later
 |   |-- NotServing
 |   |-- ModelChanged
@@ -84,6 +85,10 @@ class AlreadyExists(PspsearchError):
 
 class ModelMismatch(PspsearchError):
     """The model, its version or its contract is not what the caller asked for."""
+
+
+class RolloutRefused(PspsearchError):
+    """The rollout is not where this could be done."""
 
 
 class RetryLater(PspsearchError):

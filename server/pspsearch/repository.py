@@ -53,12 +53,27 @@ def check_model(folder: Path) -> None:
     if not versions:
         raise RepositoryError(f"{folder} holds no version: a version is a folder whose name is a number")
     for version in versions:
-        if not version.name.isdecimal() or int(version.name) < 1:
-            raise RepositoryError(f"{version} is not a version: its name is not a number from 1 up")
-        if any(version.iterdir()) is False:
-            raise RepositoryError(f"{version} is empty")
-        if _is_published(version):
-            Manifest.read(version).verify(version)
+        _check_version(version)
+
+
+def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
+    """Of a model: those whose files are missing, or not those that were published."""
+    broken: dict[int, RepositoryError] = {}
+    for version in _visible_folders(folder):
+        try:
+            _check_version(version)
+        except RepositoryError as error:
+            broken[int(version.name) if version.name.isdecimal() else 0] = error
+    return broken
+
+
+def _check_version(version: Path) -> None:
+    if not version.name.isdecimal() or int(version.name) < 1:
+        raise RepositoryError(f"{version} is not a version: its name is not a number from 1 up")
+    if any(version.iterdir()) is False:
+        raise RepositoryError(f"{version} is empty")
+    if _is_published(version):
+        Manifest.read(version).verify(version)
 
 
 def _is_published(version: Path) -> bool:

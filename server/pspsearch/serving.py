@@ -19,11 +19,16 @@ from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.planner import Device
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.repository import default_repository
+from pspsearch.rollout.checks import Gate
+from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
 from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.decoding import Decoder
 from pspsearch.search.describing import QueryDescriber
+from pspsearch.search.latencies import Latencies
+from pspsearch.search.recent import RecentImages
 from pspsearch.search.searcher import Searcher
 from pspsearch.triton.describers import Describers
 
@@ -46,7 +51,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
         triton = settings.triton.triton or BundledTritonSettings(repository)
         client = await open_triton(stack, triton, settings.triton.model)
-        describers = await stack.enter_async_context(Describers(client))
+        local = None if settings.triton.triton else repository
+        describers = await stack.enter_async_context(Describers(client, local))
 
         async def open_index(collection: Collection, generation: Generation) -> SegmentedIndex:
             return await SegmentedIndex.open(
@@ -65,9 +71,21 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         decoder = Decoder(limits)
         stack.callback(decoder.close)
         describer = QueryDescriber(catalog, decoder)
-        searcher = Searcher(collections, catalog, describer)
+        latencies, recent = Latencies(), RecentImages(enabled=settings.rollout.rollout_queries)
+        searcher = Searcher(collections, catalog, describer, latencies, recent)
         ingester = Ingester(collections, catalog, describer, limits)
         stack.push_async_callback(collections.close)
+        rollouts = Rollouts(
+            collections,
+            catalog,
+            describers.look,
+            describers.open,
+            Filler(catalog, describer),
+            Gate(settings.gate, catalog, describer, recent),
+            latencies,
+            settings.rollout,
+        )
+        stack.push_async_callback(rollouts.close)
 
         async def models() -> list[ModelVersion]:
             return [one.version for one in await describers.served(settings.triton.model)]
@@ -75,11 +93,12 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         words = client.address if settings.triton.triton else f"{client.address}, started by the server"
         around = Surroundings(words, settings.triton.model, models)
         server = await stack.enter_async_context(
-            RpcServer(settings.serving, searcher, ingester, collections, catalog, around)
+            RpcServer(settings.serving, searcher, ingester, collections, rollouts, catalog, around)
         )
         await collections.open()
         if DEFAULT not in {live.collection.name for live in collections.all()}:
             await collections.create(DEFAULT, CollectionSettings(settings.triton.model))
+        await rollouts.open()
         if settings.storage.sample:
             await sample_collection.fill_sample(collections, ingester, settings.triton.model)
         await server.set_serving()

@@ -1,6 +1,8 @@
 """A describer that looks at colours, and stalls or fails when a test says so."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +17,12 @@ VERSION = ModelVersion("colours", 1, Contract(InputShape(32, 32), DIMENSION, "fp
 class ColourDescriber:
     """Fills the port `Describer`: the mean colour of each quarter of an image, and how much its colours vary."""
 
-    def __init__(self, version: ModelVersion = VERSION) -> None:
+    def __init__(self, version: ModelVersion = VERSION, shift: int = 0) -> None:
+        """Another `shift` makes another space, in which the same things are near one another."""
         self.version = version
+        self._shift = shift
+        self.reason = ""
+        """Why the version cannot be used."""
         self.images = 0
         """That were described, or are to be."""
         self.timeout_s: float | None = None
@@ -44,7 +50,12 @@ class ColourDescriber:
             raise DeadlineExceeded("the deadline passed while the image was being described") from None
         if self.failure is not None:
             raise self.failure
-        return np.stack([describe_pixels(one) for one in pixels])
+        return np.stack([np.roll(describe_pixels(one), self._shift) for one in pixels])
+
+
+def version(number: int, **changes: Any) -> ModelVersion:
+    """Another version of the model, in a space of its own."""
+    return ModelVersion(VERSION.model, number, replace(VERSION.contract, digest=f"{number:064x}", **changes))
 
 
 def describe_pixels(pixels: Pixels) -> Descriptors:

@@ -127,8 +127,8 @@ def write_item(item: domain.Item) -> resources.Item:
         id=item.id,
         attributes_json=item.attributes,
         image=None if item.image is None else write_image_info(item.image),
-        create_time=_timestamp(item.created),
-        update_time=_timestamp(item.updated),
+        create_time=write_time(item.created),
+        update_time=write_time(item.updated),
         sequence=item.sequence,
     )
 
@@ -154,7 +154,7 @@ def write_collection(live: Live) -> resources.Collection:
         keep_images=settings.keep_images,
         index_kind=resources.IndexKind.Value(f"INDEX_KIND_{settings.index_kind.name}"),
         target_recall=settings.target_recall,
-        create_time=_timestamp(live.collection.created),
+        create_time=write_time(live.collection.created),
         state=resources.CollectionState(
             origin=write_origin(live.generation),
             item_count=state.rows,
@@ -169,7 +169,8 @@ def write_collection(live: Live) -> resources.Collection:
     )
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def write_time(moment: datetime) -> Timestamp:
+    """In UTC."""
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp

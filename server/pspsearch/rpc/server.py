@@ -15,11 +15,13 @@ from pspsearch.config import ServingSettings
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ports import Catalog
+from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
 from pspsearch.rpc.metrics import Metrics
+from pspsearch.rpc.model_service import ModelService
 from pspsearch.rpc.search_service import SearchService
 from pspsearch.search.collections import Collections
 from pspsearch.search.searcher import Searcher
@@ -28,12 +30,15 @@ from pspsearch.v1 import (
     collection_service_pb2_grpc,
     item_service_pb2,
     item_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
     search_service_pb2,
     search_service_pb2_grpc,
 )
 
 SERVICES = (
     search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     item_service_pb2.DESCRIPTOR.services_by_name["ItemService"].full_name,
     collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name,
 )
@@ -49,6 +54,7 @@ class RpcServer:
         searcher: Searcher,
         ingester: Ingester,
         collections: Collections,
+        rollouts: Rollouts,
         catalog: Catalog,
         around: Surroundings,
     ) -> None:
@@ -72,6 +78,8 @@ class RpcServer:
         search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, self._server)
         item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, self._server)
         collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, self._server)
+        all_models = ModelService(self.gate, rollouts, collections, around.default_model)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(all_models, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

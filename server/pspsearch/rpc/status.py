@@ -21,6 +21,7 @@ from pspsearch.errors import (
     Overloaded,
     PspsearchError,
     RetryLater,
+    RolloutRefused,
     TritonUnavailable,
 )
 
@@ -34,6 +35,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    RolloutRefused: grpc.StatusCode.FAILED_PRECONDITION,
     RetryLater: grpc.StatusCode.UNAVAILABLE,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

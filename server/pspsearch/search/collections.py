@@ -159,11 +159,19 @@ class Collections:
         feed = self._feeds[space.generation.key] = Feed()
         try:
             index = await self._open_index(collection, space.generation)
-            await asyncio.to_thread(feed.connect, index)
+            try:
+                await asyncio.to_thread(feed.connect, index)
+            except BaseException:
+                await index.close()
+                raise
         except BaseException:
             del self._feeds[space.generation.key]
             raise
         return Live(collection, space, index)
+
+    def discard(self, generation: Generation) -> None:
+        """What an index of it left on disk; it must not be open."""
+        self._drop_index(generation)
 
     def switch(self, live: Live) -> None:
         """From now on this one answers for its collection; calls under way keep the one that they have."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from pspsearch.search.decoding import Decoder
 from pspsearch.search.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 
 log = logging.getLogger(__name__)
+
+_GRACE_S = 0.5
+"""How much longer a write waits for other versions than for the one that answers; and twice as long as that took."""
 
 Point = NDArray[np.float32]
 """One unit descriptor."""
@@ -58,33 +62,38 @@ class QueryDescriber:
     ) -> list[tuple[Point | PspsearchError, dict[int, Point]]]:
         """For each image its descriptor, or why it cannot be read, and its descriptors in the spaces beside it.
 
-        Where one of those cannot be had now, it is left out, and its space hears of it.
+        Where one of those cannot be had now, or only much later, it is left out, and its space hears of it.
         """
-        if not live.others:
+        spaces = live.others
+        if not spaces:
             return [(point, {}) for point in await self.describe_images(live.describer, images, call)]
         decoded = await self._decode(live.describer, images, call)
 
         async def describe_beside(space: Space) -> list[Point | PspsearchError]:
             beside = call.beside()
-            try:
-                same = space.describer.version.contract.input == live.describer.version.contract.input
-                pixels = decoded if same else await self._decode(space.describer, images, beside)
-                return await _infer(space.describer, pixels, beside)
-            except PspsearchError as error:
-                log.warning(
-                    "%d images are to be described for %s later: %s", len(images), space.describer.version, error
-                )
-                return [error] * len(images)
+            same = space.describer.version.contract.input == live.describer.version.contract.input
+            pixels = decoded if same else await self._decode(space.describer, images, beside)
+            return await _infer(space.describer, pixels, beside)
 
-        points, *others = await asyncio.gather(
-            _infer(live.describer, decoded, call), *(describe_beside(space) for space in live.others)
-        )
+        started = time.perf_counter()
+        others = [asyncio.create_task(describe_beside(space)) for space in spaces]
+        try:
+            points = await _infer(live.describer, decoded, call)
+            await asyncio.wait(others, timeout=_GRACE_S + 2 * (time.perf_counter() - started))
+        finally:
+            for task in others:
+                task.cancel()
+            beside = await asyncio.gather(*others, return_exceptions=True)
         described: list[tuple[Point | PspsearchError, dict[int, Point]]] = [(point, {}) for point in points]
-        for space, beside in zip(live.others, others, strict=True):
-            for (_, one), point in zip(described, beside, strict=True):
-                if isinstance(point, PspsearchError):
-                    space.lags.set()
-                else:
+        for space, answer in zip(spaces, beside, strict=True):
+            if isinstance(answer, BaseException):
+                space.lags.set()
+                log.warning(
+                    "%d images are to be described for %s later: %r", len(images), space.describer.version, answer
+                )
+                continue
+            for (_, one), point in zip(described, answer, strict=True):
+                if not isinstance(point, PspsearchError):
                     one[space.generation.key] = point
         return described
 

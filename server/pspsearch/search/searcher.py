@@ -10,6 +10,7 @@ from pspsearch.ports import Catalog
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Collections, Live
 from pspsearch.search.describing import Point, QueryDescriber, normalise
+from pspsearch.search.latencies import Latencies
 from pspsearch.search.pages import Page, complete
 from pspsearch.search.query import (
     MAX_DEPTH,
@@ -26,6 +27,7 @@ from pspsearch.search.query import (
     Query,
 )
 from pspsearch.search.ranking import Pick, group_value, pick
+from pspsearch.search.recent import RecentImages
 
 _DEEPER = 4
 
@@ -33,10 +35,20 @@ _DEEPER = 4
 class Searcher:
     """Answers what reads; for the tasks of one event loop. Every answer is of one generation."""
 
-    def __init__(self, collections: Collections, catalog: Catalog, describer: QueryDescriber) -> None:
+    def __init__(
+        self,
+        collections: Collections,
+        catalog: Catalog,
+        describer: QueryDescriber,
+        latencies: Latencies,
+        recent: RecentImages,
+    ) -> None:
+        """What is searched for by image is told to `latencies` and `recent`."""
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
+        self._latencies = latencies
+        self._recent = recent
 
     async def search(self, collection: str, query: Query, options: Options, call: Call) -> Answer:
         """The items nearest to one query."""
@@ -44,6 +56,9 @@ class Searcher:
             (point,) = _all_good(await self._describer.describe(live, [query], call))
             with call.stage(Stage.SEARCH):
                 (hits,) = await self._find(live, [point], options, [_excluded([query])])
+            if isinstance(query, ImageQuery):
+                self._latencies.add(call.started, call.elapsed_s())
+                self._recent.add(live.collection.name, query.image)
             return Answer(hits, live.generation)
 
     async def search_batch(

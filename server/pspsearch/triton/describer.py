@@ -46,7 +46,7 @@ class TritonDescriber:
         """
         chosen = await _choose_version(client, model, version)
         config = await client.config(model)
-        describer = cls(client, ModelVersion(model, chosen, _read_contract(config, chosen)), config.max_batch_size)
+        describer = cls(client, ModelVersion(model, chosen, read_contract(config, chosen)), config.max_batch_size)
         if shared_memory or (shared_memory is None and _is_this_host(client.address)):
             await describer._open_ring()
         return describer
@@ -189,7 +189,8 @@ async def _choose_version(client: TritonClient, model: str, version: int | None)
     return served[-1] if version is None else version
 
 
-def _read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
+def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
+    """Of one version, where the config carries one that agrees with it; ModelMismatch or RepositoryError."""
     key = parameter_key(version)
     if key not in config.parameters:
         raise ModelMismatch(

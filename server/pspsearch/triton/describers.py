@@ -1,20 +1,25 @@
 """One describer for each model version in use, opened when it is first asked for."""
 
 import asyncio
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pspsearch.errors import ModelMismatch
+from pspsearch.contract import Contract
+from pspsearch.domain import OfferedVersion
+from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
+from pspsearch.repository import find_broken_versions
 from pspsearch.triton.client import TritonClient
-from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.describer import TritonDescriber, read_contract
 
 
 class Describers:
     """For the tasks of one event loop; closes what it opened."""
 
-    def __init__(self, client: TritonClient) -> None:
-        """The client stays the caller's to close."""
+    def __init__(self, client: TritonClient, repository: Path | None = None) -> None:
+        """The client stays the caller's to close. `repository` is what Triton serves, where it is on this machine."""
         self._client = client
+        self._repository = repository
         self._open: dict[tuple[str, int], TritonDescriber] = {}
         self._opening = asyncio.Lock()
 
@@ -25,6 +30,55 @@ class Describers:
             if (model, version) not in self._open:
                 self._open[model, version] = await TritonDescriber.open(self._client, model, version)
             return self._open[model, version]
+
+    async def look(self, model: str) -> list[OfferedVersion]:
+        """Has Triton load what is new, and tells all versions, ascending.
+
+        While a version in the folder is broken, nothing is loaded: Triton would load that one, too, and a version that
+        answers might become another one under the same number.
+        """
+        broken: dict[int, RepositoryError] = {}
+        if self._repository is not None:
+            broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
+        failure = ""
+        if broken:
+            failure = f"it is not loaded while another one is broken: {next(iter(broken.values()))}"
+        else:
+            try:
+                await self._client.load(model)
+            except ModelLoadFailed as error:
+                failure = str(error)
+        config = await self._client.config(model)
+        states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
+        numbers = sorted({*states, *broken, *self._in_folder(model)})
+        offered: list[OfferedVersion] = []
+        for number in numbers:
+            contract, reason = None, ""
+            try:
+                contract = read_contract(config, number)
+                reason = self._changed(model, number, contract)
+            except PspsearchError as error:
+                reason = str(error)
+            state = states.get(number)
+            if number in broken:
+                reason = str(broken[number])
+            elif state is None or not state.ready:
+                reason = (state.reason if state is not None else "") or failure or "Triton has not loaded it"
+            offered.append(OfferedVersion(number, contract, reason))
+        return offered
+
+    def _in_folder(self, model: str) -> set[int]:
+        if self._repository is None:
+            return set()
+        names = (path.name for path in (self._repository / model).iterdir() if path.is_dir())
+        return {int(name) for name in names if name.isdecimal()}
+
+    def _changed(self, model: str, version: int, contract: Contract) -> str:
+        """What is wrong where it is not what it was when it was opened."""
+        known = self._open.get((model, version))
+        if known is None or known.version.contract.fingerprint == contract.fingerprint:
+            return ""
+        return "it has been changed since the server began to use it: publish a change under a number of its own"
 
     async def served(self, model: str) -> list[TritonDescriber]:
         """A describer for each version of the model that Triton has ready, ascending."""

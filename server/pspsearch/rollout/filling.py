@@ -1,0 +1,115 @@
+"""Describes what a generation lacks, from the stored images."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pspsearch.domain import Filling, Item
+from pspsearch.errors import DeadlineExceeded, ModelMismatch, PspsearchError, RetryLater
+from pspsearch.ports import Catalog
+from pspsearch.search.call import Call
+from pspsearch.search.collections import Space
+from pspsearch.search.describing import Point, QueryDescriber
+from pspsearch.search.latencies import Latencies
+
+log = logging.getLogger(__name__)
+
+BATCH = 8
+"""One of Triton's: a search that comes meanwhile waits for one of them, not for four."""
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+CALL_S = 20.0
+"""For one batch."""
+
+PATIENCE_S = 60.0
+"""With a version that Triton does not serve, because it may be starting again, or that does not answer."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Rests between batches, so that others get their share of the model; longer where they suffer."""
+
+    share: float
+    """Of the time, in which batches are described."""
+    worst_strain: float
+    latencies: Latencies
+    _ease: float = 1.0
+
+    async def rest(self, busy_s: float) -> None:
+        """After a batch that took so long."""
+        if self.latencies.strain > self.worst_strain:
+            self._ease = max(0.05, self._ease / 2)
+        else:
+            self._ease = min(1.0, 1.1 * self._ease)
+        share = self.share * self._ease
+        await asyncio.sleep(busy_s * (1 - share) / share)
+
+
+class Filler:
+    """For the tasks of one event loop."""
+
+    def __init__(self, catalog: Catalog, describer: QueryDescriber) -> None:
+        self._catalog = catalog
+        self._describer = describer
+
+    async def fill(self, space: Space, pace: Pace, told: Callable[[int], None], *, renew: bool) -> None:
+        """Returns when every item whose image is kept, and can be read, has its descriptor; tells how many at a time.
+
+        `renew` as the catalog has it. What may pass is waited for; what may not is raised.
+        """
+        unreadable: set[int] = set()
+        while await self._pass(space, pace, told, unreadable, renew=renew):
+            pass
+
+    async def _pass(
+        self, space: Space, pace: Pace, told: Callable[[int], None], unreadable: set[int], *, renew: bool
+    ) -> bool:
+        """Once through all items; whether any could be described."""
+        after, any_described = 0, False
+        while items := await self._catalog.lacking(space.generation, after, BATCH):
+            after = items[-1].key
+            wanted = [item for item in items if item.image and item.image.kept and item.key not in unreadable]
+            if not wanted:
+                continue
+            any_described = True
+            started = time.perf_counter()
+            with pace.latencies.company():
+                filled = await self._describe(space, wanted, unreadable)
+            told(await self._catalog.fill(space.generation, filled, renew=renew))
+            await pace.rest(time.perf_counter() - started)
+        return any_described
+
+    async def _describe(self, space: Space, items: Sequence[Item], unreadable: set[int]) -> list[Filling]:
+        collection = space.generation.collection
+        images = await asyncio.gather(*(self._catalog.image(collection, item.id) for item in items))
+        there = [(item, image) for item, image in zip(items, images, strict=True) if image is not None]
+        points = await self._insist(space, [image for _, image in there])
+        filled: list[Filling] = []
+        for (item, image), point in zip(there, points, strict=True):
+            if isinstance(point, PspsearchError):
+                log.warning("the image of item %r cannot be read any more: %s", item.id, point)
+                unreadable.add(item.key)
+            else:
+                # the digest of these very bytes: the item may have got another image since it was listed
+                filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), point.astype(np.float16)))
+        return filled
+
+    async def _insist(self, space: Space, images: Sequence[bytes]) -> list[Point | PspsearchError]:
+        """Tries again what may pass: for ever while Triton is away or busy, for a while where the version is ill."""
+        pause_s, began = _FIRST_PAUSE_S, time.monotonic()
+        while True:
+            try:
+                return await self._describer.describe_images(space.describer, images, Call(CALL_S))
+            except (RetryLater, ModelMismatch) as error:
+                ill = isinstance(error, (ModelMismatch, DeadlineExceeded))
+                if ill and time.monotonic() - began > PATIENCE_S:
+                    raise
+                log.info("describing for %s waits: %s", space.describer.version, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,0 +1,109 @@
+"""One rollout as it stands at a moment, and as it is kept."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from pspsearch.domain import Generation, GenerationRecord
+from pspsearch.errors import InvalidRequest
+
+
+class Stage(StrEnum):
+    """Where a rollout is."""
+
+    DESCRIBING = "describing"
+    """The stored images are described by the new version."""
+    INDEXING = "indexing"
+    CHECKING = "checking"
+    READY = "ready"
+    """It waits to be promoted, and follows all writes."""
+    PROMOTED = "promoted"
+    FAILED = "failed"
+    """It has ended; what answered before goes on answering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the operator decides."""
+
+    share: float = 0.5
+    """Of the time that describing may take of the model; it takes less where live searches suffer."""
+    automatic: bool = False
+    """Whether it is promoted as soon as its checks have passed."""
+    drop_missing: bool = False
+    """Whether it may be promoted although items have no descriptor in it, because their images are not kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InvalidRequest(f"share must be above 0 and at most 1, not {self.share}")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One figure of the gate."""
+
+    name: str
+    value: float
+    bound: float
+    passed: bool
+    words: str
+    """What was measured, for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A moment of it."""
+
+    collection: str
+    generation: Generation
+    """The new one."""
+    options: Options
+    stage: Stage = Stage.DESCRIBING
+    described: int = 0
+    """Of `total` items, since the start or the restart."""
+    total: int = 0
+    per_second: float = 0.0
+    missing: int = 0
+    """Items that cannot be described, because their images are not kept."""
+    checks: tuple[Check, ...] = ()
+    reason: str = ""
+    """Why it failed."""
+
+    @property
+    def eta_s(self) -> float:
+        """Until all items are described; 0 where that is done, or cannot be told yet."""
+        return (self.total - self.described) / self.per_second if self.per_second else 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing becomes of it any more."""
+        return self.stage in (Stage.PROMOTED, Stage.FAILED)
+
+    @property
+    def details(self) -> str:
+        """What is kept of it with its generation."""
+        kept = {
+            "options": asdict(self.options),
+            "stage": self.stage,
+            "missing": self.missing,
+            "checks": [asdict(check) for check in self.checks],
+            "reason": self.reason,
+        }
+        return json.dumps(kept)
+
+    @classmethod
+    def read(cls, collection: str, record: GenerationRecord) -> Self | None:
+        """As it was kept last; None where the generation did not come from a rollout."""
+        kept: dict[str, Any] = json.loads(record.details)
+        if "stage" not in kept:
+            return None
+        return cls(
+            collection,
+            record.generation,
+            Options(**kept["options"]),
+            Stage(kept["stage"]),
+            missing=kept["missing"],
+            checks=tuple(Check(**check) for check in kept["checks"]),
+            reason=kept["reason"],
+        )

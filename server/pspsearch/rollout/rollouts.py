@@ -1,0 +1,411 @@
+"""All rollouts of the server: begins them, carries them through, and takes them back."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from pspsearch.config import RolloutSettings
+from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion
+from pspsearch.errors import (
+    CatalogError,
+    DeadlineExceeded,
+    IndexFailed,
+    InvalidRequest,
+    ModelMismatch,
+    NotFound,
+    PspsearchError,
+    RetryLater,
+    RolloutRefused,
+)
+from pspsearch.ports import Catalog, Describer
+from pspsearch.rollout.checks import Gate
+from pspsearch.rollout.filling import Filler, Pace
+from pspsearch.rollout.rollout import Options, Rollout, Stage
+from pspsearch.search.collections import Collections, Live, Space
+from pspsearch.search.latencies import Latencies
+
+log = logging.getLogger(__name__)
+
+Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
+"""Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
+
+OpenVersion = Callable[[str, int | None], Awaitable[Describer]]
+"""The describer of a model's version."""
+
+_AGAIN_S = 5.0
+"""Before what may have passed is tried again."""
+
+_ATTEMPTS = 100
+"""To promote while writes come that could not be described at once."""
+
+
+@dataclass(eq=False, slots=True)
+class _UnderWay:
+    """A rollout that has not ended."""
+
+    now: Rollout
+    space: Space
+    candidate: Live | None = None
+    """As soon as its index is there."""
+    task: "asyncio.Task[None] | None" = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Replaced by another one with every change."""
+
+    def tell(self, **changes: object) -> None:
+        """Another moment, for whoever watches."""
+        self.now = replace(self.now, **changes)  # pyright: ignore[reportArgumentType] - the fields of Rollout
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+
+class Rollouts:
+    """For the tasks of one event loop. At most one rollout of a collection is under way."""
+
+    def __init__(
+        self,
+        collections: Collections,
+        catalog: Catalog,
+        look: Look,
+        open_version: OpenVersion,
+        filler: Filler,
+        gate: Gate,
+        latencies: Latencies,
+        settings: RolloutSettings,
+    ) -> None:
+        self._collections = collections
+        self._catalog = catalog
+        self.look = look
+        self._open_version = open_version
+        self._filler = filler
+        self._gate = gate
+        self._latencies = latencies
+        self._settings = settings
+        self._under_way: dict[int, _UnderWay] = {}
+        """By collection, like the next."""
+        self._kept: dict[int, Live] = {}
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        """By generation: what describes later what a write could not."""
+        self._tidying: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        collections.before_delete = self._forget
+
+    async def open(self) -> None:
+        """Goes on with what was under way, and opens what is kept. After the collections, before any call."""
+        for live in self._collections.all():
+            for record in await self._catalog.generations(live.collection.key):
+                await self._reopen(live, record)
+
+    async def start(self, collection: str, version: int | None, options: Options) -> Rollout:
+        """Begins one to that version of the collection's model, the highest for None; durable on return."""
+        async with self._turn:
+            live = self._collections.get(collection)
+            describer = await self._choose(live.collection.settings.model, version)
+            if describer.version.contract.fingerprint == live.generation.fingerprint:
+                raise InvalidRequest(f"{describer.version} is what answers already")
+            first = Rollout(live.collection.name, live.generation, options)
+            generation = await self._catalog.begin_generation(live.collection.key, describer.version, first.details)
+            return self._begin(live, Space(generation, describer), replace(first, generation=generation)).now
+
+    async def get(self, collection: str) -> Rollout:
+        """The one under way, or the last one that ended; NotFound where there was none."""
+        live = self._collections.get(collection)
+        if live.collection.key in self._under_way:
+            return self._under_way[live.collection.key].now
+        for record in reversed(await self._catalog.generations(live.collection.key)):
+            rollout = Rollout.read(live.collection.name, record)
+            if rollout is not None:
+                return rollout
+        raise NotFound(f"the collection {live.collection.name!r} has had no rollout")
+
+    async def generations(self, collection: str) -> list[GenerationRecord]:
+        """All of a collection, by number."""
+        return await self._catalog.generations(self._collections.get(collection).collection.key)
+
+    async def watch(self, collection: str) -> AsyncIterator[Rollout]:
+        """Every change until it has ended; the last moment is the last one told."""
+        live = self._collections.get(collection)
+        under_way = self._under_way.get(live.collection.key)
+        while under_way is not None and not under_way.now.ended:
+            changed = under_way.changed
+            yield under_way.now
+            await changed.wait()
+        yield under_way.now if under_way is not None else await self.get(collection)
+
+    async def promote(self, collection: str, *, drop_missing: bool = False) -> Rollout:
+        """Makes a rollout that is ready the one that answers; RolloutRefused where it is not ready."""
+        async with self._turn:
+            under_way = self._one_under_way(collection)
+            if under_way.candidate is None or under_way.now.stage is not Stage.READY:
+                raise RolloutRefused(
+                    f"the rollout is {under_way.now.stage}, and only one that is ready can be promoted"
+                )
+            if drop_missing:
+                under_way.tell(options=replace(under_way.now.options, drop_missing=True))
+            await self._promote(under_way, under_way.candidate)
+            return under_way.now
+
+    async def abort(self, collection: str) -> Rollout:
+        """Ends the rollout under way; what answers goes on answering."""
+        async with self._turn:
+            under_way = self._one_under_way(collection)
+            await _cancel(under_way.task)
+            await self._fail(under_way, "it was aborted")
+            return under_way.now
+
+    async def rollback(self, collection: str) -> Generation:
+        """Makes the kept generation answer again, and keeps the other; RolloutRefused where none is kept."""
+        async with self._turn:
+            live = self._collections.get(collection)
+            kept = self._kept.get(live.collection.key)
+            if kept is None:
+                raise RolloutRefused("no generation is kept that could answer")
+            records = await self._catalog.generations(live.collection.key)
+            details = next(one.details for one in records if one.generation == kept.generation)
+            await self._flip(kept, details, live)
+            return kept.generation
+
+    async def retire(self, collection: str) -> Generation:
+        """Lets go of the kept generation; RolloutRefused where none is kept."""
+        async with self._turn:
+            live = self._collections.get(collection)
+            records = await self._catalog.generations(live.collection.key)
+            record = next((one for one in records if one.state is GenerationState.KEPT), None)
+            if record is None:
+                raise RolloutRefused("no generation is kept")
+            await self._catalog.end_generation(record.generation, GenerationState.RETIRED, record.details)
+            self._leave(live, record.generation)
+            kept = self._kept.pop(live.collection.key, None)
+            if kept is not None:
+                self._tidy(kept)
+            return record.generation
+
+    def kept(self, collection: Collection) -> Generation | None:
+        """What a rollback would go back to."""
+        live = self._kept.get(collection.key)
+        return None if live is None else live.generation
+
+    async def close(self) -> None:
+        """Stops what is under way, to be gone on with at the next start."""
+        for under_way in self._under_way.values():
+            await _cancel(under_way.task)
+        for keeper in self._keepers.values():
+            await _cancel(keeper)
+        await asyncio.gather(*self._tidying)
+        candidates = [one.candidate for one in self._under_way.values() if one.candidate is not None]
+        for live in (*candidates, *self._kept.values()):
+            await live.index.close()
+
+    async def _reopen(self, live: Live, record: GenerationRecord) -> None:
+        if record.state in (GenerationState.RETIRED, GenerationState.FAILED):
+            self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
+        if record.state not in (GenerationState.BUILDING, GenerationState.KEPT):
+            return
+        building = record.state is GenerationState.BUILDING
+        rollout = Rollout.read(live.collection.name, record) if building else None
+        try:
+            space = Space(record.generation, await self._collections.open_describer(record.generation))
+            if rollout is not None:
+                self._begin(live, space, replace(rollout, stage=Stage.DESCRIBING, checks=()))
+            else:
+                self._kept[live.collection.key] = await self._collections.prepare(live.collection, space)
+                self._join(live, space)
+                space.lags.set()  # a write may have lagged when the server went down
+                self._keep_up(space)
+        except PspsearchError as error:
+            log.error("generation %d of %s: %s", record.generation.key, live.collection.name, error)  # noqa: TRY400
+            if rollout is not None and not isinstance(error, RetryLater):
+                failed = replace(rollout, stage=Stage.FAILED, reason=str(error))
+                await self._catalog.end_generation(record.generation, GenerationState.FAILED, failed.details)
+
+    async def _choose(self, model: str, version: int | None) -> Describer:
+        offered = {one.version: one for one in await self.look(model)}
+        usable = [number for number, one in offered.items() if not one.reason]
+        chosen = max(usable, default=None) if version is None else version
+        if chosen is None or chosen not in offered:
+            wanted = "version that can be used" if version is None else f"version {version}"
+            raise ModelMismatch(f"the model repository has no {wanted} of {model}")
+        if offered[chosen].reason:
+            raise ModelMismatch(f"{model}/{chosen} cannot be used: {offered[chosen].reason}")
+        return await self._open_version(model, chosen)
+
+    def _begin(self, live: Live, space: Space, rollout: Rollout) -> _UnderWay:
+        self._join(live, space)
+        under_way = self._under_way[live.collection.key] = _UnderWay(rollout, space)
+        under_way.task = asyncio.create_task(self._run(live.collection, under_way))
+        return under_way
+
+    async def _run(self, collection: Collection, under_way: _UnderWay) -> None:
+        """Until it is ready or has failed; what may pass, like a full disk, is tried again."""
+        while True:
+            try:
+                await self._build(collection, under_way)
+            except DeadlineExceeded as error:
+                await self._fail(under_way, f"the version does not answer in time: {error}")
+            except (RetryLater, CatalogError, IndexFailed, OSError) as error:
+                log.warning("the rollout of %s waits: %s", collection.name, error)
+                under_way.tell(reason=f"it waits: {error}")
+                if under_way.candidate is not None:
+                    self._stop_keeper(under_way.space.generation)
+                    await self._collections.shut(under_way.candidate)
+                    under_way.candidate = None
+                await asyncio.sleep(_AGAIN_S)
+                under_way.tell(reason="")
+                continue
+            except Exception as error:
+                if not isinstance(error, PspsearchError):
+                    log.exception("the rollout of %s failed", collection.name)
+                told = str(error) if isinstance(error, PspsearchError) else "the server's log says why"
+                await self._fail(under_way, told)
+            return
+
+    async def _build(self, collection: Collection, under_way: _UnderWay) -> None:
+        space = under_way.space
+        await self._describe(under_way)
+        under_way.tell(stage=Stage.INDEXING)
+        self._collections.discard(space.generation)  # of a run before: rows were filled in that it does not know of
+        under_way.candidate = candidate = await self._collections.prepare(collection, space)
+        self._keep_up(space)
+        under_way.tell(stage=Stage.CHECKING)
+        checks = await self._gate.check(self._collections.get(collection.name), candidate)
+        under_way.tell(checks=checks)
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            told = "; ".join(f"{one.name} is {one.value:.3g}, bound {one.bound:.3g} ({one.words})" for one in failed)
+            await self._fail(under_way, f"the gate refused it: {told}")
+            return
+        under_way.tell(stage=Stage.READY)
+        await self._catalog.note_generation(space.generation, under_way.now.details)
+        if under_way.now.options.automatic:
+            async with self._turn:
+                with contextlib.suppress(RolloutRefused):  # the operator has to decide about what is missing
+                    await self._promote(under_way, candidate)
+
+    async def _describe(self, under_way: _UnderWay) -> None:
+        counted = await self._catalog.count_lacking(under_way.space.generation)
+        under_way.tell(total=counted.with_image, missing=counted.without_image)
+        started = time.monotonic()
+
+        def told(count: int) -> None:
+            described = under_way.now.described + count
+            per_second = described / max(1e-9, time.monotonic() - started)
+            under_way.tell(described=described, total=max(under_way.now.total, described), per_second=per_second)
+
+        pace = Pace(under_way.now.options.share, self._settings.rollout_strain, self._latencies)
+        await self._filler.fill(under_way.space, pace, told, renew=False)
+
+    async def _promote(self, under_way: _UnderWay, candidate: Live) -> None:
+        generation = candidate.generation
+        counted = await self._catalog.count_lacking(generation)
+        under_way.tell(missing=counted.without_image)
+        if counted.without_image and not under_way.now.options.drop_missing:
+            raise RolloutRefused(
+                f"{counted.without_image} items have no kept image and cannot be described by the new version: put "
+                "them in again, or promote without them"
+            )
+        promoted = replace(under_way.now, stage=Stage.PROMOTED)
+        await self._flip(candidate, promoted.details, self._collections.get(candidate.collection.name))
+        del self._under_way[candidate.collection.key]
+        under_way.tell(stage=Stage.PROMOTED)
+
+    async def _flip(self, to: Live, details: str, old: Live) -> None:
+        """The one durable change, and then the one that is seen."""
+        generation = to.generation
+        for _ in range(_ATTEMPTS):
+            counted = await self._catalog.count_lacking(generation)
+            if counted.with_image:
+                await self._filler.fill(to.space, self._full_pace(), lambda _: None, renew=True)
+            elif await self._catalog.promote_generation(generation, counted.sequence, details):
+                break
+        else:
+            raise RolloutRefused("writes come in faster than the new version describes them: try again")
+        # from here on there is no await: no call sees one change without the other
+        kept = self._kept.pop(to.collection.key, None)
+        gone = [generation.key] if kept is None else [generation.key, kept.generation.key]
+        to.others = (*(space for space in old.others if space.generation.key not in gone), old.space)
+        self._collections.switch(to)
+        self._kept[to.collection.key] = old
+        if kept is not None and kept is not to:
+            self._stop_keeper(kept.generation)
+            self._tidy(kept)
+        self._stop_keeper(generation)
+        self._keep_up(old.space)
+        log.info("collection %s: answers from %s", to.collection.name, to.describer.version)
+
+    async def _fail(self, under_way: _UnderWay, reason: str) -> None:
+        failed = replace(under_way.now, stage=Stage.FAILED, reason=reason)
+        generation = under_way.space.generation
+        with contextlib.suppress(NotFound):  # with its collection
+            await self._catalog.end_generation(generation, GenerationState.FAILED, failed.details)
+        with contextlib.suppress(NotFound):
+            self._leave(self._collections.get(failed.collection), generation)
+        self._under_way.pop(generation.collection, None)
+        if under_way.candidate is not None:
+            self._tidy(under_way.candidate)
+        under_way.tell(stage=Stage.FAILED, reason=reason)
+
+    async def _forget(self, collection: Collection) -> None:
+        """Before a collection is deleted."""
+        async with self._turn:
+            under_way = self._under_way.pop(collection.key, None)
+            if under_way is not None:
+                await _cancel(under_way.task)
+                under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
+            kept = self._kept.pop(collection.key, None)
+            live = self._collections.get(collection.name)
+            for space in live.others:
+                self._leave(live, space.generation)
+            for one in (kept, under_way.candidate if under_way is not None else None):
+                if one is not None:
+                    await self._collections.shut(one)
+
+    def _one_under_way(self, collection: str) -> _UnderWay:
+        live = self._collections.get(collection)
+        under_way = self._under_way.get(live.collection.key)
+        if under_way is None:
+            raise RolloutRefused(f"no rollout of the collection {live.collection.name!r} is under way")
+        return under_way
+
+    def _join(self, live: Live, space: Space) -> None:
+        """From now on writes reach it."""
+        live.others = (*live.others, space)
+
+    def _leave(self, live: Live, generation: Generation) -> None:
+        live.others = tuple(space for space in live.others if space.generation.key != generation.key)
+        self._stop_keeper(generation)
+
+    def _keep_up(self, space: Space) -> None:
+        async def keep_up() -> None:
+            while True:
+                await space.lags.wait()
+                space.lags.clear()
+                try:
+                    await self._filler.fill(space, self._full_pace(), lambda _: None, renew=True)
+                except PspsearchError as error:
+                    log.warning("generation %d lags behind: %s", space.generation.key, error)
+                    await asyncio.sleep(1)
+                    space.lags.set()
+
+        self._keepers[space.generation.key] = asyncio.create_task(keep_up())
+
+    def _stop_keeper(self, generation: Generation) -> None:
+        keeper = self._keepers.pop(generation.key, None)
+        if keeper is not None:
+            keeper.cancel()
+
+    def _tidy(self, live: Live) -> None:
+        """When the calls that still have it are done."""
+        task = asyncio.create_task(self._collections.shut(live))
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+
+    def _full_pace(self) -> Pace:
+        return Pace(1.0, float("inf"), self._latencies)
+
+
+async def _cancel(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])

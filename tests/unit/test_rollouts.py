@@ -1,0 +1,538 @@
+"""Rollouts over a real channel: with fakes at the ports, and with a real catalog and real indexes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.config import GateSettings
+from pspsearch.domain import Collection, Descriptors, Generation, IndexKind, Pixels
+from pspsearch.errors import BrokenModel, TritonUnavailable
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.v1 import collection_service_pb2 as collections
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import model_service_pb2 as models
+from pspsearch.v1 import resources_pb2 as resources
+from pspsearch.v1 import search_service_pb2 as searches
+from tests.fakes.describer import ColourDescriber, describe_pixels, version
+from tests.indexes import open_index
+from tests.pictures import encode
+from tests.rpc_client import FLOWER, TEMPLE, Api, item, open_api, query, refuse
+
+OVERLAP = GateSettings(gate_overlap=0.8, gate_slowdown=1000.0)
+"""The spaces hold the same neighbours here; how quick a fake is says nothing."""
+
+
+def picture(number: int) -> bytes:
+    """One of many that differ in their colours."""
+    colours = np.random.default_rng(number).integers(0, 256, (2, 2, 3), np.uint8)
+    return encode(Image.fromarray(colours).resize((48, 48), Image.Resampling.NEAREST), "PNG")
+
+
+def second(shift: int = 5) -> ColourDescriber:
+    """Another version of the model, in a space of its own."""
+    return ColourDescriber(version(2), shift)
+
+
+class Collapsed(ColourDescriber):
+    """To which all images look alike."""
+
+    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+        """The same row for each."""
+        rows = await super().describe(pixels, timeout_s=timeout_s)
+        return np.tile(describe_pixels(np.zeros((32, 32, 3), np.uint8)), (len(rows), 1))
+
+
+class Forgetful(ColourDescriber):
+    """Whose neighbours have nothing to do with what the images are like."""
+
+    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+        """Random, but the same for the same image."""
+        await super().describe(pixels, timeout_s=timeout_s)
+        rows = [np.random.default_rng(int(one.sum())).standard_normal(16) for one in pixels]
+        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+
+
+class Slow(ColourDescriber):
+    """That takes its time."""
+
+    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+        """After a while."""
+        await asyncio.sleep(0.02)
+        return await super().describe(pixels, timeout_s=timeout_s)
+
+
+@dataclass
+class Place:
+    """Where a server finds again what it left; in memory it finds nothing."""
+
+    folder: Path | None
+    versions: dict[int, ColourDescriber] = field(default_factory=lambda: {1: ColourDescriber(), 2: second()})
+    gate: GateSettings = OVERLAP
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncGenerator[Api]:
+        """A server there."""
+        async with contextlib.AsyncExitStack() as stack:
+            options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
+            if self.folder is not None:
+                catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
+                folder = self.folder
+
+                async def open_real(_: Collection, generation: Generation) -> SegmentedIndex:
+                    where = folder / "indexes" / str(generation.key)
+                    return await open_index(where, catalog.rows_of(generation), IndexKind.AUTO, generation=generation)
+
+                options |= {"catalog": catalog, "open_index": open_real}
+            api = await stack.enter_async_context(open_api(**options))
+            stack.push_async_callback(api.server.collections.close)
+            yield api
+
+
+@pytest.fixture(params=["memory", "real"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """With two versions."""
+    return Place(tmp_path if request.param == "real" else None)
+
+
+@pytest.fixture
+async def api(place: Place) -> AsyncIterator[Api]:
+    """A server with 20 items."""
+    async with place.open() as api:
+        await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))
+        yield api
+
+
+async def start(api: Api, **options: Any) -> models.Rollout:
+    """A rollout of the default collection."""
+    return (await api.models.StartRollout(models.StartRolloutRequest(**options))).rollout
+
+
+async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Rollout:
+    """The rollout when it is there; it must not fail before."""
+    async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
+        if answer.rollout.stage == stage:
+            return answer.rollout
+        assert answer.rollout.stage != models.ROLLOUT_STAGE_FAILED, answer.rollout.reason
+    raise AssertionError("the rollout ended")
+
+
+async def failed(api: Api) -> models.Rollout:
+    """The rollout when it has failed."""
+    answers = [answer.rollout async for answer in api.models.WatchRollout(models.WatchRolloutRequest())]
+    assert answers[-1].stage == models.ROLLOUT_STAGE_FAILED
+    return answers[-1]
+
+
+async def promote(api: Api, **options: Any) -> models.Rollout:
+    """A rollout that is ready."""
+    return (await api.models.PromoteRollout(models.PromoteRolloutRequest(**options))).rollout
+
+
+async def search(api: Api, image: bytes, limit: int = 5) -> searches.SearchResponse:
+    """In the default collection."""
+    options = searches.SearchOptions(limit=limit)
+    return await api.search.Search(searches.SearchRequest(query=query(image=image), options=options))
+
+
+async def states(api: Api) -> list[str]:
+    """Of the default collection's generations."""
+    answer = await api.models.ListGenerations(models.ListGenerationsRequest())
+    return [models.GenerationState.Name(one.state).removeprefix("GENERATION_STATE_") for one in answer.generations]
+
+
+async def assert_answers_from(api: Api, number: int, expected: dict[str, bytes]) -> None:
+    """Every item finds itself first, in that version's space, and nothing else is there."""
+    for id_, image in expected.items():
+        answer = await search(api, image, 1000)
+        assert answer.origin.model_version == number
+        assert answer.origin.fingerprint == api.server.versions[number].version.contract.fingerprint
+        assert answer.hits[0].id == id_
+        assert answer.hits[0].score == pytest.approx(1, abs=1e-3)
+        assert {hit.id for hit in answer.hits} == expected.keys()
+
+
+EXPECTED = {f"item-{number}": picture(number) for number in range(20)}
+
+
+async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
+    """Nothing that answers changes until then, and all of it then."""
+    begun = await start(api)
+    assert (begun.origin.model_version, begun.stage) == (2, models.ROLLOUT_STAGE_DESCRIBING)
+
+    ready = await reach(api, models.ROLLOUT_STAGE_READY)
+
+    assert (ready.described_count, ready.total_count, ready.missing_count) == (20, 20, 0)
+    assert {check.name for check in ready.checks} == {
+        "unit length",
+        "collapse",
+        "self-retrieval",
+        "overlap",
+        "latency",
+    }
+    assert all(check.passed and check.words for check in ready.checks)
+    assert await states(api) == ["ACTIVE", "BUILDING"]
+    await assert_answers_from(api, 1, EXPECTED)
+    assert (await promote(api)).stage == models.ROLLOUT_STAGE_PROMOTED
+    assert await states(api) == ["KEPT", "ACTIVE"]
+    await assert_answers_from(api, 2, EXPECTED)
+    told = (await api.models.GetRollout(models.GetRolloutRequest())).rollout
+    assert (told.stage, list(told.checks)) == (models.ROLLOUT_STAGE_PROMOTED, list(ready.checks))
+
+
+async def test_a_rollout_can_promote_itself(api: Api) -> None:
+    """As soon as its checks have passed."""
+    await start(api, automatic=True, share=1.0)
+
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_recent_queries_are_tried(api: Api) -> None:
+    """What was searched for by image is a check of its own."""
+    await search(api, TEMPLE)
+    await start(api)
+
+    ready = await reach(api, models.ROLLOUT_STAGE_READY)
+
+    assert [check.passed for check in ready.checks if check.name == "overlap on queries"] == [True]
+
+
+async def test_writes_reach_both_versions_all_the_time(api: Api) -> None:
+    """While it is described, when it is ready, and after it was promoted: so that a rollback has them, too."""
+    expected = dict(EXPECTED)
+
+    async def write(number: int) -> None:
+        for id_, image in ((f"new-{number}", picture(100 + number)), (f"item-{number}", picture(200 + number))):
+            await api.fill(item(id_, image))
+            expected[id_] = image
+        await api.items.DeleteItems(items.DeleteItemsRequest(ids=[f"item-{number + 10}"]))
+        del expected[f"item-{number + 10}"]
+
+    describer = api.server.versions[2]
+    describer.may_answer.clear()
+    await start(api)
+    await describer.entered.wait()
+    await write(0)  # while the version does not answer: it is described later
+    describer.may_answer.set()
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    await write(1)
+    await promote(api)
+    await write(2)
+    await assert_answers_from(api, 2, expected)
+
+    origin = (await api.models.Rollback(models.RollbackRequest())).origin
+
+    assert origin.model_version == 1
+    await assert_answers_from(api, 1, expected)
+    await write(3)
+    await assert_answers_from(api, 1, expected)
+    await api.models.Rollback(models.RollbackRequest())
+    await assert_answers_from(api, 2, expected)
+
+
+async def test_what_a_version_could_not_describe_is_described_later(api: Api) -> None:
+    """A write never fails because of a version that does not answer yet."""
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    describer = api.server.versions[2]
+    describer.failure = TritonUnavailable("Triton is away")
+
+    await api.fill(item("late", FLOWER))
+    await asyncio.sleep(0.1)
+    describer.failure = None
+    await promote(api)
+
+    await assert_answers_from(api, 2, EXPECTED | {"late": FLOWER})
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (Collapsed(version(2)), "collapse is 1, bound 0.95"),
+        (Forgetful(version(2)), "overlap is 0."),
+    ],
+    ids=["collapsed", "forgetful"],
+)
+async def test_a_bad_version_is_refused_by_the_gate(place: Place, api: Api, bad: ColourDescriber, words: str) -> None:
+    """It says why, nothing that answers has changed, and another rollout can begin."""
+    place.versions[2] = bad
+    await start(api, automatic=True)
+
+    refused = await failed(api)
+
+    assert refused.reason.startswith("the gate refused it: ")
+    assert words in refused.reason
+    assert await states(api) == ["ACTIVE", "FAILED"]
+    await assert_answers_from(api, 1, EXPECTED)
+    assert (await api.models.GetRollout(models.GetRolloutRequest())).rollout.reason == refused.reason
+    place.versions[2] = second()
+    await start(api, automatic=True)
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+
+async def test_a_version_that_breaks_its_promise_is_refused(place: Place, api: Api) -> None:
+    """NaN, another length or another dimension is what the describer raises this for."""
+    place.versions[2].failure = BrokenModel("colours/2 answers with a descriptor that is not of unit length")
+    await start(api)
+
+    assert (await failed(api)).reason == "colours/2 answers with a descriptor that is not of unit length"
+    await assert_answers_from(api, 1, EXPECTED)
+
+
+async def test_a_slow_version_is_refused(tmp_path: Path) -> None:
+    """Against the one that answers."""
+    place = Place(tmp_path, {1: ColourDescriber(), 2: Slow(version(2))}, GateSettings(gate_overlap=0.0))
+    async with place.open() as api:
+        await api.fill(item("a", TEMPLE))
+        await start(api)
+
+        assert "latency is" in (await failed(api)).reason
+
+
+async def test_labels_can_be_a_check(tmp_path: Path) -> None:
+    """How often the nearest other item has the same label."""
+    gate = GateSettings(gate_overlap=0.0, gate_label="kind", gate_slowdown=1000)
+    place = Place(tmp_path, {1: ColourDescriber(), 2: Forgetful(version(2))}, gate)
+    async with place.open() as api:
+        for number in range(30):
+            kind = number % 3
+            await api.fill(item(f"{number}", picture(kind) + bytes(number), f'{{"kind": {kind}}}'))
+        await start(api)
+
+        rollout = await reach(api, models.ROLLOUT_STAGE_READY)
+
+    (check,) = [check for check in rollout.checks if check.name == "label recall"]
+    assert (check.value, check.bound, check.passed) == (1.0, 0.98, True)
+
+
+async def test_an_empty_collection_can_be_taken_along(place: Place) -> None:
+    """There is nothing to be compared."""
+    async with place.open() as api:
+        await start(api, automatic=True)
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+        await api.fill(item("a", TEMPLE))
+
+        await assert_answers_from(api, 2, {"a": TEMPLE})
+
+
+async def test_items_without_images_are_the_operators_decision(api: Api) -> None:
+    """Counted, refused, put in again or dropped; a rollback finds all of them."""
+    point = (await api.search.Describe(searches.DescribeRequest(image=FLOWER))).descriptor
+    await api.fill(items.ItemInput(id="by-descriptor", descriptor=point))
+    await start(api, automatic=True)
+    ready = await reach(api, models.ROLLOUT_STAGE_READY)
+    assert ready.missing_count == 1
+
+    refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest()))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ROLLOUT_REFUSED")
+    assert refusal.status.message.startswith("1 items have no kept image")
+    await promote(api, drop_missing=True)
+    await assert_answers_from(api, 2, EXPECTED)
+    assert len(await api.list_all()) == 21
+    await api.fill(item("by-descriptor", FLOWER))
+    await assert_answers_from(api, 2, EXPECTED | {"by-descriptor": FLOWER})
+    await api.models.Rollback(models.RollbackRequest())
+    await assert_answers_from(api, 1, EXPECTED | {"by-descriptor": FLOWER})
+
+
+async def test_images_that_are_not_kept_come_again(place: Place) -> None:
+    """The same image put in again is described for the version that lacks it."""
+    async with place.open() as api:
+        made = resources.Collection(name="thrifty", keep_images=False)
+        await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
+        put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
+        await api.items.UpsertItems(put)
+        await start(api, collection="thrifty")
+        watching = api.models.WatchRollout(models.WatchRolloutRequest(collection="thrifty"))
+        async for answer in watching:
+            if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
+                break
+        refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest(collection="thrifty")))
+        assert "1 items" in refusal.status.message
+
+        answer = await api.items.UpsertItems(put)
+
+        assert answer.results[0].outcome == items.UPSERT_OUTCOME_UNCHANGED
+        await promote(api, collection="thrifty")
+        found = await api.search.Search(searches.SearchRequest(collection="thrifty", query=query(image=TEMPLE)))
+        assert (found.origin.model_version, [hit.id for hit in found.hits]) == (2, ["a"])
+
+
+async def test_a_rollout_can_be_aborted_at_any_time(api: Api) -> None:
+    """While it is described, and when it is ready."""
+    describer = api.server.versions[2]
+    for ready in (False, True):
+        if not ready:
+            describer.may_answer.clear()
+        await start(api)
+        if ready:
+            await reach(api, models.ROLLOUT_STAGE_READY)
+
+        answer = await api.models.AbortRollout(models.AbortRolloutRequest())
+
+        assert (answer.rollout.stage, answer.rollout.reason) == (models.ROLLOUT_STAGE_FAILED, "it was aborted")
+        describer.may_answer.set()
+    assert await states(api) == ["ACTIVE", "FAILED", "FAILED"]
+    images = describer.images
+    await api.fill(item("new", FLOWER))
+    assert describer.images == images
+    await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
+
+
+async def test_what_is_retired_is_gone(api: Api) -> None:
+    """There is no way back, and writes do not reach it."""
+    await start(api, automatic=True)
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+    origin = (await api.models.RetireGeneration(models.RetireGenerationRequest())).origin
+
+    assert origin.model_version == 1
+    assert await states(api) == ["RETIRED", "ACTIVE"]
+    for request in (models.RollbackRequest(), models.RetireGenerationRequest()):
+        assert (await refuse(api.send(request))).code is grpc.StatusCode.FAILED_PRECONDITION
+    images = api.server.versions[1].images
+    await api.fill(item("new", FLOWER))
+    assert api.server.versions[1].images == images
+
+
+async def test_another_promotion_retires_what_was_kept(place: Place, api: Api) -> None:
+    """One generation is kept at a time."""
+    place.versions[3] = ColourDescriber(version(3), 9)
+    for number in (2, 3):
+        await start(api, automatic=True, model_version=number)
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+    assert await states(api) == ["RETIRED", "KEPT", "ACTIVE"]
+    await assert_answers_from(api, 3, EXPECTED)
+    await api.models.Rollback(models.RollbackRequest())
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_versions_are_listed_and_refused(place: Place, api: Api) -> None:
+    """A version that cannot be used says why, and is never chosen."""
+    place.versions[3] = ColourDescriber(version(3))
+    place.versions[3].reason = "its manifest is missing"
+
+    listed = (await api.models.ListModelVersions(models.ListModelVersionsRequest())).versions
+
+    assert [(one.version, one.usable, one.reason) for one in listed] == [
+        (1, True, ""),
+        (2, True, ""),
+        (3, False, "its manifest is missing"),
+    ]
+    assert (list(listed[0].collections), list(listed[1].collections)) == (["default"], [])
+    for number, words in ((3, "its manifest is missing"), (4, "no version 4")):
+        refusal = await refuse(api.models.StartRollout(models.StartRolloutRequest(model_version=number)))
+        assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert words in refusal.status.message
+    same = await refuse(api.models.StartRollout(models.StartRolloutRequest(model_version=1)))
+    assert (same.code, same.status.message) == (grpc.StatusCode.INVALID_ARGUMENT, "colours/1 is what answers already")
+    assert (await start(api)).origin.model_version == 2
+
+
+async def test_calls_that_make_no_sense_are_refused(api: Api) -> None:
+    """Each with its sentence."""
+    nothing = await refuse(api.models.GetRollout(models.GetRolloutRequest()))
+    assert nothing.code is grpc.StatusCode.NOT_FOUND
+    for request in (models.PromoteRolloutRequest(), models.AbortRolloutRequest(), models.RollbackRequest()):
+        assert (await refuse(api.send(request))).code is grpc.StatusCode.FAILED_PRECONDITION
+    share = await refuse(api.models.StartRollout(models.StartRolloutRequest(share=1.5)))
+    assert share.code is grpc.StatusCode.INVALID_ARGUMENT
+    await start(api)
+    again = await refuse(api.models.StartRollout(models.StartRolloutRequest()))
+    assert again.code is grpc.StatusCode.ALREADY_EXISTS
+    missing = await refuse(api.models.StartRollout(models.StartRolloutRequest(collection="none")))
+    assert missing.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_collection_can_be_deleted_during_a_rollout(api: Api) -> None:
+    """Nothing of it is left."""
+    await start(api, automatic=True)
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+    api.server.versions[3] = ColourDescriber(version(3), 9)
+    api.server.versions[3].may_answer.clear()
+    await start(api)
+
+    await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="default"))
+
+    assert (await refuse(api.models.GetRollout(models.GetRolloutRequest()))).code is grpc.StatusCode.NOT_FOUND
+    assert {1, 2} <= {generation.version for generation in api.server.dropped}
+
+
+async def test_no_answer_is_of_two_versions(api: Api) -> None:
+    """Searches that go on all the time, while it is promoted and taken back, each agree with brute force in a space."""
+    images = [picture(number) for number in range(20)]
+    seen: set[int] = set()
+    stop = False
+
+    async def search_on() -> None:
+        while not stop:
+            batch = searches.BatchSearchRequest(
+                queries=[query(image=image) for image in images[:5]], options=searches.SearchOptions(limit=20)
+            )
+            answer = await api.search.BatchSearch(batch)
+            describer = api.server.versions[answer.origin.model_version]
+            assert answer.origin.fingerprint == describer.version.contract.fingerprint
+            seen.add(answer.origin.model_version)
+            for number, result in enumerate(answer.results):
+                assert result.hits[0].id == f"item-{number}"
+                assert result.hits[0].score == pytest.approx(1, abs=1e-3)
+                assert len(result.hits) == 20
+
+    tasks = [asyncio.create_task(search_on()) for _ in range(4)]
+    await start(api, automatic=True)
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+    for _ in range(10):
+        await api.models.Rollback(models.RollbackRequest())
+        await asyncio.sleep(0.02)
+    stop = True
+    await asyncio.gather(*tasks)
+
+    assert seen == {1, 2}
+
+
+@pytest.mark.parametrize("stage", ["describing", "ready", "kept"])
+async def test_a_restart_goes_on(tmp_path: Path, stage: str) -> None:
+    """From whatever the rollout had reached, with the writes that came meanwhile."""
+    place = Place(tmp_path)
+    expected = dict(EXPECTED)
+    async with place.open() as api:
+        await api.fill(*(item(id_, image) for id_, image in expected.items()))
+        describer = place.versions[2]
+        if stage == "describing":
+            describer.may_answer.clear()
+        await start(api, automatic=stage == "kept")
+        if stage == "ready":
+            await reach(api, models.ROLLOUT_STAGE_READY)
+        elif stage == "kept":
+            await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+        for id_, image in (("item-0", picture(300)), ("new", FLOWER)):
+            await api.fill(item(id_, image))
+            expected[id_] = image
+        describer.may_answer.set()
+
+    async with place.open() as api:
+        if stage != "kept":
+            await assert_answers_from(api, 1, expected)
+            await reach(api, models.ROLLOUT_STAGE_READY)
+            await promote(api)
+        await assert_answers_from(api, 2, expected)
+        await api.fill(item("newer", TEMPLE))
+        await api.models.Rollback(models.RollbackRequest())
+        await assert_answers_from(api, 1, expected | {"newer": TEMPLE})
+
+    async with place.open() as api:
+        await assert_answers_from(api, 1, expected | {"newer": TEMPLE})
+        await api.models.Rollback(models.RollbackRequest())
+        await assert_answers_from(api, 2, expected | {"newer": TEMPLE})
