@@ -104,6 +104,20 @@ class GenerationState(StrEnum):
     """It never was active."""
 
 
+class Stage(StrEnum):
+    """Where a rollout is: a collection on its way to another model version."""
+
+    DESCRIBING = "describing"
+    """The stored images are described by the new version."""
+    INDEXING = "indexing"
+    CHECKING = "checking"
+    READY = "ready"
+    """It waits to be promoted, and follows all writes."""
+    PROMOTED = "promoted"
+    FAILED = "failed"
+    """It has ended; what answered before goes on answering."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """What the catalog knows of a generation, living or ended."""

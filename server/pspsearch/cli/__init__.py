@@ -19,6 +19,7 @@ _COMMANDS = {
     "count": "items:count",
     "collections": "collections:collections",
     "status": "status:status",
+    "model": "model:model",
     "backup": "backup:backup",
     "restore": "backup:restore",
     "describe": "describe:describe",

@@ -10,21 +10,31 @@ from pspsearch.client.failures import status_error
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
+    Check,
     Collection,
     CollectionState,
     Comparison,
     Description,
     Descriptor,
+    Generation,
     Hit,
     Item,
+    ModelVersion,
     Origin,
+    Rollout,
     SearchResult,
     ServerStatus,
     Timing,
 )
-from pspsearch.domain import ImageInfo, IndexKind, Outcome
+from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, Stage
 from pspsearch.errors import PspsearchError
-from pspsearch.v1 import collection_service_pb2, item_service_pb2, resources_pb2, search_service_pb2
+from pspsearch.v1 import (
+    collection_service_pb2,
+    item_service_pb2,
+    model_service_pb2,
+    resources_pb2,
+    search_service_pb2,
+)
 
 _OUTCOMES = {
     item_service_pb2.UPSERT_OUTCOME_CREATED: Outcome.CREATED,
@@ -41,18 +51,18 @@ INDEX_KINDS = {
 
 def read_search(message: search_service_pb2.SearchResponse) -> SearchResult:
     """The answer to one query."""
-    return SearchResult(_hits(message.hits), _origin(message.origin), _timing(message.timing))
+    return SearchResult(_hits(message.hits), read_origin(message.origin), _timing(message.timing))
 
 
 def read_recommend(message: search_service_pb2.RecommendResponse) -> SearchResult:
     """The answer to a recommendation."""
-    return SearchResult(_hits(message.hits), _origin(message.origin), _timing(message.timing))
+    return SearchResult(_hits(message.hits), read_origin(message.origin), _timing(message.timing))
 
 
 def read_batch(message: search_service_pb2.BatchSearchResponse) -> BatchResult:
     """The answers to several queries."""
     results = tuple(status_error(one.status) or _hits(one.hits) for one in message.results)
-    return BatchResult(results, _origin(message.origin), _timing(message.timing))
+    return BatchResult(results, read_origin(message.origin), _timing(message.timing))
 
 
 def read_streamed(message: search_service_pb2.SearchStreamResponse) -> tuple[str, SearchResult | PspsearchError]:
@@ -63,12 +73,12 @@ def read_streamed(message: search_service_pb2.SearchStreamResponse) -> tuple[str
 def read_comparison(message: search_service_pb2.CompareResponse) -> Comparison:
     """How alike two things are."""
     same = message.same if message.HasField("same") else None
-    return Comparison(message.score, same, _origin(message.origin), _timing(message.timing))
+    return Comparison(message.score, same, read_origin(message.origin), _timing(message.timing))
 
 
 def read_description(message: search_service_pb2.DescribeResponse) -> Description:
     """An image's descriptor."""
-    return Description(_descriptor(message.descriptor), _origin(message.origin), _timing(message.timing))
+    return Description(_descriptor(message.descriptor), read_origin(message.origin), _timing(message.timing))
 
 
 def read_acknowledgement(message: item_service_pb2.UpsertResult) -> Acknowledgement:
@@ -107,12 +117,58 @@ def read_server_status(message: collection_service_pb2.GetServerStatusResponse) 
         message.serving,
         message.uptime_s,
         message.triton,
-        tuple(_origin(model) for model in message.models),
+        tuple(read_origin(model) for model in message.models),
         tuple(read_collection(collection) for collection in message.collections),
         message.memory_bytes,
         message.catalog_bytes,
         message.requests_in_flight,
     )
+
+
+def read_model_version(message: model_service_pb2.ModelVersion) -> ModelVersion:
+    """What the repository has."""
+    return ModelVersion(
+        message.model,
+        message.version,
+        message.reason,
+        message.fingerprint,
+        message.dimension,
+        tuple(message.collections),
+    )
+
+
+def read_rollout(message: model_service_pb2.Rollout) -> Rollout:
+    """One moment of it."""
+    stage = model_service_pb2.RolloutStage.Name(message.stage).removeprefix("ROLLOUT_STAGE_")
+    return Rollout(
+        message.collection,
+        read_origin(message.origin),
+        Stage[stage],
+        message.described_count,
+        message.total_count,
+        message.per_second,
+        message.eta_s,
+        message.missing_count,
+        _checks(message.checks),
+        message.reason,
+    )
+
+
+def read_generation(message: model_service_pb2.Generation) -> Generation:
+    """Living or ended."""
+    state = model_service_pb2.GenerationState.Name(message.state).removeprefix("GENERATION_STATE_")
+    return Generation(
+        read_origin(message.origin),
+        GenerationState[state],
+        message.create_time.ToDatetime(UTC),
+        message.change_time.ToDatetime(UTC),
+        _checks(message.checks),
+        message.reason,
+    )
+
+
+def _checks(messages: Iterable[model_service_pb2.Check]) -> tuple[Check, ...]:
+    return tuple(Check(one.name, one.value, one.bound, one.passed, one.words) for one in messages)
 
 
 def _hits(messages: Iterable[search_service_pb2.Hit]) -> tuple[Hit, ...]:
@@ -153,7 +209,8 @@ def _descriptor(message: resources_pb2.Descriptor) -> Descriptor:
     return Descriptor(np.fromiter(message.values, np.float32, len(message.values)), message.fingerprint)
 
 
-def _origin(message: resources_pb2.Origin) -> Origin:
+def read_origin(message: resources_pb2.Origin) -> Origin:
+    """Where an answer comes from."""
     return Origin(message.model, message.model_version, message.fingerprint, message.generation)
 
 
@@ -163,7 +220,7 @@ def _timing(message: resources_pb2.Timing) -> Timing:
 
 def _collection_state(message: resources_pb2.CollectionState) -> CollectionState:
     return CollectionState(
-        _origin(message.origin),
+        read_origin(message.origin),
         message.item_count,
         message.sequence,
         message.index,

@@ -9,7 +9,7 @@ from typing import Self, TypeVar, Unpack
 import grpc
 
 from pspsearch.client import operations
-from pspsearch.client.answers import read_streamed
+from pspsearch.client.answers import read_rollout, read_streamed
 from pspsearch.client.asynchronous_ingest import AsynchronousIngest
 from pspsearch.client.failures import call_error
 from pspsearch.client.messages import load_item, load_query, read_image
@@ -22,9 +22,13 @@ from pspsearch.client.types import (
     Collection,
     Comparison,
     Description,
+    Generation,
     Item,
     ItemInput,
+    ModelVersion,
+    Origin,
     Query,
+    Rollout,
     SearchOptions,
     SearchResult,
     ServerStatus,
@@ -33,6 +37,7 @@ from pspsearch.client.window import Window
 from pspsearch.domain import IndexKind
 from pspsearch.errors import PspsearchError
 from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import search_service_pb2 as searches
 
 _T = TypeVar("_T")
@@ -229,6 +234,68 @@ class AsyncClient:
     async def delete_collection(self, name: str) -> int:
         """Deletes a collection with all that is in it, and says how many items that were."""
         return await self._run(operations.delete_collection(name))
+
+    async def list_model_versions(self, model: str = "") -> tuple[ModelVersion, ...]:
+        """Looks into the model repository now, and lists the versions of a model, the server's default for none."""
+        return await self._run(operations.list_model_versions(model))
+
+    async def start_rollout(
+        self,
+        version: int = 0,
+        *,
+        collection: str = DEFAULT,
+        share: float = 0.5,
+        automatic: bool = False,
+        drop_missing: bool = False,
+    ) -> Rollout:
+        """Begins to take a collection to a version of its model, the highest that can be used for 0.
+
+        Describing its images takes at most a `share` of the model's time. An `automatic` one is promoted as soon as it
+        has passed its checks; with `drop_missing` also where items cannot be described.
+        """
+        return await self._run(
+            operations.start_rollout(collection, version, share=share, automatic=automatic, drop_missing=drop_missing)
+        )
+
+    async def get_rollout(self, *, collection: str = DEFAULT) -> Rollout:
+        """The rollout under way, or the last one that ended."""
+        return await self._run(operations.get_rollout(collection))
+
+    async def watch_rollout(self, *, collection: str = DEFAULT) -> AsyncGenerator[Rollout]:
+        """The rollout with every change, until it has ended. A stream that breaks raises."""
+        begin = self._channel.unary_stream(
+            operations.WATCH_ROLLOUT,
+            models.WatchRolloutRequest.SerializeToString,
+            models.WatchRolloutResponse.FromString,
+        )
+        call = begin(models.WatchRolloutRequest(collection=collection))
+        try:
+            async for message in call:
+                yield read_rollout(message.rollout)
+        except grpc.RpcError as failure:
+            raise call_error(failure, self.address) from failure
+        finally:
+            call.cancel()
+
+    async def promote_rollout(self, *, collection: str = DEFAULT, drop_missing: bool = False) -> Rollout:
+        """Makes a rollout that is ready the one that answers."""
+        return await self._run(operations.promote_rollout(collection, drop_missing=drop_missing))
+
+    async def abort_rollout(self, *, collection: str = DEFAULT) -> Rollout:
+        """Ends the rollout under way."""
+        return await self._run(operations.abort_rollout(collection))
+
+    async def rollback(self, *, collection: str = DEFAULT) -> Origin:
+        """Makes the kept generation answer again, and returns it."""
+        return await self._run(operations.rollback(collection))
+
+    async def retire_generation(self, *, collection: str = DEFAULT) -> Origin:
+        """Lets go of the kept generation, and returns it."""
+        return await self._run(operations.retire_generation(collection))
+
+    async def list_generations(self, *, collection: str = DEFAULT) -> tuple[Generation, ...]:
+        """The generations of a collection, living and ended."""
+        return await self._run(operations.list_generations(collection))
 
     async def status(self) -> ServerStatus:
         """How the server stands."""

@@ -14,9 +14,13 @@ from pspsearch.client.types import (
     Collection,
     Comparison,
     Description,
+    Generation,
     Item,
     ItemInput,
+    ModelVersion,
+    Origin,
     Query,
+    Rollout,
     SearchOptions,
     SearchResult,
     ServerStatus,
@@ -24,11 +28,13 @@ from pspsearch.client.types import (
 from pspsearch.domain import IndexKind
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 
 SEARCH_STREAM = "/pspsearch.v1.SearchService/SearchStream"
 INGEST_ITEMS = "/pspsearch.v1.ItemService/IngestItems"
+WATCH_ROLLOUT = "/pspsearch.v1.ModelService/WatchRollout"
 
 Response = TypeVar("Response", bound=Message)
 Answer = TypeVar("Answer")
@@ -231,4 +237,101 @@ def server_status() -> Operation[collections.GetServerStatusResponse, ServerStat
         collections.GetServerStatusRequest(),
         collections.GetServerStatusResponse,
         answers.read_server_status,
+    )
+
+
+@messages.checking("the request")
+def list_model_versions(model: str) -> Operation[models.ListModelVersionsResponse, tuple[ModelVersion, ...]]:
+    """The versions that the repository has."""
+    return Operation(
+        "ModelService/ListModelVersions",
+        models.ListModelVersionsRequest(model=model),
+        models.ListModelVersionsResponse,
+        lambda response: tuple(answers.read_model_version(one) for one in response.versions),
+    )
+
+
+@messages.checking("the request")
+def start_rollout(
+    collection: str, version: int, *, share: float, automatic: bool, drop_missing: bool
+) -> Operation[models.StartRolloutResponse, Rollout]:
+    """A rollout to begin; begun twice it would be under way, so it is not repeated."""
+    return Operation(
+        "ModelService/StartRollout",
+        models.StartRolloutRequest(
+            collection=collection, model_version=version, share=share, automatic=automatic, drop_missing=drop_missing
+        ),
+        models.StartRolloutResponse,
+        lambda response: answers.read_rollout(response.rollout),
+        repeatable=False,
+    )
+
+
+@messages.checking("the request")
+def get_rollout(collection: str) -> Operation[models.GetRolloutResponse, Rollout]:
+    """The one under way, or the last one."""
+    return Operation(
+        "ModelService/GetRollout",
+        models.GetRolloutRequest(collection=collection),
+        models.GetRolloutResponse,
+        lambda response: answers.read_rollout(response.rollout),
+    )
+
+
+@messages.checking("the request")
+def promote_rollout(collection: str, *, drop_missing: bool) -> Operation[models.PromoteRolloutResponse, Rollout]:
+    """A rollout to promote; promoted twice it would be under way no more, so it is not repeated."""
+    return Operation(
+        "ModelService/PromoteRollout",
+        models.PromoteRolloutRequest(collection=collection, drop_missing=drop_missing),
+        models.PromoteRolloutResponse,
+        lambda response: answers.read_rollout(response.rollout),
+        repeatable=False,
+    )
+
+
+@messages.checking("the request")
+def abort_rollout(collection: str) -> Operation[models.AbortRolloutResponse, Rollout]:
+    """A rollout to end."""
+    return Operation(
+        "ModelService/AbortRollout",
+        models.AbortRolloutRequest(collection=collection),
+        models.AbortRolloutResponse,
+        lambda response: answers.read_rollout(response.rollout),
+        repeatable=False,
+    )
+
+
+@messages.checking("the request")
+def rollback(collection: str) -> Operation[models.RollbackResponse, Origin]:
+    """The way back; taken twice it would lead to where it began, so it is not repeated."""
+    return Operation(
+        "ModelService/Rollback",
+        models.RollbackRequest(collection=collection),
+        models.RollbackResponse,
+        lambda response: answers.read_origin(response.origin),
+        repeatable=False,
+    )
+
+
+@messages.checking("the request")
+def retire_generation(collection: str) -> Operation[models.RetireGenerationResponse, Origin]:
+    """The kept generation, to be let go of."""
+    return Operation(
+        "ModelService/RetireGeneration",
+        models.RetireGenerationRequest(collection=collection),
+        models.RetireGenerationResponse,
+        lambda response: answers.read_origin(response.origin),
+        repeatable=False,
+    )
+
+
+@messages.checking("the request")
+def list_generations(collection: str) -> Operation[models.ListGenerationsResponse, tuple[Generation, ...]]:
+    """All that there are and were."""
+    return Operation(
+        "ModelService/ListGenerations",
+        models.ListGenerationsRequest(collection=collection),
+        models.ListGenerationsResponse,
+        lambda response: tuple(answers.read_generation(one) for one in response.generations),
     )

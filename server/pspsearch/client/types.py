@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import ImageInfo, IndexKind, Outcome
+from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, Stage
 from pspsearch.errors import PspsearchError
 
 Attributes = Mapping[str, Any]
@@ -208,6 +208,64 @@ class Collection:
     target_recall: float
     created: datetime
     state: CollectionState
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a model, as the repository has it."""
+
+    model: str
+    version: int
+    reason: str
+    """Why no collection can be taken to it; empty where one can."""
+    fingerprint: str
+    dimension: int
+    collections: tuple[str, ...]
+    """That it answers for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One figure of the gate that a new version must pass."""
+
+    name: str
+    value: float
+    bound: float
+    passed: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A collection on its way to another model version."""
+
+    collection: str
+    origin: Origin
+    """What is new."""
+    stage: Stage
+    described: int
+    total: int
+    per_second: float
+    eta_s: float
+    """0 where it cannot be told."""
+    missing: int
+    """Items that cannot be described, because their images are not kept."""
+    checks: tuple[Check, ...]
+    reason: str
+    """Why it failed, or what it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A collection under one model version, of now or of earlier."""
+
+    origin: Origin
+    state: GenerationState
+    created: datetime
+    changed: datetime
+    checks: tuple[Check, ...]
+    reason: str
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)

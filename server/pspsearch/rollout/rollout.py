@@ -2,25 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any, Self
 
-from pspsearch.domain import Generation, GenerationRecord
+from pspsearch.domain import Generation, GenerationRecord, Stage
 from pspsearch.errors import InvalidRequest
-
-
-class Stage(StrEnum):
-    """Where a rollout is."""
-
-    DESCRIBING = "describing"
-    """The stored images are described by the new version."""
-    INDEXING = "indexing"
-    CHECKING = "checking"
-    READY = "ready"
-    """It waits to be promoted, and follows all writes."""
-    PROMOTED = "promoted"
-    FAILED = "failed"
-    """It has ended; what answered before goes on answering."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pspsearch.config import RolloutSettings
-from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion
+from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion, Stage
 from pspsearch.errors import (
     CatalogError,
     DeadlineExceeded,
@@ -23,7 +23,7 @@ from pspsearch.errors import (
 from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
-from pspsearch.rollout.rollout import Options, Rollout, Stage
+from pspsearch.rollout.rollout import Options, Rollout
 from pspsearch.search.collections import Collections, Live, Space
 from pspsearch.search.latencies import Latencies
 

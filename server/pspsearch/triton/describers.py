@@ -5,6 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tritonclient.grpc import model_config_pb2
+
 from pspsearch.contract import Contract
 from pspsearch.domain import OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
@@ -40,32 +42,29 @@ class Describers:
         broken: dict[int, RepositoryError] = {}
         if self._repository is not None:
             broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
-        failure = ""
-        if broken:
-            failure = f"it is not loaded while another one is broken: {next(iter(broken.values()))}"
-        else:
+        reasons = {number: str(error) for number, error in broken.items()}
+        usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
+        if not broken:
             try:
                 await self._client.load(model)
             except ModelLoadFailed as error:
-                failure = str(error)
+                usual = str(error)
         config = await self._client.config(model)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
-        numbers = sorted({*states, *broken, *self._in_folder(model)})
-        offered: list[OfferedVersion] = []
-        for number in numbers:
-            contract, reason = None, ""
-            try:
-                contract = read_contract(config, number)
-                reason = self._changed(model, number, contract)
-            except PspsearchError as error:
-                reason = str(error)
+        for number in self._in_folder(model) | states.keys():
             state = states.get(number)
-            if number in broken:
-                reason = str(broken[number])
-            elif state is None or not state.ready:
-                reason = (state.reason if state is not None else "") or failure or "Triton has not loaded it"
-            offered.append(OfferedVersion(number, contract, reason))
-        return offered
+            if state is None or not state.ready:
+                told = "" if broken or state is None else state.reason
+                reasons.setdefault(number, told or usual or "Triton has not loaded it")
+        numbers = sorted({*states, *reasons})
+        return [self._offer(config, number, reasons.get(number, "")) for number in numbers]
+
+    def _offer(self, config: model_config_pb2.ModelConfig, version: int, reason: str) -> OfferedVersion:
+        try:
+            contract = read_contract(config, version)
+        except PspsearchError as error:
+            return OfferedVersion(version, None, reason or str(error))
+        return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
     def _in_folder(self, model: str) -> set[int]:
         if self._repository is None:

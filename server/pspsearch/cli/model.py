@@ -1,0 +1,186 @@
+"""`pspsearch model`: versions, and how a collection is taken from one to another."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+from pspsearch.cli.connection import collection_option, json_option, with_client
+from pspsearch.cli.output import plural, print_json, print_table
+from pspsearch.client import Check, Client, Rollout
+from pspsearch.domain import Stage
+
+drop_option = click.option(
+    "--drop-missing", is_flag=True, help="Although items without a kept image cannot be found under the new version."
+)
+
+
+@click.group()
+def model() -> None:
+    """List model versions; roll one out, promote it, take it back."""
+
+
+@model.command("list")
+@click.option("--model", "name", default="", help="Another model than the server's default.")
+@json_option
+@with_client
+def list_(client: Client, name: str, as_json: bool) -> None:
+    """Look into the model repository now, and list the versions that are there."""
+    found = client.list_model_versions(name)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ["version", "space", "dimensions", "answers for", "can be used"],
+            (
+                (
+                    f"{one.model}/{one.version}",
+                    one.fingerprint,
+                    one.dimension,
+                    " ".join(one.collections),
+                    f"no: {one.reason}" if one.reason else "yes",
+                )
+                for one in found
+            ),
+        )
+
+
+@model.command()
+@collection_option
+@json_option
+@with_client
+def show(client: Client, collection: str, as_json: bool) -> None:
+    """Print the generations of a collection, and what the gate measured of the last one."""
+    found = client.list_generations(collection=collection)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["generation", "version", "space", "state", "since", "why"],
+        (
+            (
+                one.origin.generation,
+                f"{one.origin.model}/{one.origin.model_version}",
+                one.origin.fingerprint,
+                one.state.value,
+                one.changed,
+                one.reason,
+            )
+            for one in found
+        ),
+    )
+    checks = next((one.checks for one in reversed(found) if one.checks), ())
+    if checks:
+        click.echo()
+        _print_checks(checks)
+
+
+@model.command()
+@click.argument("version", type=int, required=False)
+@collection_option
+@click.option("--share", default=0.5, show_default=True, help="Of the model's time, that describing may take.")
+@click.option("--automatic", is_flag=True, help="Promote it as soon as it has passed its checks.")
+@drop_option
+@with_client
+def rollout(
+    client: Client, version: int | None, collection: str, share: float, automatic: bool, drop_missing: bool
+) -> None:
+    """Begin to take a collection to VERSION of its model, the highest that can be used by default."""
+    begun = client.start_rollout(
+        version or 0, collection=collection, share=share, automatic=automatic, drop_missing=drop_missing
+    )
+    click.echo(f"{begun.collection} is on its way to {_version(begun)}: follow it with `pspsearch model watch`")
+
+
+@model.command()
+@collection_option
+@json_option
+@with_client
+def watch(client: Client, collection: str, as_json: bool) -> None:
+    """Follow a rollout until it is ready or has ended; the exit code is 1 where it has failed."""
+    last: Rollout | None = None
+    for moment in _until_ready(client.watch_rollout(collection=collection)):
+        if as_json:
+            print_json(moment)
+        elif last is None or (moment.stage, moment.reason) != (last.stage, last.reason) or _is_far(moment, last):
+            click.echo(_words(moment))
+        else:
+            continue
+        last = moment
+    assert last is not None, "the server tells at least one moment"
+    if not as_json and last.checks:
+        click.echo()
+        _print_checks(last.checks)
+    if last.stage is Stage.FAILED:
+        sys.exit(1)
+
+
+@model.command()
+@collection_option
+@drop_option
+@with_client
+def promote(client: Client, collection: str, drop_missing: bool) -> None:
+    """Make the rollout that is ready the version that answers."""
+    promoted = client.promote_rollout(collection=collection, drop_missing=drop_missing)
+    click.echo(f"{promoted.collection} answers from {_version(promoted)}")
+
+
+@model.command()
+@collection_option
+@with_client
+def abort(client: Client, collection: str) -> None:
+    """End the rollout under way; what answers goes on answering."""
+    aborted = client.abort_rollout(collection=collection)
+    click.echo(f"{aborted.collection} stays where it is, and {_version(aborted)} is dropped")
+
+
+@model.command()
+@collection_option
+@with_client
+def rollback(client: Client, collection: str) -> None:
+    """Make the version answer again that answered before; the other one is kept."""
+    origin = client.rollback(collection=collection)
+    click.echo(f"{collection} answers from {origin.model}/{origin.model_version}")
+
+
+@model.command()
+@collection_option
+@with_client
+def retire(client: Client, collection: str) -> None:
+    """Let go of the version that is kept for a rollback, and of what it takes."""
+    origin = client.retire_generation(collection=collection)
+    click.echo(f"{origin.model}/{origin.model_version} is kept no longer for {collection}")
+
+
+def _until_ready(moments: Iterator[Rollout]) -> Iterator[Rollout]:
+    for moment in moments:
+        yield moment
+        if moment.stage is Stage.READY:
+            return
+
+
+def _is_far(moment: Rollout, last: Rollout) -> bool:
+    """Whether a tenth was described since."""
+    return moment.total > 0 and moment.described - last.described >= moment.total / 10
+
+
+def _words(moment: Rollout) -> str:
+    words = f"{_version(moment)}: {moment.stage.value}"
+    if moment.stage is Stage.DESCRIBING and moment.total:
+        words += f", {moment.described:,} of {plural(moment.total, 'item')}"
+        if moment.eta_s:
+            words += f", {moment.per_second:.0f}/s, {moment.eta_s:.0f} s left"
+    if moment.missing:
+        words += f", {plural(moment.missing, 'item')} without a kept image"
+    return f"{words}: {moment.reason}" if moment.reason else words
+
+
+def _version(moment: Rollout) -> str:
+    return f"{moment.origin.model}/{moment.origin.model_version}"
+
+
+def _print_checks(checks: Iterable[Check]) -> None:
+    print_table(
+        ["check", "value", "bound", "", "what it is"],
+        ((one.name, one.value, one.bound, "passed" if one.passed else "FAILED", one.words) for one in checks),
+    )

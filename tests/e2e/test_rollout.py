@@ -1,0 +1,196 @@
+"""A model swap on a real server: real Triton, versions published by the project's own tools, searches all the time."""
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+from pspsearch.client import Client, ItemInput, Rollout
+from pspsearch.contract import InputShape
+from pspsearch.domain import Descriptors, GenerationState, Stage
+from pspsearch.errors import ModelMismatch
+from pspsearch.images import ImageLimits, decode_pixels
+from pspsearch_build.publish import Publication, publish
+from tests.build.colour_network import Fault, write_colour_network
+from tests.pictures import encode
+from tests.search_server import SearchServer, serve
+
+ITEMS = 60
+HITS = 5
+SCORE_TOLERANCE = 0.01
+"""Triton computes in bf16, the reference in FP32."""
+
+
+def picture(number: int) -> bytes:
+    """Stripes of colours: the network looks at lines of pixels."""
+    colours = np.random.default_rng(number).integers(0, 256, (8, 1, 3), np.uint8)
+    return encode(Image.fromarray(np.tile(colours, (1, 8, 1))).resize((32, 32), Image.Resampling.NEAREST), "PNG")
+
+
+PICTURES = [picture(number) for number in range(ITEMS)]
+
+
+def reference(onnx: Path) -> Descriptors:
+    """What the network itself makes of the pictures."""
+    limits = ImageLimits(1 << 20, 1 << 20)
+    pixels = np.stack([decode_pixels(image, InputShape(32, 32), limits) for image in PICTURES])
+    session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["descriptor"], {"pixels": pixels})[0], np.float32)
+
+
+@dataclass
+class Searchers:
+    """Clients that search without a pause; every answer is held against brute force in the space that it names."""
+
+    address: str
+    spaces: dict[str, Descriptors]
+    """By fingerprint, the items' descriptors."""
+    seen: dict[int, int] = field(default_factory=dict[int, int])
+    """Answers by model version."""
+    slowest_s: float = 0.0
+    wrong: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(3)]
+
+    def __enter__(self) -> "Searchers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, seed: int) -> None:
+        chance = np.random.default_rng(seed)
+        with Client(self.address) as client:
+            while not self._stop.is_set():
+                numbers = [int(number) for number in chance.integers(0, ITEMS, 3)]
+                started = time.perf_counter()
+                try:
+                    answer = client.search_batch([PICTURES[number] for number in numbers], limit=HITS)
+                    self.slowest_s = max(self.slowest_s, time.perf_counter() - started)
+                    space = self.spaces[answer.origin.fingerprint]
+                    for number, hits in zip(numbers, answer.results, strict=True):
+                        assert not isinstance(hits, Exception), hits
+                        self._check(space @ space[number], [(hit.id, hit.score) for hit in hits])
+                    self.seen[answer.origin.model_version] = self.seen.get(answer.origin.model_version, 0) + 1
+                except Exception as error:
+                    self.wrong.append(repr(error))
+
+    def _check(self, true: Descriptors, hits: list[tuple[str, float]]) -> None:
+        """Each has its score of this space, and none that is left out is better."""
+        assert len(hits) == HITS
+        for id_, score in hits:
+            assert abs(true[int(id_)] - score) < SCORE_TOLERANCE, (id_, score)
+        left_out = np.delete(true, [int(id_) for id_, _ in hits])
+        assert left_out.max() < hits[-1][1] + 2 * SCORE_TOLERANCE
+
+
+@dataclass
+class Place:
+    """A repository with one version, and a server that runs its own Triton on it."""
+
+    repository: Path
+    networks: Path
+    server: SearchServer
+    client: Client
+
+    def publish(self, number: int, fault: Fault = Fault.NONE) -> Path:
+        """The next version, of another network."""
+        network = write_colour_network(self.networks / f"{number}.onnx", seed=number, fault=fault)
+        trial = "pspsearch_build.publish.version.try_descriptors"
+        with mock.patch(trial) if fault is not Fault.NONE else contextlib.nullcontext():  # or it would be refused here
+            publish(Publication(network, self.repository, "colour"))
+        return network
+
+    def fingerprint(self, number: int) -> str:
+        """Of a version that the server can use."""
+        return next(one.fingerprint for one in self.client.list_model_versions("colour") if one.version == number)
+
+    def roll_out(self, number: int) -> Rollout:
+        """To the end."""
+        self.client.start_rollout(number, automatic=True)
+        return list(self.client.watch_rollout())[-1]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """With 60 items under version 1."""
+    repository, networks = tmp_path / "model_repository", tmp_path / "networks"
+    for folder in (repository, networks):
+        folder.mkdir()
+    network = write_colour_network(networks / "1.onnx", seed=1)
+    publish(Publication(network, repository, "colour"))
+    flags = ("--repository", str(repository), "--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "20")
+    with serve(tmp_path / "data", "", *flags) as server, Client(server.address) as client:
+        client.upsert([ItemInput(str(number), image) for number, image in enumerate(PICTURES)])
+        yield Place(repository, networks, server, client)
+
+
+def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
+    """With three clients searching all the time: no answer fails, and none is of two versions."""
+    spaces = {place.fingerprint(1): reference(place.networks / "1.onnx")}
+    with Searchers(place.server.address, spaces) as searchers:
+        network = place.publish(2)
+        spaces[place.fingerprint(2)] = reference(network)
+        rollout = place.roll_out(2)
+        assert (rollout.stage, rollout.described) == (Stage.PROMOTED, ITEMS), rollout.reason
+        time.sleep(0.2)
+        assert place.client.rollback().model_version == 1
+        time.sleep(0.2)
+        place.client.rollback()
+        network = place.publish(3)
+        spaces[place.fingerprint(3)] = reference(network)
+        rollout = place.roll_out(3)
+        assert rollout.stage is Stage.PROMOTED, rollout.reason
+        time.sleep(0.2)
+
+    assert searchers.wrong == []
+    assert searchers.seen.keys() == {1, 2, 3}
+    assert min(searchers.seen.values()) > 5
+    assert len(spaces) == 3
+
+
+def test_bad_versions_are_refused(place: Place) -> None:
+    """One after the other, each with its sentence; searches go on all the time and never notice."""
+    spaces = {place.fingerprint(1): reference(place.networks / "1.onnx")}
+    with Searchers(place.server.address, spaces) as searchers:
+        for number, fault, words in (
+            (2, Fault.NAN, "colour/2 answers with a descriptor that is not of unit length"),
+            (3, Fault.COLLAPSED, "the gate refused it: collapse is 1"),
+        ):
+            place.publish(number, fault)
+            rollout = place.roll_out(number)
+            assert rollout.stage is Stage.FAILED
+            assert words in rollout.reason
+
+        place.publish(4, Fault.OTHER_DIMENSION)
+        with pytest.raises(ModelMismatch, match=r"colour/4 cannot be used: .*of \[128\]"):
+            place.client.start_rollout(4)
+        shutil.rmtree(place.repository / "colour" / "4")
+
+        place.publish(5)  # gets the number that is free again
+        edited = place.repository / "colour" / "1" / "model.onnx"  # of the version that answers
+        edited.write_bytes(write_colour_network(place.networks / "other.onnx", seed=9).read_bytes())
+        listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
+        assert "is not the file that was published" in listed[1]
+        assert "is not loaded while another one is broken" in listed[4]
+        with pytest.raises(ModelMismatch, match="colour/4 cannot be used"):
+            place.client.start_rollout(4)
+
+    assert (searchers.wrong, searchers.seen.keys()) == ([], {1})
+    states = [one.state for one in place.client.list_generations()]
+    assert states == [GenerationState.ACTIVE, GenerationState.FAILED, GenerationState.FAILED]

@@ -1,0 +1,152 @@
+"""Rollouts by both clients and by the command line, over the real gRPC server with fakes behind it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pspsearch.cli import commands
+from pspsearch.client import AsyncClient, Client, ItemId, ItemInput
+from pspsearch.config import GateSettings
+from pspsearch.domain import GenerationState, Stage
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, RolloutRefused
+from tests.either_client import EitherClient, either
+from tests.fakes.describer import ColourDescriber, version
+from tests.rpc_client import FLOWER, TEMPLE
+from tests.rpc_server import Parts, open_server
+
+QUICK = GateSettings(gate_slowdown=1000.0)
+"""How quick a fake is says nothing."""
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Parts]:
+    """Two versions, the second not good for anything yet to be listed; two items."""
+    versions = {1: ColourDescriber(), 2: ColourDescriber(version(2), 5), 3: ColourDescriber(version(3))}
+    versions[3].reason = "its manifest is missing"
+    async with open_server(versions=versions, gate=QUICK) as server:
+        async with AsyncClient(server.address) as client:
+            await client.upsert([ItemInput("temple", TEMPLE), ItemInput("flower", FLOWER)])
+        yield server
+
+
+@pytest.fixture(params=[Client, AsyncClient])
+async def ask(server: Parts, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
+    """Each of the clients."""
+    client: Client | AsyncClient = request.param(server.address)
+    yield either(client)
+    if isinstance(client, AsyncClient):
+        await client.close()
+    else:
+        client.close()
+
+
+async def run(server: Parts, *arguments: str) -> Result:
+    """Runs a command of `pspsearch model` to its end."""
+    environment = {"PSPSEARCH_ADDRESS": server.address}
+    return await asyncio.to_thread(CliRunner().invoke, commands, ["model", *arguments], env=environment)
+
+
+async def test_a_client_takes_a_collection_there_and_back(ask: EitherClient) -> None:
+    """Every method, in the order of a rollout."""
+    listed = await ask("list_model_versions")
+    assert [(one.version, one.reason, one.collections) for one in listed] == [
+        (1, "", ("default",)),
+        (2, "", ()),
+        (3, "its manifest is missing", ()),
+    ]
+    begun = await ask("start_rollout", 2, share=1.0)
+    assert (begun.collection, begun.origin.model_version, begun.stage) == ("default", 2, Stage.DESCRIBING)
+    while (await ask("get_rollout")).stage is not Stage.READY:
+        await asyncio.sleep(0.01)
+
+    promoted = await ask("promote_rollout")
+
+    assert (promoted.stage, promoted.described, promoted.total, promoted.missing) == (Stage.PROMOTED, 2, 2, 0)
+    assert all(check.passed for check in promoted.checks)
+    assert (await ask("search", ItemId("temple"))).origin == promoted.origin
+    assert (await ask("rollback")).model_version == 1
+    assert (await ask("retire_generation")).model_version == 2
+    assert [one.state for one in await ask("list_generations")] == [GenerationState.ACTIVE, GenerationState.RETIRED]
+
+
+async def test_a_client_watches_to_the_end(ask: EitherClient) -> None:
+    """Every moment until there are no more."""
+    await ask("start_rollout", automatic=True)
+
+    moments = await ask("watch_rollout")
+
+    assert moments[-1].stage is Stage.PROMOTED
+    assert (await ask("get_rollout")).stage is Stage.PROMOTED
+
+
+async def test_a_client_hears_what_cannot_be(ask: EitherClient) -> None:
+    """As the errors that it knows."""
+    for name, arguments, error in (
+        ("start_rollout", [3], ModelMismatch),
+        ("start_rollout", [1], InvalidRequest),
+        ("get_rollout", [], NotFound),
+        ("watch_rollout", [], NotFound),
+        ("promote_rollout", [], RolloutRefused),
+        ("abort_rollout", [], RolloutRefused),
+        ("rollback", [], RolloutRefused),
+        ("retire_generation", [], RolloutRefused),
+    ):
+        with pytest.raises(error):
+            await ask(name, *arguments)
+
+
+async def test_an_operator_takes_a_collection_there_and_back(server: Parts) -> None:
+    """By commands, each of which says what it did."""
+    listed = (await run(server, "list")).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["version", "colours/1", "colours/2", "colours/3"]
+    assert "default" in listed[1]
+    assert listed[3].endswith("no: its manifest is missing")
+
+    begun = await run(server, "rollout", "2")
+    assert begun.stdout == "default is on its way to colours/2: follow it with `pspsearch model watch`\n"
+    watched = await run(server, "watch")
+    assert watched.exit_code == 0
+    assert "colours/2: ready" in watched.stdout
+    assert [line.split()[0] for line in watched.stdout.splitlines() if " passed " in line] == [
+        "unit",
+        "collapse",
+        "self-retrieval",
+        "overlap",
+        "latency",
+    ]
+    assert (await run(server, "promote")).stdout == "default answers from colours/2\n"
+    assert (await run(server, "rollback")).stdout == "default answers from colours/1\n"
+    shown = (await run(server, "show")).stdout.splitlines()
+    assert [line.split()[3] for line in shown[:3]] == ["state", "active", "kept"]
+    assert shown[4].split()[:3] == ["check", "value", "bound"]
+    assert (await run(server, "retire")).stdout == "colours/2 is kept no longer for default\n"
+
+
+async def test_an_operator_hears_of_a_failure(server: Parts) -> None:
+    """`watch` ends with 1, and refusals are one sentence."""
+    server.versions[2].may_answer.clear()
+    await run(server, "rollout", "2")
+    aborted = await run(server, "abort")
+    watched = await run(server, "watch")
+    promoted = await run(server, "promote")
+
+    assert aborted.stdout == "default stays where it is, and colours/2 is dropped\n"
+    assert (watched.exit_code, watched.stdout) == (1, "colours/2: failed: it was aborted\n")
+    assert promoted.exit_code == 1
+    assert promoted.stderr == "error: no rollout of the collection 'default' is under way\n"
+
+
+async def test_programs_get_json(server: Parts) -> None:
+    """One line each."""
+    await run(server, "rollout", "--automatic")
+
+    moments = [json.loads(line) for line in (await run(server, "watch", "--json")).stdout.splitlines()]
+    versions = json.loads((await run(server, "list", "--json")).stdout)
+    generations = json.loads((await run(server, "show", "--json")).stdout)
+
+    assert moments[-1]["stage"] in {"ready", "promoted"}
+    assert [one["version"] for one in versions] == [1, 2, 3]
+    assert [one["state"] for one in generations] == ["kept", "active"]
