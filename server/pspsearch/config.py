@@ -88,7 +88,7 @@ class GateSettings:
     gate_sample: int = setting(256, "So many items are tried.")
     gate_spread: float = setting(0.95, "The mean score of two items may be at most this: at 1 all look alike.")
     gate_self_retrieval: float = setting(0.98, "At least this share of items must find themselves first.")
-    gate_overlap: float = setting(0.1, "At least this share of the nearest must be those of the version before.")
+    gate_overlap: float = setting(0.2, "At least this share of the nearest must be those of the version before.")
     gate_label: str = setting("", "An attribute that items of one kind share; empty for none.")
     gate_label_loss: float = setting(0.02, "So much less often may the nearest item have the same label.")
     gate_slowdown: float = setting(3.0, "One image may take so many times as long as with the version before.")

@@ -1,4 +1,4 @@
-"""Every command block of the README, run as a newcomer would: in order, in a tree like a fresh clone."""
+"""Every command block of the manual, run as a newcomer would: in order, in a tree like a fresh clone."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from pspsearch.config import all_settings
 from tests.pictures import load_photo
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/rollouts.md")
 _FENCE = re.compile(r"(?:^<!-- (serves|not run): (.+?) -->\n)?^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,10 +31,11 @@ class Block:
 
 def blocks() -> Iterator[Block]:
     """The `sh` blocks, section by section."""
-    for section in re.split(r"^(?=## )", (ROOT / "README.md").read_text(), flags=re.MULTILINE):
-        title = section.partition("\n")[0].strip("# ")
-        for kind, words, commands in _FENCE.findall(section):
-            yield Block(title, kind, words, commands)
+    for page in PAGES:
+        for section in re.split(r"^(?=## )", (ROOT / page).read_text(), flags=re.MULTILINE):
+            title = section.partition("\n")[0].strip("# ")
+            for kind, words, commands in _FENCE.findall(section):
+                yield Block(title, kind, words, commands)
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_commands_of_section_run(section: str, clone: Path) -> None:
 
 def test_every_command_is_run_or_says_why_not() -> None:
     """Commands in blocks of another kind would escape the test above."""
-    text = (ROOT / "README.md").read_text()
+    text = "".join((ROOT / page).read_text() for page in PAGES)
 
     languages = re.findall(r"^```(\w+)$", text, re.MULTILINE)
 
