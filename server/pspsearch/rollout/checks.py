@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Descriptors, Found
+from pspsearch.domain import Descriptors, Found, Sequences
 from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
@@ -31,6 +31,7 @@ class _Sample:
     """Some items that both generations have."""
 
     ids: list[str]
+    sequences: Sequences
     new: Descriptors
     old: Descriptors
 
@@ -71,6 +72,7 @@ class Gate:
         there = [sequence for sequence in sequences if keys[sequence] in ids]
         return _Sample(
             [ids[keys[sequence]] for sequence in there],
+            np.array(there, np.int64),
             await new.index.descriptors(there),
             await old.index.descriptors(there),
         )
@@ -78,8 +80,9 @@ class Gate:
     async def _neighbours(self, old: Live, new: Live, sample: _Sample) -> list[Check]:
         now = await new.index.search(normalise(sample.new), HITS + 1)
         before = await old.index.search(normalise(sample.old), HITS + 1)
+        still_there = np.isin(sample.sequences, (await new.index.match()).sequences)
         checks = [
-            _self_retrieval(sample.ids, now, self._settings.gate_self_retrieval),
+            _self_retrieval(sample.ids, now, still_there.tolist(), self._settings.gate_self_retrieval),
             self._overlap("overlap", f"{len(now)} sampled items", now, before, sample.ids),
         ]
         name = self._settings.gate_label
@@ -147,12 +150,14 @@ def _spread(rows: Descriptors, bound: float) -> Check:
     return Check("collapse", value, bound, value <= bound, "the mean score of two items; 1 where all look alike")
 
 
-def _self_retrieval(ids: Iterable[str], found: Iterable[Found], bound: float) -> Check:
-    own = [
-        any(id_ == hit and score >= one.scores[0] - _TWIN for hit, score in zip(one.ids, one.scores, strict=True))
-        for id_, one in zip(ids, found, strict=True)
-    ]
-    value = float(np.mean(own))
+def _self_retrieval(ids: Iterable[str], found: Iterable[Found], there: Iterable[bool], bound: float) -> Check:
+    """Of those that are still there, and have no more twins than there are hits."""
+    own: list[bool] = []
+    for id_, one, is_there in zip(ids, found, there, strict=True):
+        twins = [hit for hit, score in zip(one.ids, one.scores, strict=True) if score >= one.scores[0] - _TWIN]
+        if id_ in twins or (is_there and len(twins) <= HITS):
+            own.append(id_ in twins)
+    value = float(np.mean(own)) if own else 1.0
     return Check("self-retrieval", value, bound, value >= bound, "the share of sampled items that find themselves")
 
 

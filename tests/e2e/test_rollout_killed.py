@@ -1,0 +1,197 @@
+"""Rollouts under kill -9: of the server, and of Triton."""
+
+import contextlib
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pspsearch.client import Client, ItemInput
+from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Descriptors, Stage
+from pspsearch.errors import PspsearchError
+from pspsearch.triton.process import BundledTriton
+from pspsearch_build.publish import Publication, publish
+from tests.build.colour_network import write_colour_network
+from tests.e2e.test_rollout import PICTURES, SCORE_TOLERANCE, reference
+from tests.search_server import SearchServer, serve
+
+FLAGS = ("--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "100")
+IDS = 120
+
+
+@dataclass
+class Ledger:
+    """What was acknowledged: of every id the picture that it has, None for a deleted one."""
+
+    pictures: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    doubtful: dict[str, set[int | None]] = field(default_factory=dict[str, set[int | None]])
+    """Of ids whose last write was not acknowledged, what they may have."""
+
+    def write(self, client: Client, chance: random.Random) -> None:
+        """A few writes in one call; what it raises leaves its ids in doubt."""
+        ids = chance.sample(range(IDS), 4)
+        wanted: dict[str, int | None] = {str(id_): chance.randrange(len(PICTURES)) for id_ in ids}
+        if chance.random() < 0.3:
+            wanted = dict.fromkeys(wanted)
+        for id_, picture in wanted.items():
+            known = self.doubtful.get(id_) or {self.pictures.get(id_)}
+            self.doubtful[id_] = {*known, picture}
+        if None in wanted.values():
+            client.delete([*wanted])
+        else:
+            inputs = [ItemInput(id_, PICTURES[number]) for id_, number in wanted.items() if number is not None]
+            assert all(given.error is None for given in client.upsert(inputs))
+        for id_, picture in wanted.items():
+            self.pictures[id_] = picture
+            del self.doubtful[id_]
+
+    def settle(self, client: Client) -> None:
+        """Writes what is in doubt again, so that it is not."""
+        for id_ in [*self.doubtful]:
+            client.upsert([ItemInput(id_, PICTURES[0])])
+            self.pictures[id_] = 0
+            del self.doubtful[id_]
+
+    def check(self, client: Client, spaces: dict[str, Descriptors]) -> None:
+        """Every item is found with its picture's score in the one space that answers, and no other is there."""
+        answer = client.search_batch(PICTURES, limit=1000)
+        space = spaces[answer.origin.fingerprint]
+        certain = {id_: picture for id_, picture in self.pictures.items() if id_ not in self.doubtful}
+        for number, hits in enumerate(answer.results):
+            assert not isinstance(hits, Exception), hits
+            scores = {hit.id: hit.score for hit in hits}
+            for id_, picture in certain.items():
+                if picture is None:
+                    assert id_ not in scores
+                else:
+                    assert abs(scores[id_] - float(space[picture] @ space[number])) < SCORE_TOLERANCE, (id_, number)
+            for id_ in scores.keys() - certain.keys():
+                may = [float(space[one] @ space[number]) for one in self.doubtful[id_] if one is not None]
+                assert min(abs(scores[id_] - score) for score in may) < SCORE_TOLERANCE
+
+
+class Writer:
+    """Writes without a pause, as long as the context lasts and the server lives."""
+
+    def __init__(self, address: str, ledger: Ledger, seed: int) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(address, ledger, random.Random(seed)))
+
+    def _run(self, address: str, ledger: Ledger, chance: random.Random) -> None:
+        with Client(address, timeout_s=5) as client:
+            while not self._stop.is_set():
+                with contextlib.suppress(PspsearchError):
+                    ledger.write(client, chance)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def begin(client: Client) -> None:
+    """A rollout to the version that does not answer, unless one is under way."""
+    with contextlib.suppress(PspsearchError):
+        active = client.get_collection().state.origin.model_version
+        client.start_rollout(3 - active, automatic=True, share=0.5)
+
+
+def finish(client: Client) -> None:
+    """The rollout under way, if there is one; it must not fail."""
+    with contextlib.suppress(PspsearchError):
+        last = list(client.watch_rollout())[-1]
+        assert last.stage is Stage.PROMOTED, last.reason
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two versions of one model."""
+    repository = tmp_path / "model_repository"
+    repository.mkdir()
+    for seed in (1, 2):
+        network = write_colour_network(tmp_path / f"{seed}.onnx", seed=seed)
+        publish(Publication(network, repository, "colour"))
+    return repository
+
+
+def spaces_of(client: Client, folder: Path) -> dict[str, Descriptors]:
+    """By fingerprint, the pictures' descriptors."""
+    return {one.fingerprint: reference(folder / f"{one.version}.onnx") for one in client.list_model_versions("colour")}
+
+
+async def kill_the_server(tmp_path: Path, repository: Path, rounds: int) -> None:
+    """At random moments of rollouts, with writes going on."""
+    ledger, chance, promoted = Ledger(), random.Random(0), set[int]()
+    async with BundledTriton(BundledTritonSettings(repository)) as triton:
+        spaces: dict[str, Descriptors] = {}
+        for number in range(rounds + 1):
+            with serve(tmp_path / "data", triton.address, *FLAGS) as server, Client(server.address) as client:
+                spaces = spaces or spaces_of(client, tmp_path)
+                ledger.check(client, spaces)
+                ledger.settle(client)
+                promoted.add(client.get_collection().state.origin.model_version)
+                if number == rounds:
+                    finish(client)
+                    ledger.check(client, spaces)
+                    with contextlib.suppress(PspsearchError):
+                        client.rollback()
+                        ledger.check(client, spaces)
+                    break
+                begin(client)
+                with Writer(server.address, ledger, number):
+                    time.sleep(chance.random() * 1.5)
+                    server.process.kill()
+    if rounds > 10:
+        assert promoted == {1, 2}
+
+
+async def test_rollouts_outlive_a_killed_server(tmp_path: Path, repository: Path) -> None:
+    """Nothing acknowledged is lost, and no answer is of two versions."""
+    await kill_the_server(tmp_path, repository, 3)
+
+
+@pytest.mark.slow
+async def test_rollouts_outlive_a_server_killed_50_times(tmp_path: Path, repository: Path) -> None:
+    """The same, 50 times."""
+    await kill_the_server(tmp_path, repository, 50)
+
+
+def triton_of(server: SearchServer) -> psutil.Process:
+    """The one that the server runs, when there is one."""
+    for _ in range(200):
+        for child in psutil.Process(server.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name() == "tritonserver":
+                    return child
+        time.sleep(0.05)
+    raise AssertionError("the server has no Triton")
+
+
+@pytest.mark.slow
+def test_rollouts_outlive_a_triton_killed_20_times(tmp_path: Path, repository: Path) -> None:
+    """Each rollout ends with a promotion; what answers in between is right."""
+    ledger, chance = Ledger(), random.Random(1)
+    flags = ("--repository", str(repository), *FLAGS)
+    with serve(tmp_path / "data", "", *flags) as server, Client(server.address) as client:
+        spaces = spaces_of(client, tmp_path)
+        for number in range(20):
+            begin(client)
+            with Writer(server.address, ledger, number):
+                time.sleep(chance.random())
+                triton_of(server).kill()
+                finish(client)
+            for attempt in range(20):  # Triton may be on its way up
+                with contextlib.suppress(PspsearchError):
+                    ledger.settle(client)
+                    ledger.check(client, spaces)
+                    break
+                time.sleep(0.5)
+                assert attempt < 19
+        assert len({one.origin.model_version for one in client.list_generations()}) == 2
