@@ -110,6 +110,7 @@ async def open_server(
             Surroundings("127.0.0.1:8001", describer.version.model, models),
         )
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(collections.close)
             stack.push_async_callback(rollouts.close)
             await stack.enter_async_context(rpc)
             if serving:

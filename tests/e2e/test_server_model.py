@@ -124,7 +124,6 @@ class ServerMachine(RuleBasedStateMachine):
                 return await open_index(data / "index", catalog.rows_of(generation), self.kind, generation=generation)
 
             server = await stack.enter_async_context(open_server(catalog=catalog, open_index=open_in_data))
-            stack.push_async_callback(server.collections.close)
             return stack, server, await stack.enter_async_context(AsyncClient(server.address))
 
         self.stack, self.server, self.client = self.run(start())

@@ -1,45 +1,25 @@
 """Rollouts over a real channel: with fakes at the ports, and with a real catalog and real indexes."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from PIL import Image
 
-from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.config import GateSettings
-from pspsearch.domain import Collection, Descriptors, Generation, IndexKind, Pixels
+from pspsearch.domain import Descriptors, Pixels
 from pspsearch.errors import BrokenModel, TritonUnavailable
-from pspsearch.index.index import SegmentedIndex
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import ColourDescriber, describe_pixels, version
-from tests.indexes import open_index
-from tests.pictures import encode
-from tests.rpc_client import FLOWER, TEMPLE, Api, item, open_api, query, refuse
-
-OVERLAP = GateSettings(gate_overlap=0.8, gate_slowdown=1000.0)
-"""The spaces hold the same neighbours here; how quick a fake is says nothing."""
-
-
-def picture(number: int) -> bytes:
-    """One of many that differ in their colours."""
-    colours = np.random.default_rng(number).integers(0, 256, (2, 2, 3), np.uint8)
-    return encode(Image.fromarray(colours).resize((48, 48), Image.Resampling.NEAREST), "PNG")
-
-
-def second(shift: int = 5) -> ColourDescriber:
-    """Another version of the model, in a space of its own."""
-    return ColourDescriber(version(2), shift)
+from tests.rollout_place import Place, picture, second
+from tests.rpc_client import FLOWER, TEMPLE, Api, item, query, refuse
 
 
 class Collapsed(ColourDescriber):
@@ -68,33 +48,6 @@ class Slow(ColourDescriber):
         """After a while."""
         await asyncio.sleep(0.02)
         return await super().describe(pixels, timeout_s=timeout_s)
-
-
-@dataclass
-class Place:
-    """Where a server finds again what it left; in memory it finds nothing."""
-
-    folder: Path | None
-    versions: dict[int, ColourDescriber] = field(default_factory=lambda: {1: ColourDescriber(), 2: second()})
-    gate: GateSettings = OVERLAP
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncGenerator[Api]:
-        """A server there."""
-        async with contextlib.AsyncExitStack() as stack:
-            options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
-            if self.folder is not None:
-                catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
-                folder = self.folder
-
-                async def open_real(_: Collection, generation: Generation) -> SegmentedIndex:
-                    where = folder / "indexes" / str(generation.key)
-                    return await open_index(where, catalog.rows_of(generation), IndexKind.AUTO, generation=generation)
-
-                options |= {"catalog": catalog, "open_index": open_real}
-            api = await stack.enter_async_context(open_api(**options))
-            stack.push_async_callback(api.server.collections.close)
-            yield api
 
 
 @pytest.fixture(params=["memory", "real"])
