@@ -141,6 +141,25 @@ async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
     assert (told.stage, list(told.checks)) == (models.ROLLOUT_STAGE_PROMOTED, list(ready.checks))
 
 
+async def test_a_rollout_is_in_status_and_metrics(api: Api) -> None:
+    """Until it has ended."""
+    api.server.versions[2].may_answer.clear()
+    await start(api)
+
+    def told() -> float | None:
+        labels = {"collection": "default", "version": "2", "stage": "describing"}
+        return api.server.rpc.metrics.registry.get_sample_value("pspsearch_rollout_total", labels)
+
+    async with asyncio.timeout(5):
+        while told() != 20:
+            await asyncio.sleep(0.01)
+    state = (await api.collections.GetCollection(collections.GetCollectionRequest())).collection.state
+    assert state.background == "rollout to colours/2: describing 0 %, 0/s, 0 s left"
+    await api.models.AbortRollout(models.AbortRolloutRequest())
+    state = (await api.collections.GetCollection(collections.GetCollectionRequest())).collection.state
+    assert (state.background, told()) == ("", None)
+
+
 async def test_a_rollout_can_promote_itself(api: Api) -> None:
     """As soon as its checks have passed."""
     await start(api, automatic=True, share=1.0)

@@ -66,6 +66,14 @@ class Rollout:
         return self.stage in (Stage.PROMOTED, Stage.FAILED)
 
     @property
+    def words(self) -> str:
+        """For whoever looks at the collection."""
+        words = f"rollout to {self.generation.model}/{self.generation.version}: {self.stage}"
+        if self.stage is Stage.DESCRIBING and self.total:
+            words += f" {100 * self.described / self.total:.0f} %, {self.per_second:.0f}/s, {self.eta_s:.0f} s left"
+        return f"{words}; {self.reason}" if self.reason else words
+
+    @property
     def details(self) -> str:
         """What is kept of it with its generation."""
         kept = {

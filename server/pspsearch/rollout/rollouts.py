@@ -120,6 +120,11 @@ class Rollouts:
                 return rollout
         raise NotFound(f"the collection {live.collection.name!r} has had no rollout")
 
+    def under_way(self, collection: Collection) -> Rollout | None:
+        """The one that has not ended."""
+        under_way = self._under_way.get(collection.key)
+        return None if under_way is None else under_way.now
+
     async def generations(self, collection: str) -> list[GenerationRecord]:
         """All of a collection, by number."""
         return await self._catalog.generations(self._collections.get(collection).collection.key)

@@ -11,9 +11,10 @@ from pathlib import Path
 from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.ports import Catalog
+from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.gate import Context, Gate
 from pspsearch.rpc.messages import read_kind, write_collection
-from pspsearch.search.collections import Collections
+from pspsearch.search.collections import Collections, Live
 from pspsearch.v1 import collection_service_pb2 as collections_pb
 from pspsearch.v1 import collection_service_pb2_grpc
 from pspsearch.v1 import resources_pb2 as resources
@@ -36,9 +37,12 @@ class Surroundings:
 class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
     """Collections, and the server as a whole."""
 
-    def __init__(self, gate: Gate, collections: Collections, catalog: Catalog, around: Surroundings) -> None:
+    def __init__(
+        self, gate: Gate, collections: Collections, rollouts: Rollouts, catalog: Catalog, around: Surroundings
+    ) -> None:
         self._gate = gate
         self._collections = collections
+        self._rollouts = rollouts
         self._catalog = catalog
         self._around = around
         self._started = time.monotonic()
@@ -55,14 +59,14 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
                 target_recall=wanted.target_recall or _TARGET_RECALL,
             )
             live = await self._collections.create(wanted.name, settings)
-            return collections_pb.CreateCollectionResponse(collection=write_collection(live))
+            return collections_pb.CreateCollectionResponse(collection=self._write(live))
 
     async def GetCollection(
         self, request: collections_pb.GetCollectionRequest, context: Context
     ) -> collections_pb.GetCollectionResponse:
         async with self._gate.enter("GetCollection", context):
             live = self._collections.get(request.name)
-            return collections_pb.GetCollectionResponse(collection=write_collection(live))
+            return collections_pb.GetCollectionResponse(collection=self._write(live))
 
     async def ListCollections(
         self, request: collections_pb.ListCollectionsRequest, context: Context
@@ -102,7 +106,10 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
             )
 
     def _all(self) -> list[resources.Collection]:
-        return [write_collection(live) for live in self._collections.all()]
+        return [self._write(live) for live in self._collections.all()]
+
+    def _write(self, live: Live) -> resources.Collection:
+        return write_collection(live, self._rollouts.under_way(live.collection))
 
 
 def _resident_bytes() -> int:

@@ -13,6 +13,7 @@ from pspsearch.domain import Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
 from pspsearch.ingest.request import check_id
+from pspsearch.rollout.rollout import Rollout
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Live
 from pspsearch.search.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
@@ -145,8 +146,8 @@ def write_image_info(info: domain.ImageInfo) -> resources.ImageInfo:
     )
 
 
-def write_collection(live: Live) -> resources.Collection:
-    """With its state of now."""
+def write_collection(live: Live, rollout: Rollout | None) -> resources.Collection:
+    """With its state of now, and the rollout that is under way."""
     settings, state = live.collection.settings, live.index.state
     return resources.Collection(
         name=live.collection.name,
@@ -164,7 +165,7 @@ def write_collection(live: Live) -> resources.Collection:
             index_bytes=state.size_bytes,
             fresh_count=state.fresh,
             tombstone_count=state.tombstones,
-            background=state.background,
+            background="; ".join(filter(None, (state.background, rollout.words if rollout is not None else ""))),
         ),
     )
 

@@ -7,10 +7,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_ROLLOUT = ("described", "total", "per_second", "missing")
 _INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "sequence")
 
 
@@ -26,7 +28,7 @@ class _Endpoint(Protocol):
 class Metrics:
     """One server's figures, in a registry of its own."""
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, rollouts: Rollouts) -> None:
         self.registry = CollectorRegistry()
         self._calls = Counter("pspsearch_calls", "Calls by method and code", ["method", "code"], registry=self.registry)
         self._seconds = Histogram(
@@ -45,6 +47,7 @@ class Metrics:
         )
         self._items = Counter("pspsearch_items", "Items written, by outcome", ["outcome"], registry=self.registry)
         self.registry.register(_Indexes(collections))
+        self.registry.register(_Rollouts(collections, rollouts))
 
     def count_call(self, method: str, code: str, call: Call) -> None:
         """A call that has ended, however it did."""
@@ -82,4 +85,24 @@ class _Indexes(Collector):
             state = live.index.state
             for name, family in families.items():
                 family.add_metric([live.collection.name, str(live.generation.key)], getattr(state, name))
+        return families.values()
+
+
+class _Rollouts(Collector):
+    """How far each rollout that is under way has come."""
+
+    def __init__(self, collections: Collections, rollouts: Rollouts) -> None:
+        self._collections = collections
+        self._rollouts = rollouts
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One family for each figure."""
+        labels = ["collection", "version", "stage"]
+        families = {name: GaugeMetricFamily(f"pspsearch_rollout_{name}", name, labels=labels) for name in _ROLLOUT}
+        for live in self._collections.all():
+            rollout = self._rollouts.under_way(live.collection)
+            if rollout is not None:
+                for name, family in families.items():
+                    values = [rollout.collection, str(rollout.generation.version), rollout.stage.value]
+                    family.add_metric(values, getattr(rollout, name))
         return families.values()

@@ -59,7 +59,7 @@ class RpcServer:
         around: Surroundings,
     ) -> None:
         self._settings = settings
-        self.metrics = Metrics(collections)
+        self.metrics = Metrics(collections, rollouts)
         self.gate = Gate(settings.max_calls, self.metrics)
         self._health = Health(SERVICES)
         self._server = grpc.aio.server(
@@ -74,7 +74,7 @@ class RpcServer:
         )
         search = SearchService(self.gate, searcher, collections)
         items = ItemService(self.gate, ingester, collections, catalog)
-        all_collections = CollectionService(self.gate, collections, catalog, around)
+        all_collections = CollectionService(self.gate, collections, rollouts, catalog, around)
         search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, self._server)
         item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, self._server)
         collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, self._server)
