@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Descriptors, Pixels
+from pspsearch.domain import Descriptors, Generation, Pixels
 from pspsearch.errors import BrokenModel, TritonUnavailable
+from pspsearch.rollout import filling
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
@@ -472,6 +473,47 @@ async def test_no_answer_is_of_two_versions(api: Api) -> None:
     await asyncio.gather(*tasks)
 
     assert seen == {1, 2}
+
+
+async def test_who_leaves_a_promotion_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is on disk it is going to answer."""
+    on_disk, catalog = asyncio.Event(), api.server.catalog
+    promote_on_disk = catalog.promote_generation
+
+    async def promote_and_linger(generation: Generation, since: int, details: str, *, lacking: bool = False) -> bool:
+        promoted = await promote_on_disk(generation, since, details, lacking=lacking)
+        on_disk.set()
+        await asyncio.sleep(0.05)
+        return promoted
+
+    monkeypatch.setattr(catalog, "promote_generation", promote_and_linger)
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    call = asyncio.create_task(api.server.rollouts.promote("default"))
+    await on_disk.wait()
+
+    call.cancel()
+    await asyncio.sleep(0.2)
+
+    assert call.cancelled()
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_a_version_that_hangs_is_given_up(place: Place, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a write waits for it only a little."""
+    monkeypatch.setattr(filling, "CALL_S", 0.1)
+    monkeypatch.setattr(filling, "PATIENCE_S", 0.3)
+    place.versions[2].may_answer.clear()
+    await start(api)
+    began = asyncio.get_running_loop().time()
+
+    await api.fill(item("new", FLOWER))
+    waited_s = asyncio.get_running_loop().time() - began
+    refused = await failed(api)
+
+    assert 0.4 < waited_s < 2
+    assert refused.reason.startswith("the version does not answer in time: ")
+    await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
 
 
 @pytest.mark.parametrize("stage", ["describing", "ready", "kept"])

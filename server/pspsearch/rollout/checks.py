@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Descriptors, Found, Sequences
+from pspsearch.domain import Collection, Descriptors, Found, Sequences
 from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
@@ -46,6 +46,10 @@ class Gate:
         self._catalog = catalog
         self._describer = describer
         self._recent = recent
+
+    def forget(self, collection: Collection) -> None:
+        """The queries of a collection that goes."""
+        self._recent.forget(collection.name)
 
     async def check(self, old: Live, new: Live) -> tuple[Check, ...]:
         """Every figure that can be measured here; all must pass."""

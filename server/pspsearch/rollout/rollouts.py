@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pspsearch.config import RolloutSettings
 from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion, Stage
@@ -28,6 +30,9 @@ from pspsearch.search.collections import Collections, Live, Space
 from pspsearch.search.latencies import Latencies
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
 """Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
@@ -61,6 +66,18 @@ class _UnderWay:
         changed.set()
 
 
+def _to_its_end(
+    method: "Callable[Concatenate[Rollouts, P], Coroutine[Any, Any, T]]",
+) -> "Callable[Concatenate[Rollouts, P], Coroutine[Any, Any, T]]":
+    """Its caller may leave: what it began is carried through, so that what is on disk is what answers."""
+
+    @functools.wraps(method)
+    async def carried(self: "Rollouts", *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.shield(self.carry(method(self, *args, **kwargs)))
+
+    return carried
+
+
 class Rollouts:
     """For the tasks of one event loop. At most one rollout of a collection is under way."""
 
@@ -89,8 +106,16 @@ class Rollouts:
         self._keepers: dict[int, asyncio.Task[None]] = {}
         """By generation: what describes later what a write could not."""
         self._tidying: set[asyncio.Task[None]] = set()
+        self._carried: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
         collections.before_delete = self._forget
+
+    def carry(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of its own, which `close` waits for."""
+        task = asyncio.create_task(work)
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+        return task
 
     async def open(self) -> None:
         """Goes on with what was under way, and opens what is kept. After the collections, before any call."""
@@ -98,6 +123,7 @@ class Rollouts:
             for record in await self._catalog.generations(live.collection.key):
                 await self._reopen(live, record)
 
+    @_to_its_end
     async def start(self, collection: str, version: int | None, options: Options) -> Rollout:
         """Begins one to that version of the collection's model, the highest for None; durable on return."""
         async with self._turn:
@@ -139,6 +165,7 @@ class Rollouts:
             await changed.wait()
         yield under_way.now if under_way is not None else await self.get(collection)
 
+    @_to_its_end
     async def promote(self, collection: str, *, drop_missing: bool = False) -> Rollout:
         """Makes a rollout that is ready the one that answers; RolloutRefused where it is not ready."""
         async with self._turn:
@@ -152,6 +179,7 @@ class Rollouts:
             await self._promote(under_way, under_way.candidate)
             return under_way.now
 
+    @_to_its_end
     async def abort(self, collection: str) -> Rollout:
         """Ends the rollout under way; what answers goes on answering."""
         async with self._turn:
@@ -160,6 +188,7 @@ class Rollouts:
             await self._fail(under_way, "it was aborted")
             return under_way.now
 
+    @_to_its_end
     async def rollback(self, collection: str) -> Generation:
         """Makes the kept generation answer again, and keeps the other; RolloutRefused where none is kept."""
         async with self._turn:
@@ -172,6 +201,7 @@ class Rollouts:
             await self._flip(kept, details, live)
             return kept.generation
 
+    @_to_its_end
     async def retire(self, collection: str) -> Generation:
         """Lets go of the kept generation; RolloutRefused where none is kept."""
         async with self._turn:
@@ -187,13 +217,9 @@ class Rollouts:
                 self._tidy(kept)
             return record.generation
 
-    def kept(self, collection: Collection) -> Generation | None:
-        """What a rollback would go back to."""
-        live = self._kept.get(collection.key)
-        return None if live is None else live.generation
-
     async def close(self) -> None:
         """Stops what is under way, to be gone on with at the next start."""
+        await asyncio.gather(*self._carried, return_exceptions=True)
         for under_way in self._under_way.values():
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
@@ -285,8 +311,10 @@ class Rollouts:
         await self._catalog.note_generation(space.generation, under_way.now.details)
         if under_way.now.options.automatic:
             async with self._turn:
-                with contextlib.suppress(RolloutRefused):  # the operator has to decide about what is missing
+                try:
                     await self._promote(under_way, candidate)
+                except RolloutRefused as error:  # it waits for the operator
+                    under_way.tell(reason=str(error))
 
     async def _describe(self, under_way: _UnderWay) -> None:
         counted = await self._catalog.count_lacking(under_way.space.generation)
@@ -342,8 +370,12 @@ class Rollouts:
     async def _fail(self, under_way: _UnderWay, reason: str) -> None:
         failed = replace(under_way.now, stage=Stage.FAILED, reason=reason)
         generation = under_way.space.generation
-        with contextlib.suppress(NotFound):  # with its collection
+        try:
             await self._catalog.end_generation(generation, GenerationState.FAILED, failed.details)
+        except NotFound:
+            log.info("generation %d went with its collection", generation.key)
+        except CatalogError as error:  # the next start begins it again
+            log.error("generation %d cannot be ended: %s", generation.key, error)  # noqa: TRY400 - a sentence
         with contextlib.suppress(NotFound):
             self._leave(self._collections.get(failed.collection), generation)
         self._under_way.pop(generation.collection, None)
@@ -358,6 +390,7 @@ class Rollouts:
             if under_way is not None:
                 await _cancel(under_way.task)
                 under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
+            self._gate.forget(collection)
             kept = self._kept.pop(collection.key, None)
             live = self._collections.get(collection.name)
             for space in live.others:
