@@ -26,6 +26,7 @@ PspsearchError
     |-- ModelLoadFailed
     |-- RepositoryError
     |   `-- DigestMismatch
+    |-- VersionPolicyRefused
     |-- BrokenModel
     |-- IndexFailed
     `-- CatalogError
@@ -145,6 +146,10 @@ class RepositoryError(OperatorError):
 
 class DigestMismatch(RepositoryError):
     """A file of a model version is not the one that was published."""
+
+
+class VersionPolicyRefused(OperatorError):
+    """Triton is set to stop serving the version that answers when another one comes."""
 
 
 class BrokenModel(OperatorError):

@@ -13,6 +13,7 @@ from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, Rep
 from pspsearch.repository import find_broken_versions
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
+from pspsearch.triton.model_config import check_policy
 
 
 class Describers:
@@ -26,10 +27,14 @@ class Describers:
         self._opening = asyncio.Lock()
 
     async def open(self, model: str, version: int | None) -> TritonDescriber:
-        """The one describer of that version, or of the highest that is served; ModelMismatch where there is none."""
+        """The one describer of that version, or of the highest that is served; ModelMismatch where there is none.
+
+        VersionPolicyRefused where Triton would not go on serving it.
+        """
         async with self._opening:
             version = version if version is not None else await self._highest(model)
             if (model, version) not in self._open:
+                check_policy(await self._client.config(model), version)
                 self._open[model, version] = await TritonDescriber.open(self._client, model, version)
             return self._open[model, version]
 
