@@ -61,6 +61,7 @@ async def open_server(
     open_index: OpenIndex | None = None,
     versions: dict[int, ColourDescriber] | None = None,
     gate: GateSettings | None = None,
+    follow: str = "",
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
@@ -92,7 +93,8 @@ async def open_server(
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
-        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, RolloutSettings())
+        settings = RolloutSettings(rollout_watch_s=0.0, rollout_follow=follow)
+        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
         rpc = RpcServer(
             ServingSettings(

@@ -19,6 +19,7 @@ from pspsearch.contract import InputShape
 from pspsearch.domain import Descriptors, GenerationState, Stage
 from pspsearch.errors import ModelMismatch
 from pspsearch.images import ImageLimits, decode_pixels
+from pspsearch.manifest import Manifest
 from pspsearch_build.publish import Publication, publish
 from tests.build.colour_network import Fault, write_colour_network
 from tests.pictures import encode
@@ -183,13 +184,15 @@ def test_bad_versions_are_refused(place: Place) -> None:
         shutil.rmtree(place.repository / "colour" / "4")
 
         place.publish(5)  # gets the number that is free again
-        edited = place.repository / "colour" / "1" / "model.onnx"  # of the version that answers
-        edited.write_bytes(write_colour_network(place.networks / "other.onnx", seed=9).read_bytes())
-        listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
-        assert "is not the file that was published" in listed[1]
-        assert "is not loaded while another one is broken" in listed[4]
-        with pytest.raises(ModelMismatch, match="colour/4 cannot be used"):
-            place.client.start_rollout(4)
+        edited = place.repository / "colour" / "1"  # the version that answers
+        (edited / "model.onnx").write_bytes(write_colour_network(place.networks / "other.onnx", seed=9).read_bytes())
+        for words in ("is not the file that was published", "has been changed since the server began to use it"):
+            listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
+            assert words in listed[1]
+            assert "is not loaded while another one is broken" in listed[4]
+            with pytest.raises(ModelMismatch, match="colour/4 cannot be used"):
+                place.client.start_rollout(4)
+            Manifest.of_files(edited).write(edited)
 
     assert (searchers.wrong, searchers.seen.keys()) == ([], {1})
     states = [one.state for one in place.client.list_generations()]

@@ -414,6 +414,41 @@ async def test_versions_are_listed_and_refused(place: Place, api: Api) -> None:
     assert (await start(api)).origin.model_version == 2
 
 
+@pytest.mark.parametrize(("follow", "expected"), [("default", 2), (" x, default", 2), ("*", 2), ("other", 1), ("", 1)])
+async def test_a_collection_can_follow_by_itself(tmp_path: Path, follow: str, expected: int) -> None:
+    """As soon as a version is seen."""
+    place = Place(tmp_path, follow=follow)
+    async with place.open() as api:
+        await api.fill(item("a", TEMPLE))
+        await api.server.rollouts.look_for_news("colours")
+        if expected == 2:
+            await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+        await assert_answers_from(api, expected, {"a": TEMPLE})
+
+
+async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
+    """One that was taken back stays back, one that failed is not tried again, and one that cannot be used never."""
+    place = Place(tmp_path, follow="*")
+    async with place.open() as api:
+        await api.fill(*(item(id_, image) for id_, image in EXPECTED.items()))
+        await api.server.rollouts.look_for_news("colours")
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+        await api.models.Rollback(models.RollbackRequest())
+        place.versions[3] = Collapsed(version(3))
+        place.versions[4] = ColourDescriber(version(4))
+        place.versions[4].reason = "it is broken"
+        await api.server.rollouts.look_for_news("colours")
+        assert (await failed(api)).origin.model_version == 3
+        before = await states(api)
+
+        await api.server.rollouts.look_for_news("colours")
+        del place.versions[3]
+        await api.server.rollouts.look_for_news("colours")
+
+        assert await states(api) == before == ["ACTIVE", "KEPT", "FAILED"]
+
+
 async def test_calls_that_make_no_sense_are_refused(api: Api) -> None:
     """Each with its sentence."""
     nothing = await refuse(api.models.GetRollout(models.GetRolloutRequest()))

@@ -108,6 +108,9 @@ class Rollouts:
         self._tidying: set[asyncio.Task[None]] = set()
         self._carried: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._told: set[tuple[str, int, str]] = set()
+        """What was found in the repository, and is not news any more."""
         collections.before_delete = self._forget
 
     def carry(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -122,6 +125,8 @@ class Rollouts:
         for live in self._collections.all():
             for record in await self._catalog.generations(live.collection.key):
                 await self._reopen(live, record)
+        if self._settings.rollout_watch_s:
+            self._watching = asyncio.create_task(self._watch_repository())
 
     @_to_its_end
     async def start(self, collection: str, version: int | None, options: Options) -> Rollout:
@@ -219,6 +224,7 @@ class Rollouts:
 
     async def close(self) -> None:
         """Stops what is under way, to be gone on with at the next start."""
+        await _cancel(self._watching)
         await asyncio.gather(*self._carried, return_exceptions=True)
         for under_way in self._under_way.values():
             await _cancel(under_way.task)
@@ -250,6 +256,44 @@ class Rollouts:
             if rollout is not None and not isinstance(error, RetryLater):
                 failed = replace(rollout, stage=Stage.FAILED, reason=str(error))
                 await self._catalog.end_generation(record.generation, GenerationState.FAILED, failed.details)
+
+    async def _watch_repository(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.rollout_watch_s)
+            for model in sorted({live.collection.settings.model for live in self._collections.all()}):
+                try:
+                    await self.look_for_news(model)
+                except PspsearchError as error:
+                    log.warning("the versions of %s cannot be looked at: %s", model, error)
+
+    async def look_for_news(self, model: str) -> None:
+        """Looks into the repository, and takes the collections that follow to the highest version, each only once."""
+        offered = await self.look(model)
+        for one in offered:
+            news = (model, one.version, one.reason)
+            if news not in self._told:
+                self._told.add(news)
+                log.info("%s/%d is there%s", *news[:2], f", and cannot be used: {one.reason}" if one.reason else "")
+        best = max((one for one in offered if not one.reason), key=lambda one: one.version, default=None)
+        for live in self._collections.all():
+            if best is not None and live.collection.settings.model == model and self._follows(live.collection):
+                await self._follow(live, best)
+
+    def _follows(self, collection: Collection) -> bool:
+        names = [name.strip() for name in self._settings.rollout_follow.split(",")]
+        return "*" in names or collection.name in names
+
+    async def _follow(self, live: Live, best: OfferedVersion) -> None:
+        """Not to a version that it had before: it may have failed, or have been taken back."""
+        if live.collection.key in self._under_way or best.version <= live.generation.version or best.contract is None:
+            return
+        records = await self._catalog.generations(live.collection.key)
+        if best.contract.fingerprint in {record.generation.fingerprint for record in records}:
+            return
+        try:
+            await self.start(live.collection.name, best.version, Options(automatic=True))
+        except PspsearchError as error:
+            log.warning("%s cannot follow to version %d: %s", live.collection.name, best.version, error)
 
     async def _choose(self, model: str, version: int | None) -> Describer:
         offered = {one.version: one for one in await self.look(model)}

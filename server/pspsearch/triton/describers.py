@@ -1,6 +1,7 @@
 """One describer for each model version in use, opened when it is first asked for."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,10 +11,13 @@ from tritonclient.grpc import model_config_pb2
 from pspsearch.contract import Contract
 from pspsearch.domain import OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
+from pspsearch.manifest import MANIFEST, Manifest
 from pspsearch.repository import find_broken_versions
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
 from pspsearch.triton.model_config import check_policy
+
+_CHANGED = "has been changed since the server began to use it: publish a change under a number of its own"
 
 
 class Describers:
@@ -47,6 +51,7 @@ class Describers:
         broken: dict[int, RepositoryError] = {}
         if self._repository is not None:
             broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
+            broken |= self._find_altered(self._repository / model, broken)
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
         if not broken:
@@ -71,6 +76,16 @@ class Describers:
             return OfferedVersion(version, None, reason or str(error))
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
+    def _find_altered(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
+        """Versions in use whose files were published anew under their old number."""
+        altered: dict[int, RepositoryError] = {}
+        for (model, version), describer in self._open.items():
+            if model != folder.name or version in broken or not (folder / str(version) / MANIFEST).is_file():
+                continue
+            if Manifest.read(folder / str(version)).digest != describer.version.contract.digest:
+                altered[version] = RepositoryError(f"{folder / str(version)} {_CHANGED}")
+        return altered
+
     def _in_folder(self, model: str) -> set[int]:
         if self._repository is None:
             return set()
@@ -82,7 +97,7 @@ class Describers:
         known = self._open.get((model, version))
         if known is None or known.version.contract.fingerprint == contract.fingerprint:
             return ""
-        return "it has been changed since the server began to use it: publish a change under a number of its own"
+        return f"it {_CHANGED}"
 
     async def served(self, model: str) -> list[TritonDescriber]:
         """A describer for each version of the model that Triton has ready, ascending."""

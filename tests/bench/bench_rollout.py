@@ -1,0 +1,156 @@
+"""What live searches notice of a rollout, and what the rollout gets of the model meanwhile.
+
+Triton, the server and this client share the machine's cores.
+"""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pspsearch.client import AsyncClient, ItemInput, Rollout
+from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Stage
+from pspsearch.repository import default_repository
+from pspsearch.triton.process import BundledTriton
+from pspsearch_build.publish import Publication, publish
+from tests.bench.bench_search import load
+from tests.pictures import encode, load_photo
+from tests.search_server import serve
+
+ITEMS = 1500
+SHARE = 0.5
+QUIET_S = 15.0
+FLIPS = 10
+FLAGS = ("--gate-overlap", "0", "--gate-slowdown", "100", "--rollout-watch-s", "0")
+
+
+@dataclass
+class Load:
+    """Searches that come by chance, so many a second, whether the last one is answered or not."""
+
+    client: AsyncClient
+    image: bytes
+    per_second: float
+    times: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """When each began, and how many milliseconds it took."""
+    failed: int = 0
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Until then, and until all are answered."""
+        chance, tasks = np.random.default_rng(0), list[asyncio.Task[None]]()
+        while not until.is_set():
+            tasks.append(asyncio.create_task(self._ask()))
+            await asyncio.sleep(chance.exponential(1 / self.per_second))
+        await asyncio.gather(*tasks)
+
+    async def _ask(self) -> None:
+        started = time.perf_counter()
+        try:
+            await self.client.search(self.image)
+        except Exception:
+            self.failed += 1
+        self.times.append((started, 1000 * (time.perf_counter() - started)))
+
+    @property
+    def p99_ms(self) -> float:
+        """Of all."""
+        return float(np.percentile([took for _, took in self.times], 99))
+
+
+async def main() -> None:
+    """Prints p99 beside a rollout over the quiet one, the rollout's rate, and the longest search around a flip."""
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(shutil.copytree(default_repository(), Path(folder, "model_repository")))
+        network = Path(folder, "new.onnx")
+        command = [
+            str(Path(sys.executable).with_name("pspsearch-build")),
+            "export",
+            "--untrained",
+            "--seed",
+            "2",
+            "--output",
+        ]
+        subprocess.run([*command, str(network)], check=True, capture_output=True)
+        publish(Publication(network, repository, "pspnet"))
+        async with BundledTriton(BundledTritonSettings(repository)) as triton:
+            with serve(Path(folder, "data"), triton.address, *FLAGS) as server:
+                async with AsyncClient(server.address) as client:
+                    await _measure(client)
+
+
+async def _measure(client: AsyncClient) -> None:
+    image = encode(load_photo(500, 375))
+    items = [ItemInput(f"i{number}", image + number.to_bytes(4)) for number in range(ITEMS)]
+    async for given in client.ingest(items):
+        assert given.error is None, given.error
+    alone = await _roll_out(client, 1.0)
+    await client.abort_rollout()
+    half = await load(lambda: client.search(image), 8) / 2
+
+    quiet = Load(client, image, half)
+    stop = asyncio.Event()
+    running = asyncio.create_task(quiet.run(stop))
+    await asyncio.sleep(QUIET_S)
+    stop.set()
+    await running
+
+    beside = Load(client, image, half)
+    stop = asyncio.Event()
+    running = asyncio.create_task(beside.run(stop))
+    rollout = await _roll_out(client, SHARE)
+    stop.set()
+    await running
+
+    flipping = Load(client, image, half)
+    stop, moments = asyncio.Event(), list[float]()
+    running = asyncio.create_task(flipping.run(stop))
+    await asyncio.sleep(1)
+    await client.promote_rollout()
+    for _ in range(FLIPS):
+        moments.append(time.perf_counter())
+        await client.rollback()
+        await asyncio.sleep(1)
+    stop.set()
+    await running
+    around = [took for began, took in flipping.times if any(-0.2 < began - moment < 0.2 for moment in moments)]
+
+    table = Table(title=f"a rollout of {ITEMS:,} items, share {SHARE}, beside {half:.0f} searches/s by image")
+    for heading in ("figure", "quiet", "beside", "ratio", "target"):
+        table.add_column(heading, justify="right")
+    ratio = beside.p99_ms / quiet.p99_ms
+    table.add_row("p99 of searches, ms", f"{quiet.p99_ms:.1f}", f"{beside.p99_ms:.1f}", f"{ratio:.2f}", "<= 2")
+    rate = rollout.per_second / (SHARE * alone.per_second)
+    table.add_row(
+        "described, items/s, over its share",
+        f"{alone.per_second:.0f}",
+        f"{rollout.per_second:.0f}",
+        f"{rate:.2f}",
+        ">= 0.8",
+    )
+    longest = max(around) - quiet.p99_ms
+    table.add_row(f"longest search at {FLIPS} flips, over the quiet p99, ms", "", f"{longest:+.1f}", "", "<= 50")
+    table.add_row("searches that failed", str(quiet.failed), str(beside.failed + flipping.failed), "", "0")
+    Console().print(table)
+
+
+async def _roll_out(client: AsyncClient, share: float) -> Rollout:
+    """Until it is ready."""
+    await client.start_rollout(2, share=share)
+    async for moment in client.watch_rollout():
+        if moment.stage is Stage.READY:
+            return moment
+        assert moment.stage is not Stage.FAILED, moment.reason
+    raise AssertionError("the rollout ended")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
