@@ -19,8 +19,8 @@ from pspsearch.search.latencies import Latencies
 
 log = logging.getLogger(__name__)
 
-BATCH = 8
-"""One of Triton's: a search that comes meanwhile waits for one of them, not for four."""
+BATCH = 4
+"""A search that comes meanwhile waits for one of these."""
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -44,7 +44,7 @@ class Pace:
     async def rest(self, busy_s: float) -> None:
         """After a batch that took so long."""
         if self.latencies.strain > self.worst_strain:
-            self._ease = max(0.05, self._ease / 2)
+            self._ease = max(0.1, 0.9 * self._ease)
         else:
             self._ease = min(1.0, 1.1 * self._ease)
         share = self.share * self._ease

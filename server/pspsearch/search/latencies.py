@@ -7,16 +7,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
-_REMEMBERED = 512
+_ALONE, _LATELY = 512, 128
+"""How many are remembered: of those that had no company, and of all, to notice how it is now."""
 _ENOUGH = 32
 
 
 class Latencies:
-    """Tells searches that had company from those that had none, so that the one gives the measure for the other."""
+    """Holds the last searches against those that had no company: so the one gives the measure for the other."""
 
     def __init__(self) -> None:
-        self._alone: deque[float] = deque(maxlen=_REMEMBERED)
-        self._beside: deque[float] = deque(maxlen=_REMEMBERED)
+        self._alone: deque[float] = deque(maxlen=_ALONE)
+        self._lately: deque[float] = deque(maxlen=_LATELY)
         self._company = 0
         self._last_company = float("-inf")
 
@@ -32,13 +33,14 @@ class Latencies:
 
     def add(self, started: float, seconds: float) -> None:
         """A search that has ended now; `started` as `time.perf_counter` gave it."""
-        beside = self._company or self._last_company > started
-        (self._beside if beside else self._alone).append(seconds)
+        self._lately.append(seconds)
+        if not self._company and self._last_company < started:
+            self._alone.append(seconds)
 
     @property
     def strain(self) -> float:
-        """How many times as long the slowest searches with company take; 1 where too few were seen to tell."""
-        if min(len(self._alone), len(self._beside)) < _ENOUGH:
+        """How many times as long the slowest searches take lately as without company; 1 where too few were seen."""
+        if min(len(self._alone), len(self._lately)) < _ENOUGH:
             return 1.0
-        alone, beside = (float(np.percentile(times, 95)) for times in (self._alone, self._beside))
-        return beside / alone
+        alone, lately = (float(np.percentile(times, 95)) for times in (self._alone, self._lately))
+        return lately / alone
