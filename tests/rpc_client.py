@@ -54,6 +54,7 @@ class Api:
         """Puts items in, all of which are good."""
         answer = await self.items.UpsertItems(items_pb.UpsertItemsRequest(items=given))
         assert [one.status.code for one in answer.results] == [0] * len(given)
+        self.server.describer.entered.clear()  # for the next call to set
 
     async def list_all(self) -> list[resources.Item]:
         """The items of the default collection."""
