@@ -19,6 +19,7 @@ from rich.table import Table
 from pspsearch.client import AsyncClient, ItemInput, Rollout
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Stage
+from pspsearch.errors import PspsearchError
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
@@ -57,7 +58,7 @@ class Load:
         started = time.perf_counter()
         try:
             await self.client.search(self.image)
-        except Exception:
+        except PspsearchError:
             self.failed += 1
         self.times.append((started, 1000 * (time.perf_counter() - started)))
 

@@ -15,13 +15,21 @@ _SWEPT_AT_ONCE = 256
 class Living:
     """The generations of a collection that writes reach: the active one, one that is built, one that is kept."""
 
-    active: int
-    """Its key."""
     generations: Mapping[int, Generation]
-    """By key."""
+    """By key, as the next."""
+    states: Mapping[int, GenerationState]
 
     def __bool__(self) -> bool:
         return bool(self.generations)
+
+    @property
+    def active(self) -> int:
+        """Its key; 0 where there is none."""
+        return self.find(GenerationState.ACTIVE)
+
+    def find(self, state: GenerationState) -> int:
+        """The key of the one in that state; 0 where there is none."""
+        return next((key for key, one in self.states.items() if one is state), 0)
 
 
 def find_living(transaction: Transaction, collection: int) -> Living:
@@ -32,8 +40,10 @@ def find_living(transaction: Transaction, collection: int) -> Living:
         "WHERE collection = ? AND state IN ('building', 'active', 'kept')",
         (collection,),
     ).fetchall()
-    active = next((key for key, *_, state in found if state == GenerationState.ACTIVE), 0)
-    return Living(active, {columns[0]: Generation(*columns[:-1]) for columns in found})
+    return Living(
+        {key: Generation(key, *space) for key, *space, _ in found},
+        {key: GenerationState(state) for key, *_, state in found},
+    )
 
 
 def begin_generation(transaction: Transaction, collection: int, version: ModelVersion, details: str) -> Generation:
@@ -41,12 +51,12 @@ def begin_generation(transaction: Transaction, collection: int, version: ModelVe
     living = find_living(transaction, collection)
     if not living:
         raise NotFound("the collection has been deleted")
-    for key, generation in living.generations.items():
-        if _state(transaction, key) is GenerationState.BUILDING:
-            raise AlreadyExists(
-                f"the collection has a generation under {generation.model}/{generation.version} already that is not "
-                "active yet: promote it or abort it first"
-            )
+    built = living.generations.get(living.find(GenerationState.BUILDING))
+    if built is not None:
+        raise AlreadyExists(
+            f"the collection has a generation under {built.model}/{built.version} already that is not active yet: "
+            "promote it or abort it first"
+        )
     return insert_generation(transaction, collection, version, GenerationState.BUILDING, details)
 
 
@@ -83,9 +93,9 @@ def promote_generation(
     ).fetchone()
     if lacks is not None and not lacking:
         return False
-    for key in living.generations:
-        if key not in (generation.key, living.active) and _state(transaction, key) is GenerationState.KEPT:
-            _change(transaction, key, GenerationState.RETIRED)
+    kept = living.find(GenerationState.KEPT)
+    if kept not in (0, generation.key):
+        _change(transaction, kept, GenerationState.RETIRED)
     if living.active != generation.key:
         _change(transaction, living.active, GenerationState.RETIRED)  # for a moment: no two are ever active, or kept
         _change(transaction, generation.key, GenerationState.ACTIVE)
@@ -97,7 +107,7 @@ def promote_generation(
 def end_generation(transaction: Transaction, generation: Generation, state: GenerationState, details: str) -> None:
     """One that is built or kept takes no more part; its descriptors are taken out by and by. NotFound for others."""
     assert state in (GenerationState.RETIRED, GenerationState.FAILED), state
-    now = _state(transaction, generation.key)
+    now = find_living(transaction, generation.collection).states.get(generation.key)
     if now not in (GenerationState.BUILDING, GenerationState.KEPT):
         raise NotFound(f"the generation {generation.key} is neither being built nor kept")
     _change(transaction, generation.key, state)
@@ -124,11 +134,6 @@ def sweep_slice(transaction: Transaction) -> bool:
     )
     execute("UPDATE generations SET swept = ? WHERE key = ?", (rows[-1][0] if rows else None, key))
     return True
-
-
-def _state(transaction: Transaction, key: int) -> GenerationState | None:
-    found = transaction.connection.execute("SELECT state FROM generations WHERE key = ?", (key,)).fetchone()
-    return None if found is None else GenerationState(found[0])
 
 
 def _change(transaction: Transaction, key: int, state: GenerationState) -> None:

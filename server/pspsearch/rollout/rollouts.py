@@ -26,7 +26,7 @@ from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.rollout import Options, Rollout
-from pspsearch.search.collections import Collections, Live, Space
+from pspsearch.search.collections import Collections, Live, OpenDescriber, Space
 from pspsearch.search.latencies import Latencies
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,6 @@ T = TypeVar("T")
 
 Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
 """Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
-
-OpenVersion = Callable[[str, int | None], Awaitable[Describer]]
-"""The describer of a model's version."""
 
 _AGAIN_S = 5.0
 """Before what may have passed is tried again."""
@@ -86,7 +83,7 @@ class Rollouts:
         collections: Collections,
         catalog: Catalog,
         look: Look,
-        open_version: OpenVersion,
+        open_describer: OpenDescriber,
         filler: Filler,
         gate: Gate,
         latencies: Latencies,
@@ -95,7 +92,7 @@ class Rollouts:
         self._collections = collections
         self._catalog = catalog
         self.look = look
-        self._open_version = open_version
+        self._open_describer = open_describer
         self._filler = filler
         self._gate = gate
         self._latencies = latencies
@@ -105,7 +102,6 @@ class Rollouts:
         self._kept: dict[int, Live] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         """By generation: what describes later what a write could not."""
-        self._tidying: set[asyncio.Task[None]] = set()
         self._carried: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -225,12 +221,12 @@ class Rollouts:
     async def close(self) -> None:
         """Stops what is under way, to be gone on with at the next start."""
         await _cancel(self._watching)
-        await asyncio.gather(*self._carried, return_exceptions=True)
+        while self._carried:
+            await asyncio.wait(self._carried)
         for under_way in self._under_way.values():
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
             await _cancel(keeper)
-        await asyncio.gather(*self._tidying)
         candidates = [one.candidate for one in self._under_way.values() if one.candidate is not None]
         for live in (*candidates, *self._kept.values()):
             await live.index.close()
@@ -252,7 +248,7 @@ class Rollouts:
                 space.lags.set()  # a write may have lagged when the server went down
                 self._keep_up(space)
         except PspsearchError as error:
-            log.error("generation %d of %s: %s", record.generation.key, live.collection.name, error)  # noqa: TRY400
+            log.error("generation %d cannot go on: %s", record.generation.key, error)  # noqa: TRY400 - a sentence
             if rollout is not None and not isinstance(error, RetryLater):
                 failed = replace(rollout, stage=Stage.FAILED, reason=str(error))
                 await self._catalog.end_generation(record.generation, GenerationState.FAILED, failed.details)
@@ -304,7 +300,7 @@ class Rollouts:
             raise ModelMismatch(f"the model repository has no {wanted} of {model}")
         if offered[chosen].reason:
             raise ModelMismatch(f"{model}/{chosen} cannot be used: {offered[chosen].reason}")
-        return await self._open_version(model, chosen)
+        return await self._open_describer(model, chosen)
 
     def _begin(self, live: Live, space: Space, rollout: Rollout) -> _UnderWay:
         self._join(live, space)
@@ -479,9 +475,7 @@ class Rollouts:
 
     def _tidy(self, live: Live) -> None:
         """When the calls that still have it are done."""
-        task = asyncio.create_task(self._collections.shut(live))
-        self._tidying.add(task)
-        task.add_done_callback(self._tidying.discard)
+        self.carry(self._collections.shut(live))
 
     def _full_pace(self) -> Pace:
         return Pace(1.0, float("inf"), self._latencies)

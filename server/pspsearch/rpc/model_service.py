@@ -8,7 +8,7 @@ from pspsearch.search.collections import Collections
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import model_service_pb2_grpc
 
-_SHARE = 0.5
+_USUAL = Options()
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -46,7 +46,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def StartRollout(self, request: models.StartRolloutRequest, context: Context) -> models.StartRolloutResponse:
         async with self._gate.enter("StartRollout", context):
-            options = Options(request.share or _SHARE, request.automatic, request.drop_missing)
+            options = Options(request.share or _USUAL.share, request.automatic, request.drop_missing)
             rollout = await self._rollouts.start(request.collection, request.model_version or None, options)
             return models.StartRolloutResponse(rollout=_write_rollout(rollout))
 
