@@ -170,6 +170,28 @@ async def test_a_rollout_can_promote_itself(api: Api) -> None:
     await assert_answers_from(api, 2, EXPECTED)
 
 
+async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between being ready and promoting itself: the generation that is kept stays what it was."""
+    by_hand, catalog = asyncio.Event(), api.server.catalog
+    note = catalog.note_generation
+
+    async def note_after_the_hand(generation: Generation, details: str) -> None:
+        monkeypatch.setattr(catalog, "note_generation", note)
+        await by_hand.wait()
+        await note(generation, details)
+
+    monkeypatch.setattr(catalog, "note_generation", note_after_the_hand)
+    await start(api, automatic=True)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+
+    await promote(api)
+    by_hand.set()
+    await asyncio.sleep(0.2)
+
+    await api.models.Rollback(models.RollbackRequest())
+    await assert_answers_from(api, 1, EXPECTED)
+
+
 async def test_recent_queries_are_tried(api: Api) -> None:
     """What was searched for by image is a check of its own."""
     await search(api, TEMPLE)

@@ -351,6 +351,8 @@ class Rollouts:
         await self._catalog.note_generation(space.generation, under_way.now.details)
         if under_way.now.options.automatic:
             async with self._turn:
+                if under_way.now.ended:
+                    return  # somebody was quicker
                 try:
                     await self._promote(under_way, candidate)
                 except RolloutRefused as error:  # it waits for the operator
