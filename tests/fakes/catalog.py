@@ -410,7 +410,7 @@ def _is_same(held: _Held, upsert: Upsert, descriptors: Mapping[int, StoredDescri
         return True
     if upsert.info is None:
         return held.item.image is None and all(
-            np.array_equal(held.descriptors.get(key, one), one) for key, one in descriptors.items()
+            key in held.descriptors and np.array_equal(held.descriptors[key], one) for key, one in descriptors.items()
         )
     same_bytes = held.item.image is not None and held.item.image.sha256 == upsert.info.sha256
     return same_bytes and (held.content is None) == (upsert.image is None)

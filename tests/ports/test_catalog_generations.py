@@ -182,6 +182,22 @@ async def test_the_same_image_put_in_again_fills_what_it_lacks(
     assert again == written
 
 
+async def test_a_descriptor_for_another_generation_is_another_thing(
+    catalog: Catalog, generation: Generation, built: Generation, ear: Ear
+) -> None:
+    """No image tells that it is the same one, so a rollback must not find what was there before."""
+    await catalog.write(generation, [Upsert("a", describe(b"a"), None)])
+    await catalog.promote_generation(built, 0, "{}")
+
+    (written,) = await catalog.write(built, [Upsert("a", describe(b"b"), None)])
+
+    assert written.outcome is Outcome.REPLACED
+    assert list(catalog.rows_of(generation).after(0)) == ear.rows(generation) == []
+    assert [row.sequence for row in ear.rows(built)] == [written.sequence]
+    (again,) = await catalog.write(built, [Upsert("a", describe(b"b"), None)])
+    assert (again.outcome, again.sequence) == (Outcome.UNCHANGED, written.sequence)
+
+
 async def test_promotion_makes_one_active_and_keeps_the_other(
     catalog: Catalog, generation: Generation, built: Generation, clock: Clock
 ) -> None:

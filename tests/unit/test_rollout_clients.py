@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pspsearch.cli import commands
-from pspsearch.client import AsyncClient, Client, ItemId, ItemInput
+from pspsearch.client import AsyncClient, Client, ItemId, ItemInput, SearchResult
 from pspsearch.config import GateSettings
 from pspsearch.domain import GenerationState, Stage
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, RolloutRefused
@@ -82,6 +82,38 @@ async def test_a_client_watches_to_the_end(ask: EitherClient) -> None:
     assert (await ask("get_rollout")).stage is Stage.PROMOTED
 
 
+async def test_a_client_tries_a_rollout(server: Parts, ask: EitherClient) -> None:
+    """Who calls is told by the client's name, or by its address."""
+    await ask("start_rollout", canary=1.0)
+    while (await ask("get_rollout")).stage is not Stage.READY:
+        await asyncio.sleep(0.01)
+    assert (await ask("search", ItemId("temple"))).origin.model_version == 2
+
+    tried = await ask("try_rollout", canary=0.5, shadow=1.0)
+    assert (tried.canary, tried.shadow, tried.trial.answered) == (0.5, 1.0, 0)
+    heard: dict[str, set[int]] = {}
+    for caller in [f"shop-{number}" for number in range(24)] * 2:
+        async with AsyncClient(server.address, caller=caller) as named:
+            streamed = [answer async for _, answer in named.search_stream([("a", ItemId("flower"))])]
+            assert isinstance(streamed[0], SearchResult)
+            origins = [(await named.search(ItemId("temple"))).origin, streamed[0].origin]
+            heard.setdefault(caller, set()).update(origin.model_version for origin in origins)
+
+    assert set(map(len, heard.values())) == {1}
+    assert {version for one in heard.values() for version in one} == {1, 2}
+    counted = (await ask("get_rollout")).trial
+    assert counted.answered == 4 * sum(one == {2} for one in heard.values())
+
+
+async def test_a_caller_has_a_name_that_can_be_sent(server: Parts) -> None:
+    """The server would not hear of any other."""
+    for name in ("two words", "caf\u00e9", "x" * 65):
+        with pytest.raises(InvalidRequest, match="visible ASCII"):
+            AsyncClient(server.address, caller=name)
+        with pytest.raises(InvalidRequest, match="visible ASCII"):
+            Client(server.address, caller=name)
+
+
 async def test_a_client_hears_what_cannot_be(ask: EitherClient) -> None:
     """As the errors that it knows."""
     for name, arguments, error in (
@@ -89,6 +121,7 @@ async def test_a_client_hears_what_cannot_be(ask: EitherClient) -> None:
         ("start_rollout", [1], InvalidRequest),
         ("get_rollout", [], NotFound),
         ("watch_rollout", [], NotFound),
+        ("try_rollout", [], RolloutRefused),
         ("promote_rollout", [], RolloutRefused),
         ("abort_rollout", [], RolloutRefused),
         ("rollback", [], RolloutRefused),
@@ -116,6 +149,16 @@ async def test_an_operator_takes_a_collection_there_and_back(server: Parts) -> N
         "self-retrieval",
         "overlap",
         "latency",
+    ]
+    tried = await run(server, "try", "--canary", "0.1", "--shadow", "0.25")
+    assert tried.stdout == "colours/2 answers 10.0% of the callers, and is compared on 25.0% of the other searches\n"
+    assert [line.split()[0] for line in (await run(server, "show")).stdout.splitlines()[-6:]] == [
+        "answered",
+        "passed",
+        "compared",
+        "failed",
+        "overlap",
+        "time",
     ]
     assert (await run(server, "promote")).stdout == "default answers from colours/2\n"
     assert (await run(server, "rollback")).stdout == "default answers from colours/1\n"

@@ -68,6 +68,8 @@ class RolloutMachine(RuleBasedStateMachine):
         self.active = Known(1, {})
         self.kept: Known | None = None
         self.building: Known | None = None
+        self.canary = 0.0
+        """Whether callers may be, or must be, answered by the one that is built."""
         self.open()
 
     def open(self) -> None:
@@ -139,8 +141,21 @@ class RolloutMachine(RuleBasedStateMachine):
         self.run(self.client.start_rollout(number, share=1.0))
         described = {id_: colour for id_, colour in self.colours.items() if colour is not None}
         self.building = Known(number, {id_: point(colour, number) for id_, colour in described.items()})
+        self.canary = 0.0
         if wait:
             self.run(self._until_ready())
+
+    @precondition(lambda self: self.building is not None)
+    @rule(canary=st.sampled_from([0.0, 0.5, 1.0]), shadow=st.sampled_from([0.0, 1.0]))
+    def try_out(self, canary: float, shadow: float) -> None:
+        """It answers some of the searches to come, or is compared on them."""
+        self.run(self._until_ready())
+        self.run(self.client.try_rollout(canary=canary, shadow=shadow))
+        self.canary = canary
+        if canary == 1:
+            assert self.building is not None
+            answer = self.run(self.client.search(image((1, 2, 3))))
+            assert answer.origin.model_version == self.building.version
 
     @precondition(lambda self: self.building is not None)
     @rule()
@@ -187,13 +202,15 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @invariant()
     def answers_are_of_the_active_generation(self) -> None:
-        """All that it can find, each with its score in its space, and nothing else."""
+        """Or of one on trial: all that it can find, each with its score in its space, and nothing else."""
         query = (200, 30, 90)
         answer = self.run(self.client.search(image(query), limit=100))
-        expected = self.active.points
-        assert answer.origin.model_version == self.active.version
+        tried = self.building is not None and self.canary and answer.origin.model_version == self.building.version
+        known = self.building if self.building is not None and tried else self.active
+        expected = known.points
+        assert answer.origin.model_version == known.version
         assert {hit.id for hit in answer.hits} == expected.keys()
-        truth = point(query, self.active.version)
+        truth = point(query, known.version)
         for hit in answer.hits:
             assert abs(hit.score - float(expected[hit.id] @ truth)) < SCORE_TOLERANCE
 

@@ -1,7 +1,7 @@
 """Rollouts over a real channel: with fakes at the ports, and with a real catalog and real indexes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Descriptors, Generation, Pixels
+from pspsearch.domain import Descriptors, Generation, OfferedVersion, Pixels
 from pspsearch.errors import BrokenModel, TritonUnavailable
 from pspsearch.rollout import filling
 from pspsearch.v1 import collection_service_pb2 as collections
@@ -172,21 +172,31 @@ async def test_a_rollout_can_promote_itself(api: Api) -> None:
 
 async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between being ready and promoting itself: the generation that is kept stays what it was."""
-    by_hand, catalog = asyncio.Event(), api.server.catalog
-    note = catalog.note_generation
+    rollouts, catalog, may_look = api.server.rollouts, api.server.catalog, asyncio.Event()
+    look, note, queue = rollouts.look, catalog.note_generation, list[asyncio.Task[Any]]()
 
-    async def note_after_the_hand(generation: Generation, details: str) -> None:
+    async def look_later(model: str) -> Sequence[OfferedVersion]:
+        await may_look.wait()
+        return await look(model)
+
+    async def note_behind_the_hand(generation: Generation, details: str) -> None:
         monkeypatch.setattr(catalog, "note_generation", note)
-        await by_hand.wait()
+        monkeypatch.setattr(rollouts, "look", look_later)
+        queue.append(asyncio.create_task(start(api)))  # keeps the others waiting
+        await asyncio.sleep(0.1)
+        queue.append(asyncio.create_task(promote(api)))
+        await asyncio.sleep(0.1)
         await note(generation, details)
 
-    monkeypatch.setattr(catalog, "note_generation", note_after_the_hand)
+    monkeypatch.setattr(catalog, "note_generation", note_behind_the_hand)
     await start(api, automatic=True)
     await reach(api, models.ROLLOUT_STAGE_READY)
+    may_look.set()
 
-    await promote(api)
-    by_hand.set()
-    await asyncio.sleep(0.2)
+    refused, promoted = await asyncio.gather(*queue, return_exceptions=True)
+    assert isinstance(refused, grpc.aio.AioRpcError)
+    assert isinstance(promoted, models.Rollout)
+    assert promoted.stage == models.ROLLOUT_STAGE_PROMOTED
 
     await api.models.Rollback(models.RollbackRequest())
     await assert_answers_from(api, 1, EXPECTED)

@@ -208,14 +208,15 @@ def _has_image(stored: _Stored, wanted: ImageInfo | None) -> bool:
 
 
 def _is_same(stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> bool:
-    """The same bytes make the same image, even where a model that runs in batches describes them a little otherwise."""
+    """The same bytes make the same image, even where a model that runs in batches describes them a little otherwise.
+
+    Without bytes nothing tells that descriptors of two spaces are of the same thing.
+    """
     if upsert.attributes not in (None, stored.attributes):
         return False
     if upsert.descriptor is None:
         return True
     if upsert.info is None:
-        return stored.sha256 is None and all(
-            stored.descriptors.get(key, blob) == blob for key, blob in descriptors.items()
-        )
+        return stored.sha256 is None and all(stored.descriptors.get(key) == blob for key, blob in descriptors.items())
     same_bytes = stored.sha256 == bytes.fromhex(upsert.info.sha256)
     return same_bytes and (stored.image is None) == (upsert.image is None)

@@ -13,6 +13,12 @@ from pspsearch.domain import Stage
 drop_option = click.option(
     "--drop-missing", is_flag=True, help="Although items without a kept image cannot be found under the new version."
 )
+canary_option = click.option(
+    "--canary", default=0.0, show_default=True, help="The share of callers that it answers when it is ready."
+)
+shadow_option = click.option(
+    "--shadow", default=0.0, show_default=True, help="The share of other searches that it is compared with then."
+)
 
 
 @click.group()
@@ -50,7 +56,7 @@ def list_(client: Client, name: str, as_json: bool) -> None:
 @json_option
 @with_client
 def show(client: Client, collection: str, as_json: bool) -> None:
-    """Print the generations of a collection, and what the gate measured of the last one."""
+    """Print the generations of a collection, and what was measured of the last one."""
     found = client.list_generations(collection=collection)
     if as_json:
         print_json(found)
@@ -73,6 +79,11 @@ def show(client: Client, collection: str, as_json: bool) -> None:
     if checks:
         click.echo()
         _print_checks(checks)
+    if len(found) > 1:
+        moment = client.get_rollout(collection=collection)
+        if moment.canary or moment.shadow:
+            click.echo()
+            _print_trial(moment)
 
 
 @model.command()
@@ -81,13 +92,28 @@ def show(client: Client, collection: str, as_json: bool) -> None:
 @click.option("--share", default=0.5, show_default=True, help="Of the model's time, that describing may take.")
 @click.option("--automatic", is_flag=True, help="Promote it as soon as it has passed its checks.")
 @drop_option
+@canary_option
+@shadow_option
 @with_client
 def rollout(
-    client: Client, version: int | None, collection: str, share: float, automatic: bool, drop_missing: bool
+    client: Client,
+    version: int | None,
+    collection: str,
+    share: float,
+    automatic: bool,
+    drop_missing: bool,
+    canary: float,
+    shadow: float,
 ) -> None:
     """Begin to take a collection to VERSION of its model, the highest that can be used by default."""
     begun = client.start_rollout(
-        version or 0, collection=collection, share=share, automatic=automatic, drop_missing=drop_missing
+        version or 0,
+        collection=collection,
+        share=share,
+        automatic=automatic,
+        drop_missing=drop_missing,
+        canary=canary,
+        shadow=shadow,
     )
     click.echo(f"{begun.collection} is on its way to {_version(begun)}: follow it with `pspsearch model watch`")
 
@@ -113,6 +139,19 @@ def watch(client: Client, collection: str, as_json: bool) -> None:
         _print_checks(last.checks)
     if last.stage is Stage.FAILED:
         sys.exit(1)
+
+
+@model.command("try")
+@collection_option
+@canary_option
+@shadow_option
+@with_client
+def try_(client: Client, collection: str, canary: float, shadow: float) -> None:
+    """Let a rollout take part in live searches; `pspsearch model show` tells what comes of it. Zeros end it."""
+    moment = client.try_rollout(collection=collection, canary=canary, shadow=shadow)
+    words = f"answers {canary:.1%} of the callers, and is compared on {shadow:.1%} of the other searches"
+    later = "" if moment.stage is Stage.READY else " as soon as it is ready"
+    click.echo(f"{_version(moment)} {words}{later}")
 
 
 @model.command()
@@ -177,6 +216,21 @@ def _words(moment: Rollout) -> str:
 
 def _version(moment: Rollout) -> str:
     return f"{moment.origin.model}/{moment.origin.model_version}"
+
+
+def _print_trial(moment: Rollout) -> None:
+    trial = moment.trial
+    print_table(
+        ["live searches", "", "what it is"],
+        (
+            ("answered", trial.answered, f"calls, of {moment.canary:.1%} of the callers"),
+            ("passed on", trial.passed_on, "calls of theirs that it could not answer, and the version before did"),
+            ("compared", trial.mirrored, f"calls, of {moment.shadow:.1%} of the other callers' searches"),
+            ("failed", trial.failed, "calls that it could not answer for comparison"),
+            ("overlap", trial.overlap, "the share of the hits that it finds, too"),
+            ("time", trial.ms, f"milliseconds; {trial.active_ms:.1f} with the version before"),
+        ),
+    )
 
 
 def _print_checks(checks: Iterable[Check]) -> None:

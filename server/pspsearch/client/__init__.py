@@ -40,6 +40,7 @@ from pspsearch.client.types import (
     SearchResult,
     ServerStatus,
     Timing,
+    Trial,
 )
 
 __all__ = [
@@ -69,4 +70,5 @@ __all__ = [
     "ServerStatus",
     "ServerUnavailable",
     "Timing",
+    "Trial",
 ]

@@ -25,6 +25,7 @@ from pspsearch.client.types import (
     SearchResult,
     ServerStatus,
     Timing,
+    Trial,
 )
 from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, Stage
 from pspsearch.errors import PspsearchError
@@ -151,6 +152,21 @@ def read_rollout(message: model_service_pb2.Rollout) -> Rollout:
         message.missing_count,
         _checks(message.checks),
         message.reason,
+        message.canary,
+        message.shadow,
+        _trial(message.trial),
+    )
+
+
+def _trial(message: model_service_pb2.Trial) -> Trial:
+    return Trial(
+        message.answered_count,
+        message.passed_on_count,
+        message.mirrored_count,
+        message.failed_count,
+        message.overlap,
+        message.ms,
+        message.active_ms,
     )
 
 

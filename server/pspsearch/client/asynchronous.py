@@ -15,7 +15,13 @@ from pspsearch.client.failures import call_error
 from pspsearch.client.messages import load_item, load_query, read_image
 from pspsearch.client.operations import Answer, Operation, Response
 from pspsearch.client.retries import DEFAULT_RETRIES, Attempts, Retries, RetryBudget
-from pspsearch.client.settings import CHANNEL_OPTIONS, DEFAULT, MAX_UNACKNOWLEDGED, MAX_UNACKNOWLEDGED_BYTES
+from pspsearch.client.settings import (
+    CHANNEL_OPTIONS,
+    DEFAULT,
+    MAX_UNACKNOWLEDGED,
+    MAX_UNACKNOWLEDGED_BYTES,
+    caller_metadata,
+)
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
@@ -49,10 +55,14 @@ class AsyncClient:
     It belongs to the event loop that it is made in.
 
     Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
+    `caller` names who calls, where a rollout answers some callers before the others; else the address does.
     """
 
-    def __init__(self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES) -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES, caller: str = ""
+    ) -> None:
         self.address = address
+        self._metadata = caller_metadata(caller)
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
@@ -111,7 +121,7 @@ class AsyncClient:
             searches.SearchStreamRequest.SerializeToString,
             searches.SearchStreamResponse.FromString,
         )
-        call = begin()
+        call = begin(metadata=self._metadata)
         writing = asyncio.create_task(write())
         try:
             async for message in call:
@@ -247,14 +257,25 @@ class AsyncClient:
         share: float = 0.5,
         automatic: bool = False,
         drop_missing: bool = False,
+        canary: float = 0.0,
+        shadow: float = 0.0,
     ) -> Rollout:
         """Begins to take a collection to a version of its model, the highest that can be used for 0.
 
         Describing its images takes at most a `share` of the model's time. An `automatic` one is promoted as soon as it
-        has passed its checks; with `drop_missing` also where items cannot be described.
+        has passed its checks; with `drop_missing` also where items cannot be described. `canary` and `shadow` are as in
+        `try_rollout`.
         """
         return await self._run(
-            operations.start_rollout(collection, version, share=share, automatic=automatic, drop_missing=drop_missing)
+            operations.start_rollout(
+                collection,
+                version,
+                share=share,
+                automatic=automatic,
+                drop_missing=drop_missing,
+                canary=canary,
+                shadow=shadow,
+            )
         )
 
     async def get_rollout(self, *, collection: str = DEFAULT) -> Rollout:
@@ -276,6 +297,10 @@ class AsyncClient:
             raise call_error(failure, self.address) from failure
         finally:
             call.cancel()
+
+    async def try_rollout(self, *, collection: str = DEFAULT, canary: float = 0.0, shadow: float = 0.0) -> Rollout:
+        """Lets a rollout answer a share of callers, and be compared on a share of other searches, once it is ready."""
+        return await self._run(operations.try_rollout(collection, canary=canary, shadow=shadow))
 
     async def promote_rollout(self, *, collection: str = DEFAULT, drop_missing: bool = False) -> Rollout:
         """Makes a rollout that is ready the one that answers."""
@@ -308,7 +333,7 @@ class AsyncClient:
         attempts = Attempts(self._retries, self._budget, self._timeout_s, repeatable=operation.repeatable)
         while True:
             try:
-                response = await call(operation.request, timeout=attempts.remaining_s())
+                response = await call(operation.request, timeout=attempts.remaining_s(), metadata=self._metadata)
             except grpc.RpcError as failure:
                 error = call_error(failure, self.address)
                 unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE

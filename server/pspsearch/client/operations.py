@@ -253,13 +253,26 @@ def list_model_versions(model: str) -> Operation[models.ListModelVersionsRespons
 
 @messages.checking("the request")
 def start_rollout(
-    collection: str, version: int, *, share: float, automatic: bool, drop_missing: bool
+    collection: str,
+    version: int,
+    *,
+    share: float,
+    automatic: bool,
+    drop_missing: bool,
+    canary: float,
+    shadow: float,
 ) -> Operation[models.StartRolloutResponse, Rollout]:
     """A rollout to begin; begun twice it would be under way, so it is not repeated."""
     return Operation(
         "ModelService/StartRollout",
         models.StartRolloutRequest(
-            collection=collection, model_version=version, share=share, automatic=automatic, drop_missing=drop_missing
+            collection=collection,
+            model_version=version,
+            share=share,
+            automatic=automatic,
+            drop_missing=drop_missing,
+            canary=canary,
+            shadow=shadow,
         ),
         models.StartRolloutResponse,
         lambda response: answers.read_rollout(response.rollout),
@@ -274,6 +287,17 @@ def get_rollout(collection: str) -> Operation[models.GetRolloutResponse, Rollout
         "ModelService/GetRollout",
         models.GetRolloutRequest(collection=collection),
         models.GetRolloutResponse,
+        lambda response: answers.read_rollout(response.rollout),
+    )
+
+
+@messages.checking("the request")
+def try_rollout(collection: str, *, canary: float, shadow: float) -> Operation[models.TryRolloutResponse, Rollout]:
+    """Live searches for a rollout to take part in."""
+    return Operation(
+        "ModelService/TryRollout",
+        models.TryRolloutRequest(collection=collection, canary=canary, shadow=shadow),
+        models.TryRolloutResponse,
         lambda response: answers.read_rollout(response.rollout),
     )
 

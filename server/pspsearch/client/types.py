@@ -236,6 +236,25 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What has come of live searches that a new version took part in."""
+
+    answered: int
+    """Calls that it answered."""
+    passed_on: int
+    """Calls that it could not answer, so that the version before did."""
+    mirrored: int
+    """Calls that both answered, to be compared."""
+    failed: int
+    """Of those that it was to answer for comparison."""
+    overlap: float
+    """The share of the hits before that it finds, too."""
+    ms: float
+    active_ms: float
+    """With the version before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """A collection on its way to another model version."""
 
@@ -253,6 +272,11 @@ class Rollout:
     checks: tuple[Check, ...]
     reason: str
     """Why it failed, or what it waits for."""
+    canary: float
+    """The share of callers that it answers when it is ready."""
+    shadow: float
+    """The share of other searches that it is compared with when it is ready."""
+    trial: Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from pspsearch.ingest.request import (
 )
 from pspsearch.ports import Catalog
 from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections, Live
+from pspsearch.search.collections import Collections
 from pspsearch.search.describing import QueryDescriber, check_point
+from pspsearch.search.live import Live
 from pspsearch.search.query import DescriptorQuery
 
 

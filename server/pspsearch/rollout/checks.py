@@ -13,8 +13,8 @@ from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
 from pspsearch.search.call import Call
-from pspsearch.search.collections import Live
 from pspsearch.search.describing import QueryDescriber, normalise
+from pspsearch.search.live import Live
 from pspsearch.search.recent import RecentImages
 
 HITS = 10

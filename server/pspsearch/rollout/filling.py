@@ -13,9 +13,9 @@ from pspsearch.domain import Filling, Item
 from pspsearch.errors import DeadlineExceeded, ModelMismatch, PspsearchError, RetryLater
 from pspsearch.ports import Catalog
 from pspsearch.search.call import Call
-from pspsearch.search.collections import Space
 from pspsearch.search.describing import Point, QueryDescriber
 from pspsearch.search.latencies import Latencies
+from pspsearch.search.live import Space
 
 log = logging.getLogger(__name__)
 

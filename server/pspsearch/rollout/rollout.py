@@ -6,6 +6,9 @@ from typing import Any, Self
 
 from pspsearch.domain import Generation, GenerationRecord, Stage
 from pspsearch.errors import InvalidRequest
+from pspsearch.search.trial import Tried
+
+_UNTRIED = Tried()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +21,17 @@ class Options:
     """Whether it is promoted as soon as its checks have passed."""
     drop_missing: bool = False
     """Whether it may be promoted although items have no descriptor in it, because their images are not kept."""
+    canary: float = 0.0
+    """Of all callers, the share that it answers as soon as it is ready."""
+    shadow: float = 0.0
+    """Of the other calls, the share that it is compared with as soon as it is ready."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise InvalidRequest(f"share must be above 0 and at most 1, not {self.share}")
+        for name, share in (("canary", self.canary), ("shadow", self.shadow)):
+            if not 0 <= share <= 1:
+                raise InvalidRequest(f"{name} must be 0 to 1, not {share}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ class Rollout:
     missing: int = 0
     """Items that cannot be described, because their images are not kept."""
     checks: tuple[Check, ...] = ()
+    tried: Tried = _UNTRIED
+    """With live searches, since it was last said with how many."""
     reason: str = ""
     """Why it failed."""
 
@@ -81,6 +93,7 @@ class Rollout:
             "stage": self.stage,
             "missing": self.missing,
             "checks": [asdict(check) for check in self.checks],
+            "tried": asdict(self.tried),
             "reason": self.reason,
         }
         return json.dumps(kept)
@@ -98,5 +111,6 @@ class Rollout:
             Stage(kept["stage"]),
             missing=kept["missing"],
             checks=tuple(Check(**check) for check in kept["checks"]),
+            tried=Tried(**kept.get("tried", {})),
             reason=kept["reason"],
         )

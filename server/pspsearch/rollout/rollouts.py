@@ -26,8 +26,10 @@ from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.rollout import Options, Rollout
-from pspsearch.search.collections import Collections, Live, OpenDescriber, Space
+from pspsearch.search.collections import Collections, OpenDescriber
 from pspsearch.search.latencies import Latencies
+from pspsearch.search.live import Live, Space
+from pspsearch.search.trial import Trial, Tried
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ T = TypeVar("T")
 
 Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
 """Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
+
+_TRIED_S = 1.0
+"""Between two moments of a rollout that takes part in live searches."""
 
 _AGAIN_S = 5.0
 """Before what may have passed is tried again."""
@@ -140,7 +145,7 @@ class Rollouts:
         """The one under way, or the last one that ended; NotFound where there was none."""
         live = self._collections.get(collection)
         if live.collection.key in self._under_way:
-            return self._under_way[live.collection.key].now
+            return self._moment(self._under_way[live.collection.key])
         for record in reversed(await self._catalog.generations(live.collection.key)):
             rollout = Rollout.read(live.collection.name, record)
             if rollout is not None:
@@ -150,7 +155,7 @@ class Rollouts:
     def under_way(self, collection: Collection) -> Rollout | None:
         """The one that has not ended."""
         under_way = self._under_way.get(collection.key)
-        return None if under_way is None else under_way.now
+        return None if under_way is None else self._moment(under_way)
 
     async def generations(self, collection: str) -> list[GenerationRecord]:
         """All of a collection, by number."""
@@ -159,12 +164,31 @@ class Rollouts:
     async def watch(self, collection: str) -> AsyncIterator[Rollout]:
         """Every change until it has ended; the last moment is the last one told."""
         live = self._collections.get(collection)
-        under_way = self._under_way.get(live.collection.key)
+        under_way, told = self._under_way.get(live.collection.key), None
         while under_way is not None and not under_way.now.ended:
             changed = under_way.changed
-            yield under_way.now
-            await changed.wait()
+            if (moment := self._moment(under_way)) != told:
+                told = moment
+                yield moment
+            trial = self._collections.trial(collection)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), None if trial is None else _TRIED_S)
         yield under_way.now if under_way is not None else await self.get(collection)
+
+    @_to_its_end
+    async def try_out(self, collection: str, canary: float, shadow: float) -> Rollout:
+        """Lets a rollout take part in live searches, now if it is ready, with shares as `Options` has them.
+
+        0 ends it, and what was counted begins anew. RolloutRefused where none is under way.
+        """
+        async with self._turn:
+            under_way = self._one_under_way(collection)
+            options = replace(under_way.now.options, canary=canary, shadow=shadow)
+            changed = replace(under_way.now, options=options)
+            await self._catalog.note_generation(under_way.space.generation, changed.details)
+            under_way.tell(options=options, tried=Tried())
+            self._try_out(under_way)
+            return self._moment(under_way)
 
     @_to_its_end
     async def promote(self, collection: str, *, drop_missing: bool = False) -> Rollout:
@@ -319,6 +343,7 @@ class Rollouts:
                 log.warning("the rollout of %s waits: %s", collection.name, error)
                 under_way.tell(reason=f"it waits: {error}")
                 if under_way.candidate is not None:
+                    self._collections.end_trial(under_way.space.generation)
                     self._stop_keeper(under_way.space.generation)
                     await self._collections.shut(under_way.candidate)
                     under_way.candidate = None
@@ -347,8 +372,10 @@ class Rollouts:
             told = "; ".join(f"{one.name} is {one.value:.3g}, bound {one.bound:.3g} ({one.words})" for one in failed)
             await self._fail(under_way, f"the gate refused it: {told}")
             return
+        ready = replace(under_way.now, stage=Stage.READY)
+        await self._catalog.note_generation(space.generation, ready.details)
         under_way.tell(stage=Stage.READY)
-        await self._catalog.note_generation(space.generation, under_way.now.details)
+        self._try_out(under_way)
         if under_way.now.options.automatic:
             async with self._turn:
                 if under_way.now.ended:
@@ -380,10 +407,10 @@ class Rollouts:
                 f"{counted.without_image} items have no kept image and cannot be described by the new version: put "
                 "them in again, or promote without them"
             )
-        promoted = replace(under_way.now, stage=Stage.PROMOTED)
+        promoted = replace(self._moment(under_way), stage=Stage.PROMOTED)
         await self._flip(candidate, promoted.details, self._collections.get(candidate.collection.name))
         del self._under_way[candidate.collection.key]
-        under_way.tell(stage=Stage.PROMOTED)
+        under_way.tell(stage=Stage.PROMOTED, tried=promoted.tried)
 
     async def _flip(self, to: Live, details: str, old: Live) -> None:
         """The one durable change, and then the one that is seen."""
@@ -410,7 +437,7 @@ class Rollouts:
         log.info("collection %s: answers from %s", to.collection.name, to.describer.version)
 
     async def _fail(self, under_way: _UnderWay, reason: str) -> None:
-        failed = replace(under_way.now, stage=Stage.FAILED, reason=reason)
+        failed = replace(self._moment(under_way), stage=Stage.FAILED, reason=reason)
         generation = under_way.space.generation
         try:
             await self._catalog.end_generation(generation, GenerationState.FAILED, failed.details)
@@ -423,7 +450,7 @@ class Rollouts:
         self._under_way.pop(generation.collection, None)
         if under_way.candidate is not None:
             self._tidy(under_way.candidate)
-        under_way.tell(stage=Stage.FAILED, reason=reason)
+        under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
 
     async def _forget(self, collection: Collection) -> None:
         """Before a collection is deleted."""
@@ -448,11 +475,24 @@ class Rollouts:
             raise RolloutRefused(f"no rollout of the collection {live.collection.name!r} is under way")
         return under_way
 
+    def _try_out(self, under_way: _UnderWay) -> None:
+        """As its options say, if it is ready."""
+        self._collections.end_trial(under_way.space.generation)
+        options, candidate = under_way.now.options, under_way.candidate
+        if candidate is not None and under_way.now.stage is Stage.READY and (options.canary or options.shadow):
+            self._collections.begin_trial(Trial(candidate, options.canary, options.shadow, self._latencies))
+
+    def _moment(self, under_way: _UnderWay) -> Rollout:
+        """With what is known of its trial by now."""
+        trial = self._collections.trial(under_way.now.collection)
+        return under_way.now if trial is None else replace(under_way.now, tried=trial.tried)
+
     def _join(self, live: Live, space: Space) -> None:
         """From now on writes reach it."""
         live.others = (*live.others, space)
 
     def _leave(self, live: Live, generation: Generation) -> None:
+        self._collections.end_trial(generation)
         live.others = tuple(space for space in live.others if space.generation.key != generation.key)
         self._stop_keeper(generation)
 

@@ -14,7 +14,8 @@ from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.gate import Context, Gate
 from pspsearch.rpc.messages import read_kind, write_collection
-from pspsearch.search.collections import Collections, Live
+from pspsearch.search.collections import Collections
+from pspsearch.search.live import Live
 from pspsearch.v1 import collection_service_pb2 as collections_pb
 from pspsearch.v1 import collection_service_pb2_grpc
 from pspsearch.v1 import resources_pb2 as resources

@@ -20,6 +20,7 @@ from pspsearch.search.call import Call
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+CALLER_ID = "x-caller-id"
 _SANE = re.compile(r"[\x21-\x7e]{1,64}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,7 +43,11 @@ class Gate:
     @contextlib.asynccontextmanager
     async def enter(self, method: str, context: Context, *, always_open: bool = False) -> AsyncGenerator[Call]:
         """The block is one call. What it raises ends the call with its status; cancelling it is left alone."""
-        call = Call(_timeout_s(context), request_id=_request_id(context))
+        call = Call(
+            _timeout_s(context),
+            request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8),
+            caller=_sane(context, CALLER_ID) or context.peer().rpartition(":")[0],  # without the connection's port
+        )
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         code, failure = grpc.StatusCode.OK, None
         try:
@@ -102,11 +107,12 @@ def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:
     return {"method": method, "code": code_of(error).name, "request_id": call.request_id}
 
 
-def _request_id(context: Context) -> str:
+def _sane(context: Context, name: str) -> str:
+    """A header, where it is there and fit to be written into a log."""
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID and isinstance(value, str) and _SANE.fullmatch(value):
+        if key == name and isinstance(value, str) and _SANE.fullmatch(value):
             return value
-    return secrets.token_hex(8)
+    return ""
 
 
 def _timeout_s(context: Context) -> float | None:

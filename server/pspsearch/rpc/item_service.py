@@ -16,7 +16,8 @@ from pspsearch.rpc.messages import read_descriptor, read_filter, write_descripto
 from pspsearch.rpc.page_token import read_token, write_token
 from pspsearch.rpc.streams import Exchange
 from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections, Live
+from pspsearch.search.collections import Collections
+from pspsearch.search.live import Live
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import item_service_pb2_grpc
 

@@ -15,7 +15,7 @@ from pspsearch.filters import Filter
 from pspsearch.ingest.request import check_id
 from pspsearch.rollout.rollout import Rollout
 from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import Live
+from pspsearch.search.live import Live
 from pspsearch.search.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches

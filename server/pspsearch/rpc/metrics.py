@@ -13,6 +13,7 @@ from pspsearch.search.collections import Collections
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _ROLLOUT = ("described", "total", "per_second", "missing")
+_TRIED = ("answered", "passed_on", "mirrored", "failed", "overlap", "ms", "active_ms")
 _INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "sequence")
 
 
@@ -98,11 +99,12 @@ class _Rollouts(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """One family for each figure."""
         labels = ["collection", "version", "stage"]
-        families = {name: GaugeMetricFamily(f"pspsearch_rollout_{name}", name, labels=labels) for name in _ROLLOUT}
+        names = (*_ROLLOUT, *_TRIED)
+        families = {name: GaugeMetricFamily(f"pspsearch_rollout_{name}", name, labels=labels) for name in names}
         for live in self._collections.all():
             rollout = self._rollouts.under_way(live.collection)
             if rollout is not None:
                 for name, family in families.items():
                     values = [rollout.collection, str(rollout.generation.version), rollout.stage.value]
-                    family.add_metric(values, getattr(rollout, name))
+                    family.add_metric(values, getattr(rollout.tried if name in _TRIED else rollout, name))
         return families.values()

@@ -5,6 +5,7 @@ from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.gate import Context, Gate
 from pspsearch.rpc.messages import write_origin, write_time
 from pspsearch.search.collections import Collections
+from pspsearch.search.trial import Tried
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import model_service_pb2_grpc
 
@@ -46,7 +47,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def StartRollout(self, request: models.StartRolloutRequest, context: Context) -> models.StartRolloutResponse:
         async with self._gate.enter("StartRollout", context):
-            options = Options(request.share or _USUAL.share, request.automatic, request.drop_missing)
+            share = request.share or _USUAL.share
+            options = Options(share, request.automatic, request.drop_missing, request.canary, request.shadow)
             rollout = await self._rollouts.start(request.collection, request.model_version or None, options)
             return models.StartRolloutResponse(rollout=_write_rollout(rollout))
 
@@ -61,6 +63,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         async with self._gate.enter("WatchRollout", context):
             async for rollout in self._rollouts.watch(request.collection):
                 await context.write(models.WatchRolloutResponse(rollout=_write_rollout(rollout)))
+
+    async def TryRollout(self, request: models.TryRolloutRequest, context: Context) -> models.TryRolloutResponse:
+        async with self._gate.enter("TryRollout", context):
+            rollout = await self._rollouts.try_out(request.collection, request.canary, request.shadow)
+            return models.TryRolloutResponse(rollout=_write_rollout(rollout))
 
     async def PromoteRollout(
         self, request: models.PromoteRolloutRequest, context: Context
@@ -116,6 +123,21 @@ def _write_rollout(rollout: Rollout) -> models.Rollout:
         missing_count=rollout.missing,
         checks=map(_write_check, rollout.checks),
         reason=rollout.reason,
+        canary=rollout.options.canary,
+        shadow=rollout.options.shadow,
+        trial=_write_trial(rollout.tried),
+    )
+
+
+def _write_trial(tried: Tried) -> models.Trial:
+    return models.Trial(
+        answered_count=tried.answered,
+        passed_on_count=tried.passed_on,
+        mirrored_count=tried.mirrored,
+        failed_count=tried.failed,
+        overlap=tried.overlap,
+        ms=tried.ms,
+        active_ms=tried.active_ms,
     )
 
 

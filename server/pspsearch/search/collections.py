@@ -5,12 +5,13 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
 
 from pspsearch.domain import Collection, CollectionSettings, Commit, Generation
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
 from pspsearch.ports import Catalog, Describer, Index
 from pspsearch.search.feed import Feed
+from pspsearch.search.live import Live, Space
+from pspsearch.search.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -27,41 +28,6 @@ DropIndex = Callable[[Generation], None]
 """Removes what an index left on disk."""
 
 
-@dataclass(eq=False, slots=True)
-class Space:
-    """A generation and what describes for it."""
-
-    generation: Generation
-    describer: Describer
-    lags: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by a write that could not be described for it, so that somebody does it later."""
-
-
-@dataclass(eq=False, slots=True)
-class Live:
-    """A collection with a generation that can answer for it. A call takes it once and keeps it to its end."""
-
-    collection: Collection
-    space: Space
-    index: Index
-    others: tuple[Space, ...] = ()
-    """Generations beside it that writes are to reach, too."""
-    users: int = 0
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when it is closed to new calls and the last one has gone."""
-    closing: bool = False
-
-    @property
-    def generation(self) -> Generation:
-        """Every answer is of it."""
-        return self.space.generation
-
-    @property
-    def describer(self) -> Describer:
-        """Of the generation's model version."""
-        return self.space.describer
-
-
 class Collections:
     """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
 
@@ -74,6 +40,7 @@ class Collections:
         self._drop_index = drop_index
         self._live: dict[str, Live] = {}
         self._unopened: dict[str, PspsearchError] = {}
+        self._trials: dict[str, Trial] = {}
         self._feeds: dict[int, Feed] = {}
         self._creating = asyncio.Lock()
         self.before_delete: Callable[[Collection], Awaitable[None]] = _nothing
@@ -95,14 +62,8 @@ class Collections:
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncGenerator[Live]:
         """The collection for one call: it is not closed before the block ends. NotFound where there is none."""
-        live = self.get(name)
-        live.users += 1
-        try:
+        with self.get(name).in_use() as live:
             yield live
-        finally:
-            live.users -= 1
-            if live.closing and not live.users:
-                live.unused.set()
 
     def get(self, name: str) -> Live:
         """The collection as it is now, `default` for an empty name; NotFound where there is none."""
@@ -117,6 +78,20 @@ class Collections:
     def all(self) -> list[Live]:
         """All collections, by name; from any thread."""
         return [live for _, live in sorted(self._live.items())]
+
+    def trial(self, name: str) -> Trial | None:
+        """What is tried with the collection's live searches before it may answer."""
+        return self._trials.get(name or DEFAULT)
+
+    def begin_trial(self, trial: Trial) -> None:
+        """From now on calls take part in it."""
+        self._trials[trial.candidate.collection.name] = trial
+
+    def end_trial(self, generation: Generation) -> None:
+        """The one of that generation, where there is one."""
+        for name, trial in list(self._trials.items()):
+            if trial.candidate.generation.key == generation.key:
+                self._trials.pop(name).end()
 
     async def create(self, name: str, settings: CollectionSettings) -> Live:
         """A new, empty collection, under the highest version of its model; durable on return."""
@@ -139,7 +114,7 @@ class Collections:
             await self.before_delete(live.collection)
             live = self.get(name)
             del self._live[live.collection.name]
-            await _until_unused(live)
+            await live.until_unused()
             count = await self._catalog.delete_collection(live.collection.key)
             await self.shut(live)
             return count
@@ -175,11 +150,12 @@ class Collections:
 
     def switch(self, live: Live) -> None:
         """From now on this one answers for its collection; calls under way keep the one that they have."""
+        self.end_trial(live.generation)
         self._live[live.collection.name] = live
 
     async def shut(self, live: Live) -> None:
         """Waits until no call has it any more, and leaves nothing of its index."""
-        await _until_unused(live)
+        await live.until_unused()
         del self._feeds[live.generation.key]
         await live.index.close()
         self._drop_index(live.generation)
@@ -201,12 +177,6 @@ class Collections:
         feed = self._feeds.get(commit.generation)
         if feed is not None:
             feed.put(commit)
-
-
-async def _until_unused(live: Live) -> None:
-    live.closing = True
-    if live.users:
-        await live.unused.wait()
 
 
 async def _nothing(_: Collection) -> None:

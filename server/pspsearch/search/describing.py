@@ -12,8 +12,8 @@ from pspsearch.domain import Descriptors, Generation, Pixels
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
 from pspsearch.ports import Catalog, Describer
 from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import Live, Space
 from pspsearch.search.decoding import Decoder
+from pspsearch.search.live import Live, Space
 from pspsearch.search.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 
 log = logging.getLogger(__name__)

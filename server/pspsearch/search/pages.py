@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from pspsearch.domain import Found
 from pspsearch.ports import Catalog
-from pspsearch.search.collections import Live
 from pspsearch.search.describing import Point
+from pspsearch.search.live import Live
 from pspsearch.search.query import Hit, Options
 from pspsearch.search.ranking import Pick
 

@@ -1,6 +1,7 @@
 """Searches: from a query to its hits."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,9 +9,10 @@ from pspsearch.domain import Found
 from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.ports import Catalog
 from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import Collections, Live
+from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.describing import Point, QueryDescriber, normalise
 from pspsearch.search.latencies import Latencies
+from pspsearch.search.live import Live
 from pspsearch.search.pages import Page, complete
 from pspsearch.search.query import (
     MAX_DEPTH,
@@ -20,6 +22,7 @@ from pspsearch.search.query import (
     BatchAnswer,
     Comparison,
     Description,
+    DescriptorQuery,
     Hit,
     ImageQuery,
     ItemQuery,
@@ -28,6 +31,8 @@ from pspsearch.search.query import (
 )
 from pspsearch.search.ranking import Pick, group_value, pick
 from pspsearch.search.recent import RecentImages
+
+T = TypeVar("T")
 
 _DEEPER = 4
 
@@ -52,14 +57,14 @@ class Searcher:
 
     async def search(self, collection: str, query: Query, options: Options, call: Call) -> Answer:
         """The items nearest to one query."""
-        async with self._collections.use(collection) as live:
-            (point,) = _all_good(await self._describer.describe(live, [query], call))
-            with call.stage(Stage.SEARCH):
-                (hits,) = await self._find(live, [point], options, [_excluded([query])])
-            if isinstance(query, ImageQuery):
-                self._latencies.add(call.started, call.elapsed_s())
-                self._recent.add(live.collection.name, query.image)
-            return Answer(hits, live.generation)
+        answer = await self._search(collection, [query], options, call)
+        (hits,) = answer.hits
+        if isinstance(hits, PspsearchError):
+            raise hits
+        if isinstance(query, ImageQuery):
+            self._latencies.add(call.started, call.elapsed_s())
+            self._recent.add(collection or DEFAULT, query.image)
+        return Answer(hits, answer.generation)
 
     async def search_batch(
         self, collection: str, queries: Sequence[Query | PspsearchError], options: Options, call: Call
@@ -70,14 +75,7 @@ class Searcher:
         """
         if not 1 <= len(queries) <= MAX_QUERIES:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
-        async with self._collections.use(collection) as live:
-            points = await self._describer.describe(live, queries, call)
-            with call.stage(Stage.SEARCH):
-                good = [number for number, point in enumerate(points) if not isinstance(point, PspsearchError)]
-                excluded = [_excluded([queries[number]]) for number in good]
-                hits = iter(await self._find(live, _good(points), options, excluded))
-            answers = [point if isinstance(point, PspsearchError) else next(hits) for point in points]
-            return BatchAnswer(answers, live.generation)
+        return await self._search(collection, queries, options, call)
 
     async def recommend(
         self, collection: str, positives: Sequence[Query], negatives: Sequence[Query], options: Options, call: Call
@@ -86,7 +84,8 @@ class Searcher:
         examples = [*positives, *negatives]
         if not positives or len(examples) > MAX_EXAMPLES:
             raise InvalidRequest(f"a recommendation takes at least one positive and at most {MAX_EXAMPLES} examples")
-        async with self._collections.use(collection) as live:
+
+        async def recommend(live: Live) -> Answer:
             points = _all_good(await self._describer.describe(live, examples, call))
             direction = np.mean(points[: len(positives)], axis=0)
             if negatives:
@@ -97,17 +96,52 @@ class Searcher:
                 (hits,) = await self._find(live, [normalise(direction[None])[0]], options, [_excluded(examples)])
             return Answer(hits, live.generation)
 
+        return await self._ask(collection, call, recommend)
+
     async def compare(self, collection: str, left: Query, right: Query, call: Call) -> Comparison:
         """How alike two things are, in the collection's space."""
-        async with self._collections.use(collection) as live:
+
+        async def compare(live: Live) -> Comparison:
             one, other = _all_good(await self._describer.describe(live, [left, right], call))
             return Comparison(float(np.clip(one @ other, -1, 1)), live.generation)
 
+        return await self._ask(collection, call, compare)
+
     async def describe(self, collection: str, image: bytes, call: Call) -> Description:
-        """An image's descriptor in the collection's space."""
+        """An image's descriptor in the collection's space; the active one's for all, as it may be put in again."""
         async with self._collections.use(collection) as live:
             (point,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
             return Description(point, live.generation)
+
+    async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:
+        """Of the generation that answers this caller: of one on trial, as far as it can."""
+        trial = self._collections.trial(collection)
+        if trial is not None and trial.takes(call.caller):
+            with trial.answering() as candidate:
+                return await ask(candidate)
+        async with self._collections.use(collection) as live:
+            return await ask(live)
+
+    async def _search(
+        self, collection: str, queries: Sequence[Query | PspsearchError], options: Options, call: Call
+    ) -> BatchAnswer:
+        trial = self._collections.trial(collection)
+
+        async def search(live: Live, call: Call) -> BatchAnswer:
+            points = await self._describer.describe(live, queries, call)
+            if trial is not None and live is trial.candidate:
+                _all_good(points)  # what it cannot answer as a whole it does not answer
+            with call.stage(Stage.SEARCH):
+                good = [number for number, point in enumerate(points) if not isinstance(point, PspsearchError)]
+                excluded = [_excluded([queries[number]]) for number in good]
+                hits = iter(await self._find(live, _good(points), options, excluded) if good else [])
+            answers = [point if isinstance(point, PspsearchError) else next(hits) for point in points]
+            return BatchAnswer(answers, live.generation)
+
+        answer = await self._ask(collection, call, lambda live: search(live, call))
+        if trial is not None and not any(isinstance(query, DescriptorQuery) for query in queries):
+            trial.mirror(answer, call.elapsed_s(), search)
+        return answer
 
     async def _find(
         self, live: Live, points: Sequence[Point], options: Options, excluded: Sequence[Sequence[str]]

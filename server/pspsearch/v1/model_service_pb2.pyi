@@ -202,6 +202,8 @@ class StartRolloutRequest(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     DROP_MISSING_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """`default` where empty."""
     model_version: _builtins.int
@@ -216,6 +218,10 @@ class StartRolloutRequest(_message.Message):
     """Whether it may be promoted although there are items that it cannot find, because their images are not kept. They
     stay in the collection, and are found again when their images are put in again, or after a rollback.
     """
+    canary: _builtins.float
+    """As in TryRolloutRequest."""
+    shadow: _builtins.float
+    """As in TryRolloutRequest."""
     def __init__(
         self,
         *,
@@ -224,10 +230,12 @@ class StartRolloutRequest(_message.Message):
         share: _builtins.float = ...,
         automatic: _builtins.bool = ...,
         drop_missing: _builtins.bool = ...,
+        canary: _builtins.float = ...,
+        shadow: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "collection", b"collection", "drop_missing", b"drop_missing", "model_version", b"model_version", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "canary", b"canary", "collection", b"collection", "drop_missing", b"drop_missing", "model_version", b"model_version", "shadow", b"shadow", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,6 +356,64 @@ class WatchRolloutResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchRolloutResponse: _TypeAlias = WatchRolloutResponse  # noqa: Y015
+
+@_typing.final
+class TryRolloutRequest(_message.Message):
+    """With how much."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`default` where empty."""
+    canary: _builtins.float
+    """The share of all callers that the new version answers, 0 to 1: always the same callers, and when the share grows
+    others besides. Who calls is told by the header `x-caller-id`, or else by the address that the call comes from.
+    What it cannot answer, like a query by a descriptor of the other space, the version that answers all others does.
+    Takes Search, BatchSearch, SearchStream, Recommend and Compare; each answer says in `origin` where it is from.
+    """
+    shadow: _builtins.float
+    """Of the other searches, the share that the new version answers, too, 0 to 1: not for the caller, but to be compared."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        canary: _builtins.float = ...,
+        shadow: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "collection", b"collection", "shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryRolloutRequest: _TypeAlias = TryRolloutRequest  # noqa: Y015
+
+@_typing.final
+class TryRolloutResponse(_message.Message):
+    """It takes part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        rollout: Global___Rollout | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryRolloutResponse: _TypeAlias = TryRolloutResponse  # noqa: Y015
 
 @_typing.final
 class PromoteRolloutRequest(_message.Message):
@@ -649,6 +715,9 @@ class Rollout(_message.Message):
     MISSING_COUNT_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Its name."""
     stage: Global___RolloutStage.ValueType
@@ -665,6 +734,10 @@ class Rollout(_message.Message):
     """Items that cannot be described, because their images are not kept."""
     reason: _builtins.str
     """Why it failed, or what it waits for."""
+    canary: _builtins.float
+    """The share of callers that it answers when it is ready."""
+    shadow: _builtins.float
+    """The share of other searches that it is compared with when it is ready."""
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
         """The new model version, its space, and the number of the generation."""
@@ -672,6 +745,10 @@ class Rollout(_message.Message):
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Check]:
         """What the gate measured."""
+
+    @_builtins.property
+    def trial(self) -> Global___Trial:
+        """What came of that since it was asked for."""
 
     def __init__(
         self,
@@ -686,14 +763,63 @@ class Rollout(_message.Message):
         missing_count: _builtins.int = ...,
         checks: _abc.Iterable[Global___Check] | None = ...,
         reason: _builtins.str = ...,
+        canary: _builtins.float = ...,
+        shadow: _builtins.float = ...,
+        trial: Global___Trial | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "collection", b"collection", "described_count", b"described_count", "eta_s", b"eta_s", "missing_count", b"missing_count", "origin", b"origin", "per_second", b"per_second", "reason", b"reason", "stage", b"stage", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "checks", b"checks", "collection", b"collection", "described_count", b"described_count", "eta_s", b"eta_s", "missing_count", b"missing_count", "origin", b"origin", "per_second", b"per_second", "reason", b"reason", "shadow", b"shadow", "stage", b"stage", "total_count", b"total_count", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """What has come of live searches that a new version took part in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERED_COUNT_FIELD_NUMBER: _builtins.int
+    PASSED_ON_COUNT_FIELD_NUMBER: _builtins.int
+    MIRRORED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    MS_FIELD_NUMBER: _builtins.int
+    ACTIVE_MS_FIELD_NUMBER: _builtins.int
+    answered_count: _builtins.int
+    """Calls that it answered."""
+    passed_on_count: _builtins.int
+    """Calls that it was to answer and could not, so that the version before did."""
+    mirrored_count: _builtins.int
+    """Calls that both answered, to be compared."""
+    failed_count: _builtins.int
+    """Calls that it was to answer for comparison, and could not."""
+    overlap: _builtins.float
+    """The share of the hits before that it finds, too: the mean of the last thousand mirrored queries."""
+    ms: _builtins.float
+    """The median of the last thousand mirrored calls, in milliseconds."""
+    active_ms: _builtins.float
+    """The same calls with the version before, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        answered_count: _builtins.int = ...,
+        passed_on_count: _builtins.int = ...,
+        mirrored_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        overlap: _builtins.float = ...,
+        ms: _builtins.float = ...,
+        active_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_ms", b"active_ms", "answered_count", b"answered_count", "failed_count", b"failed_count", "mirrored_count", b"mirrored_count", "ms", b"ms", "overlap", b"overlap", "passed_on_count", b"passed_on_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
 @_typing.final
 class Check(_message.Message):

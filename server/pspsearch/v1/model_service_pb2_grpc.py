@@ -59,6 +59,11 @@ class ModelServiceStub:
                 request_serializer=pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutRequest.SerializeToString,
                 response_deserializer=pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutResponse.FromString,
                 _registered_method=True)
+        self.TryRollout = channel.unary_unary(
+                '/pspsearch.v1.ModelService/TryRollout',
+                request_serializer=pspsearch_dot_v1_dot_model__service__pb2.TryRolloutRequest.SerializeToString,
+                response_deserializer=pspsearch_dot_v1_dot_model__service__pb2.TryRolloutResponse.FromString,
+                _registered_method=True)
         self.PromoteRollout = channel.unary_unary(
                 '/pspsearch.v1.ModelService/PromoteRollout',
                 request_serializer=pspsearch_dot_v1_dot_model__service__pb2.PromoteRolloutRequest.SerializeToString,
@@ -123,6 +128,14 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TryRollout(self, request, context):
+        """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
+        FAILED_PRECONDITION where none is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PromoteRollout(self, request, context):
         """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not.
         """
@@ -180,6 +193,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.WatchRollout,
                     request_deserializer=pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutRequest.FromString,
                     response_serializer=pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutResponse.SerializeToString,
+            ),
+            'TryRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryRollout,
+                    request_deserializer=pspsearch_dot_v1_dot_model__service__pb2.TryRolloutRequest.FromString,
+                    response_serializer=pspsearch_dot_v1_dot_model__service__pb2.TryRolloutResponse.SerializeToString,
             ),
             'PromoteRollout': grpc.unary_unary_rpc_method_handler(
                     servicer.PromoteRollout,
@@ -320,6 +338,33 @@ class ModelService:
             '/pspsearch.v1.ModelService/WatchRollout',
             pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutRequest.SerializeToString,
             pspsearch_dot_v1_dot_model__service__pb2.WatchRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TryRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pspsearch.v1.ModelService/TryRollout',
+            pspsearch_dot_v1_dot_model__service__pb2.TryRolloutRequest.SerializeToString,
+            pspsearch_dot_v1_dot_model__service__pb2.TryRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

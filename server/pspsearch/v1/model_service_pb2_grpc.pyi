@@ -48,6 +48,10 @@ class ModelServiceStub:
     """The rollout under way, or the last one; NOT_FOUND where there was none."""
     WatchRollout: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchRolloutRequest, _model_service_pb2.WatchRolloutResponse]
     """The rollout with every change, until it has ended."""
+    TryRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TryRolloutRequest, _model_service_pb2.TryRolloutResponse]
+    """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
+    FAILED_PRECONDITION where none is under way.
+    """
     PromoteRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.PromoteRolloutRequest, _model_service_pb2.PromoteRolloutResponse]
     """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not."""
     AbortRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.AbortRolloutRequest, _model_service_pb2.AbortRolloutResponse]
@@ -79,6 +83,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """The rollout under way, or the last one; NOT_FOUND where there was none."""
     WatchRollout: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchRolloutRequest, _model_service_pb2.WatchRolloutResponse]  # type: ignore[assignment]
     """The rollout with every change, until it has ended."""
+    TryRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TryRolloutRequest, _model_service_pb2.TryRolloutResponse]  # type: ignore[assignment]
+    """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
+    FAILED_PRECONDITION where none is under way.
+    """
     PromoteRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.PromoteRolloutRequest, _model_service_pb2.PromoteRolloutResponse]  # type: ignore[assignment]
     """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not."""
     AbortRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.AbortRolloutRequest, _model_service_pb2.AbortRolloutResponse]  # type: ignore[assignment]
@@ -131,6 +139,16 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.WatchRolloutResponse], _abc.AsyncIterator[_model_service_pb2.WatchRolloutResponse]]:
         """The rollout with every change, until it has ended."""
+
+    @_abc_1.abstractmethod
+    def TryRollout(
+        self,
+        request: _model_service_pb2.TryRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.TryRolloutResponse, _abc.Awaitable[_model_service_pb2.TryRolloutResponse]]:
+        """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
+        FAILED_PRECONDITION where none is under way.
+        """
 
     @_abc_1.abstractmethod
     def PromoteRollout(
