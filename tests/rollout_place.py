@@ -40,14 +40,12 @@ class Place:
     folder: Path | None
     versions: dict[int, ColourDescriber] = field(default_factory=lambda: {1: ColourDescriber(), 2: second()})
     gate: GateSettings = OVERLAP
-    follow: str = ""
-    """Collections that are taken along."""
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[Api]:
         """A server there."""
         async with contextlib.AsyncExitStack() as stack:
-            options: dict[str, Any] = {"versions": self.versions, "gate": self.gate, "follow": self.follow}
+            options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
             if self.folder is not None:
                 catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
                 folder = self.folder

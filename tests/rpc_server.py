@@ -61,7 +61,6 @@ async def open_server(
     open_index: OpenIndex | None = None,
     versions: dict[int, ColourDescriber] | None = None,
     gate: GateSettings | None = None,
-    follow: str = "",
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
@@ -93,7 +92,7 @@ async def open_server(
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
-        settings = RolloutSettings(rollout_watch_s=0.0, rollout_follow=follow)
+        settings = RolloutSettings(rollout_watch_s=0.0)
         rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
         rpc = RpcServer(

@@ -79,9 +79,6 @@ class RolloutSettings:
     rollout_watch_s: float = setting(
         30.0, "How often the model repository is looked into for new versions; 0 for only when somebody asks."
     )
-    rollout_follow: str = setting(
-        "", "Collections, separated by commas, that are taken to a new version by themselves; * for all."
-    )
     rollout_queries: bool = setting(
         True, "Keep the last images that were searched for, in memory, to try new versions with."
     )

@@ -75,6 +75,8 @@ class Collection:
     name: str
     settings: CollectionSettings
     created: datetime
+    follows: bool = False
+    """Whether it is taken to new versions of its model by itself."""
 
 
 @dataclass(frozen=True, slots=True)

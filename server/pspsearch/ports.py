@@ -70,6 +70,10 @@ class Catalog(Protocol):
         """
         ...
 
+    async def set_follows(self, collection: int, *, follows: bool) -> None:
+        """Keeps whether the collection is taken to new versions by itself; durable on return. NotFound where gone."""
+        ...
+
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
     ) -> list[Written]:

@@ -162,6 +162,13 @@ class MemoryCatalog:
             raise NotFound("the collection has been deleted already")
         return len(self._contents.pop(collection).held)
 
+    async def set_follows(self, collection: int, *, follows: bool) -> None:
+        """NotFound where it is gone."""
+        contents = self._contents.get(collection)
+        if contents is None:
+            raise NotFound("the collection has been deleted")
+        contents.collection = replace(contents.collection, follows=follows)
+
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
     ) -> list[Written]:

@@ -49,6 +49,17 @@ async def test_a_generation_is_begun_beside_the_active_one(
     assert [active for _, active in await catalog.collections()] == [generation]
 
 
+async def test_a_collection_follows_or_does_not(catalog: Catalog, generation: Generation) -> None:
+    """As was said last."""
+    assert [collection.follows for collection, _ in await catalog.collections()] == [False]
+    for follows in (True, False):
+        await catalog.set_follows(generation.collection, follows=follows)
+        assert [collection.follows for collection, _ in await catalog.collections()] == [follows]
+    await catalog.delete_collection(generation.collection)
+    with pytest.raises(NotFound):
+        await catalog.set_follows(generation.collection, follows=True)
+
+
 async def test_only_one_generation_is_built_at_a_time(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:

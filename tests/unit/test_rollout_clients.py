@@ -105,6 +105,16 @@ async def test_a_client_tries_a_rollout(server: Parts, ask: EitherClient) -> Non
     assert counted.answered == 4 * sum(one == {2} for one in heard.values())
 
 
+async def test_a_client_has_a_collection_follow(ask: EitherClient) -> None:
+    """Or has it pinned to what answers."""
+    assert not (await ask("get_collection")).follows
+    assert (await ask("follow_model")).follows
+    assert (await ask("get_collection")).follows
+    assert not (await ask("follow_model", follow=False)).follows
+    with pytest.raises(NotFound):
+        await ask("follow_model", collection="nowhere")
+
+
 async def test_a_caller_has_a_name_that_can_be_sent(server: Parts) -> None:
     """The server would not hear of any other."""
     for name in ("two words", "caf\u00e9", "x" * 65):
@@ -180,6 +190,12 @@ async def test_an_operator_hears_of_a_failure(server: Parts) -> None:
     assert (watched.exit_code, watched.stdout) == (1, "colours/2: failed: it was aborted\n")
     assert promoted.exit_code == 1
     assert promoted.stderr == "error: no rollout of the collection 'default' is under way\n"
+
+
+async def test_an_operator_has_a_collection_follow(server: Parts) -> None:
+    """There and back."""
+    assert (await run(server, "follow")).stdout == "default follows new versions of colours\n"
+    assert (await run(server, "pin")).stdout == "default stays at colours/1\n"
 
 
 async def test_programs_get_json(server: Parts) -> None:

@@ -446,23 +446,44 @@ async def test_versions_are_listed_and_refused(place: Place, api: Api) -> None:
     assert (await start(api)).origin.model_version == 2
 
 
-@pytest.mark.parametrize(("follow", "expected"), [("default", 2), (" x, default", 2), ("*", 2), ("other", 1), ("", 1)])
-async def test_a_collection_can_follow_by_itself(tmp_path: Path, follow: str, expected: int) -> None:
-    """As soon as a version is seen."""
-    place = Place(tmp_path, follow=follow)
+async def follow(api: Api, *, follow: bool = True) -> resources.Collection:
+    """The default collection."""
+    return (await api.models.FollowModel(models.FollowModelRequest(follow=follow))).collection
+
+
+async def test_a_collection_is_pinned_until_it_follows(place: Place, api: Api) -> None:
+    """As soon as a version is seen; it goes on following under the new one, and no more when it is pinned again."""
+    await api.server.rollouts.look_for_news("colours")
+    assert await states(api) == ["ACTIVE"]
+
+    assert (await follow(api)).follows_model
+    await api.server.rollouts.look_for_news("colours")
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+    await assert_answers_from(api, 2, EXPECTED)
+
+    assert (await api.collections.GetCollection(collections.GetCollectionRequest())).collection.follows_model
+    assert not (await follow(api, follow=False)).follows_model
+    place.versions[3] = ColourDescriber(version(3), 7)
+    await api.server.rollouts.look_for_news("colours")
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_a_collection_follows_after_a_restart(tmp_path: Path) -> None:
+    """What was said is kept."""
+    place = Place(tmp_path)
     async with place.open() as api:
         await api.fill(item("a", TEMPLE))
+        await follow(api)
+    async with place.open() as api:
         await api.server.rollouts.look_for_news("colours")
-        if expected == 2:
-            await reach(api, models.ROLLOUT_STAGE_PROMOTED)
-
-        await assert_answers_from(api, expected, {"a": TEMPLE})
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
 
 
 async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
     """One that was taken back stays back, one that failed is not tried again, and one that cannot be used never."""
-    place = Place(tmp_path, follow="*")
+    place = Place(tmp_path)
     async with place.open() as api:
+        await follow(api)
         await api.fill(*(item(id_, image) for id_, image in EXPECTED.items()))
         await api.server.rollouts.look_for_news("colours")
         await reach(api, models.ROLLOUT_STAGE_PROMOTED)

@@ -1,10 +1,13 @@
 """CollectionService over a real channel."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
+from pspsearch.domain import CollectionSettings
 from pspsearch.errors import TritonUnavailable
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
@@ -108,3 +111,33 @@ async def test_status_is_told_before_the_server_serves() -> None:
         refusal = await refuse(api.collections.ListCollections(collections.ListCollectionsRequest()))
 
     assert (status.serving, refusal.reason) == (False, "NOT_SERVING")
+
+
+async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on disk is what answers, also where a caller goes in between."""
+    on_disk, catalog = asyncio.Event(), api.server.catalog
+
+    def linger(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def lingering(*args: Any) -> Any:
+            answer = await method(*args)
+            on_disk.set()
+            await asyncio.sleep(0.05)
+            return answer
+
+        return lingering
+
+    monkeypatch.setattr(catalog, "create_collection", linger(catalog.create_collection))
+    monkeypatch.setattr(catalog, "delete_collection", linger(catalog.delete_collection))
+    changes = (
+        api.server.collections.create("birds", CollectionSettings("colours")),
+        api.server.collections.delete("birds"),
+    )
+    for names, change in zip(({"default", "birds"}, {"default"}), changes, strict=True):
+        on_disk.clear()
+        call = asyncio.ensure_future(change)
+        await on_disk.wait()
+        call.cancel()
+        await asyncio.sleep(0.2)
+        assert call.cancelled()
+        assert {collection.name for collection, _ in await catalog.collections()} == names
+        assert {live.collection.name for live in api.server.collections.all()} == names

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pspsearch.catalog.changes import fill, write_items
-from pspsearch.catalog.collections import create_collection, delete_collection, take_out_slice
+from pspsearch.catalog.collections import create_collection, delete_collection, set_follows, take_out_slice
 from pspsearch.catalog.connections import connect_reader, connect_writer, translate_errors
 from pspsearch.catalog.folder import CATALOG, FolderLock
 from pspsearch.catalog.generations import begin_generation, end_generation, note_generation, promote_generation
@@ -95,6 +95,10 @@ class SqliteCatalog:
     async def delete_collection(self, collection: int) -> int:
         """The collection is gone on return, its rows a while later; NotFound where it was gone before."""
         return await self._writer.do(partial(delete_collection, collection=collection))
+
+    async def set_follows(self, collection: int, *, follows: bool) -> None:
+        """Durable on return."""
+        await self._writer.do(partial(set_follows, collection=collection, follows=follows))
 
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""

@@ -30,6 +30,15 @@ def create_collection(
     return Collection(key, name, settings, from_us(transaction.now_us)), generation
 
 
+def set_follows(transaction: Transaction, collection: int, *, follows: bool) -> None:
+    """Whether it is taken to new versions by itself; NotFound where it is gone."""
+    changed = transaction.connection.execute(
+        "UPDATE collections SET follows = ? WHERE key = ? AND NOT gone", (follows, collection)
+    )
+    if changed.rowcount == 0:
+        raise NotFound("the collection has been deleted")
+
+
 def delete_collection(transaction: Transaction, collection: int) -> int:
     """Marks it as gone, which frees its name at once, and says how many items it had.
 

@@ -28,7 +28,7 @@ GENERATION_COLUMNS = "generations.key, generations.collection, generations.model
 
 COLLECTION_COLUMNS = (
     "collections.key, name, collections.model, keep_images, index_kind, target_recall, collections.created_us, "
-    f"{GENERATION_COLUMNS}"
+    f"follows, {GENERATION_COLUMNS}"
 )
 """Of a collection and its active generation, as `read_collection` takes them."""
 
@@ -41,10 +41,10 @@ ITEM_COLUMNS = (
 
 def read_collection(record: Record) -> tuple[Collection, Generation]:
     """CatalogDamaged where the columns make no sense, as with the other records."""
-    key, name, model, keep_images, index_kind, target_recall, created_us, *generation = record
+    key, name, model, keep_images, index_kind, target_recall, created_us, follows, *generation = record
     with decoding(f"collection {key}"):
         settings = CollectionSettings(model, bool(keep_images), IndexKind(index_kind), target_recall)
-        return Collection(key, name, settings, from_us(created_us)), Generation(*generation)
+        return Collection(key, name, settings, from_us(created_us), bool(follows)), Generation(*generation)
 
 
 def read_generation(record: Record) -> GenerationRecord:

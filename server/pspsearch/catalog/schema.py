@@ -91,6 +91,9 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX building_generations ON generations (collection) WHERE state = 'building';
     CREATE UNIQUE INDEX kept_generations ON generations (collection) WHERE state = 'kept';
     """,
+    """
+    ALTER TABLE collections ADD COLUMN follows INTEGER NOT NULL DEFAULT 0; -- new versions of its model, by itself
+    """,
 )
 """The n-th makes schema version n out of the one before it."""
 

@@ -90,6 +90,7 @@ def _facts(collection: Collection) -> dict[str, object]:
         "name": collection.name,
         "items": state.item_count,
         "model": f"{collection.model}/{state.origin.model_version}",
+        "new versions": "followed" if collection.follows else "when a rollout is begun",
         "fingerprint": state.origin.fingerprint,
         "keeps images": "yes" if collection.keep_images else "no",
         "index": f"{state.index} ({collection.index_kind})",

@@ -191,6 +191,24 @@ def retire(client: Client, collection: str) -> None:
     click.echo(f"{origin.model}/{origin.model_version} is kept no longer for {collection}")
 
 
+@model.command()
+@collection_option
+@with_client
+def follow(client: Client, collection: str) -> None:
+    """Have the collection taken to new versions of its model by itself."""
+    followed = client.follow_model(collection=collection)
+    click.echo(f"{followed.name} follows new versions of {followed.model}")
+
+
+@model.command()
+@collection_option
+@with_client
+def pin(client: Client, collection: str) -> None:
+    """Have the collection stay at the version that answers until a rollout is begun."""
+    pinned = client.follow_model(collection=collection, follow=False)
+    click.echo(f"{pinned.name} stays at {pinned.model}/{pinned.state.origin.model_version}")
+
+
 def _until_ready(moments: Iterator[Rollout]) -> Iterator[Rollout]:
     for moment in moments:
         yield moment

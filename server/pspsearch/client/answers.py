@@ -108,6 +108,7 @@ def read_collection(message: resources_pb2.Collection) -> Collection:
         message.target_recall,
         message.create_time.ToDatetime(UTC),
         _collection_state(message.state),
+        message.follows_model,
     )
 
 

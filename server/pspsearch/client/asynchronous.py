@@ -318,6 +318,10 @@ class AsyncClient:
         """Lets go of the kept generation, and returns it."""
         return await self._run(operations.retire_generation(collection))
 
+    async def follow_model(self, *, collection: str = DEFAULT, follow: bool = True) -> Collection:
+        """Sets whether a collection is taken to new versions of its model by itself."""
+        return await self._run(operations.follow_model(collection, follow=follow))
+
     async def list_generations(self, *, collection: str = DEFAULT) -> tuple[Generation, ...]:
         """The generations of a collection, living and ended."""
         return await self._run(operations.list_generations(collection))

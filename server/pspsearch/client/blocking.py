@@ -291,6 +291,10 @@ class Client:
         """Lets go of the kept generation, and returns it."""
         return self._run(operations.retire_generation(collection))
 
+    def follow_model(self, *, collection: str = DEFAULT, follow: bool = True) -> Collection:
+        """Sets whether a collection is taken to new versions of its model by itself."""
+        return self._run(operations.follow_model(collection, follow=follow))
+
     def list_generations(self, *, collection: str = DEFAULT) -> tuple[Generation, ...]:
         """The generations of a collection, living and ended."""
         return self._run(operations.list_generations(collection))

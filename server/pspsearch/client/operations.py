@@ -351,6 +351,17 @@ def retire_generation(collection: str) -> Operation[models.RetireGenerationRespo
 
 
 @messages.checking("the request")
+def follow_model(collection: str, *, follow: bool) -> Operation[models.FollowModelResponse, Collection]:
+    """Whether a collection follows."""
+    return Operation(
+        "ModelService/FollowModel",
+        models.FollowModelRequest(collection=collection, follow=follow),
+        models.FollowModelResponse,
+        lambda response: answers.read_collection(response.collection),
+    )
+
+
+@messages.checking("the request")
 def list_generations(collection: str) -> Operation[models.ListGenerationsResponse, tuple[Generation, ...]]:
     """All that there are and were."""
     return Operation(

@@ -208,6 +208,8 @@ class Collection:
     target_recall: float
     created: datetime
     state: CollectionState
+    follows: bool
+    """Whether it is taken to new versions of its model by itself."""
 
 
 @dataclass(frozen=True, slots=True)

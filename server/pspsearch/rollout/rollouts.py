@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pspsearch.config import RolloutSettings
 from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion, Stage
@@ -26,15 +24,13 @@ from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.rollout import Options, Rollout
+from pspsearch.search.carrying import Carrier, to_its_end
 from pspsearch.search.collections import Collections, OpenDescriber
 from pspsearch.search.latencies import Latencies
 from pspsearch.search.live import Live, Space
 from pspsearch.search.trial import Trial, Tried
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
 """Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
@@ -68,19 +64,7 @@ class _UnderWay:
         changed.set()
 
 
-def _to_its_end(
-    method: "Callable[Concatenate[Rollouts, P], Coroutine[Any, Any, T]]",
-) -> "Callable[Concatenate[Rollouts, P], Coroutine[Any, Any, T]]":
-    """Its caller may leave: what it began is carried through, so that what is on disk is what answers."""
-
-    @functools.wraps(method)
-    async def carried(self: "Rollouts", *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.shield(self.carry(method(self, *args, **kwargs)))
-
-    return carried
-
-
-class Rollouts:
+class Rollouts(Carrier):
     """For the tasks of one event loop. At most one rollout of a collection is under way."""
 
     def __init__(
@@ -94,6 +78,7 @@ class Rollouts:
         latencies: Latencies,
         settings: RolloutSettings,
     ) -> None:
+        super().__init__()
         self._collections = collections
         self._catalog = catalog
         self.look = look
@@ -107,19 +92,11 @@ class Rollouts:
         self._kept: dict[int, Live] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         """By generation: what describes later what a write could not."""
-        self._carried: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._told: set[tuple[str, int, str]] = set()
         """What was found in the repository, and is not news any more."""
         collections.before_delete = self._forget
-
-    def carry(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task of its own, which `close` waits for."""
-        task = asyncio.create_task(work)
-        self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
-        return task
 
     async def open(self) -> None:
         """Goes on with what was under way, and opens what is kept. After the collections, before any call."""
@@ -129,7 +106,7 @@ class Rollouts:
         if self._settings.rollout_watch_s:
             self._watching = asyncio.create_task(self._watch_repository())
 
-    @_to_its_end
+    @to_its_end
     async def start(self, collection: str, version: int | None, options: Options) -> Rollout:
         """Begins one to that version of the collection's model, the highest for None; durable on return."""
         async with self._turn:
@@ -175,7 +152,7 @@ class Rollouts:
                 await asyncio.wait_for(changed.wait(), None if trial is None else _TRIED_S)
         yield under_way.now if under_way is not None else await self.get(collection)
 
-    @_to_its_end
+    @to_its_end
     async def try_out(self, collection: str, canary: float, shadow: float) -> Rollout:
         """Lets a rollout take part in live searches, now if it is ready, with shares as `Options` has them.
 
@@ -190,7 +167,7 @@ class Rollouts:
             self._try_out(under_way)
             return self._moment(under_way)
 
-    @_to_its_end
+    @to_its_end
     async def promote(self, collection: str, *, drop_missing: bool = False) -> Rollout:
         """Makes a rollout that is ready the one that answers; RolloutRefused where it is not ready."""
         async with self._turn:
@@ -204,7 +181,7 @@ class Rollouts:
             await self._promote(under_way, under_way.candidate)
             return under_way.now
 
-    @_to_its_end
+    @to_its_end
     async def abort(self, collection: str) -> Rollout:
         """Ends the rollout under way; what answers goes on answering."""
         async with self._turn:
@@ -213,7 +190,7 @@ class Rollouts:
             await self._fail(under_way, "it was aborted")
             return under_way.now
 
-    @_to_its_end
+    @to_its_end
     async def rollback(self, collection: str) -> Generation:
         """Makes the kept generation answer again, and keeps the other; RolloutRefused where none is kept."""
         async with self._turn:
@@ -226,7 +203,7 @@ class Rollouts:
             await self._flip(kept, details, live)
             return kept.generation
 
-    @_to_its_end
+    @to_its_end
     async def retire(self, collection: str) -> Generation:
         """Lets go of the kept generation; RolloutRefused where none is kept."""
         async with self._turn:
@@ -245,8 +222,7 @@ class Rollouts:
     async def close(self) -> None:
         """Stops what is under way, to be gone on with at the next start."""
         await _cancel(self._watching)
-        while self._carried:
-            await asyncio.wait(self._carried)
+        await self.carried()
         for under_way in self._under_way.values():
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
@@ -296,12 +272,8 @@ class Rollouts:
                 log.info("%s/%d is there%s", *news[:2], f", and cannot be used: {one.reason}" if one.reason else "")
         best = max((one for one in offered if not one.reason), key=lambda one: one.version, default=None)
         for live in self._collections.all():
-            if best is not None and live.collection.settings.model == model and self._follows(live.collection):
+            if best is not None and live.collection.settings.model == model and live.collection.follows:
                 await self._follow(live, best)
-
-    def _follows(self, collection: Collection) -> bool:
-        names = [name.strip() for name in self._settings.rollout_follow.split(",")]
-        return "*" in names or collection.name in names
 
     async def _follow(self, live: Live, best: OfferedVersion) -> None:
         """Not to a version that it had before: it may have failed, or have been taken back."""

@@ -156,6 +156,7 @@ def write_collection(live: Live, rollout: Rollout | None) -> resources.Collectio
         index_kind=resources.IndexKind.Value(f"INDEX_KIND_{settings.index_kind.name}"),
         target_recall=settings.target_recall,
         create_time=write_time(live.collection.created),
+        follows_model=live.collection.follows,
         state=resources.CollectionState(
             origin=write_origin(live.generation),
             item_count=state.rows,

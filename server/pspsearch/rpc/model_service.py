@@ -3,7 +3,7 @@
 from pspsearch.rollout.rollout import Check, Options, Rollout
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.gate import Context, Gate
-from pspsearch.rpc.messages import write_origin, write_time
+from pspsearch.rpc.messages import write_collection, write_origin, write_time
 from pspsearch.search.collections import Collections
 from pspsearch.search.trial import Tried
 from pspsearch.v1 import model_service_pb2 as models
@@ -92,6 +92,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         async with self._gate.enter("RetireGeneration", context):
             generation = await self._rollouts.retire(request.collection)
             return models.RetireGenerationResponse(origin=write_origin(generation))
+
+    async def FollowModel(self, request: models.FollowModelRequest, context: Context) -> models.FollowModelResponse:
+        async with self._gate.enter("FollowModel", context):
+            live = await self._collections.set_follows(request.collection, follows=request.follow)
+            collection = write_collection(live, self._rollouts.under_way(live.collection))
+            return models.FollowModelResponse(collection=collection)
 
     async def ListGenerations(
         self, request: models.ListGenerationsRequest, context: Context

@@ -5,10 +5,12 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 
 from pspsearch.domain import Collection, CollectionSettings, Commit, Generation
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
 from pspsearch.ports import Catalog, Describer, Index
+from pspsearch.search.carrying import Carrier, to_its_end
 from pspsearch.search.feed import Feed
 from pspsearch.search.live import Live, Space
 from pspsearch.search.trial import Trial
@@ -28,12 +30,13 @@ DropIndex = Callable[[Generation], None]
 """Removes what an index left on disk."""
 
 
-class Collections:
+class Collections(Carrier):
     """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
 
     def __init__(
         self, catalog: Catalog, open_describer: OpenDescriber, open_index: OpenIndex, drop_index: DropIndex
     ) -> None:
+        super().__init__()
         self._catalog = catalog
         self._open_describer = open_describer
         self._open_index = open_index
@@ -93,6 +96,7 @@ class Collections:
             if trial.candidate.generation.key == generation.key:
                 self._trials.pop(name).end()
 
+    @to_its_end
     async def create(self, name: str, settings: CollectionSettings) -> Live:
         """A new, empty collection, under the highest version of its model; durable on return."""
         if not _NAME.fullmatch(name):
@@ -107,6 +111,16 @@ class Collections:
             collection, generation = await self._catalog.create_collection(name, settings, describer.version)
             return await self._open(collection, generation)
 
+    @to_its_end
+    async def set_follows(self, name: str, *, follows: bool) -> Live:
+        """Whether the collection is taken to new versions of its model by itself; durable on return."""
+        live = self.get(name)
+        await self._catalog.set_follows(live.collection.key, follows=follows)
+        live = self.get(name)
+        live.collection = replace(live.collection, follows=follows)
+        return live
+
+    @to_its_end
     async def delete(self, name: str) -> int:
         """Takes a collection out, and says how many items were in it; calls under way finish first."""
         async with self._creating:
@@ -151,6 +165,7 @@ class Collections:
     def switch(self, live: Live) -> None:
         """From now on this one answers for its collection; calls under way keep the one that they have."""
         self.end_trial(live.generation)
+        live.collection = self._live[live.collection.name].collection
         self._live[live.collection.name] = live
 
     async def shut(self, live: Live) -> None:
@@ -162,6 +177,7 @@ class Collections:
 
     async def close(self) -> None:
         """Closes every index; no call may be under way."""
+        await self.carried()
         for live in self._live.values():
             await live.index.close()
         self._live.clear()

@@ -604,6 +604,56 @@ class RetireGenerationResponse(_message.Message):
 Global___RetireGenerationResponse: _TypeAlias = RetireGenerationResponse  # noqa: Y015
 
 @_typing.final
+class FollowModelRequest(_message.Message):
+    """Of which collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`default` where empty."""
+    follow: _builtins.bool
+    """Whether it follows; else it is pinned to the version that answers."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "follow", b"follow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowModelRequest: _TypeAlias = FollowModelRequest  # noqa: Y015
+
+@_typing.final
+class FollowModelResponse(_message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> _resources_pb2.Collection:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        collection: _resources_pb2.Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowModelResponse: _TypeAlias = FollowModelResponse  # noqa: Y015
+
+@_typing.final
 class ListGenerationsRequest(_message.Message):
     """Of which collection."""
 

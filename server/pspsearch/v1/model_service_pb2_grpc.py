@@ -84,6 +84,11 @@ class ModelServiceStub:
                 request_serializer=pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationRequest.SerializeToString,
                 response_deserializer=pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationResponse.FromString,
                 _registered_method=True)
+        self.FollowModel = channel.unary_unary(
+                '/pspsearch.v1.ModelService/FollowModel',
+                request_serializer=pspsearch_dot_v1_dot_model__service__pb2.FollowModelRequest.SerializeToString,
+                response_deserializer=pspsearch_dot_v1_dot_model__service__pb2.FollowModelResponse.FromString,
+                _registered_method=True)
         self.ListGenerations = channel.unary_unary(
                 '/pspsearch.v1.ModelService/ListGenerations',
                 request_serializer=pspsearch_dot_v1_dot_model__service__pb2.ListGenerationsRequest.SerializeToString,
@@ -164,6 +169,13 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowModel(self, request, context):
+        """Sets whether a collection is taken to new versions of its model by itself, past the gate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListGenerations(self, request, context):
         """The generations of a collection, living and ended, by number.
         """
@@ -218,6 +230,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.RetireGeneration,
                     request_deserializer=pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationRequest.FromString,
                     response_serializer=pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationResponse.SerializeToString,
+            ),
+            'FollowModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.FollowModel,
+                    request_deserializer=pspsearch_dot_v1_dot_model__service__pb2.FollowModelRequest.FromString,
+                    response_serializer=pspsearch_dot_v1_dot_model__service__pb2.FollowModelResponse.SerializeToString,
             ),
             'ListGenerations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListGenerations,
@@ -473,6 +490,33 @@ class ModelService:
             '/pspsearch.v1.ModelService/RetireGeneration',
             pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationRequest.SerializeToString,
             pspsearch_dot_v1_dot_model__service__pb2.RetireGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pspsearch.v1.ModelService/FollowModel',
+            pspsearch_dot_v1_dot_model__service__pb2.FollowModelRequest.SerializeToString,
+            pspsearch_dot_v1_dot_model__service__pb2.FollowModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,8 @@ class ModelServiceStub:
     """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept."""
     RetireGeneration: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RetireGenerationRequest, _model_service_pb2.RetireGenerationResponse]
     """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+    FollowModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.FollowModelRequest, _model_service_pb2.FollowModelResponse]
+    """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListGenerationsRequest, _model_service_pb2.ListGenerationsResponse]
     """The generations of a collection, living and ended, by number."""
 
@@ -95,6 +97,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept."""
     RetireGeneration: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RetireGenerationRequest, _model_service_pb2.RetireGenerationResponse]  # type: ignore[assignment]
     """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+    FollowModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.FollowModelRequest, _model_service_pb2.FollowModelResponse]  # type: ignore[assignment]
+    """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
     ListGenerations: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListGenerationsRequest, _model_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
     """The generations of a collection, living and ended, by number."""
 
@@ -181,6 +185,14 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.RetireGenerationResponse, _abc.Awaitable[_model_service_pb2.RetireGenerationResponse]]:
         """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+
+    @_abc_1.abstractmethod
+    def FollowModel(
+        self,
+        request: _model_service_pb2.FollowModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.FollowModelResponse, _abc.Awaitable[_model_service_pb2.FollowModelResponse]]:
+        """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
 
     @_abc_1.abstractmethod
     def ListGenerations(

@@ -259,6 +259,7 @@ class Collection(_message.Message):
     TARGET_RECALL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    FOLLOWS_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 64 letters, digits, `-` and `_`, the first a letter or a digit."""
     model: _builtins.str
@@ -271,6 +272,10 @@ class Collection(_message.Message):
     """`INDEX_KIND_AUTO` where unspecified."""
     target_recall: _builtins.float
     """Of the true ten nearest, the share that a search must find; 0.95 where 0. Exact indexes find all."""
+    follows_model: _builtins.bool
+    """Whether it is taken to new versions of its model by itself; else it is pinned to the one that answers. Output only:
+    see FollowModel.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created; output only."""
@@ -289,10 +294,11 @@ class Collection(_message.Message):
         target_recall: _builtins.float = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___CollectionState | None = ...,
+        follows_model: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_images", b"_keep_images", "create_time", b"create_time", "keep_images", b"keep_images", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_images", b"_keep_images", "create_time", b"create_time", "index_kind", b"index_kind", "keep_images", b"keep_images", "model", b"model", "name", b"name", "state", b"state", "target_recall", b"target_recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_images", b"_keep_images", "create_time", b"create_time", "follows_model", b"follows_model", "index_kind", b"index_kind", "keep_images", b"keep_images", "model", b"model", "name", b"name", "state", b"state", "target_recall", b"target_recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_images: _TypeAlias = _typing.Literal["keep_images"]  # noqa: Y015
     _WhichOneofArgType__keep_images: _TypeAlias = _typing.Literal["_keep_images", b"_keep_images"]  # noqa: Y015

@@ -1,0 +1,41 @@
+"""Changes that are carried through although their caller leaves: what is on disk is what answers."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Self = TypeVar("Self", bound="Carrier")
+
+
+class Carrier:
+    """What has methods that go `to_their_end`; for the tasks of one event loop."""
+
+    def __init__(self) -> None:
+        self._carried: set[asyncio.Task[Any]] = set()
+
+    def carry(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of its own."""
+        task = asyncio.create_task(work)
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+        return task
+
+    async def carried(self) -> None:
+        """When all of them are done."""
+        while self._carried:
+            await asyncio.wait(self._carried)
+
+
+def to_its_end(
+    method: Callable[Concatenate[Self, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]:
+    """Whatever becomes of its caller."""
+
+    @functools.wraps(method)
+    async def carried(self: Self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.shield(self.carry(method(self, *args, **kwargs)))
+
+    return carried
