@@ -41,6 +41,8 @@ class Parts:
     """Of the model `colours`: what a look into the repository finds. The first is there from the start."""
     dropped: list[Generation] = field(default_factory=list[Generation])
     """Generations whose index was told to leave nothing."""
+    released: list[int] = field(default_factory=list[int])
+    """Versions whose describer nobody needs any more."""
 
     @property
     def address(self) -> str:
@@ -65,12 +67,15 @@ async def open_server(
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
     versions = {1: ColourDescriber()} if versions is None else versions
-    describer, dropped = versions[1], list[Generation]()
+    describer, dropped, released = versions[1], list[Generation](), list[int]()
 
     async def open_describer(model: str, version: int | None) -> ColourDescriber:
         if model != describer.version.model or version not in (None, *versions):
             raise ModelMismatch(f"Triton serves no version {version or ''} of {model}")
         return versions[version or 1]
+
+    async def release(version: ModelVersion) -> None:
+        released.append(version.version)
 
     async def look(_model: str) -> Sequence[OfferedVersion]:
         return [OfferedVersion(number, one.version.contract, one.reason) for number, one in sorted(versions.items())]
@@ -83,7 +88,7 @@ async def open_server(
             raise describer.failure
         return [describer.version]
 
-    collections = Collections(source, open_describer, open_index or open_memory_index, dropped.append)
+    collections = Collections(source, open_describer, release, open_index or open_memory_index, dropped.append)
     await collections.open()
     if not collections.all():
         await collections.create(DEFAULT, CollectionSettings(describer.version.model))
@@ -116,4 +121,4 @@ async def open_server(
             await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, describer, rollouts, versions, dropped)
+            yield Parts(rpc, collections, source, describer, rollouts, versions, dropped, released)

@@ -67,7 +67,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         def drop_index(generation: Generation) -> None:
             shutil.rmtree(data / INDEXES / str(generation.key), ignore_errors=True)
 
-        collections = Collections(catalog, describers.open, open_index, drop_index)
+        collections = Collections(catalog, describers.open, describers.release, open_index, drop_index)
         decoder = Decoder(limits)
         stack.callback(decoder.close)
         describer = QueryDescriber(catalog, decoder)
@@ -88,7 +88,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         stack.push_async_callback(rollouts.close)
 
         async def models() -> list[ModelVersion]:
-            return [one.version for one in await describers.served(settings.triton.model)]
+            return await describers.served(settings.triton.model)
 
         words = client.address if settings.triton.triton else f"{client.address}, started by the server"
         around = Surroundings(words, settings.triton.model, models)

@@ -159,6 +159,23 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
         assert rollout.stage is Stage.PROMOTED, rollout.reason
         time.sleep(0.2)
 
+        model, aside = place.repository / "colour", place.networks / "aside"
+        shutil.rmtree(model / "1")  # retired
+        shutil.move(model / "2", aside)  # kept
+        listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
+        assert "is gone, and is in use: put it back" in listed[2]
+        shutil.move(aside, model / "2")
+        assert place.client.rollback().model_version == 2
+        time.sleep(0.2)
+        place.client.retire_generation()
+        shutil.rmtree(model / "3")
+        for _ in range(100):  # until the last call that had it is done
+            listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
+            if "in use" not in listed.get(3, ""):
+                break
+            time.sleep(0.05)
+        assert listed == {2: ""}
+
     assert searchers.wrong == []
     assert searchers.seen.keys() == {1, 2, 3}
     assert min(searchers.seen.values()) > 5

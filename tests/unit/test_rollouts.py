@@ -563,6 +563,42 @@ async def test_no_answer_is_of_two_versions(api: Api) -> None:
     assert seen == {1, 2}
 
 
+async def assert_released(api: Api, *expected: int) -> None:
+    """The versions that nobody needs any more; a generation is closed a moment after it has ended."""
+    async with asyncio.timeout(10):
+        while len(api.server.released) < len(expected):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert api.server.released == [*expected]
+
+
+async def test_a_version_is_let_go_when_no_collection_needs_it(place: Place, api: Api) -> None:
+    """Whichever way its last generation went."""
+    wanted = resources.Collection(name="birds")
+    await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=wanted))
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    await api.models.AbortRollout(models.AbortRolloutRequest())
+    await assert_released(api, 2)
+
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    assert (await refuse(api.models.StartRollout(models.StartRolloutRequest()))).code is grpc.StatusCode.ALREADY_EXISTS
+    await promote(api)
+    await api.models.RetireGeneration(models.RetireGenerationRequest())
+    await assert_released(api, 2)  # birds are under version 1
+
+    await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="birds"))
+    await assert_released(api, 2, 1)
+    place.versions[3] = second(7)
+    place.versions[3].version = version(3)
+    place.versions[3].may_answer.clear()
+    await start(api, model_version=3)
+    await api.models.AbortRollout(models.AbortRolloutRequest())
+    await assert_released(api, 2, 1, 3)
+    await assert_answers_from(api, 2, EXPECTED)
+
+
 async def test_who_leaves_a_promotion_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is on disk it is going to answer."""
     on_disk, catalog = asyncio.Event(), api.server.catalog

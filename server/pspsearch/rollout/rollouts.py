@@ -115,7 +115,11 @@ class Rollouts(Carrier):
             if describer.version.contract.fingerprint == live.generation.fingerprint:
                 raise InvalidRequest(f"{describer.version} is what answers already")
             first = Rollout(live.collection.name, live.generation, options)
-            generation = await self._catalog.begin_generation(live.collection.key, describer.version, first.details)
+            try:
+                generation = await self._catalog.begin_generation(live.collection.key, describer.version, first.details)
+            except PspsearchError:
+                await self._collections.release(describer.version)
+                raise
             return self._begin(live, Space(generation, describer), replace(first, generation=generation)).now
 
     async def get(self, collection: str) -> Rollout:
@@ -422,6 +426,8 @@ class Rollouts(Carrier):
         self._under_way.pop(generation.collection, None)
         if under_way.candidate is not None:
             self._tidy(under_way.candidate)
+        else:
+            self.carry(self._collections.release(under_way.space.describer.version))
         under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
 
     async def _forget(self, collection: Collection) -> None:
@@ -439,6 +445,8 @@ class Rollouts(Carrier):
             for one in (kept, under_way.candidate if under_way is not None else None):
                 if one is not None:
                     await self._collections.shut(one)
+            if under_way is not None:
+                await self._collections.release(under_way.space.describer.version)
 
     def _one_under_way(self, collection: str) -> _UnderWay:
         live = self._collections.get(collection)

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
-from pspsearch.domain import Collection, CollectionSettings, Commit, Generation
+from pspsearch.domain import Collection, CollectionSettings, Commit, Generation, ModelVersion
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
 from pspsearch.ports import Catalog, Describer, Index
 from pspsearch.search.carrying import Carrier, to_its_end
@@ -23,6 +23,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
 """The describer of a model's version, the highest for None; the same one for the same version."""
 
+ReleaseDescriber = Callable[[ModelVersion], Awaitable[None]]
+"""Lets go of a describer that no collection needs."""
+
 OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
 """The index of a generation, up to date with the catalog."""
 
@@ -34,11 +37,17 @@ class Collections(Carrier):
     """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
 
     def __init__(
-        self, catalog: Catalog, open_describer: OpenDescriber, open_index: OpenIndex, drop_index: DropIndex
+        self,
+        catalog: Catalog,
+        open_describer: OpenDescriber,
+        release_describer: ReleaseDescriber,
+        open_index: OpenIndex,
+        drop_index: DropIndex,
     ) -> None:
         super().__init__()
         self._catalog = catalog
         self._open_describer = open_describer
+        self._release_describer = release_describer
         self._open_index = open_index
         self._drop_index = drop_index
         self._live: dict[str, Live] = {}
@@ -174,6 +183,13 @@ class Collections(Carrier):
         del self._feeds[live.generation.key]
         await live.index.close()
         self._drop_index(live.generation)
+        await self.release(live.describer.version)
+
+    async def release(self, version: ModelVersion) -> None:
+        """Of a generation that is gone: lets go of what described for it, unless another one needs it."""
+        spaces = [space for live in self._live.values() for space in (live.space, *live.others)]
+        if version not in [space.describer.version for space in spaces]:
+            await self._release_describer(version)
 
     async def close(self) -> None:
         """Closes every index; no call may be under way."""

@@ -9,13 +9,16 @@ from typing import Self
 from tritonclient.grpc import model_config_pb2
 
 from pspsearch.contract import Contract
-from pspsearch.domain import OfferedVersion
+from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
 from pspsearch.manifest import MANIFEST, Manifest
 from pspsearch.repository import find_broken_versions
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
 from pspsearch.triton.model_config import check_policy
+
+_LAST_CALL_S = 60.0
+"""Longer than anything takes that was begun with a describer."""
 
 _CHANGED = "has been changed since the server began to use it: publish a change under a number of its own"
 
@@ -29,6 +32,7 @@ class Describers:
         self._repository = repository
         self._open: dict[tuple[str, int], TritonDescriber] = {}
         self._opening = asyncio.Lock()
+        self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
     async def open(self, model: str, version: int | None) -> TritonDescriber:
         """The one describer of that version, or of the highest that is served; ModelMismatch where there is none.
@@ -42,6 +46,22 @@ class Describers:
                 self._open[model, version] = await TritonDescriber.open(self._client, model, version)
             return self._open[model, version]
 
+    async def release(self, version: ModelVersion) -> None:
+        """Lets go of a version that no collection needs any more, so that its folder may go, and Triton unload it.
+
+        Calls under way may still have its describer: it is closed a while later.
+        """
+
+        async def close_later(describer: TritonDescriber) -> None:
+            await asyncio.sleep(_LAST_CALL_S)
+            await describer.close()
+            del self._closing[describer]
+
+        async with self._opening:
+            describer = self._open.pop((version.model, version.version), None)
+            if describer is not None:
+                self._closing[describer] = asyncio.create_task(close_later(describer))
+
     async def look(self, model: str) -> list[OfferedVersion]:
         """Has Triton load what is new, and tells all versions, ascending.
 
@@ -51,7 +71,7 @@ class Describers:
         broken: dict[int, RepositoryError] = {}
         if self._repository is not None:
             broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
-            broken |= self._find_altered(self._repository / model, broken)
+            broken |= self._find_changed(self._repository / model, broken)
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
         if not broken:
@@ -61,13 +81,13 @@ class Describers:
                 usual = str(error)
         config = await self._client.config(model)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
-        for number in self._in_folder(model) | states.keys():
+        there = states.keys() if self._repository is None else _numbers(self._repository / model) | broken.keys()
+        for number in there:
             state = states.get(number)
             if state is None or not state.ready:
                 told = "" if broken or state is None else state.reason
                 reasons.setdefault(number, told or usual or "Triton has not loaded it")
-        numbers = sorted({*states, *reasons})
-        return [self._offer(config, number, reasons.get(number, "")) for number in numbers]
+        return [self._offer(config, number, reasons.get(number, "")) for number in sorted(there)]
 
     def _offer(self, config: model_config_pb2.ModelConfig, version: int, reason: str) -> OfferedVersion:
         try:
@@ -76,21 +96,18 @@ class Describers:
             return OfferedVersion(version, None, reason or str(error))
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
-    def _find_altered(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
-        """Versions in use whose files were published anew under their old number."""
-        altered: dict[int, RepositoryError] = {}
+    def _find_changed(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
+        """Versions in use that are gone from their folder, or were published anew under their old number."""
+        changed: dict[int, RepositoryError] = {}
         for (model, version), describer in self._open.items():
-            if model != folder.name or version in broken or not (folder / str(version) / MANIFEST).is_file():
+            path = folder / str(version)
+            if model != folder.name or version in broken:
                 continue
-            if Manifest.read(folder / str(version)).digest != describer.version.contract.digest:
-                altered[version] = RepositoryError(f"{folder / str(version)} {_CHANGED}")
-        return altered
-
-    def _in_folder(self, model: str) -> set[int]:
-        if self._repository is None:
-            return set()
-        names = (path.name for path in (self._repository / model).iterdir() if path.is_dir())
-        return {int(name) for name in names if name.isdecimal()}
+            if not path.is_dir():
+                changed[version] = RepositoryError(f"{path} is gone, and is in use: put it back")
+            elif (path / MANIFEST).is_file() and Manifest.read(path).digest != describer.version.contract.digest:
+                changed[version] = RepositoryError(f"{path} {_CHANGED}")
+        return changed
 
     def _changed(self, model: str, version: int, contract: Contract) -> str:
         """What is wrong where it is not what it was when it was opened."""
@@ -99,14 +116,20 @@ class Describers:
             return ""
         return f"it {_CHANGED}"
 
-    async def served(self, model: str) -> list[TritonDescriber]:
-        """A describer for each version of the model that Triton has ready, ascending."""
-        return [await self.open(model, version) for version in await self._ready(model)]
+    async def served(self, model: str) -> list[ModelVersion]:
+        """Every version of the model that Triton has ready and that has a contract, ascending."""
+        versions = await self._ready(model)
+        config = await self._client.config(model) if versions else None
+        offered = [] if config is None else [self._offer(config, version, "") for version in versions]
+        return [ModelVersion(model, one.version, one.contract) for one in offered if one.contract is not None]
 
     async def close(self) -> None:
         """Closes every describer."""
-        for describer in self._open.values():
+        for task in self._closing.values():
+            task.cancel()
+        for describer in (*self._closing, *self._open.values()):
             await describer.close()
+        self._closing.clear()
         self._open.clear()
 
     async def __aenter__(self) -> Self:
@@ -126,3 +149,8 @@ class Describers:
     async def _ready(self, model: str) -> list[int]:
         states = await self._client.index()
         return sorted(state.version for state in states if state.model == model and state.ready and state.version)
+
+
+def _numbers(folder: Path) -> set[int]:
+    """The versions in a model's folder."""
+    return {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()}
