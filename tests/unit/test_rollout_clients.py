@@ -192,6 +192,19 @@ async def test_an_operator_hears_of_a_failure(server: Parts) -> None:
     assert promoted.stderr == "error: no rollout of the collection 'default' is under way\n"
 
 
+async def test_an_operator_sees_what_is_missing(server: Parts, ask: EitherClient) -> None:
+    """By id, and by a program."""
+    point = (await ask("describe", TEMPLE)).descriptor
+    await ask("upsert", [ItemInput("point", point)])
+    begun = await ask("start_rollout")
+    while (await ask("get_rollout")).stage is not Stage.READY:
+        await asyncio.sleep(0.01)
+
+    assert (await run(server, "missing")).stdout == "point\n"
+    listed = await ask("list", not_in_generation=begun.origin.generation)
+    assert [one.id for one in listed] == ["point"]
+
+
 async def test_an_operator_has_a_collection_follow(server: Parts) -> None:
     """There and back."""
     assert (await run(server, "follow")).stdout == "default follows new versions of colours\n"

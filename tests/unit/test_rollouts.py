@@ -351,6 +351,30 @@ async def test_items_without_images_are_the_operators_decision(api: Api) -> None
     await assert_answers_from(api, 1, EXPECTED | {"by-descriptor": FLOWER})
 
 
+async def test_items_without_images_are_listed(api: Api) -> None:
+    """Page by page; of one generation, and without a filter."""
+    point = (await api.search.Describe(searches.DescribeRequest(image=FLOWER))).descriptor
+    await api.fill(*(items.ItemInput(id=f"point-{number}", descriptor=point) for number in range(5)))
+    await start(api)
+    generation = (await reach(api, models.ROLLOUT_STAGE_READY)).origin.generation
+
+    listed: list[str] = []
+    page = items.ListItemsResponse(next_page_token="")
+    while page.next_page_token or not listed:
+        request = items.ListItemsRequest(not_in_generation=generation, page_size=2, page_token=page.next_page_token)
+        page = await api.items.ListItems(request)
+        listed += [one.id for one in page.items]
+
+    assert listed == [f"point-{number}" for number in range(5)]
+    none = await refuse(api.items.ListItems(items.ListItemsRequest(not_in_generation=generation + 1)))
+    assert (none.code, none.status.message) == (
+        grpc.StatusCode.NOT_FOUND,
+        f"the collection has no generation {generation + 1}",
+    )
+    both = await refuse(api.items.ListItems(items.ListItemsRequest(not_in_generation=generation, filter="a = 1")))
+    assert both.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_images_that_are_not_kept_come_again(place: Place) -> None:
     """The same image put in again is described for the version that lacks it."""
     async with place.open() as api:

@@ -156,6 +156,17 @@ def try_(client: Client, collection: str, canary: float, shadow: float) -> None:
 
 @model.command()
 @collection_option
+@with_client
+def missing(client: Client, collection: str) -> None:
+    """Print the ids of the items that the rollout cannot describe, because their images are not kept."""
+    generation = client.get_rollout(collection=collection).origin.generation
+    for item in client.list(not_in_generation=generation, collection=collection):
+        if item.image is None or not item.image.kept:
+            click.echo(item.id)
+
+
+@model.command()
+@collection_option
 @drop_option
 @with_client
 def promote(client: Client, collection: str, drop_missing: bool) -> None:

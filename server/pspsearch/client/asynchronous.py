@@ -201,13 +201,17 @@ class AsyncClient:
         self,
         *,
         filter: str = "",  # noqa: A002 - the API's word
+        not_in_generation: int = 0,
         page_size: int = 100,
         collection: str = DEFAULT,
     ) -> AsyncGenerator[Item]:
-        """All items in the order in which they were first put in, read page by page."""
+        """All items in the order in which they were first put in, read page by page.
+
+        Or those that the filter holds for, or that have no descriptor in a generation.
+        """
         token = ""
         while True:
-            page, token = await self._run(operations.list_page(filter, page_size, token, collection))
+            page, token = await self._run(operations.list_page(filter, page_size, token, collection, not_in_generation))
             for item in page:
                 yield item
             if not token:

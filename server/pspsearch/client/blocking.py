@@ -177,11 +177,21 @@ class Client:
         """Takes items out, by id or by filter (`*` for all), and says how many there were."""
         return self._run(operations.delete(ids, filter, collection))
 
-    def list(self, *, filter: str = "", page_size: int = 100, collection: str = DEFAULT) -> Iterator[Item]:  # noqa: A002 - the API's words
-        """All items in the order in which they were first put in, read page by page."""
+    def list(
+        self,
+        *,
+        filter: str = "",  # noqa: A002 - the API's word
+        not_in_generation: int = 0,
+        page_size: int = 100,
+        collection: str = DEFAULT,
+    ) -> Iterator[Item]:
+        """All items in the order in which they were first put in, read page by page.
+
+        Or those that the filter holds for, or that have no descriptor in a generation.
+        """
         token = ""
         while True:
-            page, token = self._run(operations.list_page(filter, page_size, token, collection))
+            page, token = self._run(operations.list_page(filter, page_size, token, collection, not_in_generation))
             yield from page
             if not token:
                 return

@@ -162,10 +162,16 @@ def delete(ids: Sequence[str], matching: str, collection: str) -> Operation[item
 
 @messages.checking("the request")
 def list_page(
-    matching: str, page_size: int, token: str, collection: str
+    matching: str, page_size: int, token: str, collection: str, not_in_generation: int
 ) -> Operation[items.ListItemsResponse, tuple[tuple[Item, ...], str]]:
     """One page of items, and the token of the next."""
-    request = items.ListItemsRequest(collection=collection, filter=matching, page_size=page_size, page_token=token)
+    request = items.ListItemsRequest(
+        collection=collection,
+        filter=matching,
+        page_size=page_size,
+        page_token=token,
+        not_in_generation=not_in_generation,
+    )
     return Operation("ItemService/ListItems", request, items.ListItemsResponse, answers.read_page)
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from pspsearch.domain import Item, Outcome
+from pspsearch.domain import Generation, Item, Outcome
 from pspsearch.errors import InvalidRequest, NotFound
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
@@ -93,10 +93,12 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             size = request.page_size or _PAGE
             if not 1 <= size <= _MAX_PAGE:
                 raise InvalidRequest(f"page_size must be 1 to {_MAX_PAGE}, not {size}")
-            name = live.collection.name
-            after = read_token(request.page_token, name, request.filter)
-            page, last = await self._page(live, request.filter, after, size)
-            token = write_token(last, name, request.filter) if last else ""
+            if request.filter and request.not_in_generation:
+                raise InvalidRequest("give either a filter or not_in_generation")
+            name, matching = live.collection.name, request.filter or f"not in {request.not_in_generation}"
+            after = read_token(request.page_token, name, matching)
+            page, last = await self._page(live, request, after, size)
+            token = write_token(last, name, matching) if last else ""
             return items.ListItemsResponse(items=[write_item(item) for item in page], next_page_token=token)
 
     async def CountItems(self, request: items.CountItemsRequest, context: Context) -> items.CountItemsResponse:
@@ -133,18 +135,30 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             raise NotFound(f"there is no item {id_!r} in the collection")
         return found[id_]
 
-    async def _page(self, live: Live, matching: str, after: int, size: int) -> tuple[Sequence[Item], int]:
+    async def _page(
+        self, live: Live, request: items.ListItemsRequest, after: int, size: int
+    ) -> tuple[Sequence[Item], int]:
         """The next items, and the key to go on from; 0 where there is no next page."""
         key = live.collection.key
-        keep = read_filter(matching)
+        keep = read_filter(request.filter)
         if keep is None:
-            page = await self._catalog.page(key, after, size + 1)
+            if request.not_in_generation:
+                generation = await self._generation(live, request.not_in_generation)
+                page = await self._catalog.lacking(generation, after, size + 1)
+            else:
+                page = await self._catalog.page(key, after, size + 1)
             return page[:size], page[size - 1].key if len(page) > size else 0
         keys = (await live.index.match(keep)).keys
         first = int(np.searchsorted(keys, after, side="right"))
         wanted = keys[first : first + size].tolist()
         page = await self._catalog.items_by_key(key, wanted)
         return page, wanted[-1] if first + size < len(keys) else 0
+
+    async def _generation(self, live: Live, key: int) -> Generation:
+        for record in await self._catalog.generations(live.collection.key):
+            if record.generation.key == key:
+                return record.generation
+        raise NotFound(f"the collection has no generation {key}")
 
     def _write(self, id_: str, given: Acknowledgement, method: str, call: Call) -> items.UpsertResult:
         self._gate.metrics.count_item("refused" if given.outcome is None else given.outcome.value)

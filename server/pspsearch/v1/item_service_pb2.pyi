@@ -432,6 +432,7 @@ class ListItemsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NOT_IN_GENERATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The name of the collection; `default` where empty."""
     filter: _builtins.str
@@ -440,6 +441,10 @@ class ListItemsRequest(_message.Message):
     """At most this many, 1 to 1000; 100 where 0."""
     page_token: _builtins.str
     """From the page before; empty for the first. It holds for the same collection and filter."""
+    not_in_generation: _builtins.int
+    """Only those that have no descriptor in this generation, where it is not 0: they cannot be found in it. Not together
+    with a filter.
+    """
     def __init__(
         self,
         *,
@@ -447,10 +452,11 @@ class ListItemsRequest(_message.Message):
         filter: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        not_in_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "not_in_generation", b"not_in_generation", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
