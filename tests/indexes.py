@@ -2,7 +2,10 @@
 
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from pspsearch.domain import CollectionSettings, Generation, IndexKind
 from pspsearch.index.index import SegmentedIndex
@@ -19,6 +22,25 @@ NEVER = Bounds(fresh_bytes=1 << 40, dead_rows=1 << 40, snapshot_pause_s=1e9)
 
 PARTS = ("rows", "columns", "base", "manifest.json", "matrix")
 """What a snapshot consists of."""
+
+
+@dataclass
+class Recalls:
+    """Of many searches on approximate bases, over a whole run."""
+
+    shares: list[float] = field(default_factory=list[float])
+
+    def add(self, found: int, true: int) -> None:
+        """One search that found so many of the true nearest."""
+        if true:
+            self.shares.append(found / true)
+
+    def check(self, kind: IndexKind) -> None:
+        """Not below what bases are tuned for, which is known as far as three standard errors; exact ones have none."""
+        assert bool(self.shares) is (kind is not IndexKind.EXACT)
+        if self.shares:
+            error = float(np.std(self.shares)) / len(self.shares) ** 0.5
+            assert np.mean(self.shares) >= 0.95 - 3 * error, (np.mean(self.shares), error)
 
 
 def recipe(kind: IndexKind) -> Recipe:
