@@ -1,11 +1,14 @@
 """Triton's own load generator, brought here without a container: fetching it, running it, reading what it says."""
 
+import base64
 import csv
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +50,25 @@ def fetch() -> Path:
     return program
 
 
-def measure(address: str, model: str, concurrency: int, *, shared_memory: bool, window_ms: int = 3000) -> Load | None:
-    """Closed loop: `concurrency` requests of one random image each, always under way, until the figures are stable.
+def write_images(path: Path, tensor: str, images: Iterable[bytes]) -> None:
+    """Its input file: one request for each encoded image; BYTES come with their length before them."""
+    contents = (base64.b64encode(len(image).to_bytes(4, "little") + image).decode() for image in images)
+    path.write_text(json.dumps({"data": [{tensor: {"content": {"b64": one}, "shape": [1]}} for one in contents]}))
 
-    None where the machine was too noisy for three windows within 10 % of each other.
+
+def measure(
+    address: str,
+    model: str,
+    concurrency: int,
+    *,
+    shared_memory: bool = False,
+    inputs: Path | None = None,
+    window_ms: int = 3000,
+) -> Load | None:
+    """Closed loop: so many requests always under way, until the figures are stable.
+
+    Each is the next one of `inputs`, or one random image. None where the machine was too noisy for three windows within
+    10 % of each other.
     """
     program = fetch()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +76,8 @@ def measure(address: str, model: str, concurrency: int, *, shared_memory: bool, 
         command = [str(program), "-m", model, "-u", address, "-i", "grpc", "-f", str(report), "--async"]
         command += ["--concurrency-range", str(concurrency), "--measurement-interval", str(window_ms)]
         command += ["--stability-percentage", "10", "--max-trials", "8"]
+        if inputs is not None:
+            command += ["--input-data", str(inputs)]
         if shared_memory:
             command += ["--shared-memory", "system", "--output-shared-memory-size", "4096"]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(_FOLDER / "lib")}

@@ -251,21 +251,27 @@ def test_second_server_is_refused(server: SearchServer, triton: BundledTriton, t
     assert "Traceback" not in taken.stderr
 
 
-def test_program_of_the_readme_runs(server: SearchServer, tmp_path: Path) -> None:
-    """The README's Python, against a real server, in a folder with photographs."""
-    (program,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+def test_programs_of_the_readme_run(server: SearchServer, tmp_path: Path) -> None:
+    """The README's Python, against a real server, in a folder with photographs: by our client, and by Triton's."""
+    programs = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "photographs").mkdir()
     for number in range(3):
         (tmp_path / "photographs" / f"{number}.jpg").write_bytes(picture(number))
     (tmp_path / "a.jpg").write_bytes(picture(1))
-    code = program.replace("127.0.0.1:8500", server.address)
 
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said: list[str] = []
+    for program in programs:
+        command = [sys.executable, "-c", program.replace("127.0.0.1:8500", server.address)]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        said.append(ran.stdout)
     with Client(server.address) as client:
         client.delete(filter="album:*")
 
-    assert next(line.split()[0] for line in ran.stdout.splitlines()) == "1.jpg"
-    assert len(ran.stdout.splitlines()) == 3
+    by_ours, by_tritons = said
+    assert by_ours.split()[0] == "1.jpg"
+    assert len(by_ours.splitlines()) == 3
+    assert by_tritons.startswith("[[b'1.jpg' ")
+    assert "inference_count: 1" in by_tritons
 
 
 def test_import_of_a_folder_with_broken_files(server: SearchServer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from pspsearch.config import ServingSettings
 from pspsearch.errors import PortTaken
@@ -20,6 +21,7 @@ from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
+from pspsearch.rpc.kserve_service import KserveService
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
 from pspsearch.rpc.search_service import SearchService
@@ -41,6 +43,7 @@ SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     item_service_pb2.DESCRIPTOR.services_by_name["ItemService"].full_name,
     collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name,
+    service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 _MAX_ANSWER_BYTES = 1 << 30
 
@@ -80,6 +83,8 @@ class RpcServer:
         collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, self._server)
         all_models = ModelService(self.gate, rollouts, collections, around.default_model)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(all_models, self._server)
+        kserve = KserveService(self.gate, searcher, collections)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -28,6 +28,8 @@ class Call:
     """Names the call in logs and errors."""
     caller: str = ""
     """Who calls, as far as that can be told; the same from call to call."""
+    version: int | None = None
+    """The only model version that may answer; None for whichever does."""
     started: float = field(default_factory=time.perf_counter)
     stages_ms: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
 
@@ -46,7 +48,7 @@ class Call:
 
     def beside(self) -> "Call":
         """For work at the same time: with the same deadline, and with stages of its own that do not count."""
-        return Call(self.timeout_s, self.request_id, self.caller, self.started)
+        return Call(self.timeout_s, self.request_id, self.caller, self.version, self.started)
 
     def elapsed_s(self) -> float:
         """Since the call arrived."""

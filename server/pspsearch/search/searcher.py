@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from pspsearch.domain import Found
-from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.errors import InvalidRequest, ModelMismatch, PspsearchError
 from pspsearch.ports import Catalog
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import DEFAULT, Collections
@@ -116,10 +116,14 @@ class Searcher:
     async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:
         """Of the generation that answers this caller: of one on trial, as far as it can."""
         trial = self._collections.trial(collection)
-        if trial is not None and trial.takes(call.caller):
+        if trial is not None and trial.takes(call):
             with trial.answering() as candidate:
                 return await ask(candidate)
         async with self._collections.use(collection) as live:
+            if call.version not in (None, live.generation.version):
+                raise ModelMismatch(
+                    f"the collection answers in version {live.generation.version}, and not in {call.version}"
+                )
             return await ask(live)
 
     async def _search(

@@ -75,9 +75,12 @@ class Trial:
         ms, active_ms = np.median(self._times, axis=0) * 1000
         return Tried(*counts, overlap, float(ms), float(active_ms))
 
-    def takes(self, caller: str) -> bool:
-        """Whether the candidate answers that caller: always the same, and still so when the share grows."""
-        digest = hashlib.sha256(f"{self.candidate.generation.key} {caller}".encode()).digest()
+    def takes(self, call: Call) -> bool:
+        """Whether the candidate answers it: for a caller always the same, and still so when the share grows."""
+        generation = self.candidate.generation
+        if call.version not in (None, generation.version):
+            return False
+        digest = hashlib.sha256(f"{generation.key} {call.caller}".encode()).digest()
         return int.from_bytes(digest[:8]) < self._canary * 2**64
 
     @contextlib.contextmanager

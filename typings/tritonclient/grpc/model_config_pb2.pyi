@@ -1,15 +1,17 @@
 # What pspsearch uses of Triton's ModelConfig; tritonclient ships it without types.
-from collections.abc import MutableMapping, MutableSequence
+from collections.abc import Iterable, MutableMapping, MutableSequence
 
 from google.protobuf.message import Message
 
 TYPE_UINT8: int
 TYPE_FP32: int
+TYPE_STRING: int
 
 class ModelInput(Message):
     name: str
     data_type: int
     dims: MutableSequence[int]
+    optional: bool
 
 class ModelOutput(Message):
     name: str
@@ -67,10 +69,12 @@ class ModelWarmup(Message):
     inputs: MutableMapping[str, Input]
 
 class _Inputs(MutableSequence[ModelInput]):
-    def add(self) -> ModelInput: ...
+    def add(
+        self, *, name: str = ..., data_type: int = ..., dims: Iterable[int] = ..., optional: bool = ...
+    ) -> ModelInput: ...
 
 class _Outputs(MutableSequence[ModelOutput]):
-    def add(self) -> ModelOutput: ...
+    def add(self, *, name: str = ..., data_type: int = ..., dims: Iterable[int] = ...) -> ModelOutput: ...
 
 class _InstanceGroups(MutableSequence[ModelInstanceGroup]):
     def add(self) -> ModelInstanceGroup: ...
@@ -91,4 +95,4 @@ class ModelConfig(Message):
     instance_group: _InstanceGroups
     model_warmup: _Warmups
     parameters: MutableMapping[str, ModelParameter]
-    def __init__(self) -> None: ...
+    def __init__(self, *, name: str = ..., platform: str = ..., max_batch_size: int = ...) -> None: ...

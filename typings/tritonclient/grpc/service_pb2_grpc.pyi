@@ -22,3 +22,9 @@ class GRPCInferenceServiceStub:
         pb.SystemSharedMemoryUnregisterRequest, pb.SystemSharedMemoryUnregisterResponse
     ]
     def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None: ...
+
+class GRPCInferenceServiceServicer: ...
+
+def add_GRPCInferenceServiceServicer_to_server(
+    servicer: GRPCInferenceServiceServicer, server: grpc.Server | grpc.aio.Server
+) -> None: ...

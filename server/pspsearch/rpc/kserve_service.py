@@ -1,0 +1,241 @@
+"""Triton's own protocol, KServe v2: every collection is a model, so that Triton's clients and tools drive searches."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from pspsearch.domain import Generation
+from pspsearch.errors import NotFound, PspsearchError
+from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.kserve_tensors import (
+    check_outputs,
+    read_options,
+    read_queries,
+    write_answer,
+    write_config,
+    write_metadata,
+)
+from pspsearch.rpc.streams import Exchange
+from pspsearch.search.call import Call, Stage
+from pspsearch.search.collections import Collections
+from pspsearch.search.live import Live
+from pspsearch.search.query import Hit, Options, Query
+from pspsearch.search.searcher import Searcher
+
+PREFIX = "search."
+"""Before a collection's name it makes the name of a model."""
+
+_UNDER_WAY = 32
+"""Requests of one stream that are read and not answered."""
+
+_Exchange = Exchange[service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse]
+
+
+@dataclass(slots=True)
+class _Figures:
+    """Of one model under one version, since the server started; times in nanoseconds."""
+
+    calls: int = 0
+    failures: int = 0
+    queries: int = 0
+    last_ms: int = 0
+    total_ns: int = 0
+    failures_ns: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+
+
+class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """What else Triton can do (loading, shared memory, tracing) is not there, and says so as UNIMPLEMENTED."""
+
+    def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
+        self._gate = gate
+        self._searcher = searcher
+        self._collections = collections
+        self._figures: dict[tuple[str, int], _Figures] = {}
+
+    async def ServerLive(self, _: service_pb2.ServerLiveRequest, context: Context) -> service_pb2.ServerLiveResponse:
+        async with self._gate.enter("ServerLive", context, always_open=True):
+            return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, _: service_pb2.ServerReadyRequest, context: Context) -> service_pb2.ServerReadyResponse:
+        async with self._gate.enter("ServerReady", context, always_open=True):
+            return service_pb2.ServerReadyResponse(ready=self._gate.open)
+
+    async def ModelReady(
+        self, request: service_pb2.ModelReadyRequest, context: Context
+    ) -> service_pb2.ModelReadyResponse:
+        async with self._gate.enter("ModelReady", context, always_open=True):
+            try:
+                self._find(request.name, request.version)
+            except PspsearchError:
+                return service_pb2.ModelReadyResponse(ready=False)
+            return service_pb2.ModelReadyResponse(ready=self._gate.open)
+
+    async def ServerMetadata(
+        self, _: service_pb2.ServerMetadataRequest, context: Context
+    ) -> service_pb2.ServerMetadataResponse:
+        async with self._gate.enter("ServerMetadata", context):
+            extensions = ["model_configuration", "statistics", "parameters"]
+            return service_pb2.ServerMetadataResponse(
+                name="pspsearch", version=version("pspsearch"), extensions=extensions
+            )
+
+    async def ModelMetadata(
+        self, request: service_pb2.ModelMetadataRequest, context: Context
+    ) -> service_pb2.ModelMetadataResponse:
+        async with self._gate.enter("ModelMetadata", context):
+            return write_metadata(request.name, self._find(request.name, request.version).generation)
+
+    async def ModelConfig(
+        self, request: service_pb2.ModelConfigRequest, context: Context
+    ) -> service_pb2.ModelConfigResponse:
+        async with self._gate.enter("ModelConfig", context):
+            config = write_config(request.name, self._find(request.name, request.version).generation)
+            return service_pb2.ModelConfigResponse(config=config)
+
+    async def RepositoryIndex(
+        self, _: service_pb2.RepositoryIndexRequest, context: Context
+    ) -> service_pb2.RepositoryIndexResponse:
+        async with self._gate.enter("RepositoryIndex", context):
+            answer = service_pb2.RepositoryIndexResponse()
+            for live in self._collections.all():
+                name = PREFIX + live.collection.name
+                answer.models.add(name=name, version=str(live.generation.version), state="READY")
+            return answer
+
+    async def ModelStatistics(
+        self, request: service_pb2.ModelStatisticsRequest, context: Context
+    ) -> service_pb2.ModelStatisticsResponse:
+        async with self._gate.enter("ModelStatistics", context):
+            if request.name:
+                self._find(request.name, "")
+            there = {PREFIX + live.collection.name for live in self._collections.all()}
+            return service_pb2.ModelStatisticsResponse(
+                model_stats=[
+                    _write_figures(name, number, figures)
+                    for (name, number), figures in sorted(self._figures.items())
+                    if name in there and request.name in ("", name) and request.version in ("", str(number))
+                ]
+            )
+
+    async def ModelInfer(
+        self, request: service_pb2.ModelInferRequest, context: Context
+    ) -> service_pb2.ModelInferResponse:
+        async with self._gate.enter("ModelInfer", context) as call:
+            return await self._infer(request, call)
+
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[service_pb2.ModelInferRequest], context: Context
+    ) -> None:
+        async with self._gate.enter("ModelStreamInfer", context) as call:
+            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            await exchange.run(self._answer_all(exchange, call), context.write)
+
+    async def _answer_all(self, exchange: _Exchange, stream: Call) -> None:
+        """In the order of the requests, as Triton does, although they are worked on at the same time."""
+        order = asyncio.Queue[asyncio.Task[service_pb2.ModelStreamInferResponse] | None]()
+
+        async def send() -> None:
+            while (task := await order.get()) is not None:
+                exchange.answer(await task)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            async for request in exchange.requests():
+                order.put_nowait(group.create_task(self._answer(request, stream)))
+            order.put_nowait(None)
+
+    async def _answer(
+        self, request: service_pb2.ModelInferRequest, stream: Call
+    ) -> service_pb2.ModelStreamInferResponse:
+        """Whatever becomes of it, the stream goes on."""
+        call = Call(request_id=stream.request_id, caller=stream.caller)
+        try:
+            call.timeout_s = stream.remaining_s()
+            return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
+        except Exception as error:
+            status = self._gate.explain("ModelStreamInfer", error, call)
+            answer = service_pb2.ModelStreamInferResponse(error_message=status.message)
+            answer.infer_response.id = request.id
+            return answer
+        finally:
+            self._gate.metrics.count_stages(call)
+
+    async def _infer(self, request: service_pb2.ModelInferRequest, call: Call) -> service_pb2.ModelInferResponse:
+        live = self._find(request.model_name, request.model_version)
+        try:
+            check_outputs(request)
+            options, queries = read_options(request), read_queries(request, live.generation)
+            call.version = int(request.model_version) if request.model_version else None
+            hits, generation = await self._search(live.collection.name, queries, options, call)
+        except Exception:
+            figures = self._of(request.model_name, live.generation)
+            figures.failures += 1
+            figures.failures_ns += int(call.elapsed_s() * 1e9)
+            raise
+        answer = write_answer(request, hits, generation)
+        _count(self._of(request.model_name, generation), len(queries), call)
+        return answer
+
+    def _of(self, name: str, generation: Generation) -> _Figures:
+        return self._figures.setdefault((name, generation.version), _Figures())
+
+    async def _search(
+        self, collection: str, queries: list[Query], options: Options, call: Call
+    ) -> tuple[list[list[Hit]], Generation]:
+        """All of them or none, as Triton has it."""
+        if len(queries) == 1:
+            one = await self._searcher.search(collection, queries[0], options, call)
+            return [one.hits], one.generation
+        answer = await self._searcher.search_batch(collection, queries, options, call)
+        for hits in answer.hits:
+            if isinstance(hits, PspsearchError):
+                raise hits
+        return [hits for hits in answer.hits if isinstance(hits, list)], answer.generation
+
+    def _find(self, name: str, number: str) -> Live:
+        if not name.startswith(PREFIX) or name == PREFIX:
+            raise NotFound(f"there is no model {name[:80]!r}: a collection's is {PREFIX}NAME")
+        live = self._collections.get(name.removeprefix(PREFIX))
+        if number not in ("", str(live.generation.version)):
+            raise NotFound(f"{name} answers in version {live.generation.version}, and not in {number[:20]!r}")
+        return live
+
+
+def _count(figures: _Figures, queries: int, call: Call) -> None:
+    stages = {stage: int(1e6 * milliseconds) for stage, milliseconds in call.stages_ms.items()}
+    figures.calls += 1
+    figures.queries += queries
+    figures.last_ms = int(time.time() * 1000)
+    figures.total_ns += int(call.elapsed_s() * 1e9)
+    figures.queue_ns += stages[Stage.QUEUE]
+    figures.input_ns += stages[Stage.DECODE]
+    figures.infer_ns += stages[Stage.INFERENCE] + stages[Stage.SEARCH]
+
+
+def _write_figures(name: str, number: int, figures: _Figures) -> service_pb2.ModelStatistics:
+    """What is neither waiting, decoding, inference nor search went into writing the answer."""
+    count = figures.calls
+    output_ns = figures.total_ns - figures.queue_ns - figures.input_ns - figures.infer_ns
+    duration = service_pb2.StatisticDuration
+    return service_pb2.ModelStatistics(
+        name=name,
+        version=str(number),
+        last_inference=figures.last_ms,
+        inference_count=figures.queries,
+        execution_count=count,
+        inference_stats=service_pb2.InferStatistics(
+            success=duration(count=count, ns=figures.total_ns),
+            fail=duration(count=figures.failures, ns=figures.failures_ns),
+            queue=duration(count=count, ns=figures.queue_ns),
+            compute_input=duration(count=count, ns=figures.input_ns),
+            compute_infer=duration(count=count, ns=figures.infer_ns),
+            compute_output=duration(count=count, ns=max(0, output_ns)),
+        ),
+    )

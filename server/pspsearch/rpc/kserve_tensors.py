@@ -1,0 +1,217 @@
+"""Searches as tensors: what a KServe v2 request asks, and how hits are written into an answer."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+from pspsearch.domain import Descriptors, Generation
+from pspsearch.errors import InvalidRequest
+from pspsearch.rpc.messages import read_filter
+from pspsearch.search.query import MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
+
+IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
+"""The inputs, of which a request has one: encoded images, or points of the collection's space."""
+
+IDS, SCORES = "IDS", "SCORES"
+"""The outputs: a row for each query; where one has fewer hits than another, it ends in empty ids and NaN."""
+
+FINGERPRINT = "fingerprint"
+"""The parameter that names the space of descriptors: in a model's configuration, a request and an answer."""
+
+_IGNORED = {
+    *("priority", "timeout", "sequence_id", "sequence_start", "sequence_end"),
+    "triton_enable_empty_final_response",
+}
+"""Triton's own parameters, which a search has no use for; what else is not known is refused."""
+
+_LIMIT = 10
+_LENGTH = struct.Struct("<I")
+
+
+def write_config(name: str, generation: Generation) -> model_config_pb2.ModelConfig:
+    """What Triton's clients read of a model before they send anything to it."""
+    config = model_config_pb2.ModelConfig(name=name, platform="pspsearch", max_batch_size=MAX_QUERIES)
+    config.input.add(name=IMAGE, data_type=model_config_pb2.TYPE_STRING, dims=[1], optional=True)
+    dims = [generation.dimension]
+    config.input.add(name=DESCRIPTOR, data_type=model_config_pb2.TYPE_FP32, dims=dims, optional=True)
+    config.output.add(name=IDS, data_type=model_config_pb2.TYPE_STRING, dims=[-1])
+    config.output.add(name=SCORES, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
+    config.parameters[FINGERPRINT].string_value = generation.fingerprint
+    return config
+
+
+def write_metadata(name: str, generation: Generation) -> service_pb2.ModelMetadataResponse:
+    """The same in short."""
+    tensor = service_pb2.ModelMetadataResponse.TensorMetadata
+    return service_pb2.ModelMetadataResponse(
+        name=name,
+        versions=[str(generation.version)],
+        platform="pspsearch",
+        inputs=[
+            tensor(name=IMAGE, datatype="BYTES", shape=[-1, 1]),
+            tensor(name=DESCRIPTOR, datatype="FP32", shape=[-1, generation.dimension]),
+        ],
+        outputs=[
+            tensor(name=IDS, datatype="BYTES", shape=[-1, -1]),
+            tensor(name=SCORES, datatype="FP32", shape=[-1, -1]),
+        ],
+    )
+
+
+def read_options(request: service_pb2.ModelInferRequest) -> Options:
+    """`limit`, `offset`, `filter` and `min_score`, as in SearchOptions."""
+    given = _Parameters(request.parameters)
+    options = Options(
+        limit=given.whole("limit", _LIMIT),
+        offset=given.whole("offset", 0),
+        keep=read_filter(given.text("filter")),
+        min_score=given.number("min_score"),
+    )
+    given.text(FINGERPRINT)
+    given.refuse_others()
+    return options
+
+
+def read_queries(request: service_pb2.ModelInferRequest, generation: Generation) -> list[Query]:
+    """InvalidRequest where the tensors make no sense; of two inputs, one must be given."""
+    if len(request.inputs) != 1 or request.inputs[0].name not in (IMAGE, DESCRIPTOR):
+        given = ", ".join(tensor.name[:80] for tensor in request.inputs) or "none"
+        raise InvalidRequest(f"one input is expected, {IMAGE} or {DESCRIPTOR}, and got {given}")
+    (tensor,) = request.inputs
+    if "shared_memory_region" in tensor.parameters:
+        raise InvalidRequest("tensors are taken from the request only, not from shared memory")
+    if len(request.raw_input_contents) > 1:
+        raise InvalidRequest(f"one input is given, and {len(request.raw_input_contents)} raw contents")
+    raw = request.raw_input_contents[0] if request.raw_input_contents else None
+    if tensor.name == IMAGE:
+        count = _rows(tensor, "BYTES", 1)
+        images = tensor.contents.bytes_contents if raw is None else _split(raw)
+        if len(images) != count:
+            raise InvalidRequest(f"the shape of {IMAGE} promises {count} images, and there are {len(images)}")
+        return [ImageQuery(image) for image in images]
+    count = _rows(tensor, "FP32", generation.dimension)
+    values = _floats(tensor, raw).reshape(-1)
+    if len(values) != count * generation.dimension:
+        raise InvalidRequest(
+            f"the shape of {DESCRIPTOR} promises {count * generation.dimension} numbers, and there are {len(values)}"
+        )
+    fingerprint = request.parameters[FINGERPRINT].string_param if FINGERPRINT in request.parameters else ""
+    if not fingerprint and not request.model_version:
+        raise InvalidRequest(
+            f"descriptors need the parameter {FINGERPRINT} or a model_version, so that they meet none of another space"
+        )
+    space = fingerprint or generation.fingerprint
+    return [DescriptorQuery(row, space) for row in values.reshape(count, generation.dimension)]
+
+
+def write_answer(
+    request: service_pb2.ModelInferRequest, hits: Sequence[Sequence[Hit]], generation: Generation
+) -> service_pb2.ModelInferResponse:
+    """With the outputs that were asked for, both where none was named."""
+    wanted = [output.name for output in request.outputs] or [IDS, SCORES]
+    answer = service_pb2.ModelInferResponse(
+        model_name=request.model_name, model_version=str(generation.version), id=request.id
+    )
+    answer.parameters[FINGERPRINT].string_param = generation.fingerprint
+    answer.parameters["generation"].int64_param = generation.key
+    columns = list(zip_longest(*hits, fillvalue=_NOTHING))
+    rows = list(zip(*columns, strict=True)) if columns else [()] * len(hits)
+    for name in wanted:
+        answer.outputs.add(name=name, datatype="BYTES" if name == IDS else "FP32", shape=[len(hits), len(columns)])
+        if name == IDS:
+            ids = (hit.id.encode() for row in rows for hit in row)
+            answer.raw_output_contents.append(b"".join(_LENGTH.pack(len(id_)) + id_ for id_ in ids))
+        else:
+            scores = np.clip(np.array([[hit.score for hit in row] for row in rows], "<f4"), -1, 1)  # NaN stays
+            answer.raw_output_contents.append(scores.tobytes())
+    return answer
+
+
+def check_outputs(request: service_pb2.ModelInferRequest) -> None:
+    """InvalidRequest for one that there is not, or that is to be somewhere else."""
+    for output in request.outputs:
+        if output.name not in (IDS, SCORES):
+            raise InvalidRequest(f"the outputs are {IDS} and {SCORES}, not {output.name[:80]!r}")
+        if output.parameters:
+            raise InvalidRequest(f"outputs take no parameters, and {output.name} has {next(iter(output.parameters))}")
+
+
+_NOTHING = Hit("", float("nan"))
+
+
+class _Parameters:
+    """Of a request, each to be taken once; InvalidRequest where one is of another type."""
+
+    def __init__(self, parameters: Mapping[str, service_pb2.InferParameter]) -> None:
+        self._left = dict(parameters)
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number."""
+        value = self._take(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidRequest(f"the parameter {name} is a whole number")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Any number."""
+        value = self._take(name)
+        if isinstance(value, (bool, str)):
+            raise InvalidRequest(f"the parameter {name} is a number")
+        return value
+
+    def text(self, name: str) -> str:
+        """Empty where it is not there."""
+        value = self._take(name)
+        if not isinstance(value, str | None):
+            raise InvalidRequest(f"the parameter {name} is text")
+        return value or ""
+
+    def refuse_others(self) -> None:
+        """What is not known."""
+        unknown = self._left.keys() - _IGNORED
+        if unknown:
+            raise InvalidRequest(f"there is no parameter {min(unknown)[:80]!r}")
+
+    def _take(self, name: str) -> float | str | None:
+        given = self._left.pop(name, None)
+        choice = None if given is None else given.WhichOneof("parameter_choice")
+        return None if choice is None else getattr(given, choice)
+
+
+def _rows(tensor: service_pb2.ModelInferRequest.InferInputTensor, datatype: str, width: int) -> int:
+    shape = list(tensor.shape)
+    if tensor.datatype != datatype or len(shape) != 2 or shape[1] != width or not 1 <= shape[0] <= MAX_QUERIES:
+        raise InvalidRequest(
+            f"{tensor.name} is {datatype} of the shape [1 to {MAX_QUERIES}, {width}], "
+            f"not {tensor.datatype[:20]} {shape[:8]}"
+        )
+    return shape[0]
+
+
+def _split(raw: bytes) -> list[bytes]:
+    """Each with its length before it."""
+    parts: list[bytes] = []
+    place = 0
+    while place < len(raw):
+        start = place + _LENGTH.size
+        if start > len(raw):
+            raise InvalidRequest(f"the raw content of {IMAGE} ends in the middle of a length")
+        (length,) = _LENGTH.unpack_from(raw, place)
+        place = start + length
+        if place > len(raw):
+            raise InvalidRequest(f"the raw content of {IMAGE} ends in the middle of an image")
+        parts.append(raw[start:place])
+    return parts
+
+
+def _floats(tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Descriptors:
+    if raw is None:
+        return np.array(tensor.contents.fp32_contents, np.float32)
+    if len(raw) % 4:
+        raise InvalidRequest(f"the raw content of {DESCRIPTOR} ends in the middle of a number")
+    return np.frombuffer(raw, "<f4").astype(np.float32)
