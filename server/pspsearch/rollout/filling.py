@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 BATCH = 4
 """A search that comes meanwhile waits for one of these."""
 
-_DEARER = 1.02
-"""From batch to batch, until a quick one shows that it is not so."""
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 CALL_S = 20.0
@@ -38,21 +36,19 @@ class Pace:
     """Rests between batches, so that others get their share of the model; longer where they suffer."""
 
     share: float
-    """Of as many batches as there would be without a rest and without others."""
+    """Of the time, in which batches are described."""
     worst_strain: float
     latencies: Latencies
     _ease: float = 1.0
-    _cost_s: float = float("inf")
-    """Of a batch that nobody holds up: the quickest one lately."""
 
-    def pause_s(self, busy_s: float) -> float:
-        """After a batch that took so long; what it waited for others is no reason to rest."""
+    async def rest(self, busy_s: float) -> None:
+        """After a batch that took so long."""
         if self.latencies.strain > self.worst_strain:
             self._ease = max(0.1, 0.9 * self._ease)
         else:
             self._ease = min(1.0, 1.1 * self._ease)
-        self._cost_s = min(busy_s, _DEARER * self._cost_s)
-        return max(0.0, self._cost_s / (self.share * self._ease) - busy_s)
+        share = self.share * self._ease
+        await asyncio.sleep(busy_s * (1 - share) / share)
 
 
 class Filler:
@@ -86,7 +82,7 @@ class Filler:
             with pace.latencies.company():
                 filled = await self._describe(space, wanted, unreadable)
             told(await self._catalog.fill(space.generation, filled, renew=renew))
-            await asyncio.sleep(pace.pause_s(time.perf_counter() - started))
+            await pace.rest(time.perf_counter() - started)
         return any_described
 
     async def _describe(self, space: Space, items: Sequence[Item], unreadable: set[int]) -> list[Filling]:
