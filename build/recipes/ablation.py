@@ -144,7 +144,7 @@ class Ablation:
         yield f"{estimate(_over_seeds(runs, 'trained', 'grocery', 'R@1'))}"
         precisions = _over_seeds(runs, "trained", "grocery", "mAP")
         yield f"{estimate(precisions)}"
-        if runs is usual or not usual:
+        if runs == usual or not usual:
             yield ""
         else:
             yield f"{estimate_difference(precisions, _over_seeds(usual, 'trained', 'grocery', 'mAP')):+}"

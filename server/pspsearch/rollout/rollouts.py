@@ -228,6 +228,7 @@ class Rollouts(Carrier):
         await _cancel(self._watching)
         await self.carried()
         for under_way in self._under_way.values():
+            self._collections.end_trial(under_way.space.generation)
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
             await _cancel(keeper)
