@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.client import AsyncClient
 from pspsearch.config import GateSettings
-from pspsearch.domain import Collection, Generation, IndexKind
+from pspsearch.domain import Collection, Generation, IndexKind, Stage
 from pspsearch.index.index import SegmentedIndex
+from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import ColourDescriber, version
 from tests.indexes import open_index
 from tests.pictures import encode
@@ -31,6 +33,23 @@ def picture(number: int) -> bytes:
 def second(shift: int = 5) -> ColourDescriber:
     """Another version of the model, in a space of its own."""
     return ColourDescriber(version(2), shift)
+
+
+async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Rollout:
+    """The rollout when it is there; it must not fail before."""
+    async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
+        if answer.rollout.stage == stage:
+            return answer.rollout
+        assert answer.rollout.stage != models.ROLLOUT_STAGE_FAILED, answer.rollout.reason
+    raise AssertionError("the rollout ended")
+
+
+async def until_ready(client: AsyncClient) -> None:
+    """The rollout under way; it must not fail before."""
+    async for moment in client.watch_rollout():
+        assert moment.stage is not Stage.FAILED, moment.reason
+        if moment.stage is Stage.READY:
+            return
 
 
 @dataclass

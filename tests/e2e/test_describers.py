@@ -39,7 +39,9 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
         second = await opened.open(SHIPPED, None)
         assert second is not first
         assert len(regions() - others) == 2
-        await asyncio.sleep(0.8)
+        async with asyncio.timeout(10):
+            while len(regions() - others) > 1:
+                await asyncio.sleep(0.05)
         assert not first.uses_shared_memory
         assert len(regions() - others) == 1
         assert np.array_equal(await second.describe(pixels), expected)

@@ -38,6 +38,7 @@ from pspsearch.search.collections import DEFAULT
 from tests.fakes.describer import DIMENSION, ColourDescriber, describe_pixels, version
 from tests.indexes import DAMAGES, PARTS, Recalls, open_index, snapshot_files
 from tests.pictures import encode
+from tests.rollout_place import until_ready
 from tests.rpc_server import Parts, open_server
 
 SCORE_TOLERANCE = 2e-3
@@ -287,7 +288,7 @@ class ServerMachine(RuleBasedStateMachine):
     def promote(self) -> None:
         """With what has no image left out."""
         assert self.building is not None
-        self.run(self.until_ready())
+        self.run(until_ready(self.client))
         missing = sum(self.building not in one.points for one in self.things.values())
         promoted = self.run(self.client.promote_rollout(drop_missing=bool(missing)))
         assert (promoted.stage, promoted.missing) == (Stage.PROMOTED, missing)
@@ -324,13 +325,6 @@ class ServerMachine(RuleBasedStateMachine):
             if one.image is None:
                 points = {version: point for version, point in one.points.items() if version != number}
                 self.things[id_] = replace(one, points=points)
-
-    async def until_ready(self) -> None:
-        """The rollout under way."""
-        async for moment in self.client.watch_rollout():
-            assert moment.stage is not Stage.FAILED, moment.reason
-            if moment.stage is Stage.READY:
-                return
 
     @rule(text=FILTERS, limit=LIMITS)
     def search(self, text: str, limit: int) -> None:

@@ -20,7 +20,7 @@ from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import DIMENSION, VERSION
-from tests.rollout_place import Place, picture
+from tests.rollout_place import Place, picture, reach
 from tests.rpc_client import FLOWER, TEMPLE, Api, item, open_api, query
 
 MODEL = "search.default"
@@ -369,9 +369,7 @@ async def test_a_version_that_is_named_is_the_one_that_answers() -> None:
     async with place.open() as api:
         await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))
         await api.models.StartRollout(models.StartRolloutRequest(canary=1))
-        async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
-            if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
-                break
+        await reach(api, models.ROLLOUT_STAGE_READY)
         with triton.InferenceServerClient(api.server.address) as client:
             tried = await infer(client, images(picture(3)))
             assert tried.get_response().model_version == "2"

@@ -22,7 +22,7 @@ from pspsearch.domain import GenerationState, Stage
 from pspsearch.errors import RolloutRefused
 from tests.fakes.describer import ColourDescriber, describe_pixels, version
 from tests.pictures import encode
-from tests.rollout_place import Place
+from tests.rollout_place import Place, until_ready
 
 SCORE_TOLERANCE = 2e-3
 """Of descriptors that are kept in fp16."""
@@ -143,13 +143,13 @@ class RolloutMachine(RuleBasedStateMachine):
         self.building = Known(number, {id_: point(colour, number) for id_, colour in described.items()})
         self.canary = 0.0
         if wait:
-            self.run(self._until_ready())
+            self.run(until_ready(self.client))
 
     @precondition(lambda self: self.building is not None)
     @rule(canary=st.sampled_from([0.0, 0.5, 1.0]), shadow=st.sampled_from([0.0, 1.0]))
     def try_out(self, canary: float, shadow: float) -> None:
         """It answers some of the searches to come, or is compared on them."""
-        self.run(self._until_ready())
+        self.run(until_ready(self.client))
         self.run(self.client.try_rollout(canary=canary, shadow=shadow))
         self.canary = canary
         if canary == 1:
@@ -162,7 +162,7 @@ class RolloutMachine(RuleBasedStateMachine):
     def promote(self) -> None:
         """What cannot be described needs the operator's word."""
         assert self.building is not None
-        self.run(self._until_ready())
+        self.run(until_ready(self.client))
         missing = len(self.colours.keys() - self.building.points.keys())
         if missing:
             with pytest.raises(RolloutRefused, match=f"{missing} items have no kept image"):
@@ -226,12 +226,6 @@ class RolloutMachine(RuleBasedStateMachine):
         expected = {GenerationState.ACTIVE: self.active, GenerationState.KEPT: self.kept}
         expected[GenerationState.BUILDING] = self.building
         assert states == {state: one.version for state, one in expected.items() if one is not None}
-
-    async def _until_ready(self) -> None:
-        async for moment in self.client.watch_rollout():
-            assert moment.stage is not Stage.FAILED, moment.reason
-            if moment.stage is Stage.READY:
-                return
 
 
 def run(examples: int) -> None:

@@ -12,7 +12,7 @@ from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
-from tests.rollout_place import Place, picture
+from tests.rollout_place import Place, picture, reach
 from tests.rpc_client import Api, descriptor, item, query, refuse
 
 CALLERS = [f"caller-{number}" for number in range(60)]
@@ -30,16 +30,8 @@ async def api(place: Place) -> AsyncIterator[Api]:
     async with place.open() as api:
         await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))
         await api.models.StartRollout(models.StartRolloutRequest())
-        await ready(api)
+        await reach(api, models.ROLLOUT_STAGE_READY)
         yield api
-
-
-async def ready(api: Api) -> models.Rollout:
-    """As soon as it is."""
-    async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
-        if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
-            return answer.rollout
-    raise AssertionError("the rollout ended")
 
 
 async def try_out(api: Api, canary: float = 0.0, shadow: float = 0.0) -> models.Rollout:
@@ -249,10 +241,10 @@ async def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with place.open() as api:
         await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))
         await api.models.StartRollout(models.StartRolloutRequest(canary=1))
-        await ready(api)
+        await reach(api, models.ROLLOUT_STAGE_READY)
         assert (await search(api)).model_version == 2
         await try_out(api, canary=0.4)
         few = await answered_by_the_new(api)
     async with place.open() as api:
-        await ready(api)
+        await reach(api, models.ROLLOUT_STAGE_READY)
         assert await answered_by_the_new(api) == few

@@ -19,7 +19,7 @@ from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import ColourDescriber, describe_pixels, version
-from tests.rollout_place import Place, picture, second
+from tests.rollout_place import Place, picture, reach, second
 from tests.rpc_client import FLOWER, TEMPLE, Api, item, query, refuse
 
 
@@ -68,15 +68,6 @@ async def api(place: Place) -> AsyncIterator[Api]:
 async def start(api: Api, **options: Any) -> models.Rollout:
     """A rollout of the default collection."""
     return (await api.models.StartRollout(models.StartRolloutRequest(**options))).rollout
-
-
-async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Rollout:
-    """The rollout when it is there; it must not fail before."""
-    async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
-        if answer.rollout.stage == stage:
-            return answer.rollout
-        assert answer.rollout.stage != models.ROLLOUT_STAGE_FAILED, answer.rollout.reason
-    raise AssertionError("the rollout ended")
 
 
 async def failed(api: Api) -> models.Rollout:

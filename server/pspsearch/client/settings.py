@@ -1,8 +1,7 @@
 """What both clients take for granted."""
 
-import re
-
 from pspsearch.errors import InvalidRequest
+from pspsearch.headers import CALLER_ID, is_sane
 
 DEFAULT = "default"
 """The collection where none is named."""
@@ -19,11 +18,9 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
-_CALLER = re.compile(r"[\x21-\x7e]{1,64}")
-
 
 def caller_metadata(caller: str) -> tuple[tuple[str, str], ...]:
     """The header by which the server knows a caller from others at the same address; none for an empty name."""
-    if caller and not _CALLER.fullmatch(caller):
+    if caller and not is_sane(caller):
         raise InvalidRequest(f"a caller's name is 1 to 64 visible ASCII characters, not {caller[:80]!r}")
-    return (("x-caller-id", caller),) if caller else ()
+    return ((CALLER_ID, caller),) if caller else ()

@@ -425,10 +425,7 @@ class Rollouts(Carrier):
         with contextlib.suppress(NotFound):
             self._leave(self._collections.get(failed.collection), generation)
         self._under_way.pop(generation.collection, None)
-        if under_way.candidate is not None:
-            self._tidy(under_way.candidate)
-        else:
-            self.carry(self._collections.release(under_way.space.describer.version))
+        self.carry(self._shut(under_way))
         under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
 
     async def _forget(self, collection: Collection) -> None:
@@ -443,11 +440,17 @@ class Rollouts(Carrier):
             live = self._collections.get(collection.name)
             for space in live.others:
                 self._leave(live, space.generation)
-            for one in (kept, under_way.candidate if under_way is not None else None):
-                if one is not None:
-                    await self._collections.shut(one)
+            if kept is not None:
+                await self._collections.shut(kept)
             if under_way is not None:
-                await self._collections.release(under_way.space.describer.version)
+                await self._shut(under_way)
+
+    async def _shut(self, under_way: _UnderWay) -> None:
+        """Nothing is left of one that has ended without being promoted."""
+        if under_way.candidate is not None:
+            await self._collections.shut(under_way.candidate)
+        else:
+            await self._collections.release(under_way.space.describer.version)
 
     def _one_under_way(self, collection: str) -> _UnderWay:
         live = self._collections.get(collection)

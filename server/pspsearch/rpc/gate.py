@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import re
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Any, cast
@@ -13,15 +12,12 @@ import grpc.aio
 from google.rpc import status_pb2
 
 from pspsearch.errors import NotServing, Overloaded
+from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.status import DETAILS, code_of, is_callers, make_status
 from pspsearch.search.call import Call
 
 log = logging.getLogger(__name__)
-
-REQUEST_ID = "x-request-id"
-CALLER_ID = "x-caller-id"
-_SANE = re.compile(r"[\x21-\x7e]{1,64}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -108,9 +104,9 @@ def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:
 
 
 def _sane(context: Context, name: str) -> str:
-    """A header, where it is there and fit to be written into a log."""
+    """A header, where it is there and fit to be used; empty where not."""
     for key, value in context.invocation_metadata() or ():
-        if key == name and isinstance(value, str) and _SANE.fullmatch(value):
+        if key == name and isinstance(value, str) and is_sane(value):
             return value
     return ""
 

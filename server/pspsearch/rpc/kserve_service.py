@@ -155,7 +155,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: service_pb2.ModelInferRequest, stream: Call
     ) -> service_pb2.ModelStreamInferResponse:
         """Whatever becomes of it, the stream goes on."""
-        call = Call(request_id=stream.request_id, caller=stream.caller)
+        call = stream.within()
         try:
             call.timeout_s = stream.remaining_s()
             return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))

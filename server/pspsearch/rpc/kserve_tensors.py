@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2
@@ -27,7 +26,7 @@ _IGNORED = {
 }
 """Triton's own parameters, which a search has no use for; what else is not known is refused."""
 
-_LIMIT = 10
+_USUAL = Options()
 _LENGTH = struct.Struct("<I")
 
 
@@ -65,8 +64,8 @@ def read_options(request: service_pb2.ModelInferRequest) -> Options:
     """`limit`, `offset`, `filter` and `min_score`, as in SearchOptions."""
     given = _Parameters(request.parameters)
     options = Options(
-        limit=given.whole("limit", _LIMIT),
-        offset=given.whole("offset", 0),
+        limit=given.whole("limit", _USUAL.limit),
+        offset=given.whole("offset", _USUAL.offset),
         keep=read_filter(given.text("filter")),
         min_score=given.number("min_score"),
     )
@@ -117,10 +116,10 @@ def write_answer(
     )
     answer.parameters[FINGERPRINT].string_param = generation.fingerprint
     answer.parameters["generation"].int64_param = generation.key
-    columns = list(zip_longest(*hits, fillvalue=_NOTHING))
-    rows = list(zip(*columns, strict=True)) if columns else [()] * len(hits)
+    width = max(map(len, hits))
+    rows = [[*row, *[_NOTHING] * (width - len(row))] for row in hits]
     for name in wanted:
-        answer.outputs.add(name=name, datatype="BYTES" if name == IDS else "FP32", shape=[len(hits), len(columns)])
+        answer.outputs.add(name=name, datatype="BYTES" if name == IDS else "FP32", shape=[len(hits), width])
         if name == IDS:
             ids = (hit.id.encode() for row in rows for hit in row)
             answer.raw_output_contents.append(b"".join(_LENGTH.pack(len(id_)) + id_ for id_ in ids))

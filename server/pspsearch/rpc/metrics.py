@@ -1,6 +1,7 @@
 """What Prometheus reads."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -10,10 +11,11 @@ from prometheus_client.registry import Collector
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
+from pspsearch.search.trial import Tried
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _ROLLOUT = ("described", "total", "per_second", "missing")
-_TRIED = ("answered", "passed_on", "mirrored", "failed", "overlap", "ms", "active_ms")
+_TRIED = tuple(field.name for field in fields(Tried))
 _INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "sequence")
 
 

@@ -117,7 +117,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     async def _answer(self, request: searches.SearchStreamRequest, exchange: _Exchange, stream: Call) -> None:
         """Whatever becomes of this query, the stream goes on."""
         answer = searches.SearchStreamResponse(tag=request.tag[:_MAX_TAG_BYTES])
-        call = Call(request_id=stream.request_id, caller=stream.caller)
+        call = stream.within()
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
                 raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other

@@ -50,6 +50,10 @@ class Call:
         """For work at the same time: with the same deadline, and with stages of its own that do not count."""
         return Call(self.timeout_s, self.request_id, self.caller, self.version, self.started)
 
+    def within(self) -> "Call":
+        """For one of many in a stream: of the same caller, with a clock of its own, and no deadline yet."""
+        return Call(request_id=self.request_id, caller=self.caller)
+
     def elapsed_s(self) -> float:
         """Since the call arrived."""
         return time.perf_counter() - self.started

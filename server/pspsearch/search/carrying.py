@@ -11,7 +11,7 @@ Self = TypeVar("Self", bound="Carrier")
 
 
 class Carrier:
-    """What has methods that go `to_their_end`; for the tasks of one event loop."""
+    """What has methods that go `to_its_end`; for the tasks of one event loop."""
 
     def __init__(self) -> None:
         self._carried: set[asyncio.Task[Any]] = set()

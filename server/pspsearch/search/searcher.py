@@ -138,7 +138,7 @@ class Searcher:
             with call.stage(Stage.SEARCH):
                 good = [number for number, point in enumerate(points) if not isinstance(point, PspsearchError)]
                 excluded = [_excluded([queries[number]]) for number in good]
-                hits = iter(await self._find(live, _good(points), options, excluded) if good else [])
+                hits = iter(await self._find(live, _good(points), options, excluded))
             answers = [point if isinstance(point, PspsearchError) else next(hits) for point in points]
             return BatchAnswer(answers, live.generation)
 

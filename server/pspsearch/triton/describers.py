@@ -119,8 +119,10 @@ class Describers:
     async def served(self, model: str) -> list[ModelVersion]:
         """Every version of the model that Triton has ready and that has a contract, ascending."""
         versions = await self._ready(model)
-        config = await self._client.config(model) if versions else None
-        offered = [] if config is None else [self._offer(config, version, "") for version in versions]
+        if not versions:
+            return []
+        config = await self._client.config(model)
+        offered = [self._offer(config, version, "") for version in versions]
         return [ModelVersion(model, one.version, one.contract) for one in offered if one.contract is not None]
 
     async def close(self) -> None:

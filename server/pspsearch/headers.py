@@ -1,0 +1,16 @@
+"""Headers of a call, by which client and server know each other."""
+
+import re
+
+REQUEST_ID = "x-request-id"
+"""Names the call in logs and errors; chosen by the server where it is missing."""
+
+CALLER_ID = "x-caller-id"
+"""Names the caller among others at the same address."""
+
+_SANE = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+def is_sane(value: str) -> bool:
+    """Whether it is fit to be sent, and to be written into a log."""
+    return _SANE.fullmatch(value) is not None
