@@ -13,15 +13,13 @@ SIZE = (5, 7)
 
 
 def _head(name: HeadName) -> Head:
-    """With weights and a power that are not the initial ones."""
+    """With weights that are not the initial ones."""
     torch.manual_seed(0)
     spec = NetworkSpec(input=InputShape(80, 112), bins=BINS, width=6, head=name, dimension=128, cells=True)
     head = Head(6, spec).eval()
     with torch.no_grad():
         if head.part_weights is not None:
             head.part_weights.copy_(torch.randn(14))
-        if head.gem is not None:
-            head.gem.power.fill_(2.5)
     return head
 
 
@@ -42,7 +40,7 @@ def _cell_windows(x: Tensor) -> list[Tensor]:
 
 
 def _gem(window: Tensor) -> Tensor:
-    return (window**2.5).mean(dim=2) ** (1 / 2.5)
+    return (window**3).mean(dim=2) ** (1 / 3)
 
 
 def _unit(head: Head, vectors: Tensor) -> Tensor:

@@ -15,19 +15,15 @@ _SMALLEST = 1e-6
 
 
 class GeM(nn.Module):
-    """Generalised mean: (sum of w_i x_i^p)^(1/p) over the map's pixels, with a learned p.
+    """Generalised mean: (sum of w_i x_i^3)^(1/3) over the map's pixels, between the average and the maximum.
 
-    p = 1 is the average, a large p the maximum.
+    The power is a whole number because CPUs compute x^3 as two products, and any other power one number at a time:
+    a learned one came out as 2.89, found nothing better, and took a sixth of the whole network's time.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.power = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, flat: Tensor, pooling: Tensor) -> Tensor:
         """[batch, channels, pixels] and pooling weights [pixels, windows] to [batch, channels, windows]."""
-        powers = flat.clamp_min(_SMALLEST).pow(self.power)
-        return (powers @ pooling).pow(1 / self.power)
+        return (flat.clamp_min(_SMALLEST).pow(3) @ pooling).pow(1 / 3)
 
 
 class Head(nn.Module):

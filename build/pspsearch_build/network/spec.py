@@ -61,7 +61,7 @@ class HeadName(StrEnum):
     PARTS = "parts"
     """F(x) = sum of w_i f_i(x) over the pyramid's cells f_i, with learned weights w_i."""
     GEM = "gem"
-    """Generalised mean pooling, with a learned power."""
+    """Generalised mean pooling, of the third power."""
     PARTS_GEM = "parts_gem"
     """Both, concatenated."""
 

@@ -1,27 +1,38 @@
 """The CPU flavour of a model version: Triton's Python backend calls OpenVINO on the ONNX file beside this one.
 
-An inference uses every core, so the instances of a model take turns: while one computes, the others fetch pixels and
-hand out descriptors. There should be two, because Triton's batcher loses the wake-up of a request that comes while no
-instance is free and then lets it lie for half a second.
+One image alone uses every core, and the instances of a model take turns with such. Of a batch every core takes a pair
+after the other: cores that work on one thing wait for one another at each layer, most of all where the search server
+wants them, too; and a network of fixed size is not prepared anew for each size of batch.
+
+There should be two instances, because Triton's batcher loses the wake-up of a request that comes while no instance is
+free and then lets it lie for half a second; and while one computes, the other fetches pixels and hands out descriptors.
 """
 
 from __future__ import annotations  # Triton completes its module after this one is imported
 
 import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingModuleSource] - Triton brings it
+from numpy.typing import NDArray
+
+Results = dict[str, NDArray[np.float32]]
+"""Each output by its name, a row for each image."""
+
+PAIR = 2
+"""Images in one inference of a core: more are hardly faster, and fill up fewer sizes of batch."""
 
 
 class TritonPythonModel:
     """One instance of the model; Triton calls `execute` with whatever its batcher gathered."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Compiles the network, once it is known to be the one that `config.pbtxt` describes."""
+        """Compiles the network for either size, once it is known to be the one that `config.pbtxt` describes."""
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         core = ov.Core()
@@ -34,21 +45,28 @@ class TritonPythonModel:
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pb_utils.Logger.log_warn(f"this processor has no {precision}: {path} runs in f32")
             precision = "f32"
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        self.inference = core.compile_model(model, "CPU", options).create_infer_request()
+        alone = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        streams = max(1, min(len(os.sched_getaffinity(0)), config["max_batch_size"] // PAIR))
+        paired = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": precision,
+            "NUM_STREAMS": str(streams),
+            "ENABLE_CPU_PINNING": False,  # both instances would choose the same cores
+        }
+        model.reshape([1, *model.input(0).partial_shape[1:]])
+        self.alone = core.compile_model(model, "CPU", alone).create_infer_request()
+        model.reshape([PAIR, *model.input(0).partial_shape[1:]])
+        pair = core.compile_model(model, "CPU", paired)
+        self.shapes = {output["name"]: list(pair.output(output["name"]).shape)[1:] for output in config["output"]}
+        self.pairs = ov.AsyncInferQueue(pair, streams)
+        self.pairs.set_callback(keep)
         self.turn = path.open("rb")
-        self.output_names = [output["name"] for output in config["output"]]
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """One inference for all requests; each gets its own rows back."""
         batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
         pixels = batches[0] if len(batches) == 1 else np.concatenate(batches)
-        fcntl.flock(self.turn, fcntl.LOCK_EX)
-        try:
-            self.inference.infer([pixels], share_inputs=True)
-        finally:
-            fcntl.flock(self.turn, fcntl.LOCK_UN)
-        results = {name: self.inference.get_tensor(name).data for name in self.output_names}
+        results = self.infer_alone(pixels) if len(pixels) == 1 else self.infer_pairs(pixels)
         responses: list[pb_utils.InferenceResponse] = []
         first = 0
         for request, batch in zip(requests, batches, strict=True):
@@ -57,6 +75,33 @@ class TritonPythonModel:
             tensors = [pb_utils.Tensor(name, results[name][rows]) for name in request.requested_output_names()]
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses
+
+    def infer_alone(self, pixels: NDArray[np.uint8]) -> Results:
+        """One image, as fast as may be."""
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        try:
+            self.alone.infer([pixels], share_inputs=True)
+        finally:
+            fcntl.flock(self.turn, fcntl.LOCK_UN)
+        return {name: self.alone.get_tensor(name).data for name in self.shapes}
+
+    def infer_pairs(self, pixels: NDArray[np.uint8]) -> Results:
+        """Several, as many in a given time as may be; of an odd number the last one is its own company."""
+        results = {name: np.empty((len(pixels), *dims), np.float32) for name, dims in self.shapes.items()}
+        if len(pixels) % PAIR:
+            pixels = np.concatenate([pixels, pixels[-1:]])
+        for first in range(0, len(pixels), PAIR):
+            self.pairs.start_async([pixels[first : first + PAIR]], (results, first), share_inputs=True)
+        self.pairs.wait_all()
+        return results
+
+
+def keep(inference: ov.InferRequest, place: tuple[Results, int]) -> None:
+    """Puts what a pair became among the results, from a row on."""
+    results, first = place
+    for name, rows in results.items():
+        kept = rows[first : first + PAIR]
+        kept[:] = inference.get_tensor(name).data[: len(kept)]
 
 
 def check_shapes(model: ov.Model, config: dict[str, Any], path: Path) -> None:
