@@ -6,7 +6,7 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test slow check format protos lock bench loadtest wheel
+.PHONY: help serve test slow check format protos lock bench rivals loadtest wheel
 
 help: ## Say what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,8 +51,11 @@ format: $(DEVELOPMENT) ## Put the source in its form.
 bench: $(DEVELOPMENT) ## Measure, and print the ratios to the bare parts.
 	$(BIN)/python -m tests.bench
 
-loadtest: $(DEVELOPMENT) ## Load the served model with perf_analyzer.
-	$(BIN)/python -m tests.bench.loadtest
+rivals: $(DEVELOPMENT) ## Measure searches beside what people would use instead.
+	$(BIN)/python -m tests.bench.rivals
+
+loadtest: $(DEVELOPMENT) ## Load model and searches with perf_analyzer; IMAGES=folder searches for your pictures.
+	$(BIN)/python -m tests.bench.loadtest $(if $(IMAGES),--images $(IMAGES))
 
 wheel: $(DEVELOPMENT) ## Build the distribution into dist/.
 	$(BIN)/python -m build

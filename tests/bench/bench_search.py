@@ -7,6 +7,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.table import Table
 from pspsearch.client import AsyncClient, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
+from pspsearch.errors import Overloaded, PspsearchError
 from pspsearch.images import decode_pixels
 from pspsearch.index.scoring import flat_over
 from pspsearch.repository import default_repository
@@ -31,7 +33,7 @@ MODEL = "pspnet"
 ITEMS = 20_000
 TURNS, CALLS = 6, 50
 CONCURRENCIES = (8, 16, 32)
-SECONDS = 6.0
+SECONDS, STEADY_S = 6.0, 15.0
 IMPORTED = 600
 PARTS = ("decode", "inference", "index search")
 
@@ -48,6 +50,8 @@ async def main() -> None:
                 whole_ms, row_ms, parts_ms = await _take_turns(client, triton.address, image, points)
                 bare = await _bare_images_per_s(triton.address)
                 searched = max([await load(lambda: client.search(image), n) for n in CONCURRENCIES])
+                steady_ms = await by_chance(lambda: client.search(image), 0.7 * searched, STEADY_S)
+                flood = await _flood(client, image, 5 * searched)
                 batches = await _batched_images_per_s(triton.address)
                 imported = await _import(client, image)
     alone, in_a_row = [float(np.median(part)) for part in parts_ms], float(np.median(row_ms))
@@ -61,6 +65,15 @@ async def main() -> None:
     table.add_row("p50 over all three in a row, ms", f"{in_a_row:.2f}", f"{whole:.2f}", f"{whole / in_a_row:.2f}", "")
     table.add_row("p99 at concurrency 1, ms", "", f"{np.percentile(whole_ms, 99):.2f}", "", "")
     table.add_row("best throughput, images/s", f"{bare:.0f}", f"{searched:.0f}", f"{searched / bare:.2f}", ">= 0.85")
+    p50, p99 = np.percentile(steady_ms, (50, 99))
+    table.add_row("p50 / p99 at 70 % of that, ms", "", f"{p50:.1f} / {p99:.1f}", f"{p99 / p50:.2f}", "<= 2")
+    goodput = flood.answered / flood.seconds
+    table.add_row(
+        "answers/s at 5 times that", f"{searched:.0f}", f"{goodput:.0f}", f"{goodput / searched:.2f}", ">= 0.9"
+    )
+    refused = f"{np.percentile(flood.refused_ms, 50):.1f} / {np.percentile(flood.refused_ms, 99):.1f}"
+    table.add_row("p50 / p99 of refusals then, ms", "", refused, "", "<= 10")
+    table.add_row("neither answered nor refused then", "", str(len(flood.failed)), "", "0")
     table.add_row("import, images/s", f"{batches:.0f}", f"{imported:.0f}", f"{imported / batches:.2f}", ">= 0.85")
     Console().print(table)
 
@@ -120,9 +133,55 @@ async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
     return answers / (time.perf_counter() - started)
 
 
+async def by_chance(ask: Callable[[], Awaitable[object]], rate: float, seconds: float) -> list[float]:
+    """Open loop: calls that come by chance, so many a second on average; each one's milliseconds from when it came."""
+    gaps = np.random.default_rng(0).exponential(1 / rate, round(rate * seconds))
+    times_ms: list[float] = []
+    started = time.perf_counter()
+
+    async def call(due: float) -> None:
+        await ask()
+        times_ms.append(1000 * (time.perf_counter() - due))
+
+    async with asyncio.TaskGroup() as group:
+        for due in started + np.cumsum(gaps):
+            await asyncio.sleep(due - time.perf_counter())
+            group.create_task(call(float(due)))
+    return times_ms
+
+
+@dataclass(slots=True)
+class _Flood:
+    """What became of more calls than the server can answer."""
+
+    answered: int = 0
+    seconds: float = 0.0
+    refused_ms: list[float] = field(default_factory=list[float])
+    failed: list[str] = field(default_factory=list[str])
+
+
+async def _flood(client: AsyncClient, image: bytes, rate: float) -> _Flood:
+    flood = _Flood()
+
+    async def call() -> None:
+        started = time.perf_counter()
+        try:
+            await client.search(image)
+            flood.answered += 1
+        except Overloaded:
+            flood.refused_ms.append(1000 * (time.perf_counter() - started))
+        except PspsearchError as error:
+            flood.failed.append(str(error))
+
+    started = time.perf_counter()
+    await by_chance(call, rate, STEADY_S)
+    flood.seconds = time.perf_counter() - started
+    return flood
+
+
 async def _bare_images_per_s(triton: str) -> float:
     loads = [await asyncio.to_thread(measure, triton, MODEL, n, shared_memory=True) for n in CONCURRENCIES]
-    return max((load.images_per_s for load in loads if load), default=float("nan"))
+    return max((load.per_s for load in loads if load), default=float("nan"))
 
 
 async def _batched_images_per_s(triton: str) -> float:

@@ -75,7 +75,7 @@ async def main() -> None:
                 await asyncio.to_thread(measure, triton.address, MODEL, concurrency, shared_memory=True)
                 for concurrency in CONCURRENCIES
             ]
-            served_best.append(max((load.images_per_s for load in loads if load), default=float("nan")))
+            served_best.append(max((load.per_s for load in loads if load), default=float("nan")))
     table = Table(title=f"{MODEL}: Triton over the bare runtime, {ROUNDS} starts of each")
     for heading in ("figure", "bare", "Triton", "ratio", "target"):
         table.add_column(heading, justify="right")

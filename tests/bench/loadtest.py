@@ -1,69 +1,90 @@
-"""`make loadtest`: perf_analyzer on the served model, pixels in shared memory or in the request, and on searches."""
+"""`make loadtest`: perf_analyzer on the served model and on whole searches, and a report with plots.
 
+Searches are for the sample gallery's own pictures, or for those in a folder of yours.
+"""
+
+import argparse
 import asyncio
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from pspsearch.client import Client
 from pspsearch.config import BundledTritonSettings
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
+from tests.bench.loadtest_report import Run, print_tables, write_report
 from tests.bench.perf_analyzer import Load, measure, write_images
 from tests.search_server import serve
 
 MODEL = "pspnet"
-CONCURRENCIES = (1, 2, 4, 8, 16)
 COLLECTION = "sample"
-SEARCHES = (1, 8, 32)
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
+"""Of the best rate of the closed loop, in the open one."""
 
 
-async def main() -> None:
-    """Prints one row per concurrency and way."""
+@dataclass(frozen=True, slots=True)
+class _Options:
+    images: Path | None = None
+    report: Path = field(default=Path(".bench/loadtest"))
+
+
+async def main(options: _Options) -> None:
+    """Prints a table for each way of asking, and writes the report."""
     async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
         triton.require(MODEL)
-        tables = [await _load_model(triton.address), await asyncio.to_thread(_load_searches, triton.address)]
-    for table in tables:
-        Console().print(table)
+        runs = await asyncio.to_thread(_load_model, triton.address)
+        runs += await asyncio.to_thread(_load_searches, triton.address, options.images)
+    print_tables(runs, Console())
+    print(f"\nwrote {write_report(runs, options.report)}")
 
 
-async def _load_model(address: str) -> Table:
-    table = Table(title=f"{MODEL}: one image per request, closed loop")
-    for heading in ("pixels", "concurrency", "images/s", "p50 ms", "p95 ms", "p99 ms"):
-        table.add_column(heading, justify="right")
-    for shared_memory in (True, False):
-        way = "shared memory" if shared_memory else "in the request"
-        for concurrency in CONCURRENCIES:
-            load = await asyncio.to_thread(measure, address, MODEL, concurrency, shared_memory=shared_memory)
-            table.add_row(way, str(concurrency), *figures(load))
-    return table
+def _load_model(address: str) -> list[Run]:
+    ask = partial(measure, address, MODEL)
+    in_request = _closed_loop("the bare model, pixels in the request", ask)
+    return [in_request, *_both_loops("the bare model", partial(ask, shared_memory=True))]
 
 
-def _load_searches(triton: str) -> Table:
-    """The whole path: JPEG in, ten hits out, with the sample gallery's own pictures as queries."""
-    with tempfile.TemporaryDirectory() as folder, serve(Path(folder, "data"), triton, "--sample") as server:
-        with Client(server.address) as client:
-            items = client.list(collection=COLLECTION)
-            images = [client.get_image(item.id, collection=COLLECTION) for item in items]
-        inputs = Path(folder, "inputs.json")
+def _load_searches(triton: str, folder: Path | None) -> list[Run]:
+    """The whole path: an encoded image in, ten hits out."""
+    with tempfile.TemporaryDirectory() as data, serve(Path(data, "data"), triton, "--sample") as server:
+        images = _sample_images(server.address) if folder is None else _images_in(folder)
+        inputs = Path(data, "inputs.json")
         write_images(inputs, "IMAGE", images)
-        table = Table(title=f"search.{COLLECTION}: {len(images)} pictures, one a request, 10 hits, closed loop")
-        for heading in ("concurrency", "searches/s", "p50 ms", "p95 ms", "p99 ms"):
-            table.add_column(heading, justify="right")
-        for concurrency in SEARCHES:
-            load = measure(server.address, f"search.{COLLECTION}", concurrency, inputs=inputs)
-            table.add_row(str(concurrency), *figures(load))
-    return table
+        return _both_loops("search by image", partial(measure, server.address, f"search.{COLLECTION}", inputs=inputs))
 
 
-def figures(load: Load | None) -> list[str]:
-    """The cells of one row."""
-    if load is None:
-        return ["unstable", "", "", ""]
-    return [f"{load.images_per_s:.0f}", *(f"{ms:.2f}" for ms in (load.p50_ms, load.p95_ms, load.p99_ms))]
+def _sample_images(address: str) -> list[bytes]:
+    with Client(address) as client:
+        return [client.get_image(item.id, collection=COLLECTION) for item in client.list(collection=COLLECTION)]
+
+
+def _images_in(folder: Path) -> list[bytes]:
+    images = [
+        path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix.lower() in {".jpg", ".jpeg", ".png"}
+    ]
+    assert images, f"there is no JPEG or PNG in {folder}"
+    return images
+
+
+def _both_loops(name: str, ask: Callable[..., Load | None]) -> list[Run]:
+    closed = _closed_loop(name, ask)
+    best = max((load.per_s for load in closed.loads.values() if load), default=0.0)
+    rates = [round(share * best) for share in SHARES]
+    return [closed, Run(f"{name}, by chance", "asked/s", {rate: ask(rate=rate) for rate in rates})]
+
+
+def _closed_loop(name: str, ask: Callable[..., Load | None]) -> Run:
+    return Run(name, "under way", {number: ask(concurrency=number) for number in CONCURRENCIES})
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(prog="make loadtest")
+    parser.add_argument("--images", type=Path, help="a folder of pictures to search for")
+    parser.add_argument("--report", type=Path, default=_Options().report, help="the folder that the report goes to")
+    asyncio.run(main(_Options(**vars(parser.parse_args()))))

@@ -20,15 +20,25 @@ _REQUIREMENT = "tritonclient==2.51.0 --hash=sha256:c485bb0123bdf310f90bc8b03d348
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 
+_STAGES = {
+    "Network+Server Send/Recv": "network",
+    "Server Queue": "queue",
+    "Server Compute Input": "input",
+    "Server Compute Infer": "inference",
+    "Server Compute Output": "output",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run measured, in milliseconds and images per second."""
+    """What one run measured, in milliseconds and answers per second."""
 
-    concurrency: int
-    images_per_s: float
+    per_s: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    stages_ms: dict[str, float]
+    """The mean of each; what the server says of itself, and what remains of the client's time."""
 
 
 def fetch() -> Path:
@@ -59,23 +69,28 @@ def write_images(path: Path, tensor: str, images: Iterable[bytes]) -> None:
 def measure(
     address: str,
     model: str,
-    concurrency: int,
+    concurrency: int = 0,
     *,
+    rate: float = 0,
     shared_memory: bool = False,
     inputs: Path | None = None,
-    window_ms: int = 3000,
 ) -> Load | None:
-    """Closed loop: so many requests always under way, until the figures are stable.
+    """Closed loop: `concurrency` requests always under way. Or open loop: they come by chance, `rate` a second.
 
-    Each is the next one of `inputs`, or one random image. None where the machine was too noisy for three windows within
-    10 % of each other.
+    Each is the next one of `inputs`, or one random image. None where no three windows were within 10 % of each other,
+    25 % in the open loop, where chance alone does much: the machine is too noisy, or cannot follow the rate.
     """
     program = fetch()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.csv")
         command = [str(program), "-m", model, "-u", address, "-i", "grpc", "-f", str(report), "--async"]
-        command += ["--concurrency-range", str(concurrency), "--measurement-interval", str(window_ms)]
-        command += ["--stability-percentage", "10", "--max-trials", "8"]
+        if rate:
+            command += ["--request-rate-range", f"{rate:.1f}", "--request-distribution", "poisson"]
+            command += ["--measurement-interval", "5000", "--stability-percentage", "25"]
+        else:
+            command += ["--concurrency-range", str(concurrency)]
+            command += ["--measurement-interval", "3000", "--stability-percentage", "10"]
+        command += ["--max-trials", "8"]
         if inputs is not None:
             command += ["--input-data", str(inputs)]
         if shared_memory:
@@ -88,7 +103,7 @@ def measure(
             raise RuntimeError(f"perf_analyzer failed: {ran.stdout[-2000:]} {ran.stderr[-2000:]}")
         (row,) = csv.DictReader(report.read_text().splitlines())
     return Load(
-        concurrency,
         float(row["Inferences/Second"]),
         *(float(row[f"p{percentile} latency"]) / 1000 for percentile in (50, 95, 99)),
+        stages_ms={name: float(row[column]) / 1000 for column, name in _STAGES.items()},
     )

@@ -1,0 +1,205 @@
+"""`make rivals`: searches by image beside what people would use instead, on the same cores, one after the other.
+
+Everybody has the same network, photographs and 100,000 descriptors, and answers one client with 10 hits for a JPEG.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from pspsearch.client import AsyncClient
+from pspsearch.config import BundledTritonSettings
+from pspsearch.repository import default_repository
+from pspsearch.triton.process import BundledTriton
+from tests.bench.bench_search import by_chance, fill, load, timed
+from tests.bench.rivals.environments import python_of
+from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
+from tests.bench.rivals.http import Poster
+from tests.search_server import serve
+
+Ask = Callable[[bytes], Awaitable[list[str]]]
+"""An image to the ids of its hits."""
+
+PROGRAMS = Path(__file__).with_name("programs")
+ROUNDS, ALONE = 2, 300
+CONCURRENCIES = (8, 16, 32)
+STEADY_S = 15.0
+START_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One of the programs beside this file."""
+
+    name: str
+    environment: str
+    program: str
+    hint: str = "THROUGHPUT"
+    form_field: str = ""
+    needs_triton: bool = False
+
+
+RIVALS = (
+    Rival("FastAPI, OpenVINO for latency, USearch", "fastapi", "fastapi_usearch.py", "LATENCY"),
+    Rival("FastAPI, OpenVINO for throughput, USearch", "fastapi", "fastapi_usearch.py"),
+    Rival("LitServe, OpenVINO, FAISS", "litserve", "litserve_faiss.py", form_field="request"),
+    Rival("Ray Serve, OpenVINO, FAISS", "ray", "ray_faiss.py"),
+    Rival("FastAPI, Triton, Milvus Lite", "milvus", "triton_milvus.py", needs_triton=True),
+)
+
+
+@dataclass(slots=True)
+class Measured:
+    """All rounds of one system."""
+
+    alone_ms: list[float] = field(default_factory=list[float])
+    rates: list[float] = field(default_factory=list[float])
+    steady_ms: list[float] = field(default_factory=list[float])
+
+    @property
+    def rate(self) -> float:
+        """Searches per second."""
+        return float(np.mean(self.rates))
+
+
+async def main() -> None:
+    """Prints one row for each, the bare parts first."""
+    settings = BundledTritonSettings(default_repository())
+    async with BundledTriton(settings) as triton:
+        triton.require(MODEL)
+        gallery = await open_gallery(triton.address)
+        async with _pspsearch(triton.address, gallery):
+            pass  # filled, and its index built
+    bare = await asyncio.to_thread(_bare, gallery)
+    steady = bare.rate / 2
+    measured: dict[str, Measured] = {"pspsearch": Measured()} | {rival.name: Measured() for rival in RIVALS}
+    for number in range(ROUNDS):
+        print(f"round {number + 1} of {ROUNDS}, some minutes", file=sys.stderr)
+        async with BundledTriton(settings) as triton, _pspsearch(triton.address, gallery) as ask:
+            await _measure(measured["pspsearch"], ask, gallery, steady)
+        for rival in RIVALS:
+            async with contextlib.AsyncExitStack() as stack:
+                needed = await stack.enter_async_context(BundledTriton(settings)) if rival.needs_triton else None
+                ask = await stack.enter_async_context(_started(rival, gallery, needed.address if needed else ""))
+                await _measure(measured[rival.name], ask, gallery, steady)
+    _print(bare, measured, steady)
+
+
+@contextlib.asynccontextmanager
+async def _pspsearch(triton: str, gallery: Gallery) -> AsyncGenerator[Ask]:
+    with serve(gallery.folder / "pspsearch", triton) as server:
+        async with AsyncClient(server.address, timeout_s=120) as client:
+            if await client.count() < ITEMS:
+                await fill(client, gallery.vectors)
+            while True:
+                state = (await client.get_collection()).state
+                assert state is not None
+                if not state.background:
+                    break
+                await asyncio.sleep(0.5)
+
+            async def ask(image: bytes) -> list[str]:
+                return [hit.id for hit in (await client.search(image, limit=HITS)).hits]
+
+            yield ask
+
+
+@contextlib.asynccontextmanager
+async def _started(rival: Rival, gallery: Gallery, triton: str) -> AsyncGenerator[Ask]:
+    """The rival's server in processes of its own, all of which are gone at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*_command(rival.environment, rival.program, gallery), "--hint", rival.hint]
+    command += ["--port", str(port), "--address", triton]
+    with Path(gallery.folder, f"{rival.program}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        async with Poster(port, "/search", rival.form_field) as poster:
+
+            async def ask(image: bytes) -> list[str]:
+                return [hit["id"] for hit in (await poster.post(image))["hits"]]
+
+            await _until_it_answers(process, ask, gallery.images[0])
+            yield ask
+    finally:
+        _end(process)
+
+
+def _command(environment: str, program: str, gallery: Gallery) -> list[str]:
+    network = default_repository() / MODEL / "1" / "model.onnx"
+    files = ["--model", str(network.absolute()), "--vectors", str(gallery.folder / "vectors.npy")]
+    return [str(python_of(environment)), str(PROGRAMS / program), *files]
+
+
+async def _until_it_answers(process: "subprocess.Popen[bytes]", ask: Ask, image: bytes) -> None:
+    end = time.monotonic() + START_S
+    while True:
+        try:
+            await ask(image)
+        except (OSError, EOFError, RuntimeError):
+            if process.poll() is not None or time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, 15)
+    for one in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def _bare(gallery: Gallery) -> Measured:
+    ran = subprocess.run(_command("fastapi", "bare.py", gallery), capture_output=True, text=True, check=True)
+    result = json.loads(ran.stdout)
+    return Measured(result["alone_ms"], [result["rate"]])
+
+
+async def _measure(measured: Measured, ask: Ask, gallery: Gallery, steady: float) -> None:
+    for image in gallery.images:
+        hits = await ask(image)
+        assert len(set(hits)) == HITS, hits
+    turn = cycle(gallery.images)
+    measured.alone_ms += [await timed(lambda: ask(next(turn))) for _ in range(ALONE)]
+    measured.rates.append(max([await load(lambda: ask(next(turn)), n) for n in CONCURRENCIES]))
+    measured.steady_ms += await by_chance(lambda: ask(next(turn)), steady, STEADY_S)
+
+
+def _print(bare: Measured, measured: dict[str, Measured], steady: float) -> None:
+    best = max(one.rate for name, one in measured.items() if name != "pspsearch")
+    table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, {HITS} hits, {ROUNDS} rounds")
+    headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", f"p99 at {steady:.0f}/s, ms")
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, one in ({"the bare parts, no server": bare} | measured).items():
+        p50, p99 = np.percentile(one.alone_ms, (50, 99))
+        late = f"{np.percentile(one.steady_ms, 99):.1f}" if one.steady_ms else ""
+        table.add_row(name, f"{p50:.2f}", f"{p99:.2f}", f"{one.rate:.0f}", f"{one.rate / best:.2f}", late)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,30 @@
+"""Each rival's packages, in an environment of its own, of the versions that were the newest when this was measured."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(".bench/rivals")
+_VISION = ("numpy==2.4.6", "opencv-python-headless==5.0.0.93")
+_WEB = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0")
+_OPENVINO = "openvino==2026.4.1"
+REQUIREMENTS = {
+    "fastapi": (*_VISION, *_WEB, _OPENVINO, "usearch==2.26.6"),
+    "litserve": (*_VISION, *_WEB, "python-multipart==0.0.34", _OPENVINO, "litserve==0.2.19", "faiss-cpu==1.15.1"),
+    "ray": (*_VISION, _OPENVINO, "ray[serve]==2.60.0", "faiss-cpu==1.15.1"),
+    "milvus": (*_VISION, *_WEB, "tritonclient[grpc]==2.73.0", "pymilvus==3.0.2", "milvus-lite==3.2.2"),
+}
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of that environment, made at the first call."""
+    environment = FOLDER / name
+    python = environment / "bin" / "python"
+    done = environment / "done"
+    if not done.exists():
+        uv = [sys.executable, "-m", "uv"]
+        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)], check=True)
+        install = [*uv, "pip", "install", "--quiet", "--python", str(python), *REQUIREMENTS[name]]
+        subprocess.run(install, check=True)
+        done.touch()
+    return python.absolute()
