@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pspsearch.client import AsyncClient, CollectionState, Descriptor, ItemInput
+from pspsearch.client import AsyncClient, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
 from pspsearch.index.bases import read_base
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
-from tests.bench.bench_search import fill, load, timed
+from tests.bench.bench_search import fill, load, state_of, timed
 from tests.bench.points import clustered
 from tests.search_server import SearchServer, serve
 
@@ -58,7 +58,7 @@ async def _put_in(client: AsyncClient, points: Descriptors) -> float:
         started = time.perf_counter()
         await fill(client, points)
         seconds = time.perf_counter() - started
-    while (await _state(client)).background or (await _state(client)).fresh_count > ROWS // 10:
+    while (await state_of(client)).background or (await state_of(client)).fresh_count > ROWS // 10:
         await asyncio.sleep(1)
     return seconds
 
@@ -66,7 +66,7 @@ async def _put_in(client: AsyncClient, points: Descriptors) -> float:
 async def _measure(
     table: Table, client: AsyncClient, server: SearchServer, points: Descriptors, queries: Descriptors
 ) -> None:
-    state = await _state(client)
+    state = await state_of(client)
     table.add_row("index", state.index, "")
     table.add_row("rows that it does not cover yet", f"{state.fresh_count:,}", "")
     table.add_row("start to ready, s", f"{server.ready_s:.1f}", "<= 15")
@@ -97,12 +97,6 @@ async def _measure(
     ratio = np.percentile(busy, 99) / np.percentile(quiet, 99)
     table.add_row(f"p99 under {UPSERTS_PER_S} upserts/s ({words}), ms", f"{np.percentile(busy, 99):.2f}", "")
     table.add_row("that p99 over the quiet one", f"{ratio:.2f}", "<= 2")
-
-
-async def _state(client: AsyncClient) -> CollectionState:
-    state = (await client.get_collection()).state
-    assert state is not None
-    return state
 
 
 def _truth(points: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
@@ -158,7 +152,7 @@ async def _under_writes(
 
     async def watch() -> None:
         while time.perf_counter() < end:
-            seen.add((await _state(client)).background.partition(" ")[0])
+            seen.add((await state_of(client)).background.partition(" ")[0])
             await asyncio.sleep(0.5)
 
     async def search() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pspsearch.client import AsyncClient, Descriptor, ItemInput
+from pspsearch.client import AsyncClient, CollectionState, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
 from pspsearch.errors import Overloaded, PspsearchError
@@ -61,10 +61,10 @@ async def main() -> None:
     whole = float(np.median(whole_ms))
     for name, part in zip(PARTS, alone, strict=True):
         table.add_row(f"{name}, p50 of it alone in ms", f"{part:.2f}", "", "", "")
-    table.add_row("p50 over their sum, ms", f"{sum(alone):.2f}", f"{whole:.2f}", f"{whole / sum(alone):.2f}", "<= 1.25")
+    table.add_row("p50 over their sum, ms", f"{sum(alone):.2f}", f"{whole:.2f}", f"{whole / sum(alone):.2f}", "<= 1.15")
     table.add_row("p50 over all three in a row, ms", f"{in_a_row:.2f}", f"{whole:.2f}", f"{whole / in_a_row:.2f}", "")
     table.add_row("p99 at concurrency 1, ms", "", f"{np.percentile(whole_ms, 99):.2f}", "", "")
-    table.add_row("best throughput, images/s", f"{bare:.0f}", f"{searched:.0f}", f"{searched / bare:.2f}", ">= 0.85")
+    table.add_row("best throughput, images/s", f"{bare:.0f}", f"{searched:.0f}", f"{searched / bare:.2f}", ">= 0.9")
     p50, p99 = np.percentile(steady_ms, (50, 99))
     table.add_row("p50 / p99 at 70 % of that, ms", "", f"{p50:.1f} / {p99:.1f}", f"{p99 / p50:.2f}", "<= 2")
     goodput = flood.answered / flood.seconds
@@ -80,13 +80,18 @@ async def main() -> None:
 
 async def fill(client: AsyncClient, points: Descriptors, *, collection: str = "default") -> None:
     """Puts the points in, as items p0, p1, ..."""
-    shown = await client.get_collection(collection)
-    assert shown.state is not None
-    fingerprint = shown.state.origin.fingerprint
+    fingerprint = (await state_of(client, collection)).origin.fingerprint
     items = (ItemInput(f"p{number}", Descriptor(point, fingerprint)) for number, point in enumerate(points))
     async for acknowledgement in client.ingest(items, collection=collection):
         if acknowledgement.error is not None:
             raise acknowledgement.error
+
+
+async def state_of(client: AsyncClient, collection: str = "default") -> CollectionState:
+    """How the collection stands now."""
+    state = (await client.get_collection(collection)).state
+    assert state is not None
+    return state
 
 
 async def _take_turns(

@@ -25,7 +25,7 @@ SIDE_PX = 192
 
 
 class BareRuntime:
-    """What `model.py` does inside Triton, without Triton."""
+    """The network as `model.py` runs a lone image, at any size of batch and without Triton."""
 
     def __init__(self) -> None:
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}

@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -28,20 +27,14 @@ SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
 """Of the best rate of the closed loop, in the open one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    images: Path | None = None
-    report: Path = field(default=Path(".bench/loadtest"))
-
-
-async def main(options: _Options) -> None:
-    """Prints a table for each way of asking, and writes the report."""
+async def main(images: Path | None, report: Path) -> None:
+    """Prints a table for each way of asking, and writes the report into that folder."""
     async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
         triton.require(MODEL)
         runs = await asyncio.to_thread(_load_model, triton.address)
-        runs += await asyncio.to_thread(_load_searches, triton.address, options.images)
+        runs += await asyncio.to_thread(_load_searches, triton.address, images)
     print_tables(runs, Console())
-    print(f"\nwrote {write_report(runs, options.report)}")
+    print(f"\nwrote {write_report(runs, report)}")
 
 
 def _load_model(address: str) -> list[Run]:
@@ -86,5 +79,7 @@ def _closed_loop(name: str, ask: Callable[..., Load | None]) -> Run:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make loadtest")
     parser.add_argument("--images", type=Path, help="a folder of pictures to search for")
-    parser.add_argument("--report", type=Path, default=_Options().report, help="the folder that the report goes to")
-    asyncio.run(main(_Options(**vars(parser.parse_args()))))
+    parser.add_argument(
+        "--report", type=Path, default=Path(".bench/loadtest"), help="the folder that the report goes to"
+    )
+    asyncio.run(main(**vars(parser.parse_args())))

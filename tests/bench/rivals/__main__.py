@@ -26,7 +26,7 @@ from pspsearch.client import AsyncClient
 from pspsearch.config import BundledTritonSettings
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
-from tests.bench.bench_search import by_chance, fill, load, timed
+from tests.bench.bench_search import by_chance, fill, load, state_of, timed
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
@@ -106,11 +106,7 @@ async def _pspsearch(triton: str, gallery: Gallery) -> AsyncGenerator[Ask]:
         async with AsyncClient(server.address, timeout_s=120) as client:
             if await client.count() < ITEMS:
                 await fill(client, gallery.vectors)
-            while True:
-                state = (await client.get_collection()).state
-                assert state is not None
-                if not state.background:
-                    break
+            while (await state_of(client)).background:
                 await asyncio.sleep(0.5)
 
             async def ask(image: bytes) -> list[str]:
