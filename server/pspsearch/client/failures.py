@@ -63,6 +63,8 @@ def call_error(failure: grpc.RpcError, address: str) -> PspsearchError:
     said = failure.details() or failure.code().name
     if _has_crossed(failure):
         return ServerUnavailable(f"the server at {address} ended the stream while it was written to")
+    if _is_dropped(failure):
+        return errors.Overloaded(f"the server at {address} has too many calls waiting to take this one up")
     if failure.code() is grpc.StatusCode.UNAVAILABLE:
         reason = said.rpartition(": ")[2].rstrip("]")
         return ServerUnavailable(f"the server at {address} cannot be reached: {reason}")
@@ -90,6 +92,14 @@ def _has_crossed(failure: grpc.RpcError) -> bool:
     https://github.com/grpc/grpc/issues/36066
     """
     return failure.code() is grpc.StatusCode.INTERNAL and failure.details() == "Internal error from Core"
+
+
+def _is_dropped(failure: grpc.RpcError) -> bool:
+    """Whether gRPC ended the call at the server before pspsearch heard of it, because a thousand others wait already.
+
+    Whoever cancels a call here, or closes its channel, reads other words or none.
+    """
+    return failure.code() is grpc.StatusCode.CANCELLED and failure.details() == "CANCELLED"
 
 
 def _explanation(failure: grpc.RpcError) -> status_pb2.Status | None:

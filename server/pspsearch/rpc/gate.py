@@ -93,7 +93,10 @@ class Gate:
         """Raises what tells gRPC that the call is over."""
         status = self.explain(method, error, call)
         if is_callers(error):
-            log.info("%s refused: %s [%s]", method, status.message, call.request_id, extra=_tell(method, error, call))
+            # a server that is overloaded must not write about each of thousands of calls; `refused` counts them
+            level = logging.DEBUG if isinstance(error, Overloaded) else logging.INFO
+            told = _tell(method, error, call)
+            log.log(level, "%s refused: %s [%s]", method, status.message, call.request_id, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
         await context.abort(code_of(error), status.message, metadata)
 
