@@ -6,10 +6,10 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test slow check format protos lock bench rivals loadtest wheel
+.PHONY: help serve test slow check format protos lock bench rivals rivals-million loadtest wheel
 
 help: ## Say what can be made.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 serve: $(SERVING) ## Serve searches, with the shipped model and a gallery of samples.
 	$(BIN)/pspsearch serve --sample
@@ -53,6 +53,9 @@ bench: $(DEVELOPMENT) ## Measure, and print the ratios to the bare parts.
 
 rivals: $(DEVELOPMENT) ## Measure searches beside what people would use instead.
 	$(BIN)/python -m tests.bench.rivals
+
+rivals-million: $(DEVELOPMENT) ## The same for searches by descriptor among a million; half an hour at first.
+	$(BIN)/python -m tests.bench.rivals.descriptors
 
 loadtest: $(DEVELOPMENT) ## Load model and searches with perf_analyzer; IMAGES=folder searches for your pictures.
 	$(BIN)/python -m tests.bench.loadtest $(if $(IMAGES),--images $(IMAGES))

@@ -15,8 +15,9 @@ import torch
 from pspsearch.contract import PIXELS
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.network.batch_norm import fold_batch_norms
-from pspsearch_build.network.descriptor_network import DescriptorNetwork
-from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, write_onnx_facts
+from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
+from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, read_onnx_facts, write_onnx_facts
+from pspsearch_build.network.weights import load_weights
 
 OPSET = 17
 
@@ -36,6 +37,17 @@ def export_onnx(
         write_onnx_facts(model, OnnxFacts(network.spec, precision, provenance or {}))
         onnx.checker.check_model(model, full_check=True)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def read_exported(path: Path) -> DescriptorNetwork:
+    """The network of a file that `export_onnx` wrote, prepared as it was then: weights keep their names in the file."""
+    facts = read_onnx_facts(path)
+    network = _prepare(build_network(facts.spec), facts.precision)
+    weights = network.state_dict()
+    named = {one.name: one for one in onnx.load(path).graph.initializer if one.name in weights}
+    tensors = {name: torch.from_numpy(onnx.numpy_helper.to_array(one).copy()) for name, one in named.items()}
+    load_weights(network, tensors, path)
+    return network
 
 
 def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetwork:

@@ -66,7 +66,9 @@ class IndexSettings:
     """How descriptors are searched."""
 
     device: str = setting("auto", "`cpu`, `gpu`, or `auto`: a GPU where FAISS finds one.")
-    index_memory_bytes: int = setting(0, "Memory that one index may plan with; 0 for half of the machine's.")
+    index_memory_bytes: int = setting(
+        0, "Memory that one index may plan with; 0 for half of the machine's, or of what the GPU has free."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
 from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
 from pspsearch.errors import BadSettings
 from pspsearch.images import ImageLimits
-from pspsearch.index.gpu import find_device
+from pspsearch.index.gpu import find_device, free_bytes
 from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.planner import Device
 from pspsearch.ingest.ingester import Ingester
@@ -111,6 +111,8 @@ def _choose_device(settings: IndexSettings) -> tuple[Device, int]:
     if settings.device == Device.GPU and found is not Device.GPU:
         raise BadSettings("device is gpu, and FAISS finds none (the package faiss-gpu brings it to where one is)")
     device = Device.CPU if settings.device == Device.CPU else found
-    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     log.info("indexes live on the %s", device)
-    return device, settings.index_memory_bytes or machine_bytes // 2
+    if settings.index_memory_bytes:
+        return device, settings.index_memory_bytes
+    there = free_bytes() if device is Device.GPU else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return device, there // 2

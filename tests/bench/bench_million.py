@@ -1,6 +1,6 @@
 """Search by descriptor over a million of them, through the whole server, against the bare index.
 
-The million is put in once, through the API, into `.bench/million`; that and building the index take some minutes.
+The million is put in once for a model version, through the API; that and building the index take some minutes.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
 from pspsearch.index.bases import read_base
 from pspsearch.repository import default_repository
+from pspsearch.triton.client import TritonClient
+from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_search import fill, load, state_of, timed
 from tests.bench.points import clustered
@@ -29,7 +31,7 @@ SINGLE = 1500
 CONCURRENCIES = (8, 16, 32)
 BATCH = 32
 UPSERTS_PER_S, UPSERT_S = 200, 60
-DATA = Path(".bench/million")
+MODEL = "pspnet"
 
 
 async def main() -> None:
@@ -40,18 +42,25 @@ async def main() -> None:
     for heading in ("figure", "value", "target"):
         table.add_column(heading, justify="right")
     async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
-        with serve(DATA, triton.address) as server:
+        data = await data_for(triton.address)
+        with serve(data, triton.address) as server:
             async with AsyncClient(server.address, timeout_s=120) as client:
-                filled_s = await _put_in(client, points)
+                filled_s = await put_in(client, points)
         if filled_s:
             table.add_row("put in through the API, items/s", f"{ROWS / filled_s:.0f}", "")
-        with serve(DATA, triton.address) as server:
+        with serve(data, triton.address) as server:
             async with AsyncClient(server.address, timeout_s=120) as client:
-                await _measure(table, client, server, points, queries)
+                await _measure(table, client, server, data, points, queries)
     Console().print(table)
 
 
-async def _put_in(client: AsyncClient, points: Descriptors) -> float:
+async def data_for(triton: str) -> Path:
+    """Where the million is kept: descriptors belong to one version of one model."""
+    async with TritonClient(triton) as client, await TritonDescriber.open(client, MODEL) as describer:
+        return Path(f".bench/million-{describer.version.contract.fingerprint}")
+
+
+async def put_in(client: AsyncClient, points: Descriptors) -> float:
     """How long it took, the building of the index not included; 0 where it was there already."""
     seconds = 0.0
     if await client.count() < ROWS:
@@ -64,7 +73,7 @@ async def _put_in(client: AsyncClient, points: Descriptors) -> float:
 
 
 async def _measure(
-    table: Table, client: AsyncClient, server: SearchServer, points: Descriptors, queries: Descriptors
+    table: Table, client: AsyncClient, server: SearchServer, data: Path, points: Descriptors, queries: Descriptors
 ) -> None:
     state = await state_of(client)
     table.add_row("index", state.index, "")
@@ -75,7 +84,7 @@ async def _measure(
     asked = [Descriptor(query, state.origin.fingerprint) for query in queries]
     answers = [await client.search(query, limit=HITS) for query in asked]
     found = [{int(hit.id[1:]) for hit in answer.hits} for answer in answers]
-    recall = np.mean([len(ids & set(true)) / HITS for ids, true in zip(found, _truth(points, queries), strict=True)])
+    recall = np.mean([len(ids & set(true)) / HITS for ids, true in zip(found, truth(points, queries), strict=True)])
     table.add_row(f"recall@{HITS}, measured by the server", f"{state.measured_recall:.3f}", "")
     table.add_row(f"recall@{HITS}, other queries", f"{recall:.3f}", ">= 0.95")
     turn = iter(range(1 << 60))
@@ -90,7 +99,7 @@ async def _measure(
     table.add_row("best throughput, searches/s", f"{best:.0f}", ">= 1000")
     batched = BATCH * max([await load(lambda: client.search_batch(asked[:BATCH], limit=HITS), n) for n in (2, 4, 8)])
     table.add_row(f"the same in batches of {BATCH}", f"{batched:.0f}", "")
-    bare = await asyncio.to_thread(_bare, queries)
+    bare = await asyncio.to_thread(_bare, data, queries)
     table.add_row(f"bare index in batches of {BATCH}, searches/s", f"{bare:.0f}", "")
     table.add_row("bare index over server, both in batches", f"{bare / batched:.2f}", "<= 1.3")
     busy, words = await _under_writes(client, ask, points, state.origin.fingerprint)
@@ -99,8 +108,8 @@ async def _measure(
     table.add_row("that p99 over the quiet one", f"{ratio:.2f}", "<= 2")
 
 
-def _truth(points: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
-    """By plain scores, in blocks."""
+def truth(points: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
+    """The rows nearest to each query, by plain scores, in blocks."""
     best = np.zeros((len(queries), 0), np.float32)
     rows = np.zeros((len(queries), 0), np.int64)
     for first in range(0, len(points), 50_000):
@@ -111,9 +120,9 @@ def _truth(points: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
     return rows
 
 
-def _bare(queries: Descriptors) -> float:
+def _bare(data: Path, queries: Descriptors) -> float:
     """The same base, from the server's own snapshot, without the server."""
-    (folder,) = (DATA / "indexes").iterdir()
+    (folder,) = (data / "indexes").iterdir()
     snapshot = max(folder.glob("snapshot-*"), key=lambda path: path.stat().st_mtime)
     matrix = max(folder.glob("matrix-*"), key=lambda path: path.stat().st_mtime)
     rows = np.memmap(matrix, np.float16, "r")

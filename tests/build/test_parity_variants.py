@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pspsearch_build.export import export_onnx
+from pspsearch_build.export import export_onnx, read_exported
 from pspsearch_build.forms import onnxruntime_form, openvino_form, torch_form
 from pspsearch_build.network.calibration import calibrate
 from pspsearch_build.network.descriptor_network import build_network
@@ -18,7 +18,7 @@ from tests.build.network_variants import VARIANTS
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> None:
-    """ONNX FP32, ONNX FP16 and OpenVINO stay within the bounds at batch 1 and 8, on photographs."""
+    """ONNX FP32, ONNX FP16, OpenVINO and torch again stay within the bounds at batch 1 and 8, on photographs."""
     spec = VARIANTS[name]
     network = build_network(spec)
     pictures = np.stack(list(random_pictures(spec.dimension + 4, spec.input, seed=0)))
@@ -29,6 +29,7 @@ def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> N
         onnxruntime_form(tmp_path / "fp32.onnx", spec.outputs, half=False),
         onnxruntime_form(tmp_path / "fp16.onnx", spec.outputs, half=True),
         openvino_form(tmp_path / "fp16.onnx", spec.outputs),
+        torch_form(read_exported(tmp_path / "fp32.onnx")),
     ]
 
     rows = compare_forms(torch_form(network), forms, cut_crops(32, spec.input))

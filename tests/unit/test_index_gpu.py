@@ -9,14 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pspsearch.domain import IndexKind
+from pspsearch.index import gpu
 from pspsearch.index.approximate_base import ApproximateBase
+from pspsearch.index.finder import Effort, FinderFailed
 from pspsearch.index.gpu import Gpu, GpuFlatFinder, GpuIvfFinder, fetch_kept
 from pspsearch.index.plan import GpuFlatPlan, GpuIvfPlan
+from pspsearch.index.planner import Device
+from pspsearch.index.recipe import Recipe
 from pspsearch.index.scoring import flat_over
 from pspsearch.index.selection import Selection
 from pspsearch.index.training import cluster
 from tests.clustered import recall, true_rows
 from tests.index_bases import DIMENSION, MATRIX, QUERIES, ROWS, check_answers, mask_of
+
+RECIPE = Recipe(DIMENSION, IndexKind.AUTO, 0.95, Device.GPU, memory_bytes=1 << 30)
 
 
 @settings(deadline=None, max_examples=40)  # a machine under load is no failure
@@ -62,3 +69,58 @@ def test_base_over_an_index_without_masks_is_right_under_them(
         if share:
             assert recall(base.search(QUERIES, 10, keep)[1], true_rows(MATRIX, QUERIES, 10, keep)) >= 0.92
     check_answers(base, QUERIES[:2], 3_000, mask_of(0.5))  # more than a GPU selects
+
+
+class FullIndex:
+    """What FAISS has on a GPU whose memory is full: it throws what FAISS throws."""
+
+    ntotal = ROWS
+
+    def search(self, _queries: object, _count: int) -> object:
+        """As FAISS words it."""
+        raise RuntimeError("Error in allocMemory: out of memory\nmore of it")
+
+
+def full_base() -> ApproximateBase:
+    """Over all rows, of which its GPU finds none."""
+    full = Gpu(resources=cast(Any, None), lock=threading.Lock())
+    finder = GpuFlatFinder(GpuFlatPlan(DIMENSION, most_rows=2 * ROWS), cast(faiss.Index, FullIndex()), full)
+    return ApproximateBase(finder, MATRIX, Effort(breadth=1, k_factor=2), target_recall=0.95)
+
+
+@pytest.fixture
+def full_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU on which nothing can be built."""
+
+    def refuse() -> Gpu:
+        raise FinderFailed("the GPU cannot do it: out of memory")
+
+    monkeypatch.setattr(gpu, "open_gpu", refuse)
+
+
+def test_search_that_the_gpu_cannot_make_is_made_by_the_cpu() -> None:
+    """Slower, and exactly; the GPU is free for the next thread afterwards."""
+    base = full_base()
+
+    for _ in range(2):
+        check_answers(base, QUERIES, 10, mask_of(0.5))
+        assert recall(base.search(QUERIES, 10)[1], true_rows(MATRIX, QUERIES, 10)) == 1.0
+
+
+@pytest.mark.usefixtures("full_gpu")
+def test_base_that_the_gpu_cannot_take_is_built_for_the_cpu() -> None:
+    """With the plan that suits a CPU, and the recall that was asked for."""
+    base = RECIPE.build(MATRIX, lambda _: None)
+
+    assert "GPU" not in base.plan
+    assert base.measured_recall >= 0.93
+    check_answers(base, QUERIES, 10, mask_of(0.5))
+
+
+@pytest.mark.usefixtures("full_gpu")
+def test_base_that_cannot_be_extended_on_the_gpu_is_built_anew() -> None:
+    """One base and the next are there at the same time: that is when memory ends."""
+    base = RECIPE.extend(full_base(), MATRIX, lambda _: None)
+
+    assert "GPU" not in base.plan
+    assert base.rows == ROWS

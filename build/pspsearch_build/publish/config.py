@@ -10,6 +10,9 @@ from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS, Contract, parameter_ke
 from pspsearch.errors import RepositoryError
 from pspsearch_build.errors import PublishRefused
 
+_FLAVOUR = "flavour"
+"""The parameter that tells the second flavour of Triton's Python backend from the first."""
+
 
 class Flavour(StrEnum):
     """What runs a model version in Triton."""
@@ -20,11 +23,18 @@ class Flavour(StrEnum):
     """The ONNX Runtime backend of the stock containers."""
     TENSORRT = "tensorrt"
     """A TensorRT engine: a GPU, the stock containers."""
+    TORCH = "torch"
+    """Python backend over PyTorch: a GPU without TensorRT."""
 
     @property
     def model_file(self) -> str:
         """What the network's file is called in a version folder."""
         return "model.plan" if self is Flavour.TENSORRT else "model.onnx"
+
+    @property
+    def program(self) -> str:
+        """Which file beside this one Triton's Python backend runs as `model.py`; empty where it runs none."""
+        return {Flavour.OPENVINO: "openvino_model.py", Flavour.TORCH: "torch_model.py"}.get(self, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ def new_config(
     config = pb.ModelConfig()
     config.name = model
     config.max_batch_size = batching.max_batch_size
-    config.default_model_filename = "model.py" if flavour is Flavour.OPENVINO else flavour.model_file
+    config.default_model_filename = "model.py" if flavour.program else flavour.model_file
     config.version_policy.all.SetInParent()  # the default would retire the version that a live index needs
     _set_flavour(config, flavour, instances)
     _set_tensors(config, contract)
@@ -91,6 +101,8 @@ def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> Non
 
 def flavour_of(config: pb.ModelConfig) -> Flavour | None:
     """Which flavour a configuration runs; None for one that pspsearch did not write."""
+    if _FLAVOUR in config.parameters:
+        return Flavour(config.parameters[_FLAVOUR].string_value)
     known = {"python": Flavour.OPENVINO, "onnxruntime": Flavour.ONNXRUNTIME}
     return Flavour.TENSORRT if config.platform == "tensorrt_plan" else known.get(config.backend)
 
@@ -125,6 +137,10 @@ def _set_flavour(config: pb.ModelConfig, flavour: Flavour, instances: Instances)
             config.backend = "python"
             config.parameters["inference_precision"].string_value = "bf16"
             group.kind = pb.ModelInstanceGroup.KIND_CPU
+        case Flavour.TORCH:
+            config.backend = "python"
+            config.parameters[_FLAVOUR].string_value = flavour.value
+            group.kind = pb.ModelInstanceGroup.KIND_AUTO
 
 
 def _set_tensors(config: pb.ModelConfig, contract: Contract) -> None:

@@ -52,6 +52,11 @@ def _run(flavour: Flavour, path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.
 
             session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
             return np.asarray(session.run([DESCRIPTOR], {"pixels": pixels})[0], np.float32)
+        case Flavour.TORCH:
+            from pspsearch_build.export import read_exported
+            from pspsearch_build.forms import torch_form
+
+            return torch_form(read_exported(path)).run(pixels)[DESCRIPTOR]
         case Flavour.TENSORRT:
             from pspsearch_build.engine import run_plan
 

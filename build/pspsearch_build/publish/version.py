@@ -92,8 +92,8 @@ def _copy_files(publication: Publication, folder: Path) -> None:
         shutil.copyfile(source, folder / publication.flavour.model_file)
     except OSError as error:
         raise PublishRefused(f"{source} cannot be copied into the repository: {error.strerror}") from error
-    if publication.flavour is Flavour.OPENVINO:
-        shutil.copyfile(Path(__file__).with_name("openvino_model.py"), folder / "model.py")
+    if publication.flavour.program:
+        shutil.copyfile(Path(__file__).with_name(publication.flavour.program), folder / "model.py")
 
 
 def _contract(publication: Publication, facts: OnnxFacts, manifest: Manifest) -> Contract:

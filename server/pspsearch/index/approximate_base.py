@@ -1,5 +1,6 @@
 """The base that scores likely rows only."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Self
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from pspsearch.domain import Descriptors
 from pspsearch.index.base import Mask, Matrix, RowNumbers
 from pspsearch.index.base_file import BaseHeader, write_base_file
-from pspsearch.index.finder import Advance, Effort, Finder, part
+from pspsearch.index.finder import Advance, Effort, Finder, FinderFailed, part
 from pspsearch.index.scoring import Answers, ExactScan, nothing, refine
 from pspsearch.index.selection import Selection
 from pspsearch.index.threads import one_thread
 from pspsearch.index.tuning import DEPTH, QUERIES, QUERIES_AGAIN, draw_sample, measure, tune
+
+log = logging.getLogger(__name__)
 
 WIDENING = 4
 """How much broader each further look for a short answer is."""
@@ -76,8 +79,11 @@ class ApproximateBase:
         breadth = self._breadth(count, selection)
         if self._scans_cheaper(breadth, selection):
             return self._scan.search(queries, count, selection)
-        answers = nothing(len(queries), count)
-        return self._fill(answers, queries, breadth, selection)
+        try:
+            return self._fill(nothing(len(queries), count), queries, breadth, selection)
+        except FinderFailed as error:
+            log.warning("a search scores every row: %s", error)
+            return self._scan.search(queries, count, selection)
 
     def _breadth(self, count: int, selection: Selection) -> int:
         """Grown with the square root of how deep among all rows the last answer is expected.

@@ -9,7 +9,7 @@ from pspsearch.index.approximate_base import ApproximateBase
 from pspsearch.index.base import Base, Matrix
 from pspsearch.index.base_file import IndexDamaged, read_base_file
 from pspsearch.index.exact_base import ExactBase
-from pspsearch.index.finder import Advance, Finder, part
+from pspsearch.index.finder import Advance, Finder, FinderFailed, part
 from pspsearch.index.gpu import GpuFlatFinder, GpuIvfFinder, find_device
 from pspsearch.index.hnsw import HnswFinder
 from pspsearch.index.ivf import IvfFinder
@@ -59,7 +59,10 @@ def read_base(path: Path, matrix: Matrix) -> Base:
     covered = np.asarray(matrix[: header.rows])
     if isinstance(plan, ExactPlan):
         return ExactBase(plan, covered)
-    finder = _read_finder(path, plan, index, covered)
+    try:
+        finder = _read_finder(path, plan, index, covered)
+    except FinderFailed as error:
+        raise IndexDamaged(f"{path}: {error}") from error
     if finder.rows != header.rows or not header.effort or header.target_recall is None:
         raise IndexDamaged(f"{path}: its parts contradict each other")
     return ApproximateBase(finder, covered, header.effort, header.target_recall, header.measured_recall or 0.0)

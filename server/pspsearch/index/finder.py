@@ -25,8 +25,15 @@ class Effort:
     """How many candidates per wanted row are scored exactly."""
 
 
+class FinderFailed(Exception):
+    """Its device cannot do it, most likely for lack of memory; the rows, which are elsewhere, are as they were."""
+
+
 class Finder(Protocol):
-    """Finds rows that are likely to be near. Never changes; `find` is for one thread at a time."""
+    """Finds rows that are likely to be near. Never changes; `find` is for one thread at a time.
+
+    Whatever is asked of it may raise FinderFailed.
+    """
 
     @property
     def plan(self) -> Plan:

@@ -4,8 +4,10 @@ Unproven: no GPU has run this yet. What is tested without one is what happens to
 not here: it needs a FAISS that is built with cuVS.
 """
 
+import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -16,7 +18,7 @@ import numpy as np
 
 from pspsearch.domain import Descriptors
 from pspsearch.index.base import Matrix, RowNumbers
-from pspsearch.index.finder import Advance, Effort, ladder, part
+from pspsearch.index.finder import Advance, Effort, FinderFailed, ladder, part
 from pspsearch.index.plan import GpuFlatPlan, GpuIvfPlan
 from pspsearch.index.planner import Device
 from pspsearch.index.selection import Selection
@@ -37,15 +39,34 @@ SPEED = 40
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU. Its resources are for one thread at a time: every call that touches it holds the lock."""
+    """The first GPU. Its resources are for one thread at a time."""
 
     resources: "faiss.StandardGpuResources"  # quoted: a build for the CPU has none
     lock: Lock
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Around every call that touches it; FAISS throws RuntimeError where its memory is full."""
+        with self.lock:
+            try:
+                yield
+            except RuntimeError as error:
+                raise FinderFailed(f"the GPU cannot do it: {str(error).splitlines()[0]}") from error
 
 
 def find_device() -> Device:
     """The GPU if FAISS can use one, else the CPU."""
     return Device.GPU if faiss.get_num_gpus() > 0 else Device.CPU
+
+
+def free_bytes() -> int:
+    """Of the first GPU's memory, as CUDA's runtime tells, which came with FAISS."""
+    runtime = ctypes.CDLL("libcudart.so.12")
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    failure = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    if failure:
+        raise FinderFailed(f"the GPU does not say how much of its memory is free (CUDA's error {failure})")
+    return free.value
 
 
 @cache
@@ -97,7 +118,7 @@ class GpuFlatFinder:
         gpu = open_gpu()
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
-        with gpu.lock:
+        with gpu.turn():
             index = faiss.GpuIndexFlatIP(gpu.resources, plan.dimension, config)
         _add(index, matrix, gpu, advance)
         return cls(plan, index, gpu)
@@ -122,7 +143,7 @@ class GpuFlatFinder:
 
     def find(self, queries: Descriptors, count: int, breadth: int, selection: Selection) -> RowNumbers:
         """See Finder."""
-        with self._gpu.lock:
+        with self._gpu.turn():
             return fetch_kept(lambda fetched: self._index.search(queries, fetched)[1], count, selection)
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
@@ -189,7 +210,7 @@ class GpuIvfFinder:
     def find(self, queries: Descriptors, count: int, breadth: int, selection: Selection) -> RowNumbers:
         """See Finder."""
         parameters = faiss.SearchParametersIVF(nprobe=breadth)
-        with self._gpu.lock:
+        with self._gpu.turn():
             return fetch_kept(
                 lambda fetched: self._index.search(queries, fetched, params=parameters)[1], count, selection
             )
@@ -202,7 +223,7 @@ class GpuIvfFinder:
 
     def stored(self) -> faiss.Index:
         """See Finder."""
-        with self._gpu.lock:
+        with self._gpu.turn():
             return faiss.index_gpu_to_cpu(self._index)
 
 
@@ -210,13 +231,13 @@ def _copied(index: faiss.Index, gpu: Gpu) -> faiss.Index:
     """An index of the CPU, on the GPU."""
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True
-    with gpu.lock:
+    with gpu.turn():
         return faiss.index_cpu_to_gpu(gpu.resources, 0, index, options)
 
 
 def _add(index: faiss.Index, matrix: Matrix, gpu: Gpu, advance: Advance) -> None:
     """The rows of the matrix that the index has not got, under their own numbers."""
     for start in range(index.ntotal, len(matrix), SLICE_ROWS):
-        with gpu.lock:
+        with gpu.turn():
             index.add(matrix[start : start + SLICE_ROWS].astype(np.float32))
         advance(index.ntotal / len(matrix))

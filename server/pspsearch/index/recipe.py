@@ -1,5 +1,6 @@
 """What bases are made by."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,11 @@ import numpy as np
 from pspsearch.domain import IndexKind
 from pspsearch.index.base import Base, Matrix
 from pspsearch.index.bases import build_base
-from pspsearch.index.finder import Advance
+from pspsearch.index.finder import Advance, FinderFailed
 from pspsearch.index.plan import ExactPlan
 from pspsearch.index.planner import Device, choose_plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,25 @@ class Recipe:
     """That a base may take on the device."""
 
     def build(self, matrix: Matrix, advance: Advance) -> Base:
-        """A base over the matrix, planned for its size."""
+        """A base over the matrix, planned for its size; for the CPU where the GPU cannot take it."""
+        try:
+            return self._build(self.device, matrix, advance)
+        except FinderFailed as error:
+            log.warning("an index is built for the CPU: %s", error)
+            return self._build(Device.CPU, matrix, advance)
+
+    def extend(self, base: Base, matrix: Matrix, advance: Advance) -> Base:
+        """One over the whole matrix, whose first rows are the base's: with what that has, where it still fits."""
+        if base.fits(len(matrix)):
+            try:
+                return base.extended(matrix, advance)
+            except FinderFailed as error:
+                log.warning("an index is built anew: %s", error)
+        return self.build(matrix, advance)
+
+    def _build(self, device: Device, matrix: Matrix, advance: Advance) -> Base:
         rows = len(matrix)
-        plan = choose_plan(rows, self.dimension, self.kind, self.device, self.memory_bytes) if rows else self._no_plan
+        plan = choose_plan(rows, self.dimension, self.kind, device, self.memory_bytes) if rows else self._no_plan
         return build_base(plan, matrix, self.target_recall, advance)
 
     @property

@@ -57,8 +57,7 @@ class Segments:
         """Publishes a base that covers all rows there are at the time of the call."""
         view = self.view
         matrix = view.table.matrix.first(view.rows)
-        fits = view.base.fits(view.rows)
-        base = view.base.extended(matrix, advance) if fits else self._recipe.build(matrix, advance)
+        base = self._recipe.extend(view.base, matrix, advance)
         with self._turn:
             self.view = replace(self.view, base=base)
 

@@ -6,19 +6,14 @@ Everybody has the same network, photographs and 100,000 descriptors, and answers
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +25,7 @@ from tests.bench.bench_search import by_chance, fill, load, state_of, timed
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
+from tests.bench.rivals.process import free_port, running, until_it_answers
 from tests.search_server import serve
 
 Ask = Callable[[bytes], Awaitable[list[str]]]
@@ -39,7 +35,6 @@ PROGRAMS = Path(__file__).with_name("programs")
 ROUNDS, ALONE = 2, 300
 CONCURRENCIES = (8, 16, 32)
 STEADY_S = 15.0
-START_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,54 +112,24 @@ async def _pspsearch(triton: str, gallery: Gallery) -> AsyncGenerator[Ask]:
 
 @contextlib.asynccontextmanager
 async def _started(rival: Rival, gallery: Gallery, triton: str) -> AsyncGenerator[Ask]:
-    """The rival's server in processes of its own, all of which are gone at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """The rival's server, once it answers."""
+    port = free_port()
     command = [*_command(rival.environment, rival.program, gallery), "--hint", rival.hint]
     command += ["--port", str(port), "--address", triton]
-    with Path(gallery.folder, f"{rival.program}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
+    with running(command, gallery.folder / f"{rival.program}.log") as process:
         async with Poster(port, "/search", rival.form_field) as poster:
 
             async def ask(image: bytes) -> list[str]:
                 return [hit["id"] for hit in (await poster.post(image))["hits"]]
 
-            await _until_it_answers(process, ask, gallery.images[0])
+            await until_it_answers(process, lambda: ask(gallery.images[0]))
             yield ask
-    finally:
-        _end(process)
 
 
 def _command(environment: str, program: str, gallery: Gallery) -> list[str]:
     network = default_repository() / MODEL / "1" / "model.onnx"
     files = ["--model", str(network.absolute()), "--vectors", str(gallery.folder / "vectors.npy")]
     return [str(python_of(environment)), str(PROGRAMS / program), *files]
-
-
-async def _until_it_answers(process: "subprocess.Popen[bytes]", ask: Ask, image: bytes) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        try:
-            await ask(image)
-        except (OSError, EOFError, RuntimeError):
-            if process.poll() is not None or time.monotonic() > end:
-                raise
-            await asyncio.sleep(0.5)
-        else:
-            return
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, 15)
-    for one in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.wait()
 
 
 def _bare(gallery: Gallery) -> Measured:

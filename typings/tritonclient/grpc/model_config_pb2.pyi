@@ -35,6 +35,7 @@ class ModelDynamicBatching(Message):
     default_queue_policy: ModelQueuePolicy
 
 class ModelInstanceGroup(Message):
+    KIND_AUTO: int
     KIND_GPU: int
     KIND_CPU: int
     name: str

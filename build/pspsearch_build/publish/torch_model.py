@@ -1,0 +1,99 @@
+"""The PyTorch flavour of a model version, for a GPU without TensorRT: the network of the ONNX file, as CUDA graphs.
+
+A network of this size is so quick on a GPU that starting its kernels one by one takes longer than they do. A graph
+starts all of them at once; it has one size of batch, so there is one for each power of two, and a batch goes into the
+least that holds it. On a machine without a GPU the same network runs as it is written, slowly.
+
+Triton's Python must have `pspsearch[build]`, which knows how the weights become a network.
+"""
+
+from __future__ import annotations  # Triton completes its module after this one is imported
+
+import json
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingModuleSource] - Triton brings it
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pspsearch_build.errors import BuildError
+from pspsearch_build.export import read_exported
+from pspsearch_build.network.descriptor_network import DescriptorNetwork
+
+WARM_UPS = 3
+"""Runs before a recording: libraries choose their kernels in the first ones."""
+
+
+class Recording:
+    """The network for one size of batch."""
+
+    def __init__(self, network: DescriptorNetwork, size: int, device: torch.device) -> None:
+        shape = network.spec.input
+        self.size = size
+        self._pixels = torch.zeros(size, shape.height_px, shape.width_px, 3, dtype=torch.uint8, device=device)
+        self._graph = torch.cuda.CUDAGraph()
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                network(self._pixels)
+        torch.cuda.current_stream(device).wait_stream(side)
+        with torch.cuda.graph(self._graph):
+            self._outputs = network(self._pixels)
+
+    def run(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Of at most `size` images; what the rest of the batch held before does not matter."""
+        self._pixels[: len(pixels)].copy_(pixels, non_blocking=True)
+        self._graph.replay()
+        return tuple(output[: len(pixels)] for output in self._outputs)
+
+
+class TritonPythonModel:
+    """One instance of the model; Triton calls `execute` with whatever its batcher gathered."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Records the network for every size of batch that `config.pbtxt` allows."""
+        config = json.loads(args["model_config"])
+        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        try:
+            self.network = read_exported(path)
+        except BuildError as error:
+            raise pb_utils.TritonModelException(str(error)) from error
+        self.names = self.network.spec.outputs
+        most, shape = config["max_batch_size"], self.network.spec.input
+        self.recordings: list[Recording] = []
+        self.staged = torch.empty(most, shape.height_px, shape.width_px, 3, dtype=torch.uint8)
+        if torch.cuda.is_available():
+            device = torch.device("cuda", int(args["model_instance_device_id"]))
+            self.staged = self.staged.pin_memory()
+            self.network.to(device).trunk.to(memory_format=torch.channels_last)
+            sizes = sorted({most, *(1 << power for power in range(most.bit_length()))})
+            with torch.inference_mode(), torch.cuda.device(device):
+                self.recordings = [Recording(self.network, size, device) for size in sizes]
+
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """One inference for all requests; each gets its own rows back."""
+        batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
+        results = self.infer(batches)
+        responses: list[pb_utils.InferenceResponse] = []
+        first = 0
+        for request, batch in zip(requests, batches, strict=True):
+            rows = slice(first, first + len(batch))
+            first = rows.stop
+            tensors = [pb_utils.Tensor(name, results[name][rows]) for name in request.requested_output_names()]
+            responses.append(pb_utils.InferenceResponse(tensors))
+        return responses
+
+    def infer(self, batches: list[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Each output by its name, a row for each image."""
+        count = sum(map(len, batches))
+        pixels = self.staged[:count]
+        np.concatenate(batches, out=cast("NDArray[np.uint8]", pixels.numpy()))
+        with torch.inference_mode():
+            run = next((one.run for one in self.recordings if one.size >= count), self.network)
+            outputs = run(pixels)
+            results: list[NDArray[np.float32]] = [output.cpu().numpy() for output in outputs]  # waits for the GPU
+        return dict(zip(self.names, results, strict=True))

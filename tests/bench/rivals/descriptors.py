@@ -1,0 +1,181 @@
+"""`make rivals-million`: searches by descriptor among a million, beside embedded indexes behind a web server.
+
+Everybody has the same rows, looks as widely as it must to find 95 of 100 true neighbours, and answers one client over
+the network. Filling all of them for the first time takes half an hour.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from pspsearch.client import AsyncClient, Descriptor
+from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Descriptors
+from pspsearch.repository import default_repository
+from pspsearch.triton.process import BundledTriton
+from tests.bench.bench_million import DIMENSION, HITS, MODEL, ROWS, data_for, put_in, truth
+from tests.bench.bench_search import load, state_of, timed
+from tests.bench.points import clustered
+from tests.bench.rivals.environments import FOLDER, python_of
+from tests.bench.rivals.http import Poster
+from tests.bench.rivals.process import free_port, running, until_it_answers
+from tests.search_server import serve
+
+Ask = Callable[[int], Awaitable[list[int]]]
+"""The number of a query to the rows that are found."""
+
+PROGRAM = Path(__file__).with_name("programs") / "descriptors.py"
+ENGINES = {
+    "FastAPI, hnswlib": ("hnswlib", "hnswlib"),
+    "FastAPI, LanceDB, graph": ("lancedb", "lancegraph"),
+    "FastAPI, LanceDB, lists": ("lancedb", "lancelists"),
+    "FastAPI, Milvus Lite, graph": ("milvus", "milvusgraph"),
+}
+"""The environment and the engine."""
+
+TARGET = 0.95
+BREADTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640)
+TUNED_BY, MEASURED_BY, ALONE = 200, 500, 500
+CONCURRENCIES = (8, 16, 32)
+ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Queries, and the rows that are right: some to choose a breadth by, others to measure with."""
+
+    queries: Descriptors
+    right: NDArray[np.int64]
+    first_measured: int
+
+    @classmethod
+    def over(cls, points: Descriptors) -> "Exam":
+        """With queries that are no rows."""
+        queries = clustered(TUNED_BY + MEASURED_BY, DIMENSION, seed=2)
+        return cls(queries, truth(points, queries), TUNED_BY)
+
+    async def recall(self, ask: Ask, numbers: range) -> float:
+        """The share of right rows among those that are found."""
+        found = [await ask(number) for number in numbers]
+        return float(
+            np.mean(
+                [len(set(rows) & set(self.right[number])) / HITS for number, rows in zip(numbers, found, strict=True)]
+            )
+        )
+
+
+@dataclass(slots=True)
+class Measured:
+    """All rounds of one system."""
+
+    breadth: str = ""
+    recall: float = 0.0
+    alone_ms: list[float] = field(default_factory=list[float])
+    rates: list[float] = field(default_factory=list[float])
+
+
+async def main() -> None:
+    """Prints one row for each."""
+    points = clustered(ROWS, DIMENSION, seed=1)
+    exam = Exam.over(points)
+    folder = (FOLDER / "million").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = folder / "vectors.npy"
+    if not vectors.exists():
+        await asyncio.to_thread(np.save, vectors, points)
+    settings = BundledTritonSettings(default_repository())
+    async with BundledTriton(settings) as triton:
+        triton.require(MODEL)
+        data = await data_for(triton.address)
+        with serve(data, triton.address) as server:
+            async with AsyncClient(server.address, timeout_s=120) as client:
+                await put_in(client, points)
+        del points
+        measured = {"pspsearch": Measured("its own")} | {name: Measured() for name in ENGINES}
+        for _ in range(ROUNDS):
+            async with _pspsearch(data, triton.address, exam) as ask:
+                await _measure(measured["pspsearch"], ask, exam)
+            for name, (environment, engine) in ENGINES.items():
+                async with _engine(environment, engine, vectors, exam) as ask_with:
+                    await _measure_rival(measured[name], ask_with, exam)
+    _print(measured)
+
+
+@contextlib.asynccontextmanager
+async def _pspsearch(data: Path, triton: str, exam: Exam) -> AsyncGenerator[Ask]:
+    with serve(data, triton) as server:
+        async with AsyncClient(server.address) as client:
+            fingerprint = (await state_of(client)).origin.fingerprint
+            queries = [Descriptor(query, fingerprint) for query in exam.queries]
+
+            async def ask(number: int) -> list[int]:
+                return [int(hit.id[1:]) for hit in (await client.search(queries[number], limit=HITS)).hits]
+
+            yield ask
+
+
+@contextlib.asynccontextmanager
+async def _engine(environment: str, engine: str, vectors: Path, exam: Exam) -> AsyncGenerator[Callable[[int], Ask]]:
+    """What makes a way to ask out of a breadth."""
+    port = free_port()
+    command = [str(python_of(environment)), str(PROGRAM), "--engine", engine, "--vectors", str(vectors)]
+    queries = [query.tobytes() for query in exam.queries]
+    async with contextlib.AsyncExitStack() as stack:
+        process = stack.enter_context(running([*command, "--port", str(port)], vectors.with_name(f"{engine}.log")))
+        posters = {breadth: await stack.enter_async_context(Poster(port, f"/search/{breadth}")) for breadth in BREADTHS}
+
+        def ask_with(breadth: int) -> Ask:
+            async def ask(number: int) -> list[int]:
+                return [hit["id"] for hit in (await posters[breadth].post(queries[number]))["hits"]]
+
+            return ask
+
+        await until_it_answers(process, lambda: ask_with(BREADTHS[0])(0))
+        yield ask_with
+
+
+async def _measure_rival(measured: Measured, ask_with: Callable[[int], Ask], exam: Exam) -> None:
+    """With the least breadth that reaches the target on other queries, or the greatest."""
+    if not measured.breadth:
+        for breadth in BREADTHS:
+            measured.breadth = str(breadth)
+            if await exam.recall(ask_with(breadth), range(exam.first_measured)) >= TARGET:
+                break
+    await _measure(measured, ask_with(int(measured.breadth)), exam)
+
+
+async def _measure(measured: Measured, ask: Ask, exam: Exam) -> None:
+    numbers = range(exam.first_measured, len(exam.queries))
+    measured.recall = await exam.recall(ask, numbers)
+    measured.alone_ms += [await timed(lambda number=number: ask(number)) for number in numbers[:ALONE]]
+    turn = iter(range(1 << 60))
+
+    async def ask_next() -> object:
+        return await ask(numbers[next(turn) % len(numbers)])
+
+    measured.rates.append(max([await load(ask_next, n) for n in CONCURRENCIES]))
+
+
+def _print(measured: dict[str, Measured]) -> None:
+    ours = float(np.mean(measured["pspsearch"].rates))
+    table = Table(title=f"search by descriptor over {ROWS:,} x {DIMENSION}, clustered, {HITS} hits, {ROUNDS} rounds")
+    for heading in ("", "breadth", f"recall@{HITS}", "p50 ms", "p99 ms", "searches/s", "pspsearch over it"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, one in measured.items():
+        p50, p99 = np.percentile(one.alone_ms, (50, 99))
+        rate = float(np.mean(one.rates))
+        table.add_row(
+            name, one.breadth, f"{one.recall:.3f}", f"{p50:.2f}", f"{p99:.2f}", f"{rate:.0f}", f"{ours / rate:.2f}"
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

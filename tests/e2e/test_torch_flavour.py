@@ -1,0 +1,35 @@
+"""The PyTorch flavour in a real Triton, on a CPU; that its CUDA graphs answer the same stays unproven without a GPU."""
+
+from pathlib import Path
+
+from pspsearch.contract import DESCRIPTOR
+from pspsearch.triton.client import TritonClient
+from pspsearch.triton.describer import TritonDescriber
+from pspsearch_build.export import export_onnx
+from pspsearch_build.forms import torch_form
+from pspsearch_build.network.onnx_facts import Precision
+from pspsearch_build.publish import Flavour, Publication, publish
+from tests.build.crops import cut_crops
+from tests.build.small_networks import small_checkpoint
+
+SAME_COSINE = 0.99999
+"""Both compute in FP32: FP16 takes a CPU ten times as long."""
+
+
+async def test_published_network_answers_what_it_says_itself(
+    client: TritonClient, repository: Path, tmp_path: Path
+) -> None:
+    """Alone, and in batches that Triton makes and takes apart."""
+    network = small_checkpoint().network
+    export_onnx(network, tmp_path / "network.onnx", Precision.FP32)
+    pixels = cut_crops(5, network.spec.input)
+    expected = torch_form(network).run(pixels)[DESCRIPTOR]
+
+    publish(Publication(tmp_path / "network.onnx", repository, "torch", flavour=Flavour.TORCH))
+    await client.load("torch")
+
+    async with await TritonDescriber.open(client, "torch") as describer:
+        assert describer.version.contract.precision == "fp32"
+        for count in (1, 5):
+            answers = await describer.describe(pixels[:count])
+            assert (answers * expected[:count]).sum(axis=1).min() >= SAME_COSINE
