@@ -23,7 +23,7 @@ from pspsearch.errors import PspsearchError
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
-from tests.bench.bench_search import load
+from tests.bench.bench_search import by_chance, load
 from tests.pictures import encode, load_photo
 from tests.search_server import serve
 
@@ -43,24 +43,18 @@ class Load:
     image: bytes
     per_second: float
     times: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
-    """When each began, and how many milliseconds it took."""
+    """When each came, and how many milliseconds it took."""
     failed: int = 0
 
     async def run(self, until: asyncio.Event) -> None:
         """Until then, and until all are answered."""
-        chance, tasks = np.random.default_rng(0), list[asyncio.Task[None]]()
-        while not until.is_set():
-            tasks.append(asyncio.create_task(self._ask()))
-            await asyncio.sleep(chance.exponential(1 / self.per_second))
-        await asyncio.gather(*tasks)
+        self.times += await by_chance(self._ask, self.per_second, until)
 
     async def _ask(self) -> None:
-        started = time.perf_counter()
         try:
             await self.client.search(self.image)
         except PspsearchError:
             self.failed += 1
-        self.times.append((started, 1000 * (time.perf_counter() - started)))
 
     @property
     def p99_ms(self) -> float:

@@ -50,7 +50,7 @@ async def main() -> None:
                 whole_ms, row_ms, parts_ms = await _take_turns(client, triton.address, image, points)
                 bare = await _bare_images_per_s(triton.address)
                 searched = max([await load(lambda: client.search(image), n) for n in CONCURRENCIES])
-                steady_ms = await by_chance(lambda: client.search(image), 0.7 * searched, STEADY_S)
+                steady_ms = await by_chance_ms(lambda: client.search(image), 0.7 * searched, STEADY_S)
                 flood = await _flood(client, image, 5 * searched)
                 batches = await _batched_images_per_s(triton.address)
                 imported = await _import(client, image)
@@ -138,21 +138,31 @@ async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
     return answers / (time.perf_counter() - started)
 
 
-async def by_chance(ask: Callable[[], Awaitable[object]], rate: float, seconds: float) -> list[float]:
-    """Open loop: calls that come by chance, so many a second on average; each one's milliseconds from when it came."""
-    gaps = np.random.default_rng(0).exponential(1 / rate, round(rate * seconds))
-    times_ms: list[float] = []
-    started = time.perf_counter()
+async def by_chance(
+    ask: Callable[[], Awaitable[object]], rate: float, until: asyncio.Event
+) -> list[tuple[float, float]]:
+    """Open loop: calls that come by chance, so many a second on average; when each came, and its milliseconds since."""
+    chance = np.random.default_rng(0)
+    times: list[tuple[float, float]] = []
 
     async def call(due: float) -> None:
         await ask()
-        times_ms.append(1000 * (time.perf_counter() - due))
+        times.append((due, 1000 * (time.perf_counter() - due)))
 
+    due = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for due in started + np.cumsum(gaps):
+        while not until.is_set():
+            due += chance.exponential(1 / rate)
             await asyncio.sleep(due - time.perf_counter())
-            group.create_task(call(float(due)))
-    return times_ms
+            group.create_task(call(due))
+    return times
+
+
+async def by_chance_ms(ask: Callable[[], Awaitable[object]], rate: float, seconds: float) -> list[float]:
+    """Such calls for so long."""
+    until = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, until.set)
+    return [took for _, took in await by_chance(ask, rate, until)]
 
 
 @dataclass(slots=True)
@@ -179,7 +189,7 @@ async def _flood(client: AsyncClient, image: bytes, rate: float) -> _Flood:
             flood.failed.append(str(error))
 
     started = time.perf_counter()
-    await by_chance(call, rate, STEADY_S)
+    await by_chance_ms(call, rate, STEADY_S)
     flood.seconds = time.perf_counter() - started
     return flood
 

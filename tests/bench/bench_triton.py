@@ -1,6 +1,7 @@
 """The served model against the bare runtime: the same file, precision, cores and run."""
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -25,22 +26,37 @@ SIDE_PX = 192
 
 
 class BareRuntime:
-    """The network as `model.py` runs a lone image, at any size of batch and without Triton."""
+    """The network as `model.py` runs a lone image and pairs, or at any size of batch, and without Triton."""
 
     def __init__(self) -> None:
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}
-        path = default_repository() / MODEL / "1" / "model.onnx"
-        self._inference = ov.Core().compile_model(path, "CPU", options).create_infer_request()
+        core, precision = ov.Core(), {"INFERENCE_PRECISION_HINT": "bf16"}
+        model = core.read_model(default_repository() / MODEL / "1" / "model.onnx")
+        alone = {"PERFORMANCE_HINT": "LATENCY", **precision}
+        self._inference = core.compile_model(model, "CPU", alone).create_infer_request()
+        streams = len(os.sched_getaffinity(0))
+        paired = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams), **precision}
+        model.reshape([2, SIDE_PX, SIDE_PX, 3])
+        self._pairs = ov.AsyncInferQueue(core.compile_model(model, "CPU", paired), streams)
 
     def infer(self, pixels: Pixels) -> None:
         """One batch."""
         self._inference.infer([pixels], share_inputs=True)
 
     def best_images_per_s(self) -> float:
-        """Over the batch sizes; the median of two seconds each."""
-        return max(self._images_per_s(batch) for batch in (1, 2, 4, 8, 16, 32))
+        """Over pairs and the batch sizes."""
+        return max(self._paired_images_per_s(), *(self._images_per_s(batch) for batch in (1, 2, 4, 8, 16, 32)))
+
+    def _paired_images_per_s(self) -> float:
+        """One stream per core."""
+        pixels, pairs = random_pixels(2), 300
+        started = time.perf_counter()
+        for _ in range(pairs):
+            self._pairs.start_async([pixels], share_inputs=True)
+        self._pairs.wait_all()
+        return 2 * pairs / (time.perf_counter() - started)
 
     def _images_per_s(self, batch: int) -> float:
+        """The median of two seconds."""
         pixels = random_pixels(batch)
         seconds: list[float] = []
         while sum(seconds) < 2:

@@ -21,7 +21,7 @@ from pspsearch.client import AsyncClient
 from pspsearch.config import BundledTritonSettings
 from pspsearch.repository import default_repository
 from pspsearch.triton.process import BundledTriton
-from tests.bench.bench_search import by_chance, fill, load, state_of, timed
+from tests.bench.bench_search import by_chance_ms, fill, load, state_of, timed
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
@@ -145,7 +145,7 @@ async def _measure(measured: Measured, ask: Ask, gallery: Gallery, steady: float
     turn = cycle(gallery.images)
     measured.alone_ms += [await timed(lambda: ask(next(turn))) for _ in range(ALONE)]
     measured.rates.append(max([await load(lambda: ask(next(turn)), n) for n in CONCURRENCIES]))
-    measured.steady_ms += await by_chance(lambda: ask(next(turn)), steady, STEADY_S)
+    measured.steady_ms += await by_chance_ms(lambda: ask(next(turn)), steady, STEADY_S)
 
 
 def _print(bare: Measured, measured: dict[str, Measured], steady: float) -> None:

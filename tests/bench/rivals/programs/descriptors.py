@@ -2,6 +2,8 @@
 
 import argparse
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +71,7 @@ class LanceGraph(Engine):
         return found["id"].to_pylist()
 
     def _narrowed(self, query, breadth: int):  # noqa: ANN001, ANN202 - of LanceDB, which only its environment has
-        return query.nprobes(1).ef(breadth).refine_factor(2)
+        return query.nprobes(1).ef(max(breadth, 2 * HITS)).refine_factor(2)
 
     def _recipe(self):  # noqa: ANN202
         from lancedb.index import HnswSq
@@ -155,13 +157,15 @@ if __name__ == "__main__":
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--port", type=int)
     arguments = parser.parse_args()
-    app = FastAPI()
     engine = ENGINES[arguments.engine]()
 
-    @app.on_event("startup")
-    async def opened() -> None:
+    @asynccontextmanager
+    async def opened(_: FastAPI) -> AsyncGenerator[None]:
         """In the loop that searches."""
         await engine.open(arguments.vectors)
+        yield
+
+    app = FastAPI(lifespan=opened)
 
     @app.post("/search/{breadth}")
     async def search(breadth: int, request: Request) -> dict[str, list[dict[str, object]]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 
 import numpy as np
 from parts import Arguments, FaissIndex, Network, answer, decode
@@ -35,6 +34,4 @@ class Search:
 
 logging.getLogger("ray").setLevel(logging.ERROR)
 serve.start(http_options={"port": arguments.port})
-serve.run(Search.bind(), route_prefix="/search")
-while True:
-    time.sleep(1)
+serve.run(Search.bind(), route_prefix="/search", blocking=True)
