@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from pspsearch.config import BundledTritonSettings
 from pspsearch.contract import DESCRIPTOR
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.process import BundledTriton
 from pspsearch_build.export import export_onnx
 from pspsearch_build.forms import torch_form
 from pspsearch_build.network.onnx_facts import Precision
@@ -16,19 +18,22 @@ SAME_COSINE = 0.99999
 """Both compute in FP32: FP16 takes a CPU ten times as long."""
 
 
-async def test_published_network_answers_what_it_says_itself(
-    client: TritonClient, repository: Path, tmp_path: Path
-) -> None:
-    """Alone, and in batches that Triton makes and takes apart."""
+async def test_published_network_answers_what_it_says_itself(tmp_path: Path) -> None:
+    """Alone, and in batches that Triton makes and takes apart; in a Triton of its own: PyTorch is slow to load."""
     network = small_checkpoint().network
-    export_onnx(network, tmp_path / "network.onnx", Precision.FP32)
+    onnx, repository = tmp_path / "network.onnx", tmp_path / "models"
+    export_onnx(network, onnx, Precision.FP32)
     pixels = cut_crops(5, network.spec.input)
     expected = torch_form(network).run(pixels)[DESCRIPTOR]
+    repository.mkdir()
 
-    publish(Publication(tmp_path / "network.onnx", repository, "torch", flavour=Flavour.TORCH))
-    await client.load("torch")
+    publish(Publication(onnx, repository, "torch", flavour=Flavour.TORCH))
 
-    async with await TritonDescriber.open(client, "torch") as describer:
+    async with (
+        BundledTriton(BundledTritonSettings(repository)) as triton,
+        TritonClient(triton.address) as client,
+        await TritonDescriber.open(client, "torch") as describer,
+    ):
         assert describer.version.contract.precision == "fp32"
         for count in (1, 5):
             answers = await describer.describe(pixels[:count])
