@@ -15,6 +15,7 @@ from pspsearch.index.recipe import Recipe
 from pspsearch.index.scoring import ExactScan
 from pspsearch.index.selection import Selection
 from tests.bench.points import clustered
+from tests.clustered import recall
 from tests.gpu.rows import Row, at_least, holds, median_ms
 
 DIMENSION, HITS = 256, 10
@@ -62,7 +63,7 @@ def _overlap(base: Base, matrix: Matrix, queries: Descriptors, mask: Mask | None
     """The share of the ten rows with the best exact scores that the base finds."""
     _, true = ExactScan(matrix).search(queries, HITS, Selection.of(mask, len(matrix)))
     _, found = base.search(queries, HITS, mask)
-    return float(np.mean([np.isin(wanted, had).mean() for wanted, had in zip(true, found, strict=True)]))
+    return recall(found, list(true))
 
 
 def _same_lists(base: Base, queries: Descriptors) -> Row:
@@ -73,8 +74,7 @@ def _same_lists(base: Base, queries: Descriptors) -> Row:
     plain.nprobe = breadth = finder.breadths[len(finder.breadths) // 2]  # pyright: ignore[reportAttributeAccessIssue] - an IndexIVFPQ
     _, true = plain.search(queries, HITS)
     found = finder.find(queries, HITS, breadth, Selection.of(None, finder.rows))
-    overlap = np.mean([np.isin(wanted, had).mean() for wanted, had in zip(true, found, strict=True)])
-    return at_least("overlap of lists with FAISS on the CPU over the same codes", float(overlap), 0.99)
+    return at_least("overlap of lists with FAISS on the CPU over the same codes", recall(found, list(true)), 0.99)
 
 
 def _speeds(name: str, base: Base, queries: Descriptors) -> Iterator[Row]:

@@ -25,6 +25,7 @@ from tests.bench.bench_search import by_chance_ms, fill, load, state_of, timed
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
+from tests.bench.rivals.measured import Measured
 from tests.bench.rivals.process import free_port, running, until_it_answers
 from tests.search_server import serve
 
@@ -59,17 +60,10 @@ RIVALS = (
 
 
 @dataclass(slots=True)
-class Measured:
-    """All rounds of one system."""
+class ByImage(Measured):
+    """And in an open loop."""
 
-    alone_ms: list[float] = field(default_factory=list[float])
-    rates: list[float] = field(default_factory=list[float])
     steady_ms: list[float] = field(default_factory=list[float])
-
-    @property
-    def rate(self) -> float:
-        """Searches per second."""
-        return float(np.mean(self.rates))
 
 
 async def main() -> None:
@@ -82,7 +76,7 @@ async def main() -> None:
             pass  # filled, and its index built
     bare = await asyncio.to_thread(_bare, gallery)
     steady = bare.rate / 2
-    measured: dict[str, Measured] = {"pspsearch": Measured()} | {rival.name: Measured() for rival in RIVALS}
+    measured = {"pspsearch": ByImage()} | {rival.name: ByImage() for rival in RIVALS}
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}, some minutes", file=sys.stderr)
         async with BundledTriton(settings) as triton, _pspsearch(triton.address, gallery) as ask:
@@ -132,13 +126,13 @@ def _command(environment: str, program: str, gallery: Gallery) -> list[str]:
     return [str(python_of(environment)), str(PROGRAMS / program), *files]
 
 
-def _bare(gallery: Gallery) -> Measured:
+def _bare(gallery: Gallery) -> ByImage:
     ran = subprocess.run(_command("fastapi", "bare.py", gallery), capture_output=True, text=True, check=True)
     result = json.loads(ran.stdout)
-    return Measured(result["alone_ms"], [result["rate"]])
+    return ByImage(result["alone_ms"], [result["rate"]])
 
 
-async def _measure(measured: Measured, ask: Ask, gallery: Gallery, steady: float) -> None:
+async def _measure(measured: ByImage, ask: Ask, gallery: Gallery, steady: float) -> None:
     for image in gallery.images:
         hits = await ask(image)
         assert len(set(hits)) == HITS, hits
@@ -148,7 +142,7 @@ async def _measure(measured: Measured, ask: Ask, gallery: Gallery, steady: float
     measured.steady_ms += await by_chance_ms(lambda: ask(next(turn)), steady, STEADY_S)
 
 
-def _print(bare: Measured, measured: dict[str, Measured], steady: float) -> None:
+def _print(bare: ByImage, measured: dict[str, ByImage], steady: float) -> None:
     best = max(one.rate for name, one in measured.items() if name != "pspsearch")
     table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, {HITS} hits, {ROUNDS} rounds")
     headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", f"p99 at {steady:.0f}/s, ms")

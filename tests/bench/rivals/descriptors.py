@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from tests.bench.bench_search import load, state_of, timed
 from tests.bench.points import clustered
 from tests.bench.rivals.environments import FOLDER, python_of
 from tests.bench.rivals.http import Poster
+from tests.bench.rivals.measured import Measured
 from tests.bench.rivals.process import free_port, running, until_it_answers
 from tests.search_server import serve
 
@@ -55,13 +56,12 @@ class Exam:
 
     queries: Descriptors
     right: NDArray[np.int64]
-    first_measured: int
 
     @classmethod
     def over(cls, points: Descriptors) -> "Exam":
         """With queries that are no rows."""
         queries = clustered(TUNED_BY + MEASURED_BY, DIMENSION, seed=2)
-        return cls(queries, truth(points, queries), TUNED_BY)
+        return cls(queries, truth(points, queries))
 
     async def recall(self, ask: Ask, numbers: range) -> float:
         """The share of right rows among those that are found."""
@@ -79,13 +79,11 @@ async def patiently(numbers: range) -> AsyncGenerator[int]:
 
 
 @dataclass(slots=True)
-class Measured:
-    """All rounds of one system."""
+class ByDescriptor(Measured):
+    """And how well it finds what is to be found."""
 
     breadth: str = ""
     recall: float = 0.0
-    alone_ms: list[float] = field(default_factory=list[float])
-    rates: list[float] = field(default_factory=list[float])
 
 
 async def main() -> None:
@@ -105,7 +103,7 @@ async def main() -> None:
             async with AsyncClient(server.address, timeout_s=120) as client:
                 await put_in(client, points)
         del points
-        measured = {"pspsearch": Measured("its own")} | {name: Measured() for name in ENGINES}
+        measured = {"pspsearch": ByDescriptor(breadth="its own")} | {name: ByDescriptor() for name in ENGINES}
         for _ in range(ROUNDS):
             async with _pspsearch(data, triton.address, exam) as ask:
                 await _measure(measured["pspsearch"], ask, exam)
@@ -148,18 +146,18 @@ async def _engine(environment: str, engine: str, vectors: Path, exam: Exam) -> A
         yield ask_with
 
 
-async def _measure_rival(measured: Measured, ask_with: Callable[[int], Ask], exam: Exam) -> None:
+async def _measure_rival(measured: ByDescriptor, ask_with: Callable[[int], Ask], exam: Exam) -> None:
     """With the least breadth that reaches the target on other queries, or the greatest."""
     if not measured.breadth:
         for breadth in BREADTHS:
             measured.breadth = str(breadth)
-            if await exam.recall(ask_with(breadth), range(exam.first_measured)) >= TARGET:
+            if await exam.recall(ask_with(breadth), range(TUNED_BY)) >= TARGET:
                 break
     await _measure(measured, ask_with(int(measured.breadth)), exam)
 
 
-async def _measure(measured: Measured, ask: Ask, exam: Exam) -> None:
-    numbers = range(exam.first_measured, len(exam.queries))
+async def _measure(measured: ByDescriptor, ask: Ask, exam: Exam) -> None:
+    numbers = range(TUNED_BY, TUNED_BY + MEASURED_BY)
     measured.recall = await exam.recall(ask, numbers)
     measured.alone_ms += [await timed(lambda number=number: ask(number)) async for number in patiently(numbers)]
     turn = iter(range(1 << 60))
@@ -170,14 +168,14 @@ async def _measure(measured: Measured, ask: Ask, exam: Exam) -> None:
     measured.rates.append(max([await load(ask_next, n) for n in CONCURRENCIES]))
 
 
-def _print(measured: dict[str, Measured]) -> None:
-    ours = float(np.mean(measured["pspsearch"].rates))
+def _print(measured: dict[str, ByDescriptor]) -> None:
+    ours = measured["pspsearch"].rate
     table = Table(title=f"search by descriptor over {ROWS:,} x {DIMENSION}, clustered, {HITS} hits, {ROUNDS} rounds")
     for heading in ("", "breadth", f"recall@{HITS}", "p50 ms", "p99 ms", "searches/s", "pspsearch over it"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, one in measured.items():
         p50, p99 = np.percentile(one.alone_ms, (50, 99))
-        rate = float(np.mean(one.rates))
+        rate = one.rate
         table.add_row(
             name, one.breadth, f"{one.recall:.3f}", f"{p50:.2f}", f"{p99:.2f}", f"{rate:.0f}", f"{ours / rate:.2f}"
         )

@@ -73,12 +73,12 @@ class LanceGraph(Engine):
     def _narrowed(self, query, breadth: int):  # noqa: ANN001, ANN202 - of LanceDB, which only its environment has
         return query.nprobes(1).ef(max(breadth, 2 * HITS)).refine_factor(2)
 
-    def _recipe(self):  # noqa: ANN202
+    def _recipe(self):  # noqa: ANN202 - likewise
         from lancedb.index import HnswSq
 
         return HnswSq(distance_type="dot", num_partitions=1, m=NEIGHBOURS, ef_construction=BUILT_WITH)
 
-    async def _open(self, vectors: Path):  # noqa: ANN202
+    async def _open(self, vectors: Path):  # noqa: ANN202 - likewise
         import lancedb
         import pyarrow as pa
 
@@ -87,7 +87,7 @@ class LanceGraph(Engine):
         if "items" in await database.table_names():
             return await database.open_table("items")
 
-        def batches():  # noqa: ANN202
+        def batches():  # noqa: ANN202 - likewise
             for first in range(0, len(rows), READ_ROWS):
                 some = np.ascontiguousarray(rows[first : first + READ_ROWS])
                 numbers = pa.array(np.arange(first, first + len(some)))
@@ -104,10 +104,10 @@ class LanceGraph(Engine):
 class LanceLists(LanceGraph):
     """LanceDB with what it makes by itself, lists of product codes, ten times as many scored again; breadth: lists."""
 
-    def _narrowed(self, query, breadth: int):  # noqa: ANN001, ANN202
+    def _narrowed(self, query, breadth: int):  # noqa: ANN001, ANN202 - likewise
         return query.nprobes(breadth).refine_factor(10)
 
-    def _recipe(self):  # noqa: ANN202
+    def _recipe(self):  # noqa: ANN202 - likewise
         from lancedb.index import IvfPq
 
         return IvfPq(distance_type="dot")
