@@ -6,7 +6,7 @@ import pytest
 from pspsearch.domain import Descriptors, IndexKind
 from pspsearch.index.base import Base, Mask, Matrix
 from pspsearch.index.bases import build_base
-from pspsearch.index.planner import Device, choose_plan
+from pspsearch.index.planner import Room, choose_plan
 from tests.clustered import clustered_descriptors, true_scores
 
 ROWS, DIMENSION = 20_000, 32
@@ -20,7 +20,7 @@ APPROXIMATE = KINDS[1:]
 
 def build(kind: IndexKind, matrix: Matrix = MATRIX, target_recall: float = 0.95) -> Base:
     """A base as the planner wants it."""
-    plan = choose_plan(len(matrix), matrix.shape[1], kind, Device.CPU, 1 << 30)
+    plan = choose_plan(len(matrix), matrix.shape[1], kind, Room(1 << 30))
     return build_base(plan, matrix, target_recall, lambda _: None)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from pspsearch.domain import CollectionSettings, Generation, IndexKind
 from pspsearch.index.index import SegmentedIndex
-from pspsearch.index.planner import Device
+from pspsearch.index.planner import Room
 from pspsearch.index.recipe import Recipe
 from pspsearch.index.upkeep import Bounds
 from pspsearch.ports import RowSource
 from tests.fakes.index import DIMENSION, GENERATION
 
-MEMORY_BYTES = 1 << 30
+ROOM = Room(cpu_bytes=1 << 30)
 
 NEVER = Bounds(fresh_bytes=1 << 40, dead_rows=1 << 40, snapshot_pause_s=1e9)
 """The tests say when something is to be done."""
@@ -45,7 +45,7 @@ class Recalls:
 
 def recipe(kind: IndexKind) -> Recipe:
     """For the tests' generation, on a CPU."""
-    return Recipe(DIMENSION, kind, 0.95, Device.CPU, MEMORY_BYTES)
+    return Recipe(DIMENSION, kind, 0.95, ROOM)
 
 
 async def open_index(
@@ -53,9 +53,7 @@ async def open_index(
 ) -> SegmentedIndex:
     """Over the rows of a source."""
     settings = CollectionSettings("pspnet", index_kind=kind)
-    return await SegmentedIndex.open(
-        folder, generation, settings, source, device=Device.CPU, memory_bytes=MEMORY_BYTES, bounds=bounds
-    )
+    return await SegmentedIndex.open(folder, generation, settings, source, room=ROOM, bounds=bounds)
 
 
 def snapshot_files(folder: Path) -> dict[str, tuple[Path, int]]:

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 from pspsearch import sample_collection
@@ -14,9 +15,10 @@ from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
 from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
 from pspsearch.errors import BadSettings
 from pspsearch.images import ImageLimits
+from pspsearch.index.finder import FinderFailed
 from pspsearch.index.gpu import find_device, free_bytes
 from pspsearch.index.index import SegmentedIndex
-from pspsearch.index.planner import Device
+from pspsearch.index.planner import Device, Room
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.repository import default_repository
 from pspsearch.rollout.checks import Gate
@@ -45,7 +47,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
     """
     data = Path(settings.storage.data)
     limits = ImageLimits(settings.images.max_image_bytes, settings.images.max_image_pixels)
-    device, memory_bytes = _choose_device(settings.index)
+    room = _choose_room(settings.index)
     async with contextlib.AsyncExitStack() as stack:
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
@@ -60,8 +62,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
                 generation,
                 collection.settings,
                 catalog.rows_of(generation),
-                device=device,
-                memory_bytes=memory_bytes,
+                room=room,
             )
 
         def drop_index(generation: Generation) -> None:
@@ -105,14 +106,18 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         yield server
 
 
-def _choose_device(settings: IndexSettings) -> tuple[Device, int]:
+def _choose_room(settings: IndexSettings) -> Room:
     """Where indexes live, and what one may take there."""
     found = find_device()
     if settings.device == Device.GPU and found is not Device.GPU:
         raise BadSettings("device is gpu, and FAISS finds none (the package faiss-gpu brings it to where one is)")
     device = Device.CPU if settings.device == Device.CPU else found
     log.info("indexes live on the %s", device)
-    if settings.index_memory_bytes:
-        return device, settings.index_memory_bytes
-    there = free_bytes() if device is Device.GPU else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return device, there // 2
+    given = settings.index_memory_bytes
+    room = Room(given or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    if device is Device.CPU:
+        return room
+    try:
+        return replace(room, gpu_bytes=given or free_bytes() // 2)
+    except FinderFailed as error:
+        raise BadSettings(f"{error}; device = cpu does without it") from error

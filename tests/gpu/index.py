@@ -10,7 +10,7 @@ from pspsearch.domain import Descriptors, IndexKind
 from pspsearch.index.base import Base, Mask, Matrix
 from pspsearch.index.gpu import GpuFlatFinder, GpuIvfFinder, free_bytes
 from pspsearch.index.plan import GpuFlatPlan
-from pspsearch.index.planner import Device
+from pspsearch.index.planner import Room
 from pspsearch.index.recipe import Recipe
 from pspsearch.index.scoring import ExactScan
 from pspsearch.index.selection import Selection
@@ -46,7 +46,7 @@ def check() -> Iterator[Row]:
 
 def build(kind: IndexKind, matrix: Matrix) -> Base:
     """As the server builds it where it finds a GPU."""
-    recipe = Recipe(DIMENSION, kind, TARGET_RECALL, Device.GPU, free_bytes())
+    recipe = Recipe(DIMENSION, kind, TARGET_RECALL, Room(cpu_bytes=32 << 30, gpu_bytes=free_bytes()))
     return recipe.build(matrix, _silent)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pspsearch.domain import IndexKind
 from pspsearch.index.base import Base
 from pspsearch.index.bases import build_base, read_base
-from pspsearch.index.planner import Device, choose_plan
+from pspsearch.index.planner import Room, choose_plan
 from tests.clustered import clustered_descriptors, recall, true_rows
 from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, MORE, QUERIES, ROWS, build, check_answers, mask_of
 
@@ -109,7 +109,7 @@ def test_building_reports_ascending_shares_from_one_thread(kind: IndexKind) -> N
     heard: list[tuple[float, int]] = []
     usual = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
-    plan = choose_plan(2_000, DIMENSION, kind, Device.CPU, 1 << 30)
+    plan = choose_plan(2_000, DIMENSION, kind, Room(1 << 30))
 
     base = build_base(plan, MATRIX[:2_000], 0.9, lambda share: heard.append((share, faiss.omp_get_max_threads())))
     base.extended(MATRIX[:3_000], lambda share: heard.append((1 + share, faiss.omp_get_max_threads())))
@@ -138,7 +138,7 @@ def test_building_ends_when_its_listener_raises(kind: IndexKind, steps: int) -> 
             raise Stopped
 
     usual = faiss.omp_get_max_threads()
-    plan = choose_plan(ROWS, DIMENSION, kind, Device.CPU, 1 << 30)
+    plan = choose_plan(ROWS, DIMENSION, kind, Room(1 << 30))
     with pytest.raises(Stopped):
         build_base(plan, MATRIX, 0.9, advance)
 

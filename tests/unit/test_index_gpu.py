@@ -1,5 +1,6 @@
 """What happens to the rows that a GPU returns; that it returns the right ones stays unproven without one."""
 
+import os
 import threading
 from typing import Any, cast
 
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pspsearch import serving
+from pspsearch.config import IndexSettings
 from pspsearch.domain import IndexKind
+from pspsearch.errors import BadSettings
 from pspsearch.index import gpu
 from pspsearch.index.approximate_base import ApproximateBase
 from pspsearch.index.finder import Effort, FinderFailed
 from pspsearch.index.gpu import Gpu, GpuFlatFinder, GpuIvfFinder, fetch_kept
 from pspsearch.index.plan import GpuFlatPlan, GpuIvfPlan
-from pspsearch.index.planner import Device
+from pspsearch.index.planner import Device, Room
 from pspsearch.index.recipe import Recipe
 from pspsearch.index.scoring import flat_over
 from pspsearch.index.selection import Selection
@@ -23,7 +27,7 @@ from pspsearch.index.training import cluster
 from tests.clustered import recall, true_rows
 from tests.index_bases import DIMENSION, MATRIX, QUERIES, ROWS, check_answers, mask_of
 
-RECIPE = Recipe(DIMENSION, IndexKind.AUTO, 0.95, Device.GPU, memory_bytes=1 << 30)
+RECIPE = Recipe(DIMENSION, IndexKind.AUTO, 0.95, Room(cpu_bytes=1 << 30, gpu_bytes=1 << 30))
 
 
 @settings(deadline=None, max_examples=40)  # a machine under load is no failure
@@ -96,6 +100,30 @@ def full_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FinderFailed("the GPU cannot do it: out of memory")
 
     monkeypatch.setattr(gpu, "open_gpu", refuse)
+
+
+def test_memory_is_planned_with_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what each has, or what the operator says; the machine's alone where the GPU is not to be used."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(serving, "find_device", lambda: Device.GPU)
+    monkeypatch.setattr(serving, "free_bytes", lambda: 6_000)
+
+    assert serving._choose_room(IndexSettings()) == Room(machine // 2, gpu_bytes=3_000)
+    assert serving._choose_room(IndexSettings(index_memory_bytes=700)) == Room(700, gpu_bytes=700)
+    assert serving._choose_room(IndexSettings(device="cpu")) == Room(machine // 2)
+
+
+def test_gpu_that_does_not_answer_is_a_sentence_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do about it."""
+
+    def refuse() -> int:
+        raise FinderFailed("the GPU does not say how much of its memory is free (CUDA's error 35)")
+
+    monkeypatch.setattr(serving, "find_device", lambda: Device.GPU)
+    monkeypatch.setattr(serving, "free_bytes", refuse)
+
+    with pytest.raises(BadSettings, match=r"\(CUDA's error 35\); device = cpu does without it$"):
+        serving._choose_room(IndexSettings())
 
 
 def test_search_that_the_gpu_cannot_make_is_made_by_the_cpu() -> None:

@@ -18,47 +18,48 @@ from pspsearch.index.plan import (
     decode_plan,
     encode_plan,
 )
-from pspsearch.index.planner import Device, choose_plan, ideal_lists
+from pspsearch.index.planner import Room, choose_plan, ideal_lists
 
 GIB = 1 << 30
 
 
 @pytest.mark.parametrize(
-    ("rows", "dimension", "kind", "device", "memory_bytes", "structure"),
+    ("rows", "dimension", "kind", "room", "structure"),
     [
-        (0, 256, IndexKind.AUTO, Device.CPU, GIB, ExactPlan),
-        (0, 256, IndexKind.AUTO, Device.GPU, GIB, ExactPlan),
-        (50_000, 256, IndexKind.AUTO, Device.CPU, GIB, ExactPlan),
-        (50_001, 256, IndexKind.AUTO, Device.CPU, GIB, IvfPlan),
-        (50_001, 128, IndexKind.AUTO, Device.CPU, GIB, ExactPlan),
-        (10_000_000, 256, IndexKind.EXACT, Device.CPU, 0, ExactPlan),
-        (1_000, 256, IndexKind.IVF, Device.CPU, GIB, IvfPlan),
-        (623, 256, IndexKind.IVF, Device.CPU, GIB, ExactPlan),
-        (1, 256, IndexKind.HNSW, Device.CPU, GIB, HnswPlan),
-        (1_000_000, 256, IndexKind.HNSW, Device.CPU, GIB, HnswPlan),
-        (10_000_000, 256, IndexKind.HNSW, Device.CPU, GIB, IvfPlan),
-        (1_000, 256, IndexKind.HNSW, Device.GPU, GIB, HnswPlan),
-        (100, 256, IndexKind.AUTO, Device.GPU, GIB, GpuFlatPlan),
-        (1_000_000, 256, IndexKind.AUTO, Device.GPU, 40 * GIB, GpuFlatPlan),
-        (10_000_000, 256, IndexKind.AUTO, Device.GPU, 40 * GIB, GpuIvfPlan),
-        (10_000_000, 256, IndexKind.EXACT, Device.GPU, 40 * GIB, GpuFlatPlan),
-        (10_000_000, 256, IndexKind.EXACT, Device.GPU, GIB, ExactPlan),
-        (100_000_000, 256, IndexKind.AUTO, Device.GPU, GIB, IvfPlan),
-        (1_000_000, 251, IndexKind.IVF, Device.GPU, 40 * GIB, IvfPlan),
+        (0, 256, IndexKind.AUTO, Room(GIB), ExactPlan),
+        (0, 256, IndexKind.AUTO, Room(GIB, GIB), ExactPlan),
+        (50_000, 256, IndexKind.AUTO, Room(GIB), ExactPlan),
+        (50_001, 256, IndexKind.AUTO, Room(GIB), IvfPlan),
+        (50_001, 128, IndexKind.AUTO, Room(GIB), ExactPlan),
+        (10_000_000, 256, IndexKind.EXACT, Room(0), ExactPlan),
+        (1_000, 256, IndexKind.IVF, Room(GIB), IvfPlan),
+        (623, 256, IndexKind.IVF, Room(GIB), ExactPlan),
+        (1, 256, IndexKind.HNSW, Room(GIB), HnswPlan),
+        (1_000_000, 256, IndexKind.HNSW, Room(GIB), HnswPlan),
+        (10_000_000, 256, IndexKind.HNSW, Room(GIB), IvfPlan),
+        (1_000, 256, IndexKind.HNSW, Room(GIB, GIB), HnswPlan),
+        (10_000_000, 256, IndexKind.HNSW, Room(GIB, 40 * GIB), IvfPlan),
+        (100, 256, IndexKind.AUTO, Room(GIB, GIB), GpuFlatPlan),
+        (1_000_000, 256, IndexKind.AUTO, Room(GIB, 40 * GIB), GpuFlatPlan),
+        (10_000_000, 256, IndexKind.AUTO, Room(GIB, 40 * GIB), GpuIvfPlan),
+        (10_000_000, 256, IndexKind.EXACT, Room(GIB, 40 * GIB), GpuFlatPlan),
+        (10_000_000, 256, IndexKind.EXACT, Room(GIB, GIB), ExactPlan),
+        (100_000_000, 256, IndexKind.AUTO, Room(GIB, GIB), IvfPlan),
+        (1_000_000, 251, IndexKind.IVF, Room(GIB, 40 * GIB), IvfPlan),
     ],
 )
 def test_structure_goes_by_size_dimension_memory_and_device(
-    rows: int, dimension: int, kind: IndexKind, device: Device, memory_bytes: int, structure: type[Plan]
+    rows: int, dimension: int, kind: IndexKind, room: Room, structure: type[Plan]
 ) -> None:
     """Exact while a scan takes 2 ms, lists beyond, and by name what can be had."""
-    plan = choose_plan(rows, dimension, kind, device, memory_bytes)
+    plan = choose_plan(rows, dimension, kind, room)
 
     assert isinstance(plan, structure)
 
 
 def test_plan_for_a_million_rows_is_the_measured_one() -> None:
     """4 times the root of the rows as lists, two dimensions to a sub-quantiser, and a text that says so."""
-    plan = choose_plan(1_000_000, 256, IndexKind.AUTO, Device.CPU, GIB)
+    plan = choose_plan(1_000_000, 256, IndexKind.AUTO, Room(GIB))
 
     assert plan == IvfPlan(dimension=256, rows=1_000_000, lists=4096, subdimension=2, training_rows=262_144)
     assert str(plan) == "IVF of 4096 lists, 128 sub-quantisers of 4 bits, refined exactly"
@@ -66,7 +67,7 @@ def test_plan_for_a_million_rows_is_the_measured_one() -> None:
 
 def test_short_memory_makes_coarser_codes() -> None:
     """Codes shrink before anything is refused."""
-    plans = [choose_plan(1_000_000, 256, IndexKind.IVF, Device.CPU, size) for size in (GIB, 60_000_000, 1)]
+    plans = [choose_plan(1_000_000, 256, IndexKind.IVF, Room(size)) for size in (GIB, 60_000_000, 1)]
 
     assert [plan.subquantisers for plan in plans if isinstance(plan, IvfPlan)] == [128, 64, 32]
 
@@ -75,12 +76,11 @@ def test_short_memory_makes_coarser_codes() -> None:
     rows=st.integers(0, 10**8),
     dimension=st.integers(1, 4096),
     kind=st.sampled_from(IndexKind),
-    device=st.sampled_from(Device),
-    memory_bytes=st.integers(0, 1 << 40),
+    room=st.builds(Room, st.integers(0, 1 << 40), st.none() | st.integers(0, 1 << 40)),
 )
-def test_every_plan_can_be_built(rows: int, dimension: int, kind: IndexKind, device: Device, memory_bytes: int) -> None:
+def test_every_plan_can_be_built(rows: int, dimension: int, kind: IndexKind, room: Room) -> None:
     """Lists have rows to be trained on, sub-quantisers cover the dimension, the sample is bounded, the plan fits."""
-    plan = choose_plan(rows, dimension, kind, device, memory_bytes)
+    plan = choose_plan(rows, dimension, kind, room)
 
     assert plan.dimension == dimension
     assert plan.fits(rows)
@@ -108,12 +108,12 @@ def test_lists_follow_the_root_of_the_rows(rows: int) -> None:
 @pytest.mark.parametrize(
     ("plan", "fitting", "outgrown"),
     [
-        (choose_plan(100, 256, IndexKind.AUTO, Device.CPU, GIB), 50_000, 50_001),
-        (choose_plan(100, 256, IndexKind.IVF, Device.CPU, GIB), 623, 624),
-        (choose_plan(100_000, 256, IndexKind.IVF, Device.CPU, GIB), 400_000, 400_001),
-        (choose_plan(100, 256, IndexKind.HNSW, Device.CPU, 784_000), 1_000, 1_001),
-        (choose_plan(100, 256, IndexKind.AUTO, Device.GPU, 1_024_000), 1_000, 1_001),
-        (choose_plan(10_000_000, 256, IndexKind.IVF, Device.GPU, 40 * GIB), 40_000_000, 40_000_001),
+        (choose_plan(100, 256, IndexKind.AUTO, Room(GIB)), 50_000, 50_001),
+        (choose_plan(100, 256, IndexKind.IVF, Room(GIB)), 623, 624),
+        (choose_plan(100_000, 256, IndexKind.IVF, Room(GIB)), 400_000, 400_001),
+        (choose_plan(100, 256, IndexKind.HNSW, Room(784_000)), 1_000, 1_001),
+        (choose_plan(100, 256, IndexKind.AUTO, Room(GIB, 1_024_000)), 1_000, 1_001),
+        (choose_plan(10_000_000, 256, IndexKind.IVF, Room(GIB, 40 * GIB)), 40_000_000, 40_000_001),
     ],
     ids=str,
 )
@@ -125,4 +125,4 @@ def test_outgrown_plan_says_so(plan: Plan, fitting: int, outgrown: int) -> None:
 
 def test_plan_that_was_asked_for_by_name_is_never_outgrown() -> None:
     """Who wants exact answers keeps them at any size."""
-    assert choose_plan(100, 256, IndexKind.EXACT, Device.CPU, GIB).fits(10**9)
+    assert choose_plan(100, 256, IndexKind.EXACT, Room(GIB)).fits(10**9)

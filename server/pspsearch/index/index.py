@@ -12,7 +12,7 @@ import numpy as np
 from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Generation, IndexState, Matched, Row
 from pspsearch.errors import IndexFailed
 from pspsearch.filters import Filter
-from pspsearch.index.planner import Device
+from pspsearch.index.planner import Room
 from pspsearch.index.recipe import Recipe
 from pspsearch.index.searches import Searches
 from pspsearch.index.segments import Segments
@@ -46,8 +46,7 @@ class SegmentedIndex:
         settings: CollectionSettings,
         source: RowSource,
         *,
-        device: Device,
-        memory_bytes: int,
+        room: Room,
         bounds: Bounds = USUAL_BOUNDS,
     ) -> Self:
         """The rows of the source, from what a snapshot has of them. Commits made meanwhile are for `catch_up`.
@@ -55,7 +54,7 @@ class SegmentedIndex:
         The folder belongs to this index alone. Where no base is stored, one is built later, and every row is scored
         until then. Raises IndexFailed where the folder cannot be used, and what the source raises.
         """
-        recipe = Recipe(generation.dimension, settings.index_kind, settings.target_recall, device, memory_bytes)
+        recipe = Recipe(generation.dimension, settings.index_kind, settings.target_recall, room)
         try:
             snapshots = await asyncio.to_thread(Snapshots, folder, generation, recipe)
             view = await asyncio.to_thread(_load, snapshots, recipe, source)

@@ -1,6 +1,7 @@
 """Which base suits a collection: by size, dimension, memory and device."""
 
 import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pspsearch.domain import IndexKind
@@ -40,24 +41,44 @@ class Device(StrEnum):
     GPU = "gpu"
 
 
-def choose_plan(rows: int, dimension: int, kind: IndexKind, device: Device, memory_bytes: int) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one base may take."""
+
+    cpu_bytes: int
+    """The matrix, which is in files, is not counted."""
+    gpu_bytes: int | None = None
+    """None where there is no GPU, or it is not to be used."""
+
+    @property
+    def device(self) -> Device:
+        """Where bases live that fit there."""
+        return Device.CPU if self.gpu_bytes is None else Device.GPU
+
+    @property
+    def without_gpu(self) -> "Room":
+        """What is left where the GPU fails."""
+        return replace(self, gpu_bytes=None)
+
+
+def choose_plan(rows: int, dimension: int, kind: IndexKind, room: Room) -> Plan:
     """The plan for so many rows.
 
-    `memory_bytes` is what the base may take on its device, the matrix not counted on a CPU. A kind that was asked for
-    by name is taken if it can be: lists need some rows to be laid out by, and a graph has to fit into the memory.
+    A kind that was asked for by name is taken if it can be: lists need some rows to be laid out by, and a graph has to
+    fit into the memory.
     """
-    if device is Device.GPU and kind is not IndexKind.HNSW and rows:
-        plan = _choose_on_gpu(rows, dimension, kind, memory_bytes)
+    if room.gpu_bytes is not None and kind is not IndexKind.HNSW and rows:
+        plan = _choose_on_gpu(rows, dimension, kind, room.gpu_bytes)
         if plan is not None:
             return plan
     exact_rows = EXACT_SCAN_BYTES // (2 * dimension)
     if kind is IndexKind.EXACT or (kind is IndexKind.AUTO and rows <= exact_rows):
         return ExactPlan(dimension, most_rows=exact_rows if kind is IndexKind.AUTO else None)
     if kind is IndexKind.HNSW:
-        graph = _plan_hnsw(dimension, memory_bytes)
+        graph = _plan_hnsw(dimension, room.cpu_bytes)
         if graph.fits(rows):
             return graph
-    return _plan_ivf(rows, dimension, memory_bytes)
+    return _plan_ivf(rows, dimension, room.cpu_bytes)
 
 
 def _choose_on_gpu(rows: int, dimension: int, kind: IndexKind, memory_bytes: int) -> GpuFlatPlan | GpuIvfPlan | None:

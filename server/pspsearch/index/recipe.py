@@ -10,7 +10,7 @@ from pspsearch.index.base import Base, Matrix
 from pspsearch.index.bases import build_base
 from pspsearch.index.finder import Advance, FinderFailed
 from pspsearch.index.plan import ExactPlan
-from pspsearch.index.planner import Device, choose_plan
+from pspsearch.index.planner import Room, choose_plan
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +22,15 @@ class Recipe:
     dimension: int
     kind: IndexKind
     target_recall: float
-    device: Device
-    memory_bytes: int
-    """That a base may take on the device."""
+    room: Room
 
     def build(self, matrix: Matrix, advance: Advance) -> Base:
         """A base over the matrix, planned for its size; for the CPU where the GPU cannot take it."""
         try:
-            return self._build(self.device, matrix, advance)
+            return self._build(self.room, matrix, advance)
         except FinderFailed as error:
             log.warning("an index is built for the CPU: %s", error)
-            return self._build(Device.CPU, matrix, advance)
+            return self._build(self.room.without_gpu, matrix, advance)
 
     def extend(self, base: Base, matrix: Matrix, advance: Advance) -> Base:
         """One over the whole matrix, whose first rows are the base's: with what that has, where it still fits."""
@@ -43,9 +41,9 @@ class Recipe:
                 log.warning("an index is built anew: %s", error)
         return self.build(matrix, advance)
 
-    def _build(self, device: Device, matrix: Matrix, advance: Advance) -> Base:
+    def _build(self, room: Room, matrix: Matrix, advance: Advance) -> Base:
         rows = len(matrix)
-        plan = choose_plan(rows, self.dimension, self.kind, device, self.memory_bytes) if rows else self._no_plan
+        plan = choose_plan(rows, self.dimension, self.kind, room) if rows else self._no_plan
         return build_base(plan, matrix, self.target_recall, advance)
 
     @property

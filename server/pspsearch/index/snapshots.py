@@ -80,7 +80,7 @@ class Snapshots:
             generation=self._generation.key,
             fingerprint=self._generation.fingerprint,
             dimension=self._generation.dimension,
-            device=self._recipe.device,
+            device=self._recipe.room.device,
             rows=view.rows,
             sequence=view.sequence,
             matrix=view.table.matrix.path.name,
@@ -134,7 +134,7 @@ class Snapshots:
         """None where it is damaged or for another device: the next merge builds it anew."""
         try:
             manifest.check_files(path, [BASE])
-            manifest.check_device(path, self._recipe.device)
+            manifest.check_device(path, self._recipe.room.device)
             return read_base(path / BASE, matrix)
         except IndexDamaged as error:
             log.warning("a base is built again: %s", error)
