@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from pspsearch.config import GateSettings, RolloutSettings, ServingSettings
+from pspsearch.config import GateSettings, RolloutSettings, SecuritySettings, ServingSettings
 from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion, OfferedVersion
 from pspsearch.errors import ModelMismatch
 from pspsearch.images import ImageLimits
@@ -63,6 +63,7 @@ async def open_server(
     open_index: OpenIndex | None = None,
     versions: dict[int, ColourDescriber] | None = None,
     gate: GateSettings | None = None,
+    security: SecuritySettings | None = None,
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
@@ -108,6 +109,7 @@ async def open_server(
                 max_message_bytes=max_message_bytes,
                 drain_s=drain_s,
             ),
+            security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
             Ingester(collections, source, query_describer, LIMITS),
             collections,

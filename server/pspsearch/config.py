@@ -4,7 +4,9 @@ Each comes, in rising order of power, from its default, from the table of its gr
 environment (`PSPSEARCH_` and its name in capitals), and from its flag. Names are unique across the groups.
 """
 
+import contextlib
 import dataclasses
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -34,6 +36,24 @@ class ServingSettings:
     max_calls: int = setting(256, "Calls under way at once; further ones are refused at once.")
     max_message_bytes: int = setting(64 << 20, "The largest request.")
     drain_s: float = setting(10.0, "How long calls under way may take when the server stops.")
+
+
+@dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    """Who is let in, and what is written down of it."""
+
+    tls_certificate: str = setting("", "The PEM file of the server's certificate and its issuers; empty for no TLS.")
+    tls_key: str = setting("", "The PEM file of its private key.")
+    tls_client_ca: str = setting("", "The PEM file of those whose certificates callers must show; empty asks for none.")
+    tokens: str = setting("", "The file of tokens that `pspsearch token` writes; empty asks nobody for one.")
+    insecure: bool = setting(False, "Be reachable from other machines without TLS, or without asking who calls.")
+    caller_calls_per_s: float = setting(0.0, "Calls and streamed requests of one caller per second; 0 for any.")
+    audit_log: str = setting("", "A file for one JSON line per write and act of administration; empty for none.")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be read on their way, or anybody may make them."""
+        return not self.tls_certificate or not (self.tokens or self.tls_client_ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,7 @@ class Settings:
     """Everything that can be set."""
 
     serving: ServingSettings = ServingSettings()
+    security: SecuritySettings = SecuritySettings()
     images: ImageSettings = ImageSettings()
     triton: TritonSettings = TritonSettings()
     storage: StorageSettings = StorageSettings()
@@ -130,6 +151,17 @@ class Settings:
         for name, least in (("max_calls", 1), ("max_message_bytes", 1 << 16), ("drain_s", 0)):
             if not getattr(self.serving, name) >= least:
                 raise BadSettings(f"{name} must be at least {least}, not {getattr(self.serving, name)}")
+        if bool(self.security.tls_certificate) is not bool(self.security.tls_key):
+            raise BadSettings("tls_certificate and tls_key go together")
+        if self.security.tls_client_ca and not self.security.tls_certificate:
+            raise BadSettings("tls_client_ca needs tls_certificate: without TLS no caller can show a certificate")
+        if not self.security.caller_calls_per_s >= 0:
+            raise BadSettings(f"caller_calls_per_s must be at least 0, not {self.security.caller_calls_per_s}")
+        if self.security.is_open and not self.security.insecure and not _is_loopback(self.serving.host):
+            raise BadSettings(
+                f"host is {self.serving.host}, and whoever reaches it could read and change everything: set "
+                "tls_certificate, tls_key and tokens (or tls_client_ca), or insecure where something else protects it"
+            )
         for name in ("max_image_bytes", "max_image_pixels"):
             if not getattr(self.images, name) >= 1:
                 raise BadSettings(f"{name} must be at least 1, not {getattr(self.images, name)}")
@@ -238,6 +270,13 @@ def _convert(value: Value, default: Value, source: str) -> Value:
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost" or host.startswith("unix:")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ PspsearchError
 |       |-- UnknownFormat
 |       |-- DamagedImage
 |       `-- ImageTooLarge
+|-- Unauthenticated           call with a good token
+|-- Forbidden                 ask for the right to do it
 |-- NotFound                  ask for something that is there
 |-- AlreadyExists             choose another name
 |-- ModelMismatch             ask for a model version that is there
@@ -16,6 +18,7 @@ PspsearchError
 |   |-- NotServing
 |   |-- ModelChanged
 |   |-- Overloaded
+|   |   `-- RateExceeded
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
@@ -76,6 +79,14 @@ class ImageTooLarge(BadImage):
     """More bytes or more pixels than the caps allow; nothing was decoded."""
 
 
+class Unauthenticated(PspsearchError):
+    """Nobody knows who calls: there is no token, or none that is good."""
+
+
+class Forbidden(PspsearchError):
+    """The caller is known, and may not do this."""
+
+
 class NotFound(PspsearchError):
     """There is no collection, item or image of that name."""
 
@@ -106,6 +117,10 @@ class ModelChanged(RetryLater):
 
 class Overloaded(RetryLater):
     """A bounded queue is full."""
+
+
+class RateExceeded(Overloaded):
+    """The caller calls more often than it may."""
 
 
 class TritonUnavailable(RetryLater):

@@ -8,6 +8,9 @@ REQUEST_ID = "x-request-id"
 CALLER_ID = "x-caller-id"
 """Names the caller among others at the same address."""
 
+AUTHORIZATION = "authorization"
+"""Carries a token, as `Bearer TOKEN`."""
+
 _SANE = re.compile(r"[\x21-\x7e]{1,64}")
 
 

@@ -94,7 +94,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         words = client.address if settings.triton.triton else f"{client.address}, started by the server"
         around = Surroundings(words, settings.triton.model, models)
         server = await stack.enter_async_context(
-            RpcServer(settings.serving, searcher, ingester, collections, rollouts, catalog, around)
+            RpcServer(settings.serving, settings.security, searcher, ingester, collections, rollouts, catalog, around)
         )
         await collections.open()
         if DEFAULT not in {live.collection.name for live in collections.all()}:

@@ -1,11 +1,14 @@
 """The options that every command has that talks to a server."""
 
 import functools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
-from pspsearch.client import Client, ServerUnavailable
+from pspsearch.client import Client, ServerUnavailable, Tls
+from pspsearch.errors import BadSettings
 
 _TIMEOUT_S = 120.0
 """A deletion by filter may take its time."""
@@ -19,16 +22,44 @@ filter_option = click.option(
 )
 
 
+def _file_option(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    variable = "PSPSEARCH_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, envvar=variable, type=click.Path(path_type=Path), metavar="FILE", help=what)
+
+
+def _token(file: Path | None) -> str:
+    """Never an argument: everybody on a machine can read those."""
+    try:
+        return file.read_text().strip() if file else os.environ.get("PSPSEARCH_TOKEN", "")
+    except OSError as error:
+        raise BadSettings(f"{file} cannot be read: {error.strerror}") from error
+
+
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
     """Gives the command a client of the server at `--address`."""
 
     @click.option(
         "--address", envvar="PSPSEARCH_ADDRESS", default="127.0.0.1:8500", show_default=True, help="The server."
     )
+    @click.option("--tls", is_flag=True, envvar="PSPSEARCH_TLS", help="Encrypt; implied by the three below.")
+    @_file_option("--ca", "Whose certificates to believe; the public authorities.")
+    @_file_option("--certificate", "What to show a server that asks for one.")
+    @_file_option("--key", "Of that certificate.")
+    @_file_option("--token-file", "The token; or give it in PSPSEARCH_TOKEN.")
     @functools.wraps(command)
-    def connected(*, address: str, **options: object) -> None:
+    def connected(
+        *,
+        address: str,
+        tls: bool,
+        ca: Path | None,
+        certificate: Path | None,
+        key: Path | None,
+        token_file: Path | None,
+        **options: object,
+    ) -> None:
+        files = Tls(ca, certificate, key) if tls or ca or certificate or key else None
         try:
-            with Client(address, timeout_s=_TIMEOUT_S) as client:
+            with Client(address, timeout_s=_TIMEOUT_S, token=_token(token_file), tls=files) as client:
                 command(client, **options)
         except ServerUnavailable as error:
             raise ServerUnavailable(

@@ -18,6 +18,7 @@ from pspsearch.client.asynchronous import AsyncClient
 from pspsearch.client.blocking import Client
 from pspsearch.client.failures import ServerFailed, ServerUnavailable
 from pspsearch.client.retries import Retries
+from pspsearch.client.settings import Tls
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
@@ -70,5 +71,6 @@ __all__ = [
     "ServerStatus",
     "ServerUnavailable",
     "Timing",
+    "Tls",
     "Trial",
 ]

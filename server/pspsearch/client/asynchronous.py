@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -20,7 +21,8 @@ from pspsearch.client.settings import (
     DEFAULT,
     MAX_UNACKNOWLEDGED,
     MAX_UNACKNOWLEDGED_BYTES,
-    caller_metadata,
+    Tls,
+    call_metadata,
 )
 from pspsearch.client.types import (
     Acknowledgement,
@@ -55,18 +57,30 @@ class AsyncClient:
     It belongs to the event loop that it is made in.
 
     Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
-    `caller` names who calls, where a rollout answers some callers before the others; else the address does.
+    `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
+    encrypted. `caller` names who calls, where a rollout answers some callers before the others; else the token does, or
+    the address.
     """
 
     def __init__(
-        self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES, caller: str = ""
+        self,
+        address: str,
+        *,
+        timeout_s: float | None = 30.0,
+        retries: Retries = DEFAULT_RETRIES,
+        caller: str = "",
+        token: str = "",
+        tls: Tls | None = None,
     ) -> None:
         self.address = address
-        self._metadata = caller_metadata(caller)
+        self._metadata = call_metadata(caller, token)
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
-        self._channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(address, tls.credentials(), tls.options())
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,7 +197,8 @@ class AsyncClient:
         )
         window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
         attempts = Attempts(self._retries, self._budget, None, repeatable=True)
-        return AsynchronousIngest(begin, window, attempts, self.address).run(_each(inputs))
+        begin_as_this = partial(begin, metadata=self._metadata)
+        return AsynchronousIngest(begin_as_this, window, attempts, self.address).run(_each(inputs))
 
     async def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
         """One item; NotFound where there is none."""
@@ -293,7 +308,7 @@ class AsyncClient:
             models.WatchRolloutRequest.SerializeToString,
             models.WatchRolloutResponse.FromString,
         )
-        call = begin(models.WatchRolloutRequest(collection=collection))
+        call = begin(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
         try:
             async for message in call:
                 yield read_rollout(message.rollout)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -20,7 +21,8 @@ from pspsearch.client.settings import (
     DEFAULT,
     MAX_UNACKNOWLEDGED,
     MAX_UNACKNOWLEDGED_BYTES,
-    caller_metadata,
+    Tls,
+    call_metadata,
 )
 from pspsearch.client.types import (
     Acknowledgement,
@@ -51,18 +53,30 @@ class Client:
     """A connection to a pspsearch server, made with the first call; for any thread. Close it, or use it as a context.
 
     Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
-    `caller` names who calls, where a rollout answers some callers before the others; else the address does.
+    `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
+    encrypted. `caller` names who calls, where a rollout answers some callers before the others; else the token does, or
+    the address.
     """
 
     def __init__(
-        self, address: str, *, timeout_s: float | None = 30.0, retries: Retries = DEFAULT_RETRIES, caller: str = ""
+        self,
+        address: str,
+        *,
+        timeout_s: float | None = 30.0,
+        retries: Retries = DEFAULT_RETRIES,
+        caller: str = "",
+        token: str = "",
+        tls: Tls | None = None,
     ) -> None:
         self.address = address
-        self._metadata = caller_metadata(caller)
+        self._metadata = call_metadata(caller, token)
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
-        self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(address, tls.credentials(), tls.options())
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +177,7 @@ class Client:
         )
         window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
         attempts = Attempts(self._retries, self._budget, None, repeatable=True)
-        return BlockingIngest(begin, window, attempts, self.address).run(inputs)
+        return BlockingIngest(partial(begin, metadata=self._metadata), window, attempts, self.address).run(inputs)
 
     def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
         """One item; NotFound where there is none."""
@@ -272,7 +286,7 @@ class Client:
             models.WatchRolloutRequest.SerializeToString,
             models.WatchRolloutResponse.FromString,
         )
-        call = begin(models.WatchRolloutRequest(collection=collection))
+        call = begin(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
         try:
             for message in call:
                 yield read_rollout(message.rollout)

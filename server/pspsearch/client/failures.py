@@ -27,6 +27,8 @@ _BY_REASON = {
 }
 _BY_CODE: dict[int, type[PspsearchError]] = {
     code_pb2.INVALID_ARGUMENT: errors.InvalidRequest,
+    code_pb2.UNAUTHENTICATED: errors.Unauthenticated,
+    code_pb2.PERMISSION_DENIED: errors.Forbidden,
     code_pb2.NOT_FOUND: errors.NotFound,
     code_pb2.ALREADY_EXISTS: errors.AlreadyExists,
     code_pb2.FAILED_PRECONDITION: errors.ModelMismatch,

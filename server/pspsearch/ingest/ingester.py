@@ -49,9 +49,11 @@ class Ingester:
         self._limits = limits
 
     async def upsert(
-        self, collection: str, items: Sequence[ItemInput | InvalidRequest], call: Call, *, request_id: str = ""
+        self, collection: str, items: Sequence[ItemInput | PspsearchError], call: Call, *, request_id: str = ""
     ) -> list[Acknowledgement]:
         """Puts in or replaces items; of two with one id the later wins. One bad item does not fail the others.
+
+        An item that is an error already is acknowledged with it.
 
         What may pass (Triton away, a full queue) is raised, and then nothing was written.
         """
@@ -64,7 +66,7 @@ class Ingester:
             return await self._upsert(collection, items, call, request_id)
 
     async def _upsert(
-        self, collection: str, items: Sequence[ItemInput | InvalidRequest], call: Call, request_id: str
+        self, collection: str, items: Sequence[ItemInput | PspsearchError], call: Call, request_id: str
     ) -> list[Acknowledgement]:
         async with self._collections.use(collection) as live:
             good = [item for item in items if isinstance(item, ItemInput)]
@@ -77,7 +79,7 @@ class Ingester:
                     given[number] = one
             told = iter(given)
             return [
-                Acknowledgement("", error=item) if isinstance(item, InvalidRequest) else next(told) for item in items
+                Acknowledgement("", error=item) if isinstance(item, PspsearchError) else next(told) for item in items
             ]
 
     async def delete(self, collection: str, ids: Sequence[str], *, request_id: str = "") -> tuple[int, int]:

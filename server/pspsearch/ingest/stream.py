@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.errors import PspsearchError
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import Acknowledgement, ItemInput
 from pspsearch.search.call import Call
@@ -11,7 +11,7 @@ from pspsearch.search.call import Call
 _BATCH = 32
 _OVERLAPPING = 2
 
-Tagged = tuple[int, ItemInput | InvalidRequest]
+Tagged = tuple[int, ItemInput | PspsearchError]
 
 
 async def ingest(

@@ -12,7 +12,8 @@ from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Context
 from pspsearch.rpc.messages import read_kind, write_collection
 from pspsearch.search.collections import Collections
 from pspsearch.search.live import Live
@@ -51,7 +52,7 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
     async def CreateCollection(
         self, request: collections_pb.CreateCollectionRequest, context: Context
     ) -> collections_pb.CreateCollectionResponse:
-        async with self._gate.enter("CreateCollection", context):
+        async with self._gate.enter("CreateCollection", context, request):
             wanted = request.collection
             settings = CollectionSettings(
                 model=wanted.model or self._around.default_model,
@@ -65,20 +66,20 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
     async def GetCollection(
         self, request: collections_pb.GetCollectionRequest, context: Context
     ) -> collections_pb.GetCollectionResponse:
-        async with self._gate.enter("GetCollection", context):
+        async with self._gate.enter("GetCollection", context, request):
             live = self._collections.get(request.name)
             return collections_pb.GetCollectionResponse(collection=self._write(live))
 
     async def ListCollections(
         self, request: collections_pb.ListCollectionsRequest, context: Context
     ) -> collections_pb.ListCollectionsResponse:
-        async with self._gate.enter("ListCollections", context):
-            return collections_pb.ListCollectionsResponse(collections=self._all())
+        async with self._gate.enter("ListCollections", context, request):
+            return collections_pb.ListCollectionsResponse(collections=self._all(context))
 
     async def DeleteCollection(
         self, request: collections_pb.DeleteCollectionRequest, context: Context
     ) -> collections_pb.DeleteCollectionResponse:
-        async with self._gate.enter("DeleteCollection", context):
+        async with self._gate.enter("DeleteCollection", context, request):
             if not request.name:
                 raise InvalidRequest("name the collection to delete: nothing is deleted by default")
             count = await self._collections.delete(request.name)
@@ -87,7 +88,7 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
     async def GetServerStatus(
         self, request: collections_pb.GetServerStatusRequest, context: Context
     ) -> collections_pb.GetServerStatusResponse:
-        async with self._gate.enter("GetServerStatus", context, always_open=True):
+        async with self._gate.enter("GetServerStatus", context, request, always_open=True):
             models: Sequence[ModelVersion] = ()
             with contextlib.suppress(RetryLater):  # what an operator sees first when Triton is away
                 models = await self._around.models()
@@ -100,14 +101,16 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
                     resources.Origin(model=one.model, model_version=one.version, fingerprint=one.contract.fingerprint)
                     for one in models
                 ],
-                collections=self._all(),
+                collections=self._all(context),
                 memory_bytes=_resident_bytes(),
                 catalog_bytes=self._catalog.size_bytes(),
                 requests_in_flight=self._gate.in_flight,
             )
 
-    def _all(self) -> list[resources.Collection]:
-        return [self._write(live) for live in self._collections.all()]
+    def _all(self, context: Context) -> list[resources.Collection]:
+        """That there are for the caller."""
+        access = self._gate.guard.identify(context)
+        return [self._write(live) for live in self._collections.all() if access.sees(live.collection.name)]
 
     def _write(self, live: Live) -> resources.Collection:
         return write_collection(live, self._rollouts.under_way(live.collection))

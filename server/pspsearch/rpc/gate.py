@@ -5,29 +5,34 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import cast
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from pspsearch.access import EVERYTHING
 from pspsearch.errors import NotServing, Overloaded
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
+from pspsearch.rpc.audit import Audit
+from pspsearch.rpc.guard import Context, Guard, host_of
 from pspsearch.rpc.metrics import Metrics
+from pspsearch.rpc.rights import RULES
 from pspsearch.rpc.status import DETAILS, code_of, is_callers, make_status
 from pspsearch.search.call import Call
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
 
 class Gate:
     """Lets at most so many calls in at once; for the tasks of one event loop."""
 
-    def __init__(self, max_calls: int, metrics: Metrics) -> None:
+    def __init__(self, max_calls: int, metrics: Metrics, guard: Guard, audit: Audit) -> None:
         self._max_calls = max_calls
         self.metrics = metrics
+        self.guard = guard
+        self._audit = audit
         self.open = False
         """Closed before everything is loaded, and while the server drains."""
         self.in_flight = 0
@@ -37,16 +42,21 @@ class Gate:
         metrics.in_flight.set_function(lambda: self.in_flight)
 
     @contextlib.asynccontextmanager
-    async def enter(self, method: str, context: Context, *, always_open: bool = False) -> AsyncGenerator[Call]:
-        """The block is one call. What it raises ends the call with its status; cancelling it is left alone."""
-        call = Call(
-            _timeout_s(context),
-            request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8),
-            caller=_sane(context, CALLER_ID) or context.peer().rpartition(":")[0],  # without the connection's port
-        )
+    async def enter(
+        self, method: str, context: Context, request: Message | None = None, *, always_open: bool = False
+    ) -> AsyncGenerator[Call]:
+        """The block is one call; its request is None where a stream of them follows, or where anybody may ask.
+
+        What it raises ends the call with its status; cancelling it is left alone.
+        """
+        call = Call(_timeout_s(context), request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8))
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-        code, failure = grpc.StatusCode.OK, None
+        code, failure, access = grpc.StatusCode.OK, None, EVERYTHING
         try:
+            if (rule := RULES[method]) is not None:
+                access = self.guard.identify(context)
+                call.caller = _sane(context, CALLER_ID) or access.holder or host_of(context)
+                self.guard.check(rule, access, context, request)
             self._admit(is_open=self.open or always_open)
             try:
                 yield call
@@ -62,6 +72,7 @@ class Gate:
             code, failure = code_of(error), error
         finally:
             self.metrics.count_call(method, code.name, call)
+            self._audit.write(method, code, access, call, request, context)
         if failure is not None:
             await self._end(method, failure, call, context)
 

@@ -6,17 +6,18 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from pspsearch.domain import Generation, Item, Outcome
-from pspsearch.errors import InvalidRequest, NotFound
+from pspsearch.errors import InvalidRequest, NotFound, PspsearchError
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
 from pspsearch.ingest.stream import ingest
 from pspsearch.ports import Catalog
-from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Context
 from pspsearch.rpc.messages import read_descriptor, read_filter, write_descriptor, write_image_info, write_item
 from pspsearch.rpc.page_token import read_token, write_token
 from pspsearch.rpc.streams import Exchange
 from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections
+from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.live import Live
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import item_service_pb2_grpc
@@ -44,12 +45,13 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
         self._catalog = catalog
 
     async def UpsertItems(self, request: items.UpsertItemsRequest, context: Context) -> items.UpsertItemsResponse:
-        async with self._gate.enter("UpsertItems", context) as call:
+        async with self._gate.enter("UpsertItems", context, request) as call:
             inputs = await asyncio.to_thread(lambda: [_read_item(item) for item in request.items])  # parses JSON
             given = await self._ingester.upsert(request.collection, inputs, call, request_id=request.request_id)
             results = [
                 self._write(item.id, one, "UpsertItems", call) for item, one in zip(request.items, given, strict=True)
             ]
+            call.facts["acknowledged"] = sum(one.error is None for one in given)
             return items.UpsertItemsResponse(results=results)
 
     async def IngestItems(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
@@ -57,10 +59,10 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
     ) -> None:
         async with self._gate.enter("IngestItems", context) as call:
             exchange = _Exchange(request_iterator, _UNDER_WAY)
-            await exchange.run(self._ingest(exchange, call), context.write)
+            await exchange.run(self._ingest(exchange, call, context), context.write)
 
     async def GetItem(self, request: items.GetItemRequest, context: Context) -> items.GetItemResponse:
-        async with self._gate.enter("GetItem", context), self._collections.use(request.collection) as live:
+        async with self._gate.enter("GetItem", context, request), self._collections.use(request.collection) as live:
             item = await self._find(live, request.id)
             descriptor = None
             if request.return_descriptor:
@@ -69,7 +71,10 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             return items.GetItemResponse(item=write_item(item), descriptor=descriptor)
 
     async def GetItemImage(self, request: items.GetItemImageRequest, context: Context) -> items.GetItemImageResponse:
-        async with self._gate.enter("GetItemImage", context), self._collections.use(request.collection) as live:
+        async with (
+            self._gate.enter("GetItemImage", context, request),
+            self._collections.use(request.collection) as live,
+        ):
             item = await self._find(live, request.id)
             image = await self._catalog.image(live.collection.key, request.id)
             if image is None or item.image is None:
@@ -77,7 +82,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             return items.GetItemImageResponse(image=image, info=write_image_info(item.image))
 
     async def DeleteItems(self, request: items.DeleteItemsRequest, context: Context) -> items.DeleteItemsResponse:
-        async with self._gate.enter("DeleteItems", context):
+        async with self._gate.enter("DeleteItems", context, request) as call:
             keep = read_filter(request.filter)
             if (keep is None) == (not request.ids):
                 raise InvalidRequest("a deletion names ids or a filter, and not both")
@@ -86,10 +91,11 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             else:
                 deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
             count, sequence = await deleted
+            call.facts |= {"deleted": count, "filter": request.filter}
             return items.DeleteItemsResponse(deleted_count=count, sequence=sequence)
 
     async def ListItems(self, request: items.ListItemsRequest, context: Context) -> items.ListItemsResponse:
-        async with self._gate.enter("ListItems", context), self._collections.use(request.collection) as live:
+        async with self._gate.enter("ListItems", context, request), self._collections.use(request.collection) as live:
             size = request.page_size or _PAGE
             if not 1 <= size <= _MAX_PAGE:
                 raise InvalidRequest(f"page_size must be 1 to {_MAX_PAGE}, not {size}")
@@ -102,31 +108,49 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             return items.ListItemsResponse(items=[write_item(item) for item in page], next_page_token=token)
 
     async def CountItems(self, request: items.CountItemsRequest, context: Context) -> items.CountItemsResponse:
-        async with self._gate.enter("CountItems", context), self._collections.use(request.collection) as live:
+        async with self._gate.enter("CountItems", context, request), self._collections.use(request.collection) as live:
             keep = read_filter(request.filter)
             count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
             return items.CountItemsResponse(count=count)
 
-    async def _ingest(self, exchange: _Exchange, call: Call) -> None:
+    async def _ingest(self, exchange: _Exchange, call: Call, context: Context) -> None:
         requests = exchange.requests()
         first = await anext(requests, None)
         if first is None:
             return
+        self._gate.guard.check_next("IngestItems", context, first)
         self._collections.get(first.collection)
+        call.facts["collection"] = first.collection or DEFAULT
         told: dict[int, tuple[int, str]] = {}
+        done = 0
 
-        async def read() -> AsyncIterator[tuple[int, ItemInput | InvalidRequest]]:
+        async def read() -> AsyncIterator[tuple[int, ItemInput | PspsearchError]]:
             """Numbers the items: a caller's tags may repeat."""
-            number, request = 0, first
+            number, request, refusal = 0, first, None
             while request is not None:
                 told[number] = (request.tag, request.item.id)
-                yield number, _read_item(request.item)
+                yield number, refusal or _read_item(request.item)
                 number, request = number + 1, await anext(requests, None)
+                refusal = self._refuse(request, first.collection, context)
 
         async for number, acknowledgement in ingest(self._ingester, first.collection, read()):
             tag, id_ = told.pop(number)
             result = self._write(id_, acknowledgement, "IngestItems", call)
+            call.facts["acknowledged"] = done = done + (acknowledgement.error is None)
             exchange.answer(items.IngestItemsResponse(tag=tag, result=result))
+
+    def _refuse(
+        self, request: items.IngestItemsRequest | None, collection: str, context: Context
+    ) -> PspsearchError | None:
+        """Why a further item of a stream is not taken: its caller may have lost the right since it began."""
+        if request is None:
+            return None
+        request.collection = collection
+        try:
+            self._gate.guard.check_next("IngestItems", context, request)
+        except PspsearchError as error:
+            return error
+        return None
 
     async def _find(self, live: Live, id_: str) -> Item:
         check_id(id_)

@@ -10,7 +10,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from pspsearch.domain import Generation
 from pspsearch.errors import NotFound, PspsearchError
-from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Context
 from pspsearch.rpc.kserve_tensors import (
     check_outputs,
     read_options,
@@ -19,15 +20,13 @@ from pspsearch.rpc.kserve_tensors import (
     write_config,
     write_metadata,
 )
+from pspsearch.rpc.rights import MODEL_PREFIX
 from pspsearch.rpc.streams import Exchange
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Collections
 from pspsearch.search.live import Live
 from pspsearch.search.query import Hit, Options, Query
 from pspsearch.search.searcher import Searcher
-
-PREFIX = "search."
-"""Before a collection's name it makes the name of a model."""
 
 _UNDER_WAY = 32
 """Requests of one stream that are read and not answered."""
@@ -70,7 +69,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelReady(
         self, request: service_pb2.ModelReadyRequest, context: Context
     ) -> service_pb2.ModelReadyResponse:
-        async with self._gate.enter("ModelReady", context, always_open=True):
+        async with self._gate.enter("ModelReady", context, request, always_open=True):
             try:
                 self._find(request.name, request.version)
             except PspsearchError:
@@ -78,9 +77,9 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
             return service_pb2.ModelReadyResponse(ready=self._gate.open)
 
     async def ServerMetadata(
-        self, _: service_pb2.ServerMetadataRequest, context: Context
+        self, request: service_pb2.ServerMetadataRequest, context: Context
     ) -> service_pb2.ServerMetadataResponse:
-        async with self._gate.enter("ServerMetadata", context):
+        async with self._gate.enter("ServerMetadata", context, request):
             extensions = ["model_configuration", "statistics", "parameters"]
             return service_pb2.ServerMetadataResponse(
                 name="pspsearch", version=version("pspsearch"), extensions=extensions
@@ -89,33 +88,33 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelMetadata(
         self, request: service_pb2.ModelMetadataRequest, context: Context
     ) -> service_pb2.ModelMetadataResponse:
-        async with self._gate.enter("ModelMetadata", context):
+        async with self._gate.enter("ModelMetadata", context, request):
             return write_metadata(request.name, self._find(request.name, request.version).generation)
 
     async def ModelConfig(
         self, request: service_pb2.ModelConfigRequest, context: Context
     ) -> service_pb2.ModelConfigResponse:
-        async with self._gate.enter("ModelConfig", context):
+        async with self._gate.enter("ModelConfig", context, request):
             config = write_config(request.name, self._find(request.name, request.version).generation)
             return service_pb2.ModelConfigResponse(config=config)
 
     async def RepositoryIndex(
-        self, _: service_pb2.RepositoryIndexRequest, context: Context
+        self, request: service_pb2.RepositoryIndexRequest, context: Context
     ) -> service_pb2.RepositoryIndexResponse:
-        async with self._gate.enter("RepositoryIndex", context):
+        async with self._gate.enter("RepositoryIndex", context, request):
             answer = service_pb2.RepositoryIndexResponse()
-            for live in self._collections.all():
-                name = PREFIX + live.collection.name
+            for live in self._seen(context):
+                name = MODEL_PREFIX + live.collection.name
                 answer.models.add(name=name, version=str(live.generation.version), state="READY")
             return answer
 
     async def ModelStatistics(
         self, request: service_pb2.ModelStatisticsRequest, context: Context
     ) -> service_pb2.ModelStatisticsResponse:
-        async with self._gate.enter("ModelStatistics", context):
+        async with self._gate.enter("ModelStatistics", context, request):
             if request.name:
                 self._find(request.name, "")
-            there = {PREFIX + live.collection.name for live in self._collections.all()}
+            there = {MODEL_PREFIX + live.collection.name for live in self._seen(context)}
             return service_pb2.ModelStatisticsResponse(
                 model_stats=[
                     _write_figures(name, number, figures)
@@ -127,7 +126,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: service_pb2.ModelInferRequest, context: Context
     ) -> service_pb2.ModelInferResponse:
-        async with self._gate.enter("ModelInfer", context) as call:
+        async with self._gate.enter("ModelInfer", context, request) as call:
             return await self._infer(request, call)
 
     async def ModelStreamInfer(
@@ -135,9 +134,9 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         async with self._gate.enter("ModelStreamInfer", context) as call:
             exchange = _Exchange(request_iterator, _UNDER_WAY)
-            await exchange.run(self._answer_all(exchange, call), context.write)
+            await exchange.run(self._answer_all(exchange, call, context), context.write)
 
-    async def _answer_all(self, exchange: _Exchange, stream: Call) -> None:
+    async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:
         """In the order of the requests, as Triton does, although they are worked on at the same time."""
         order = asyncio.Queue[asyncio.Task[service_pb2.ModelStreamInferResponse] | None]()
 
@@ -148,15 +147,16 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         async with asyncio.TaskGroup() as group:
             group.create_task(send())
             async for request in exchange.requests():
-                order.put_nowait(group.create_task(self._answer(request, stream)))
+                order.put_nowait(group.create_task(self._answer(request, stream, context)))
             order.put_nowait(None)
 
     async def _answer(
-        self, request: service_pb2.ModelInferRequest, stream: Call
+        self, request: service_pb2.ModelInferRequest, stream: Call, context: Context
     ) -> service_pb2.ModelStreamInferResponse:
         """Whatever becomes of it, the stream goes on."""
         call = stream.within()
         try:
+            self._gate.guard.check_next("ModelStreamInfer", context, request)
             call.timeout_s = stream.remaining_s()
             return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
         except Exception as error:
@@ -199,10 +199,15 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
                 raise hits
         return [hits for hits in answer.hits if isinstance(hits, list)], answer.generation
 
+    def _seen(self, context: Context) -> list[Live]:
+        """The collections that there are for the caller."""
+        access = self._gate.guard.identify(context)
+        return [live for live in self._collections.all() if access.sees(live.collection.name)]
+
     def _find(self, name: str, number: str) -> Live:
-        if not name.startswith(PREFIX) or name == PREFIX:
-            raise NotFound(f"there is no model {name[:80]!r}: a collection's is {PREFIX}NAME")
-        live = self._collections.get(name.removeprefix(PREFIX))
+        if not name.startswith(MODEL_PREFIX) or name == MODEL_PREFIX:
+            raise NotFound(f"there is no model {name[:80]!r}: a collection's is {MODEL_PREFIX}NAME")
+        live = self._collections.get(name.removeprefix(MODEL_PREFIX))
         if number not in ("", str(live.generation.version)):
             raise NotFound(f"{name} answers in version {live.generation.version}, and not in {number[:20]!r}")
         return live

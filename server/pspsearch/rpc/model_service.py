@@ -2,7 +2,8 @@
 
 from pspsearch.rollout.rollout import Check, Options, Rollout
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Context
 from pspsearch.rpc.messages import write_collection, write_origin, write_time
 from pspsearch.search.collections import Collections
 from pspsearch.search.trial import Tried
@@ -24,8 +25,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModelVersions(
         self, request: models.ListModelVersionsRequest, context: Context
     ) -> models.ListModelVersionsResponse:
-        async with self._gate.enter("ListModelVersions", context):
+        async with self._gate.enter("ListModelVersions", context, request):
             model = request.model or self._default_model
+            access = self._gate.guard.identify(context)
             return models.ListModelVersionsResponse(
                 versions=[
                     models.ModelVersion(
@@ -39,6 +41,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                             live.collection.name
                             for live in self._collections.all()
                             if (live.generation.model, live.generation.version) == (model, one.version)
+                            and access.sees(live.collection.name)
                         ],
                     )
                     for one in await self._rollouts.look(model)
@@ -46,55 +49,55 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             )
 
     async def StartRollout(self, request: models.StartRolloutRequest, context: Context) -> models.StartRolloutResponse:
-        async with self._gate.enter("StartRollout", context):
+        async with self._gate.enter("StartRollout", context, request):
             share = request.share or _USUAL.share
             options = Options(share, request.automatic, request.drop_missing, request.canary, request.shadow)
             rollout = await self._rollouts.start(request.collection, request.model_version or None, options)
             return models.StartRolloutResponse(rollout=_write_rollout(rollout))
 
     async def GetRollout(self, request: models.GetRolloutRequest, context: Context) -> models.GetRolloutResponse:
-        async with self._gate.enter("GetRollout", context):
+        async with self._gate.enter("GetRollout", context, request):
             rollout = await self._rollouts.get(request.collection)
             return models.GetRolloutResponse(rollout=_write_rollout(rollout))
 
     async def WatchRollout(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
         self, request: models.WatchRolloutRequest, context: Context
     ) -> None:
-        async with self._gate.enter("WatchRollout", context):
+        async with self._gate.enter("WatchRollout", context, request):
             async for rollout in self._rollouts.watch(request.collection):
                 await context.write(models.WatchRolloutResponse(rollout=_write_rollout(rollout)))
 
     async def TryRollout(self, request: models.TryRolloutRequest, context: Context) -> models.TryRolloutResponse:
-        async with self._gate.enter("TryRollout", context):
+        async with self._gate.enter("TryRollout", context, request):
             rollout = await self._rollouts.try_out(request.collection, request.canary, request.shadow)
             return models.TryRolloutResponse(rollout=_write_rollout(rollout))
 
     async def PromoteRollout(
         self, request: models.PromoteRolloutRequest, context: Context
     ) -> models.PromoteRolloutResponse:
-        async with self._gate.enter("PromoteRollout", context):
+        async with self._gate.enter("PromoteRollout", context, request):
             rollout = await self._rollouts.promote(request.collection, drop_missing=request.drop_missing)
             return models.PromoteRolloutResponse(rollout=_write_rollout(rollout))
 
     async def AbortRollout(self, request: models.AbortRolloutRequest, context: Context) -> models.AbortRolloutResponse:
-        async with self._gate.enter("AbortRollout", context):
+        async with self._gate.enter("AbortRollout", context, request):
             rollout = await self._rollouts.abort(request.collection)
             return models.AbortRolloutResponse(rollout=_write_rollout(rollout))
 
     async def Rollback(self, request: models.RollbackRequest, context: Context) -> models.RollbackResponse:
-        async with self._gate.enter("Rollback", context):
+        async with self._gate.enter("Rollback", context, request):
             generation = await self._rollouts.rollback(request.collection)
             return models.RollbackResponse(origin=write_origin(generation))
 
     async def RetireGeneration(
         self, request: models.RetireGenerationRequest, context: Context
     ) -> models.RetireGenerationResponse:
-        async with self._gate.enter("RetireGeneration", context):
+        async with self._gate.enter("RetireGeneration", context, request):
             generation = await self._rollouts.retire(request.collection)
             return models.RetireGenerationResponse(origin=write_origin(generation))
 
     async def FollowModel(self, request: models.FollowModelRequest, context: Context) -> models.FollowModelResponse:
-        async with self._gate.enter("FollowModel", context):
+        async with self._gate.enter("FollowModel", context, request):
             live = await self._collections.set_follows(request.collection, follows=request.follow)
             collection = write_collection(live, self._rollouts.under_way(live.collection))
             return models.FollowModelResponse(collection=collection)
@@ -102,7 +105,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListGenerations(
         self, request: models.ListGenerationsRequest, context: Context
     ) -> models.ListGenerationsResponse:
-        async with self._gate.enter("ListGenerations", context):
+        async with self._gate.enter("ListGenerations", context, request):
             response = models.ListGenerationsResponse()
             for record in await self._rollouts.generations(request.collection):
                 rollout = Rollout.read(request.collection, record)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
-from pspsearch.rpc.gate import Context, Gate
+from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Context
 from pspsearch.rpc.messages import (
     read_options,
     read_query,
@@ -38,11 +39,11 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         self._collections = collections
 
     async def Search(self, request: searches.SearchRequest, context: Context) -> searches.SearchResponse:
-        async with self._gate.enter("Search", context) as call:
+        async with self._gate.enter("Search", context, request) as call:
             return await self._search(request, call, searches.SearchResponse())
 
     async def BatchSearch(self, request: searches.BatchSearchRequest, context: Context) -> searches.BatchSearchResponse:
-        async with self._gate.enter("BatchSearch", context) as call:
+        async with self._gate.enter("BatchSearch", context, request) as call:
             queries = [_try_to_read(query) for query in request.queries]
             options = read_options(request.options)
             answer = await self._searcher.search_batch(request.collection, queries, options, call)
@@ -57,10 +58,10 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     ) -> None:
         async with self._gate.enter("SearchStream", context) as call:
             exchange = _Exchange(request_iterator, _UNDER_WAY)
-            await exchange.run(self._answer_all(exchange, call), context.write)
+            await exchange.run(self._answer_all(exchange, call, context), context.write)
 
     async def Compare(self, request: searches.CompareRequest, context: Context) -> searches.CompareResponse:
-        async with self._gate.enter("Compare", context) as call:
+        async with self._gate.enter("Compare", context, request) as call:
             threshold = request.threshold if request.HasField("threshold") else None
             if threshold is not None and not -1 <= threshold <= 1:
                 raise InvalidRequest(f"threshold is a score, from -1 to 1, not {threshold}")
@@ -74,7 +75,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             )
 
     async def Describe(self, request: searches.DescribeRequest, context: Context) -> searches.DescribeResponse:
-        async with self._gate.enter("Describe", context) as call:
+        async with self._gate.enter("Describe", context, request) as call:
             answer = await self._searcher.describe(request.collection, request.image, call)
             return searches.DescribeResponse(
                 descriptor=write_descriptor(answer.descriptor, answer.generation),
@@ -83,7 +84,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             )
 
     async def Recommend(self, request: searches.RecommendRequest, context: Context) -> searches.RecommendResponse:
-        async with self._gate.enter("Recommend", context) as call:
+        async with self._gate.enter("Recommend", context, request) as call:
             answer = await self._searcher.recommend(
                 request.collection,
                 [read_query(query) for query in request.positives],
@@ -109,18 +110,21 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             return searches.BatchSearchResult(status=self._gate.explain("BatchSearch", found, call))
         return write_hits(found, generation, searches.BatchSearchResult())
 
-    async def _answer_all(self, exchange: _Exchange, stream: Call) -> None:
+    async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:
         async with asyncio.TaskGroup() as group:
             async for request in exchange.requests():
-                group.create_task(self._answer(request, exchange, stream))
+                group.create_task(self._answer(request, exchange, stream, context))
 
-    async def _answer(self, request: searches.SearchStreamRequest, exchange: _Exchange, stream: Call) -> None:
+    async def _answer(
+        self, request: searches.SearchStreamRequest, exchange: _Exchange, stream: Call, context: Context
+    ) -> None:
         """Whatever becomes of this query, the stream goes on."""
         answer = searches.SearchStreamResponse(tag=request.tag[:_MAX_TAG_BYTES])
         call = stream.within()
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
                 raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
+            self._gate.guard.check_next("SearchStream", context, request)
             call.timeout_s = stream.remaining_s()
             await self._search(request.request, call, answer.response)
         except Exception as error:

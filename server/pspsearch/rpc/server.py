@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,21 +13,25 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from pspsearch.config import ServingSettings
+from pspsearch.config import SecuritySettings, ServingSettings
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
+from pspsearch.rpc.audit import Audit
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.gate import Gate
+from pspsearch.rpc.guard import Guard
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
 from pspsearch.rpc.kserve_service import KserveService
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
 from pspsearch.rpc.search_service import SearchService
+from pspsearch.rpc.tls import credentials
 from pspsearch.search.collections import Collections
 from pspsearch.search.searcher import Searcher
+from pspsearch.tokens import Tokens
 from pspsearch.v1 import (
     collection_service_pb2,
     collection_service_pb2_grpc,
@@ -54,6 +59,7 @@ class RpcServer:
     def __init__(
         self,
         settings: ServingSettings,
+        security: SecuritySettings,
         searcher: Searcher,
         ingester: Ingester,
         collections: Collections,
@@ -63,7 +69,11 @@ class RpcServer:
     ) -> None:
         self._settings = settings
         self.metrics = Metrics(collections, rollouts)
-        self.gate = Gate(settings.max_calls, self.metrics)
+        tokens = Tokens(Path(security.tokens)) if security.tokens else None
+        self._credentials = credentials(security)
+        self._audit = Audit(Path(security.audit_log) if security.audit_log else None)
+        guard = Guard(tokens, security.caller_calls_per_s, certified=bool(security.tls_client_ca))
+        self.gate = Gate(settings.max_calls, self.metrics, guard, self._audit)
         self._health = Health(SERVICES)
         self._server = grpc.aio.server(
             options=(
@@ -93,7 +103,10 @@ class RpcServer:
     async def __aenter__(self) -> Self:
         wanted = f"{self._settings.host}:{self._settings.port}"
         try:
-            port = self._server.add_insecure_port(wanted)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(wanted)
+            else:
+                port = self._server.add_secure_port(wanted, self._credentials)
         except RuntimeError as error:
             raise PortTaken(f"{wanted} cannot be bound: is another server there already?") from error
         self.address = f"{self._settings.host}:{port}"
@@ -114,6 +127,7 @@ class RpcServer:
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.shutdown)
             self._endpoint.server_close()
+        self._audit.close()
 
     async def set_serving(self) -> None:
         """From now on calls are taken."""

@@ -13,6 +13,7 @@ from pspsearch.errors import (
     BadFilter,
     CatalogDamaged,
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     ModelMismatch,
     NotFound,
@@ -20,9 +21,11 @@ from pspsearch.errors import (
     OperatorError,
     Overloaded,
     PspsearchError,
+    RateExceeded,
     RetryLater,
     RolloutRefused,
     TritonUnavailable,
+    Unauthenticated,
 )
 
 DETAILS = "grpc-status-details-bin"
@@ -32,6 +35,8 @@ DOMAIN = "pspsearch"
 
 CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
@@ -46,7 +51,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
 }
 """A class that is not here has the code of its nearest ancestor."""
 
-_RETRY_MS: dict[type[RetryLater], int] = {NotServing: 1000, Overloaded: 100, DeadlineExceeded: 0}
+_RETRY_MS: dict[type[RetryLater], int] = {NotServing: 1000, Overloaded: 100, RateExceeded: 1000, DeadlineExceeded: 0}
 _USUAL_RETRY_MS = 500
 
 _MAX_MESSAGE_BYTES = 512

@@ -30,6 +30,8 @@ class Call:
     """Who calls, as far as that can be told; the same from call to call."""
     version: int | None = None
     """The only model version that may answer; None for whichever does."""
+    facts: dict[str, object] = field(default_factory=dict[str, object])
+    """What a log of what was done should tell of it."""
     started: float = field(default_factory=time.perf_counter)
     stages_ms: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
 
@@ -48,7 +50,7 @@ class Call:
 
     def beside(self) -> "Call":
         """For work at the same time: with the same deadline, and with stages of its own that do not count."""
-        return Call(self.timeout_s, self.request_id, self.caller, self.version, self.started)
+        return Call(self.timeout_s, self.request_id, self.caller, self.version, started=self.started)
 
     def within(self) -> "Call":
         """For one of many in a stream: of the same caller, with a clock of its own, and no deadline yet."""

@@ -1,0 +1,76 @@
+"""Who wrote what, who changed what, and who was turned away: one JSON object per line."""
+
+import logging
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+
+import grpc
+from google.protobuf.message import Message
+
+from pspsearch.access import Access, Right
+from pspsearch.errors import BadSettings
+from pspsearch.logs import JsonFormatter
+from pspsearch.rpc.guard import Context
+from pspsearch.rpc.rights import RULES
+from pspsearch.search.call import Call
+
+log = logging.getLogger(__name__)
+
+_TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class Audit:
+    """A file that is only ever added to; where it is moved away, a new one is begun."""
+
+    def __init__(self, path: Path | None) -> None:
+        """BadSettings where it cannot be written; None writes nothing."""
+        self._file = None if path is None else _open(path)
+
+    def write(
+        self,
+        method: str,
+        code: grpc.StatusCode,
+        access: Access,
+        call: Call,
+        request: Message | None,
+        context: Context,
+    ) -> None:
+        """A call that has ended, where it is of interest."""
+        rule = RULES[method]
+        if self._file is None or rule is None or (rule.right is Right.READ and code not in _TURNED_AWAY):
+            return
+        told = {
+            "collection": rule.collection(request) if request is not None else None,
+            "method": method,
+            "code": code.name,
+            "holder": access.holder,
+            "caller": call.caller,
+            "peer": context.peer(),
+            "request_id": call.request_id,
+            "milliseconds": round(1000 * call.elapsed_s(), 3),
+            **call.facts,
+        }
+        message = f"{access.holder or call.caller} called {method}: {code.name}"
+        record = logging.makeLogRecord({"name": "pspsearch.audit", "levelname": "INFO", "msg": message, **told})
+        self._file.handle(record)
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _File(WatchedFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk must not end the calls that it cannot be told of."""
+        log.error("the audit log %s cannot be written: %s is not in it", self.baseFilename, record.getMessage())
+
+
+def _open(path: Path) -> _File:
+    try:
+        path.touch(0o600, exist_ok=True)
+        file = _File(path, encoding="utf-8")
+    except OSError as error:
+        raise BadSettings(f"the audit log {path} cannot be written: {error.strerror}") from error
+    file.setFormatter(JsonFormatter())
+    return file

@@ -1,0 +1,108 @@
+"""Who is let in, to what, and how often."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from pspsearch.access import EVERYTHING, Access
+from pspsearch.errors import InvalidRequest, RateExceeded, Unauthenticated
+from pspsearch.headers import AUTHORIZATION
+from pspsearch.rpc.rights import RULES, Rule
+from pspsearch.tokens import Tokens
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_SCHEME = "Bearer "
+_MOST_CALLERS = 10_000
+"""That are remembered; who was not heard for the longest time is forgotten, and begins anew."""
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """As many calls as come in a second may be saved up."""
+
+    calls: float
+    since: float
+
+
+class Guard:
+    """For the tasks of one event loop."""
+
+    def __init__(
+        self,
+        tokens: Tokens | None = None,
+        calls_per_s: float = 0.0,
+        *,
+        certified: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
+
+        `calls_per_s` is of one caller; 0 for any.
+        """
+        self._tokens = tokens
+        self._certified = certified
+        self._calls_per_s = calls_per_s
+        self._clock = clock
+        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+
+    def identify(self, context: Context) -> Access:
+        """What the caller may do. Unauthenticated where nobody knows who it is."""
+        if self._tokens is None:
+            return Access(_certified(context)) if self._certified else EVERYTHING
+        return self._tokens.find(_bearer(context)).access
+
+    def check_next(self, method: str, context: Context, request: Message) -> None:
+        """For each request of a stream: what its caller may do can have changed since it began."""
+        rule = RULES[method]
+        assert rule is not None, f"{method} is for anybody"
+        self.check(rule, self.identify(context), context, request)
+
+    def check(self, rule: Rule, access: Access, context: Context, request: Message | None) -> None:
+        """Before a call is worked on; the request is None where a stream of them follows."""
+        if request is None:
+            access.check_right(rule.right)
+        else:
+            access.check(rule.right, rule.collection(request))
+            if access.max_request_bytes is not None and request.ByteSize() > access.max_request_bytes:
+                raise InvalidRequest(f"a request of {access.holder} may have {access.max_request_bytes:,} bytes")
+        self._count(access, context)
+
+    def _count(self, access: Access, context: Context) -> None:
+        calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
+        if not calls_per_s:
+            return
+        caller, now = access.holder or host_of(context), self._clock()
+        most = max(1.0, calls_per_s)
+        allowance = self._allowances.setdefault(caller, _Allowance(most, now))
+        self._allowances.move_to_end(caller)
+        if len(self._allowances) > _MOST_CALLERS:
+            self._allowances.popitem(last=False)
+        allowance.calls = min(most, allowance.calls + (now - allowance.since) * calls_per_s)
+        allowance.since = now
+        if allowance.calls < 1:
+            raise RateExceeded(f"{caller} calls more than {calls_per_s:g} times a second")
+        allowance.calls -= 1
+
+
+def host_of(context: Context) -> str:
+    """Where the call comes from, without the connection's port."""
+    return context.peer().rpartition(":")[0]
+
+
+def _bearer(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == AUTHORIZATION and isinstance(value, str) and value.startswith(_SCHEME):
+            return value.removeprefix(_SCHEME)
+    raise Unauthenticated("the call carries no token: the header `authorization: Bearer TOKEN` is missing")
+
+
+def _certified(context: Context) -> str:
+    """The first name in the caller's certificate."""
+    identities = context.peer_identities() or ()
+    return next(iter(identities), b"").decode(errors="replace")

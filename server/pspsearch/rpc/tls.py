@@ -1,0 +1,83 @@
+"""The server's certificate, which may change while it serves."""
+
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import grpc
+
+from pspsearch.config import SecuritySettings
+from pspsearch.errors import BadSettings
+
+log = logging.getLogger(__name__)
+
+_Stamp = tuple[tuple[int, int, int], ...]
+"""What changes when one of the files does."""
+
+
+def credentials(settings: SecuritySettings) -> grpc.ServerCredentials | None:
+    """Those of the files, as they are at each new connection; None without TLS.
+
+    Connections that are there go on. BadSettings where the files are no certificate with its key.
+    """
+    if not settings.tls_certificate:
+        return None
+    files = _Files(settings)
+    again = cast("Callable[[], grpc.ServerCertificateConfiguration]", files.read_again)  # may answer None
+    return grpc.dynamic_ssl_server_credentials(files.read(), again, bool(settings.tls_client_ca))
+
+
+class _Files:
+    """Read by gRPC, in threads of its own."""
+
+    def __init__(self, settings: SecuritySettings) -> None:
+        self._certificate, self._key = Path(settings.tls_certificate), Path(settings.tls_key)
+        self._client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+        self._stamp: _Stamp = ()
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """BadSettings where they do not fit together."""
+        self._stamp = self._look()
+        try:
+            certificate, key = self._certificate.read_bytes(), self._key.read_bytes()
+            client_ca = self._client_ca.read_bytes() if self._client_ca else None
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate, self._key, password=_no_password)
+            if self._client_ca:
+                context.load_verify_locations(self._client_ca)
+        except ssl.SSLError as error:
+            raise BadSettings(
+                f"{' and '.join(map(str, self._all()))} are no certificates with their key: {error.reason or error}"
+            ) from error
+        except OSError as error:
+            raise BadSettings(f"{error.filename or self._certificate} cannot be read: {error.strerror}") from error
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
+
+    def read_again(self) -> grpc.ServerCertificateConfiguration | None:
+        """What they are now; None where nothing has changed, or half of it: then the ones before stay."""
+        try:
+            if self._look() == self._stamp:
+                return None
+            found = self.read()
+        except BadSettings as error:
+            log.error("the certificate stays what it was: %s", error)  # noqa: TRY400 - a sentence
+            return None
+        log.info("the certificate in %s is used for new connections", self._certificate)
+        return found
+
+    def _all(self) -> Iterator[Path]:
+        yield from filter(None, (self._certificate, self._key, self._client_ca))
+
+    def _look(self) -> _Stamp:
+        try:
+            stats = [path.stat() for path in self._all()]
+        except OSError as error:
+            raise BadSettings(f"{error.filename} cannot be read: {error.strerror}") from error
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+
+
+def _no_password() -> str:
+    """Instead of asking for one on the terminal."""
+    raise BadSettings("the key in tls_key is encrypted, and there is nobody to ask for its password")

@@ -1,0 +1,304 @@
+"""Who is let in: without a token, with a wrong one, with one for less; in calls, streams and listings."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+from tritonclient.grpc import service_pb2
+
+from pspsearch.access import Access, Right
+from pspsearch.client import AsyncClient, Client, ItemInput
+from pspsearch.config import SecuritySettings
+from pspsearch.errors import Forbidden, RateExceeded, Unauthenticated
+from pspsearch.rpc.rights import RULES
+from pspsearch.tokens import create_token, revoke_token
+from pspsearch.v1 import (
+    collection_service_pb2,
+    item_service_pb2,
+    model_service_pb2,
+    search_service_pb2,
+)
+from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api
+
+SERVICES: list[ServiceDescriptor] = [
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
+    item_service_pb2.DESCRIPTOR.services_by_name["ItemService"],
+    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
+    cast("Any", service_pb2).DESCRIPTOR.services_by_name["GRPCInferenceService"],
+]
+METHODS = {method.name: method for service in SERVICES for method in service.methods if method.name in RULES}
+GUARDED = sorted(name for name, rule in RULES.items() if rule is not None)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """With one token, so that there is a file."""
+    path = tmp_path / "tokens.json"
+    create_token(path, Access("first"), None)
+    return path
+
+
+@pytest.fixture
+async def api(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Api]:
+    """A server that asks for tokens and writes an audit log; with the collections `default` and `photos`."""
+    settings = SecuritySettings(tokens=str(file), audit_log=str(tmp_path / "audit.jsonl"))
+    with caplog.at_level(logging.DEBUG, "pspsearch"):
+        async with open_api(security=settings) as api:
+            admin = create_token(file, Access("admin"), None)
+            async with AsyncClient(api.server.address, token=admin) as client:
+                await client.create_collection("photos")
+                for collection in ("default", "photos"):
+                    await client.upsert([ItemInput("temple", TEMPLE)], collection=collection)
+            yield api
+    assert_nothing_escaped(caplog)
+    assert "pspsearch_" not in caplog.text, "a token is in the log"
+
+
+@contextlib.asynccontextmanager
+async def client_of(api: Api, file: Path, access: Access) -> AsyncGenerator[AsyncClient]:
+    """With a new token."""
+    async with AsyncClient(api.server.address, token=create_token(file, access, None)) as client:
+        yield client
+
+
+async def ask(api: Api, name: str, token: str | None, request: Message | None = None) -> grpc.StatusCode:
+    """What a call with that header ends with, by its bytes alone."""
+    method = METHODS[name]
+    request = request or GetMessageClass(method.input_type)()
+    path = f"/{method.containing_service.full_name}/{name}"
+    metadata = () if token is None else (("authorization", token),)
+
+    async def requests() -> AsyncIterator[Message]:
+        yield request
+
+    types: dict[str, Any] = {
+        "request_serializer": type(request).SerializeToString,
+        "response_deserializer": GetMessageClass(method.output_type).FromString,
+    }
+    call: Any
+    if method.client_streaming:
+        call = api.channel.stream_stream(path, **types)(requests(), metadata=metadata, timeout=30)
+    elif method.server_streaming:
+        call = api.channel.unary_stream(path, **types)(request, metadata=metadata, timeout=30)
+    else:
+        call = api.channel.unary_unary(path, **types)(request, metadata=metadata, timeout=30)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        if method.client_streaming or method.server_streaming:
+            async for _ in call:
+                pass
+    return await call.code()
+
+
+def test_every_method_has_a_rule() -> None:
+    """Triton's methods that are not served need none."""
+    served = {method.name for service in SERVICES[:-1] for method in service.methods}
+
+    assert served <= RULES.keys()
+    assert METHODS.keys() == RULES.keys()
+    assert [name for name, rule in RULES.items() if rule is None] == ["ServerLive", "ServerReady"]
+
+
+async def test_no_method_works_without_a_good_token(api: Api, file: Path) -> None:
+    """None, an empty one, a wrong scheme, an unknown one, an expired one, a revoked one."""
+    revoked = create_token(file, Access("revoked"), None)
+    expired = create_token(file, Access("expired"), datetime.now(UTC) - timedelta(seconds=1))
+    revoke_token(file, "revoked")
+    headers = (None, "Bearer ", f"Basic {revoked}", "Bearer wrong", f"Bearer {expired}", f"Bearer {revoked}")
+
+    codes = {(name, header): await ask(api, name, header) for name in GUARDED for header in headers}
+
+    assert [case for case, code in codes.items() if code is not grpc.StatusCode.UNAUTHENTICATED] == []
+
+
+async def test_no_method_does_more_than_a_token_may(api: Api, file: Path) -> None:
+    """One right less, or another collection, is too little; the right itself is enough."""
+    less, enough = (
+        {right: f"Bearer {create_token(file, Access(f'{word}{right}', right), None)}" for right in Right}
+        for word in ("less", "enough")
+    )
+    elsewhere = f"Bearer {create_token(file, Access('elsewhere', Right.ADMIN, frozenset({'x'})), None)}"
+    streams = ("SearchStream", "ModelStreamInfer")  # they refuse each request alone
+    refused, let_in = (grpc.StatusCode.PERMISSION_DENIED,), []
+    for name in GUARDED:
+        rule, request = RULES[name], GetMessageClass(METHODS[name].input_type)()
+        assert rule is not None
+        if rule.right > Right.READ and await ask(api, name, less[Right(rule.right - 1)], request) not in refused:
+            let_in.append((name, "with less"))
+        elsewhere_counts = rule.collection(request) is not None and name not in streams
+        if elsewhere_counts and await ask(api, name, elsewhere, request) not in refused:
+            let_in.append((name, "from elsewhere"))
+        if await ask(api, name, enough[rule.right], request) in (*refused, grpc.StatusCode.UNAUTHENTICATED):
+            let_in.append((name, "not, though it may"))
+
+    assert let_in == []
+
+
+async def test_health_is_for_everybody(api: Api) -> None:
+    """Whoever watches over the server needs no secret for it."""
+    assert (await check(api.channel)).status == health_pb2.HealthCheckResponse.SERVING
+    assert await ask(api, "ServerLive", None) is grpc.StatusCode.OK
+    assert await ask(api, "ServerReady", None) is grpc.StatusCode.OK
+
+
+async def test_errors_say_what_is_missing(api: Api, file: Path) -> None:
+    """In the clients, too, as classes of their own."""
+    async with AsyncClient(api.server.address) as client:
+        with pytest.raises(Unauthenticated, match="carries no token"):
+            await client.search(TEMPLE)
+    reader = create_token(file, Access("reader", Right.READ, frozenset({"photos"})), None)
+
+    def read() -> None:
+        with Client(api.server.address, token=reader) as client:
+            assert client.search(TEMPLE, collection="photos").hits[0].id == "temple"
+            with pytest.raises(Forbidden, match="reader has the right to READ, and this takes WRITE"):
+                client.upsert([ItemInput("flower", FLOWER)], collection="photos")
+            with pytest.raises(Forbidden, match="reader has no access to collection 'default'"):
+                client.search(TEMPLE)
+            with pytest.raises(Forbidden, match="reader has no access to collection 'nowhere'"):
+                client.search(TEMPLE, collection="nowhere")
+
+    await asyncio.to_thread(read)
+
+
+async def test_listings_have_what_the_token_sees(api: Api, file: Path) -> None:
+    """Not even the names of other collections."""
+    async with client_of(api, file, Access("photographer", Right.ADMIN, frozenset({"photos"}))) as client:
+        assert [one.name for one in await client.list_collections()] == ["photos"]
+        assert [one.name for one in (await client.status()).collections] == ["photos"]
+        assert [one.collections for one in await client.list_model_versions()] == [("photos",)]
+        with pytest.raises(Forbidden):
+            await client.create_collection("more")
+        with pytest.raises(Forbidden):
+            await client.delete_collection("default")
+        assert await client.delete_collection("photos") == 1
+    async with client_of(api, file, Access("all", Right.READ)) as client:
+        assert [one.name for one in await client.list_collections()] == ["default"]
+
+
+async def test_revocation_reaches_streams_that_are_open(api: Api, file: Path) -> None:
+    """From the next request on: an item, or a query, is refused with the reason; what came before stays."""
+    token = create_token(file, Access("shop"), None)
+    searched, put_in = asyncio.Event(), asyncio.Event()
+
+    async def revoke() -> None:
+        await asyncio.wait_for(asyncio.gather(searched.wait(), put_in.wait()), 30)
+        revoke_token(file, "shop")
+
+    revoking = asyncio.create_task(revoke())
+
+    async def queries() -> AsyncIterator[tuple[str, bytes]]:
+        yield "before", TEMPLE
+        await revoking
+        yield "after", TEMPLE
+
+    async def inputs() -> AsyncIterator[ItemInput]:
+        yield ItemInput("before", FLOWER)
+        await revoking
+        yield ItemInput("after", FLOWER)
+
+    async def search(client: AsyncClient) -> dict[str, object]:
+        answers: dict[str, object] = {}
+        async for tag, answer in client.search_stream(queries()):
+            answers[tag] = answer
+            searched.set()
+        return answers
+
+    async def ingest(client: AsyncClient) -> dict[str, Exception | None]:
+        answers: dict[str, Exception | None] = {}
+        async for one in client.ingest(inputs()):
+            answers[one.id] = one.error
+            put_in.set()
+        return answers
+
+    async with AsyncClient(api.server.address, token=token) as client:
+        found, taken = await asyncio.gather(search(client), ingest(client))
+
+    assert not isinstance(found["before"], Exception)
+    assert isinstance(found["after"], Unauthenticated)
+    assert taken["before"] is None
+    assert isinstance(taken["after"], Unauthenticated)
+    async with client_of(api, file, Access("reader", Right.READ)) as client:
+        assert [item.id async for item in client.list()] == ["temple", "before"]
+
+
+async def test_rate_is_each_callers_own(api: Api, file: Path) -> None:
+    """Who calls too often is told so, and to come again; who does not is not held up by it."""
+    slow = Access("slow", Right.READ, calls_per_s=0.01)
+    async with client_of(api, file, slow) as client, client_of(api, file, Access("other", Right.READ)) as other:
+        await client.status()
+        with pytest.raises(RateExceeded, match=r"slow calls more than 0\.01 times a second"):
+            await client.status()
+        for _ in range(20):
+            await other.status()
+
+
+async def test_rate_bounds_streams(api: Api, file: Path) -> None:
+    """Each request of one counts, beside the stream itself."""
+    async with client_of(api, file, Access("slow", Right.READ, calls_per_s=2.0)) as client:
+        answers = [answer async for _, answer in client.search_stream([("", TEMPLE)] * 6)]
+
+    assert sum(isinstance(answer, RateExceeded) for answer in answers) >= 4
+
+
+async def test_size_is_bounded(api: Api, file: Path) -> None:
+    """Of what this caller sends."""
+    async with client_of(api, file, Access("small", Right.READ, max_request_bytes=1000)) as client:
+        await client.status()
+        with pytest.raises(Exception, match="a request of small may have 1,000 bytes"):
+            await client.search(TEMPLE)
+
+
+async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path: Path) -> None:
+    """Who, what, where, how many, and how it ended; not what was only read."""
+    token = create_token(file, Access("shop", Right.WRITE), None)
+    async with AsyncClient(api.server.address, token=token) as client:
+        await client.search(TEMPLE)
+        await client.delete(filter='NOT colour = "red"', collection="photos")
+        with pytest.raises(Forbidden):
+            await client.delete_collection("photos")
+        assert [one.error async for one in client.ingest([ItemInput("a", TEMPLE), ItemInput("b", FLOWER)])] == [
+            None
+        ] * 2
+    async with AsyncClient(api.server.address) as client:
+        with pytest.raises(Unauthenticated):
+            await client.search(TEMPLE)
+
+    text = (tmp_path / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    told = [(line["holder"], line["method"], line["collection"], line["code"]) for line in lines]
+    assert told == [
+        ("admin", "CreateCollection", "photos", "OK"),
+        ("admin", "UpsertItems", "default", "OK"),
+        ("admin", "UpsertItems", "photos", "OK"),
+        ("shop", "DeleteItems", "photos", "OK"),
+        ("shop", "DeleteCollection", "photos", "PERMISSION_DENIED"),
+        ("shop", "IngestItems", "default", "OK"),
+        ("", "Search", "default", "UNAUTHENTICATED"),
+    ]
+    assert [line.get("acknowledged") for line in lines] == [None, 1, 1, None, None, 2, None]
+    assert (lines[3]["deleted"], lines[3]["filter"]) == (1, 'NOT colour = "red"')
+    assert all(line["peer"].startswith("ipv4:127.0.0.1:") and line["request_id"] and line["time"] for line in lines)
+    assert token not in text
+
+
+async def test_audit_log_can_be_moved_away(api: Api, file: Path, tmp_path: Path) -> None:
+    """As what rotates logs does it."""
+    async with client_of(api, file, Access("shop", Right.WRITE)) as client:
+        (tmp_path / "audit.jsonl").rename(tmp_path / "old.jsonl")
+        await client.delete(["temple"])
+
+    assert "DeleteItems" in (tmp_path / "audit.jsonl").read_text()
+    assert "DeleteItems" not in (tmp_path / "old.jsonl").read_text()
