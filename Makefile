@@ -6,7 +6,7 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test slow check format protos lock bench rivals rivals-million loadtest wheel
+.PHONY: help serve test slow check format protos lock bench rivals rivals-million loadtest faults wheel
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -19,6 +19,9 @@ test: $(DEVELOPMENT) ## Run the tests.
 
 slow: $(DEVELOPMENT) ## Run the repetitions that `make test` leaves out.
 	$(BIN)/pytest -m slow
+
+faults: $(DEVELOPMENT) ## Do to real servers what happens on bad days, many times; FAULTS=words chooses.
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 check: $(DEVELOPMENT) ## Lint, types, import rules, the lock.
 	$(BIN)/ruff check

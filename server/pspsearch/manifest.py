@@ -47,7 +47,10 @@ class Manifest:
         (folder / MANIFEST).write_text(text + "\n", "utf-8")
 
     def verify(self, folder: Path) -> None:
-        """Reads every file that the manifest names; RepositoryError names the first that is missing or changed."""
+        """Reads every file; RepositoryError names the first that is missing, changed, or not in the manifest.
+
+        What Python leaves of a model.py that it has run is not looked at.
+        """
         for name, sha256 in sorted(self.files.items()):
             path = folder / name
             if path.name != name or path.is_symlink():
@@ -56,6 +59,9 @@ class Manifest:
                 raise RepositoryError(f"{path} is missing, though the manifest lists it")
             if file_sha256(path) != sha256:
                 raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
+        there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
+        for name in sorted(there - self.files.keys()):
+            raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
 
 
 def file_sha256(path: Path) -> str:

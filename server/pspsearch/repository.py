@@ -1,5 +1,6 @@
 """A model repository on disk, checked before Triton is asked to load it."""
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ def check_model(folder: Path) -> None:
     """
     if not (folder / CONFIG).is_file():
         raise RepositoryError(f"{folder / CONFIG} is missing")
+    for path in (folder, folder / CONFIG):
+        _check_owned(path)
     versions = list(_visible_folders(folder))
     if not versions:
         raise RepositoryError(f"{folder} holds no version: a version is a folder whose name is a number")
@@ -72,8 +75,19 @@ def _check_version(version: Path) -> None:
         raise RepositoryError(f"{version} is not a version: its name is not a number from 1 up")
     if any(version.iterdir()) is False:
         raise RepositoryError(f"{version} is empty")
+    for path in (version, *version.iterdir()):
+        _check_owned(path)
     if _is_published(version):
         Manifest.read(version).verify(version)
+
+
+def _check_owned(path: Path) -> None:
+    """What is loaded from it runs as the server does, so not everybody may have put it there."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise RepositoryError(f"{path} is a link: what it leads to is not part of the repository")
+    if mode & stat.S_IWOTH:
+        raise RepositoryError(f"{path} can be written by everybody on this machine: chmod o-w it")
 
 
 def _is_published(version: Path) -> bool:

@@ -15,7 +15,7 @@ from pspsearch.config import all_settings
 from tests.pictures import load_photo
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/rollouts.md", "docs/security.md")
+PAGES = ("README.md", "docs/rollouts.md", "docs/security.md", "docs/operations.md")
 _FENCE = re.compile(r"(?:^<!-- (serves|not run): (.+?) -->\n)?^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

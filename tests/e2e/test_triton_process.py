@@ -76,6 +76,27 @@ async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photograp
     assert traces(prefix) == []
 
 
+async def test_recovers_from_the_kill_of_a_python_process(repository: Path, photographs: list[Pixels]) -> None:
+    """Triton itself would go on with the other one, and fail every second call for ever."""
+    async with (
+        BundledTriton(BundledTritonSettings(repository)) as triton,
+        TritonClient(triton.address) as client,
+        await TritonDescriber.open(client, SHIPPED) as describer,
+    ):
+        image = np.stack(crops(photographs, describer.version.contract.input, 1))
+        before = triton.pid
+        stubs = [one for one in psutil.Process(before).children() if one.name().startswith("triton_python")]
+        stubs[0].kill()
+        async with asyncio.timeout(30):
+            while triton.pid == before:
+                await asyncio.sleep(0.02)
+            await client.wait_until_live(20)
+
+        assert len(stubs) == 2
+        for _ in range(20):  # by either process
+            assert (await describer.describe(image, timeout_s=10)).shape == (1, 256)
+
+
 async def test_shared_memory_is_registered_with_the_next_triton(repository: Path, photographs: list[Pixels]) -> None:
     """A restarted Triton does not know the ring: pixels go in requests until it does, and then through it again."""
     async with (

@@ -80,10 +80,48 @@ def link(model: Path) -> Path:
     file = model / "1" / "model.onnx"
     file.rename(model.parent.parent / f"{model.parent.name}.onnx")
     file.symlink_to(model.parent.parent / f"{model.parent.name}.onnx")
-    return model / "1" / MANIFEST
+    return file
 
 
-@pytest.mark.parametrize("damage", [edit, lose, lose_config, misname, zero, empty, garble, escape, link])
+def link_version(model: Path) -> Path:
+    """Leads to a folder elsewhere, whole as it is."""
+    (model / "1").rename(model.parent.parent / "elsewhere")
+    (model / "1").symlink_to(model.parent.parent / "elsewhere")
+    return model / "1"
+
+
+def link_config(model: Path) -> Path:
+    """Leads to a configuration elsewhere."""
+    (model / "config.pbtxt").rename(model.parent.parent / "config")
+    (model / "config.pbtxt").symlink_to(model.parent.parent / "config")
+    return model / "config.pbtxt"
+
+
+def open_up(model: Path) -> Path:
+    """Lets everybody write to a file."""
+    (model / "1" / "model.py").chmod(0o666)
+    return model / "1" / "model.py"
+
+
+def open_up_folder(model: Path) -> Path:
+    """Lets everybody put another version in."""
+    model.chmod(0o777)
+    return model
+
+
+def add(model: Path) -> Path:
+    """Puts a pickle beside the files that were published."""
+    (model / "1" / "weights.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    return model / "1" / "weights.pkl"
+
+
+DAMAGES = [
+    edit, lose, lose_config, misname, zero, empty, garble, escape, link,
+    link_version, link_config, open_up, open_up_folder, add,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_named_and_spares_the_other_models(model: Path, damage: Callable[[Path], Path]) -> None:
     """Each kind of damage is a sentence with the file's path, and the model beside it stays loadable."""
     other = model.parent / "other"

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import DIMENSION
@@ -82,6 +83,10 @@ CASES: dict[str, tuple[Message, str]] = {
     "fold_above 2": (opt(fold_above=2), "INVALID_REQUEST"),
     "filter": (opt(filter="price < "), "BAD_FILTER"),
     "endless filter": (opt(filter="a = 1 OR " * 10_000 + "a = 1"), "BAD_FILTER"),
+    "model outside the repository": (create(name="new", model="../../etc"), "INVALID_REQUEST"),
+    "model that is a folder": (create(name="new", model=".."), "INVALID_REQUEST"),
+    "endless model": (models.ListModelVersionsRequest(model=LONG_ID), "INVALID_REQUEST"),
+    "versions of what is outside": (models.ListModelVersionsRequest(model="/"), "INVALID_REQUEST"),
     "empty batch": (searches.BatchSearchRequest(), "INVALID_REQUEST"),
     "batch of 257": (searches.BatchSearchRequest(queries=257 * [query(id="a")]), "INVALID_REQUEST"),
     "threshold 2": (
@@ -157,3 +162,44 @@ async def test_message_beyond_the_limit_is_refused_by_its_size() -> None:
 
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert list(answer.hits) == []
+
+
+NO_MESSAGE = b"\x0a\xff\xff\xff\xff\x0f"
+"""A field that is longer than all that follows."""
+
+
+@pytest.mark.parametrize("method", ["SearchService/Search", "ItemService/UpsertItems", "ModelService/WatchRollout"])
+async def test_bytes_that_are_no_message_are_bad_input(api: Api, method: str) -> None:
+    """And not a failure of the server, as gRPC has it."""
+    channel: Any = api.channel
+    path = f"/pspsearch.v1.{method}"
+    if "Watch" in method:
+        refusal = await refuse(anext(aiter(channel.unary_stream(path)(NO_MESSAGE))))
+    else:
+        refusal = await refuse(channel.unary_unary(path)(NO_MESSAGE))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert refusal.status.message.startswith("the request is no message of its kind")
+    assert [one.id for one in await api.list_all()] == ["temple", "flower"]
+
+
+@pytest.mark.parametrize("method", ["SearchService/SearchStream", "ItemService/IngestItems"])
+@pytest.mark.parametrize("before", [0, 1])
+async def test_bytes_that_are_no_message_end_a_stream(api: Api, method: str, before: int) -> None:
+    """With what is wrong; what came before them is answered."""
+    good = items.IngestItemsRequest(item=item("new")) if "Ingest" in method else searches.SearchStreamRequest(tag="a")
+    channel: Any = api.channel
+    stream = channel.stream_stream(f"/pspsearch.v1.{method}")()
+    for _ in range(before):
+        await stream.write(good.SerializeToString())
+        assert await stream.read()
+    await stream.write(NO_MESSAGE)
+
+    async def read() -> None:
+        while await stream.read() != grpc.aio.EOF:
+            pass
+
+    refusal = await refuse(read())
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.status.message.startswith("the request is no message of its kind")

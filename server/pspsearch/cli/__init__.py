@@ -20,6 +20,7 @@ _COMMANDS = {
     "collections": "collections:collections",
     "status": "status:status",
     "model": "model:model",
+    "doctor": "doctor:doctor",
     "token": "token:token",
     "backup": "backup:backup",
     "restore": "backup:restore",

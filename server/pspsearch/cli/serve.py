@@ -14,21 +14,21 @@ from pspsearch.errors import BundleMissing
 from pspsearch.logs import set_up_logs
 
 
-def _every_setting(command: Callable[..., None]) -> Callable[..., None]:
-    """A flag for each setting; its default is told, not given, so that what is absent stays absent."""
+def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The file, and a flag for each setting; its default is told, not given, so that what is absent stays absent."""
     for one in reversed(list(all_settings())):
         shown = f"{one.what} [{one.variable}; {one.default!r}]"
         kind: dict[str, Any] = {"is_flag": True, "flag_value": True} if one.default is False else {"type": str}
         name = f"--{one.name.replace('_', '-')}"
         command = click.option(name, one.name, default=None, help=shown, **kind)(command)
-    return command
+    config = click.Path(path_type=Path)
+    return click.option("--config", envvar="PSPSEARCH_CONFIG", type=config, help="A TOML file, a table per group.")(
+        command
+    )
 
 
 @click.command()
-@click.option(
-    "--config", envvar="PSPSEARCH_CONFIG", type=click.Path(path_type=Path), help="A TOML file with a table per group."
-)
-@_every_setting
+@settings_options
 def serve(config: Path | None, **flags: Value | None) -> None:
     """Serve searches over gRPC, until interrupted.
 

@@ -25,7 +25,7 @@ from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.rollout import Options, Rollout
 from pspsearch.search.carrying import Carrier, to_its_end
-from pspsearch.search.collections import Collections, OpenDescriber
+from pspsearch.search.collections import Collections, OpenDescriber, check_model_name
 from pspsearch.search.latencies import Latencies
 from pspsearch.search.live import Live, Space
 from pspsearch.search.trial import Trial, Tried
@@ -81,7 +81,7 @@ class Rollouts(Carrier):
         super().__init__()
         self._collections = collections
         self._catalog = catalog
-        self.look = look
+        self._look = look
         self._open_describer = open_describer
         self._filler = filler
         self._gate = gate
@@ -266,6 +266,11 @@ class Rollouts(Carrier):
                     await self.look_for_news(model)
                 except PspsearchError as error:
                     log.warning("the versions of %s cannot be looked at: %s", model, error)
+
+    async def look(self, model: str) -> Sequence[OfferedVersion]:
+        """The versions of a model, after a look into the repository."""
+        check_model_name(model)
+        return await self._look(model)
 
     async def look_for_news(self, model: str) -> None:
         """Looks into the repository, and takes the collections that follow to the highest version, each only once."""

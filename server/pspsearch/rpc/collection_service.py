@@ -1,5 +1,6 @@
 """CollectionService over the core."""
 
+import asyncio
 import contextlib
 import os
 import time
@@ -22,6 +23,8 @@ from pspsearch.v1 import collection_service_pb2_grpc
 from pspsearch.v1 import resources_pb2 as resources
 
 _TARGET_RECALL = 0.95
+_PATIENCE_S = 0.25
+"""With a Triton that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
     ) -> collections_pb.GetServerStatusResponse:
         async with self._gate.enter("GetServerStatus", context, request, always_open=True):
             models: Sequence[ModelVersion] = ()
-            with contextlib.suppress(RetryLater):  # what an operator sees first when Triton is away
-                models = await self._around.models()
+            with contextlib.suppress(RetryLater, TimeoutError):  # what an operator sees first when Triton is away
+                models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
             return collections_pb.GetServerStatusResponse(
                 version=version("pspsearch"),
                 serving=self._gate.open,

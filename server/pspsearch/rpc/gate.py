@@ -17,6 +17,7 @@ from pspsearch.errors import NotServing, Overloaded
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.rpc.audit import Audit
 from pspsearch.rpc.guard import Context, Guard, host_of
+from pspsearch.rpc.malformed import Malformed
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.rights import RULES
 from pspsearch.rpc.status import DETAILS, code_of, is_callers, make_status
@@ -43,7 +44,7 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def enter(
-        self, method: str, context: Context, request: Message | None = None, *, always_open: bool = False
+        self, method: str, context: Context, request: Message | Malformed | None = None, *, always_open: bool = False
     ) -> AsyncGenerator[Call]:
         """The block is one call; its request is None where a stream of them follows, or where anybody may ask.
 
@@ -56,6 +57,8 @@ class Gate:
             if (rule := RULES[method]) is not None:
                 access = self.guard.identify(context)
                 call.caller = _sane(context, CALLER_ID) or access.holder or host_of(context)
+                if isinstance(request, Malformed):
+                    raise request.error()  # noqa: TRY301 - answered as any other
                 self.guard.check(rule, access, context, request)
             self._admit(is_open=self.open or always_open)
             try:
@@ -69,10 +72,11 @@ class Gate:
             code = grpc.StatusCode.CANCELLED
             raise asyncio.CancelledError from error
         except Exception as error:
-            code, failure = code_of(error), error
+            failure = _sole(error)
+            code = code_of(failure)
         finally:
             self.metrics.count_call(method, code.name, call)
-            self._audit.write(method, code, access, call, request, context)
+            self._audit.write(method, code, access, call, None if isinstance(request, Malformed) else request, context)
         if failure is not None:
             await self._end(method, failure, call, context)
 
@@ -110,6 +114,12 @@ class Gate:
             log.log(level, "%s refused: %s [%s]", method, status.message, call.request_id, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
         await context.abort(code_of(error), status.message, metadata)
+
+
+def _sole(error: Exception) -> Exception:
+    """Out of a group the one that is in it: the tasks of one stream end together, and for one reason."""
+    inner = cast("tuple[Exception, ...]", getattr(error, "exceptions", ()))
+    return _sole(inner[0]) if len(inner) == 1 else error
 
 
 def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:

@@ -5,7 +5,7 @@ import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
@@ -25,6 +25,7 @@ from pspsearch.rpc.guard import Guard
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
 from pspsearch.rpc.kserve_service import KserveService
+from pspsearch.rpc.malformed import Tolerant
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
 from pspsearch.rpc.search_service import SearchService
@@ -85,16 +86,17 @@ class RpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             )
         )
+        services: Any = Tolerant(self._server)
         search = SearchService(self.gate, searcher, collections)
         items = ItemService(self.gate, ingester, collections, catalog)
         all_collections = CollectionService(self.gate, collections, rollouts, catalog, around)
-        search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, self._server)
-        item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, self._server)
-        collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, self._server)
+        search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, services)
+        item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, services)
+        collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, services)
         all_models = ModelService(self.gate, rollouts, collections, around.default_model)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(all_models, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(all_models, services)
         kserve = KserveService(self.gate, searcher, collections)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self._server)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

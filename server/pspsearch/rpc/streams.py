@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from pspsearch.rpc.malformed import Malformed
+
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
@@ -17,11 +19,13 @@ class Exchange(Generic[_Request, _Answer]):
         self._ready: asyncio.Queue[_Answer | None] = asyncio.Queue()
 
     async def requests(self) -> AsyncIterator[_Request]:
-        """Each has to be answered once, sooner or later."""
+        """Each has to be answered once, sooner or later. InvalidRequest where one cannot be read."""
         while await self._free.acquire():
             request = await anext(self._incoming, None)
             if request is None:
                 return
+            if isinstance(request, Malformed):
+                raise request.error()
             yield request
 
     def answer(self, answer: _Answer) -> None:

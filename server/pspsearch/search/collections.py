@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
 """The describer of a model's version, the highest for None; the same one for the same version."""
@@ -31,6 +32,14 @@ OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
 
 DropIndex = Callable[[Generation], None]
 """Removes what an index left on disk."""
+
+
+def check_model_name(name: str) -> None:
+    """InvalidRequest for one that could be anything else: Triton, and whoever looks at its files, make a path of it."""
+    if not _MODEL.fullmatch(name):
+        raise InvalidRequest(
+            f"a model's name is 1 to 128 letters, digits and '._-', the first a letter or a digit, not {name[:80]!r}"
+        )
 
 
 class Collections(Carrier):
@@ -113,6 +122,7 @@ class Collections(Carrier):
                 f"a collection's name is 1 to 64 letters, digits, '-' and '_', the first a letter or a digit, "
                 f"not {name[:80]!r}"
             )
+        check_model_name(settings.model)
         if not 0 < settings.target_recall <= 1:
             raise InvalidRequest(f"target_recall must be above 0 and at most 1, not {settings.target_recall}")
         async with self._creating:

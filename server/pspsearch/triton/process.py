@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _REGIONS = "triton"
 _TELLING = ("E", "F", "error")
+_LOOK_S = 0.25
+"""How often its Python processes are looked at."""
 
 
 class BundledTriton:
@@ -179,13 +181,14 @@ class BundledTriton:
         delay_s = self._settings.restart_delay_s
         while True:
             started = asyncio.get_running_loop().time()
-            await self._process.wait()
+            reason = await self._until_it_is_broken()
             self._kill_group()
+            await self._process.wait()
             await self._log_reader
             self._claim.remove_regions(_REGIONS)
             if asyncio.get_running_loop().time() - started > 10 * self._settings.max_restart_delay_s:
                 delay_s = self._settings.restart_delay_s
-            log.error("Triton died (%s); starting it again in %.1f s", self._process.returncode, delay_s)
+            log.error("%s; starting it again in %.1f s", reason, delay_s)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, self._settings.max_restart_delay_s)
             try:
@@ -195,6 +198,23 @@ class BundledTriton:
                 self._kill_group()
             for name, reason in self._failures.items():
                 log.error("model %s is not served any more: %s", name, reason)
+
+    async def _until_it_is_broken(self) -> str:
+        """How it ended, or that one of its Python processes did: Triton never starts such a one again.
+
+        Each call that comes to the place of a dead one would wait for a second, and fail.
+        """
+        exited = asyncio.create_task(self._process.wait())
+        try:
+            dead: set[str] = set()
+            while not exited.done():
+                await asyncio.wait([exited], timeout=_LOOK_S)
+                before, dead = dead, await asyncio.to_thread(_dead_children, self._process.pid)
+                if before & dead:  # twice, as one that ends in order is buried at once
+                    return "a Python process of Triton died"
+            return f"Triton died ({self._process.returncode})"
+        finally:
+            exited.cancel()
 
     async def _stop(self) -> None:
         try:
@@ -217,6 +237,18 @@ class BundledTriton:
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _dead_children(pid: int) -> set[str]:
+    """Those that ended and that nobody has asked about, as the kernel tells; none where it does not."""
+    dead: set[str] = set()
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+                if state == "Z":
+                    dead.add(child)
+    return dead
 
 
 def _check_models(repository: Path) -> tuple[list[str], dict[str, str]]:

@@ -1,0 +1,35 @@
+"""`pspsearch doctor`: whether a set-up would serve."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from pspsearch.cli.connection import json_option
+from pspsearch.cli.output import print_json, print_table
+from pspsearch.cli.serve import settings_options
+from pspsearch.config import Settings, Value, load_settings
+from pspsearch.doctor import Finding, Grade, examine
+
+
+@click.command()
+@json_option
+@settings_options
+def doctor(as_json: bool, config: Path | None, **flags: Value | None) -> None:
+    """Look at all that `pspsearch serve` with the same settings would need, and say what to do where it is not good.
+
+    Nothing is changed. The exit code is 1 where a server would not start, or not for long.
+    """
+    found = asyncio.run(_examine(load_settings(config, os.environ, flags)))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["", "", ""], [(one.what, one.grade.value, one.words) for one in found])
+    if any(one.grade is Grade.BAD for one in found):
+        sys.exit(1)
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    return [finding async for finding in examine(settings)]

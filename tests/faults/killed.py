@@ -1,0 +1,152 @@
+"""kill -9 and SIGTERM of a server that writes."""
+
+import asyncio
+import itertools
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from pspsearch.client import AsyncClient, ItemInput
+from pspsearch.errors import RetryLater
+from tests.faults.place import ONCE, Ledger, Place, check_server, fingerprint_of, item
+from tests.search_server import SearchServer
+
+RESTART_S = 10.0
+"""For 100,000 items, the issue's own bound; there are fewer."""
+WRITES_PER_S = 200
+TASKS, IDS_EACH = 6, 25
+
+Work = Callable[[AsyncClient, Ledger, random.Random], Coroutine[Any, Any, None]]
+"""Writes until it cannot any more."""
+
+
+async def during_ingest(place: Place, times: int) -> str:
+    """A stream of new items is broken off, each time after so many acknowledgements as chance will have it."""
+    numbers = itertools.count()
+
+    async def ingest(client: AsyncClient, ledger: Ledger, _: random.Random) -> None:
+        fingerprint = await fingerprint_of(client)
+
+        async def items() -> AsyncIterator[ItemInput]:
+            for number in numbers:
+                ledger.send(f"i{number}", number)
+                yield item(f"i{number}", number, fingerprint)
+
+        async for acknowledgement in client.ingest(items()):
+            assert acknowledgement.error is None
+            ledger.acknowledge(acknowledgement.id)
+
+    return await _kill(place, "ingest", times, ingest)
+
+
+async def during_changes(place: Place, times: int) -> str:
+    """Items are put in, replaced and deleted, a few in each call, by several callers with ids of their own."""
+    versions = itertools.count()
+
+    async def change(client: AsyncClient, ledger: Ledger, chance: random.Random) -> None:
+        fingerprint = await fingerprint_of(client)
+
+        async def go_on(task: int, chance: random.Random) -> None:
+            while True:
+                ids = chance.sample([f"{task}/{number}" for number in range(IDS_EACH)], chance.randint(1, 4))
+                if chance.random() < 0.4:
+                    for id_ in ids:
+                        ledger.send(id_, None)
+                    await client.delete(ids)
+                else:
+                    sent = {id_: next(versions) for id_ in ids}
+                    for id_, version in sent.items():
+                        ledger.send(id_, version)
+                    for one in await client.upsert([item(*one, fingerprint) for one in sent.items()]):
+                        assert one.error is None
+                for id_ in ids:
+                    ledger.acknowledge(id_)
+
+        async with asyncio.TaskGroup() as group:
+            for task in range(TASKS):
+                group.create_task(go_on(task, random.Random(chance.random())))
+
+    return await _kill(place, "changes", times, change)
+
+
+async def _kill(place: Place, name: str, times: int, work: Work) -> str:
+    """Again and again on one data folder, and looks after each time."""
+    ledger, chance, data = Ledger(), random.Random(1), place.new_folder(name)
+    slowest_s = writing_s = 0.0
+    for number in range(times + 1):
+        with place.serve(data) as server:
+            slowest_s = max(slowest_s, server.ready_s)
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+                if number < times:
+                    writing_s += await _until_killed(server, client, ledger, chance, work)
+    rate = ledger.writes / writing_s
+    assert slowest_s < RESTART_S
+    assert rate >= WRITES_PER_S, f"{rate:.0f} writes/s are too few to prove anything"
+    return (
+        f"{times} kills, {ledger.writes} acknowledged writes at {rate:.0f}/s: none lost, none stale, no phantom; "
+        f"slowest restart {slowest_s:.1f} s with {len(ledger.acknowledged)} items"
+    )
+
+
+async def _until_killed(
+    server: SearchServer, client: AsyncClient, ledger: Ledger, chance: random.Random, work: Work
+) -> float:
+    """Seconds from the first acknowledgement to the kill."""
+    before = ledger.writes
+    working = asyncio.create_task(work(client, ledger, chance))
+    while ledger.writes == before:
+        await asyncio.sleep(0.001)
+        assert not working.done() or working.exception() is None, working.exception()
+    started = time.perf_counter()
+    await asyncio.sleep(0.6 * chance.random())
+    server.process.kill()
+    taken = time.perf_counter() - started
+    (ended,) = await asyncio.gather(working, return_exceptions=True)
+    _only(ended, RetryLater)
+    return taken
+
+
+def _only(ended: BaseException | None, kind: type[Exception]) -> None:
+    """What ended the work, as far down as it was grouped, is of that kind."""
+    if isinstance(ended, BaseExceptionGroup):
+        for one in ended.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of anything
+            _only(one, kind)  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        assert isinstance(ended, kind), repr(ended)
+
+
+async def by_sigterm(place: Place, times: int) -> str:
+    """Stopped as an operator does it, under load: what was taken up is finished, and the rest is told to come again."""
+    ledger, versions, data = Ledger(), itertools.count(), place.new_folder("sigterm")
+    slowest_s, chance = 0.0, random.Random(2)
+    for _ in range(times):
+        with place.serve(data) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+                fingerprint = await fingerprint_of(client)
+
+                async def go_on(task: int, client: AsyncClient = client, fingerprint: str = fingerprint) -> None:
+                    while True:
+                        id_, version = f"{task}/{chance.randrange(IDS_EACH)}", next(versions)
+                        ledger.send(id_, version)
+                        (done,) = await client.upsert([item(id_, version, fingerprint)])
+                        assert done.error is None
+                        ledger.acknowledge(id_)
+
+                tasks = [asyncio.create_task(go_on(task)) for task in range(TASKS)]
+                await asyncio.sleep(0.1 + 0.3 * chance.random())
+                started = time.perf_counter()
+                server.process.send_signal(signal.SIGTERM)
+                code = await asyncio.to_thread(server.process.wait, 30)
+                slowest_s = max(slowest_s, time.perf_counter() - started)
+                for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                    _only(ended, RetryLater)
+                assert code == 0, code
+    with place.serve(data) as server:
+        async with AsyncClient(server.address) as client:
+            await check_server(client, ledger)
+    assert slowest_s < 10, "the grace period"
+    return f"{times} stops, {ledger.writes} acknowledged writes: none lost; slowest end {slowest_s:.1f} s"

@@ -1,0 +1,129 @@
+"""Where faults are tried: a Triton with a small network, and servers in processes of their own that may be killed."""
+
+import contextlib
+import zlib
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.client import AsyncClient, Descriptor, ItemInput, Retries
+from pspsearch.config import BundledTritonSettings
+from pspsearch.triton.process import BundledTriton
+from pspsearch_build.publish import Publication, publish
+from tests.build.colour_network import write_colour_network
+from tests.search_server import SearchServer, serve
+
+MODEL = "colour"
+DIMENSION = 128
+ONCE = Retries(attempts=1)
+"""What a fault does to a call is to be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One for all faults; each makes folders of its own in it."""
+
+    folder: Path
+    triton: str
+    """Its address."""
+
+    @contextlib.contextmanager
+    def serve(self, data: Path, *flags: str) -> Generator[SearchServer]:
+        """Of that data."""
+        with serve(data, self.triton, "--model", MODEL, *flags) as server:
+            yield server
+
+    def new_folder(self, name: str) -> Path:
+        """Empty."""
+        path = self.folder / name
+        path.mkdir()
+        return path
+
+    @property
+    def repository(self) -> Path:
+        """With the one model."""
+        return self.folder / "model_repository"
+
+
+@contextlib.asynccontextmanager
+async def open_place(folder: Path) -> AsyncGenerator[Place]:
+    """In an empty folder."""
+    repository = folder / "model_repository"
+    repository.mkdir()
+    publish(Publication(write_colour_network(folder / "1.onnx", dimension=DIMENSION), repository, MODEL))
+    async with BundledTriton(BundledTritonSettings(repository)) as triton:
+        triton.require(MODEL)
+        yield Place(folder, triton.address)
+
+
+def point(id_: str, version: int) -> NDArray[np.float32]:
+    """The descriptor that this version of the item has."""
+    numbers = np.random.default_rng(zlib.crc32(f"{id_} {version}".encode())).standard_normal(DIMENSION)
+    return (numbers / np.linalg.norm(numbers)).astype(np.float32)
+
+
+def item(id_: str, version: int, fingerprint: str) -> ItemInput:
+    """To put in."""
+    return ItemInput(id_, Descriptor(point(id_, version), fingerprint), {"version": version})
+
+
+async def fingerprint_of(client: AsyncClient) -> str:
+    """Of the collection's space."""
+    return (await client.get_collection()).state.origin.fingerprint
+
+
+@dataclass
+class Ledger:
+    """What the catalog may hold: of each id the version that was acknowledged last, or one that was sent since."""
+
+    acknowledged: dict[str, int] = field(default_factory=dict[str, int])
+    doubtful: dict[str, list[int | None]] = field(default_factory=dict[str, list[int | None]])
+    """Sent and not acknowledged; None for a deletion."""
+    writes: int = 0
+    """Acknowledged ones."""
+
+    def send(self, id_: str, version: int | None) -> None:
+        """Before the call; of one id only one is under way."""
+        self.doubtful.setdefault(id_, []).append(version)
+
+    def acknowledge(self, id_: str) -> None:
+        """What was sent last is what there is."""
+        version = self.doubtful.pop(id_)[-1]
+        self.writes += 1
+        self.acknowledged.pop(id_, None)
+        if version is not None:
+            self.acknowledged[id_] = version
+
+    def check(self, found: Mapping[str, int]) -> None:
+        """Nothing acknowledged is lost or stale, and nothing is there that was deleted or never sent."""
+        wrong = {
+            id_: (found.get(id_), self.acknowledged.get(id_), self.doubtful.get(id_))
+            for id_ in self.acknowledged.keys() | self.doubtful.keys() | found.keys()
+            if found.get(id_) not in (self.acknowledged.get(id_), *self.doubtful.get(id_, ()))
+        }
+        assert wrong == {}, f"of {len(wrong)} items, found, acknowledged and sent: {dict(list(wrong.items())[:5])}"
+
+    def settle(self, found: Mapping[str, int]) -> None:
+        """What was in doubt is known."""
+        self.acknowledged = dict(found)
+        self.doubtful.clear()
+
+
+async def check_server(client: AsyncClient, ledger: Ledger) -> None:
+    """Catalog, index and ledger hold the same."""
+    found = {one.id: int(one.attributes["version"]) async for one in client.list(page_size=1000)}
+    ledger.check(found)
+    assert await client.count() == len(found)
+    fingerprint = await fingerprint_of(client)
+    sample = sorted(found)[:: max(1, len(found) // 100)]
+    if sample:
+        queries = [Descriptor(point(id_, found[id_]), fingerprint) for id_ in sample]
+        for start in range(0, len(queries), 100):
+            answers = await client.search_batch(queries[start : start + 100], limit=1)
+            for id_, hits in zip(sample[start : start + 100], answers.results, strict=True):
+                assert not isinstance(hits, Exception), hits
+                assert (hits[0].id, hits[0].score > 0.999) == (id_, True), f"{id_} is found as {hits[0]}"
+    ledger.settle(found)

@@ -1,0 +1,67 @@
+"""Data of every earlier schema version, and of a later one."""
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from pspsearch.catalog.folder import CATALOG
+from pspsearch.catalog.schema import APPLICATION_ID, MIGRATIONS
+from pspsearch.client import AsyncClient, ItemInput
+from tests.faults.place import MODEL, Ledger, Place, check_server, fingerprint_of, item
+from tests.pictures import encode, load_photo
+
+ITEMS = 200
+
+
+async def earlier(place: Place, _: int) -> str:
+    """Each opens with all that it holds, and can be written to; a later one is refused, and left as it is."""
+    folder = place.new_folder("schemas")
+    picture = encode(load_photo(64, 48))
+    with place.serve(folder / "now") as server:
+        async with AsyncClient(server.address) as client:
+            fingerprint = await fingerprint_of(client)
+            await client.upsert([item(str(number), number, fingerprint) for number in range(ITEMS)])
+            await client.upsert([ItemInput("picture", picture, {"version": -1})])
+            await client.delete(["7"])
+    there = {str(number): number for number in range(ITEMS) if number != 7}
+    for version in range(1, len(MIGRATIONS) + 1):
+        data = folder / f"version-{version}"
+        _downgrade(folder / "now" / CATALOG, data, version)
+        with place.serve(data) as server:
+            async with AsyncClient(server.address) as client:
+                assert await client.get_image("picture") == picture
+                await client.delete(["picture"])
+                await check_server(client, Ledger(dict(there)))
+                await client.upsert([item("7", 7, fingerprint)])
+                await check_server(client, Ledger({**there, "7": 7}))
+    later = folder / "later"
+    _downgrade(folder / "now" / CATALOG, later, len(MIGRATIONS))
+    with contextlib.closing(sqlite3.connect(later / CATALOG)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    before = (later / CATALOG).read_bytes()
+    command = [sys.executable, "-m", "pspsearch", "serve", "--data", str(later), "--port", "0", "--metrics-port", "0"]
+    refused = subprocess.run(
+        [*command, "--triton", place.triton, "--model", MODEL], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "it was written by a newer one" in refused.stderr
+    assert (later / CATALOG).read_bytes() == before
+    return f"versions 1 to {len(MIGRATIONS)}: {ITEMS} items each, all there; {len(MIGRATIONS) + 1} is refused"
+
+
+def _downgrade(catalog: Path, data: Path, version: int) -> None:
+    """What stands in the catalog, in the tables of an earlier version, as far as they can hold it."""
+    data.mkdir()
+    with contextlib.closing(sqlite3.connect(data / CATALOG, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for step in MIGRATIONS[:version]:
+            connection.executescript(step)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("ATTACH ? AS now", (str(catalog),))
+        connection.execute("DELETE FROM last_change")
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            if not table.startswith("sqlite_"):
+                columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+                connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM now.{table}")  # noqa: S608 - its own names

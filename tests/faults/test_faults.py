@@ -1,0 +1,24 @@
+"""Everything that can go wrong, a few times; `make faults` tries it many times."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.place import Place, open_place
+
+
+@pytest.fixture(scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    """One for all."""
+    async with open_place(tmp_path_factory.mktemp("faults")) as place:
+        yield place
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+async def test_fault(place: Place, fault: Fault) -> None:
+    """Leaves nothing lost, nothing wrong and nothing unsaid."""
+    found = await fault.check(place, fault.few)
+
+    print(found)
+    assert found

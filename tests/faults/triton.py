@@ -1,0 +1,136 @@
+"""Triton dies, or stops to answer, under the server that started it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psutil
+
+from pspsearch.client import AsyncClient, ServerUnavailable
+from pspsearch.errors import DeadlineExceeded, Overloaded, PspsearchError, TritonUnavailable
+from pspsearch.triton.claim import SHARED_MEMORY
+from tests.faults.place import MODEL, ONCE, Place
+from tests.pictures import encode, load_photo
+from tests.search_server import SearchServer, serve
+
+CALLERS = 4
+TOLD_S, RECOVERED_S, LATE_S = 1.0, 10.0, 0.05
+"""The issue's own bounds: until a caller is told, until it is answered again, and past its own deadline."""
+TIMEOUT_S = 2.0
+TARGETS = ("tritonserver", "triton_python_backend_stub")
+
+
+@dataclass
+class _Seen:
+    """By callers that never pause."""
+
+    failed: list[PspsearchError] = field(default_factory=list[PspsearchError])
+    slowest_told_s: float = 0.0
+    latest_s: float = 0.0
+    """Past a deadline."""
+    answered: float = 0.0
+    """When last."""
+
+
+async def killed(place: Place, times: int) -> str:
+    """kill -9 of Triton and of its Python processes in turn, with searches going on."""
+    slowest_s, seen = 0.0, _Seen()
+    before = _regions()
+    with _serve(place, "triton-killed") as server:
+        async with AsyncClient(server.address, retries=ONCE, timeout_s=TIMEOUT_S) as client:
+            stop = asyncio.Event()
+            callers = [asyncio.create_task(_call(client, seen, stop)) for _ in range(CALLERS)]
+            await _answered_since(seen, time.perf_counter())
+            for number in range(times):
+                victim = next(_children(server, TARGETS[number % 2]))
+                victim.kill()
+                died = time.perf_counter()
+                while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
+                    await asyncio.sleep(0.01)
+                await _answered_since(seen, time.perf_counter() + 0.2)
+                slowest_s = max(slowest_s, seen.answered - died)
+                assert slowest_s < RECOVERED_S, f"{victim} killed: answered again after {slowest_s:.1f} s"
+            stop.set()
+            await asyncio.gather(*callers)
+    assert {type(error) for error in seen.failed} <= {TritonUnavailable, Overloaded, DeadlineExceeded}, seen.failed[-5:]
+    late = [error for error in seen.failed if isinstance(error, DeadlineExceeded)]
+    assert late == [], f"{len(late)} callers were told nothing in {TIMEOUT_S} s"
+    assert seen.slowest_told_s < TOLD_S
+    assert _regions() <= before, "shared memory is left over"
+    return (
+        f"{times} kills, {len(seen.failed)} calls told to come again, in {1000 * seen.slowest_told_s:.0f} ms at most; "
+        f"slowest recovery {slowest_s:.1f} s; /dev/shm clean"
+    )
+
+
+async def stopped(place: Place, seconds: int) -> str:
+    """SIGSTOP: callers hear at their deadlines that there is no answer, and are answered when it goes on."""
+    seen = _Seen()
+    with _serve(place, "triton-stopped") as server:
+        async with AsyncClient(server.address, retries=ONCE, timeout_s=0.5) as client:
+            stop = asyncio.Event()
+            callers = [asyncio.create_task(_call(client, seen, stop)) for _ in range(CALLERS)]
+            await _answered_since(seen, time.perf_counter())
+            asleep = [child for name in TARGETS for child in _children(server, name)]
+            for child in asleep:
+                child.suspend()
+            await asyncio.sleep(seconds)
+            status = await client.status()
+            for child in asleep:
+                child.resume()
+            woken = time.perf_counter()
+            await _answered_since(seen, woken)
+            recovered_s = seen.answered - woken
+            stop.set()
+            await asyncio.gather(*callers)
+            assert (await client.status()).requests_in_flight == 1
+    assert status.requests_in_flight <= 2 * CALLERS, "calls whose callers have left are still under way"
+    assert recovered_s < RECOVERED_S
+    assert seen.latest_s < LATE_S, f"{1000 * seen.latest_s:.0f} ms past the deadline"
+    assert any(isinstance(error, DeadlineExceeded) for error in seen.failed)
+    return (
+        f"{seconds} s, {len(seen.failed)} calls refused, {1000 * seen.latest_s:.0f} ms past their deadlines at most; "
+        f"answered {recovered_s:.2f} s after it went on"
+    )
+
+
+def _serve(place: Place, name: str):  # noqa: ANN202 - a context of a server
+    return serve(place.new_folder(name), "", "--repository", str(place.repository), "--model", MODEL)
+
+
+async def _call(client: AsyncClient, seen: _Seen, stop: asyncio.Event) -> None:
+    image, chance = encode(load_photo(64, 48)), random.Random(0)
+    while not stop.is_set():
+        started = time.perf_counter()
+        try:
+            await client.search(image)
+            seen.answered = time.perf_counter()
+        except ServerUnavailable:
+            raise
+        except PspsearchError as error:
+            seen.failed.append(error)
+            taken_s = time.perf_counter() - started
+            if isinstance(error, DeadlineExceeded):
+                seen.latest_s = max(seen.latest_s, taken_s - (client._timeout_s or 0))
+            else:
+                seen.slowest_told_s = max(seen.slowest_told_s, taken_s)
+            await asyncio.sleep(0.02 * chance.random())
+
+
+async def _answered_since(seen: _Seen, moment: float) -> None:
+    while seen.answered < moment:
+        await asyncio.sleep(0.01)
+        assert time.perf_counter() < moment + 60, "no answer comes any more"
+
+
+def _children(server: SearchServer, name: str) -> Iterator[psutil.Process]:
+    """Of that name; those that are there now."""
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        if child.name().startswith(name[:15]) and child.status() != psutil.STATUS_ZOMBIE:
+            yield child
+
+
+def _regions() -> set[str]:
+    return {region.name for region in SHARED_MEMORY.glob("pspsearch-*")}

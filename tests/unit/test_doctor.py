@@ -1,0 +1,183 @@
+"""`pspsearch doctor`: what it finds in a healthy set-up and in broken ones, and that it leaves no trace."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pspsearch.access import Access
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.folder import FolderLock
+from pspsearch.cli import commands
+from pspsearch.repository import default_repository
+from pspsearch.tokens import create_token
+from tests.fakes.catalog import SETTINGS, VERSION, picture
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """A closed catalog with ten items."""
+    data = tmp_path / "data"
+    async with await SqliteCatalog.open(data) as catalog:
+        _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
+        await catalog.write(generation, [picture(str(number), b"%d" % number) for number in range(10)])
+    return data
+
+
+def examine(data: Path, *flags: str) -> tuple[int, dict[str, str]]:
+    """The exit code, and by what was looked at the grade and the words."""
+    arguments = ["doctor", "--json", "--data", str(data), "--port", "0", "--metrics-port", "0", *flags]
+    done = CliRunner().invoke(commands, arguments)
+    return done.exit_code, {one["what"]: f"{one['grade']} {one['words']}" for one in json.loads(done.output)}
+
+
+def everything(folder: Path) -> dict[str, tuple[int, float]]:
+    """Every file with its size and time."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_healthy_set_up_is_good_and_left_as_it_is(data: Path) -> None:
+    """All of it; nothing is written."""
+    before = everything(data)
+
+    code, found = examine(data)
+
+    assert code == 0, found
+    assert {words.partition(" ")[0] for what, words in found.items() if what not in ("disk", "sync")} == {"good"}, found
+    assert found["catalog"] == "good sound, with 10 items"
+    assert found["model"].startswith("good pspnet in ")
+    assert everything(data) == before
+
+
+def test_folder_that_is_not_there_yet_is_good(tmp_path: Path) -> None:
+    """And is not made."""
+    code, found = examine(tmp_path / "new" / "data")
+
+    assert code == 0
+    assert found["data"] == f"good {tmp_path}/new/data is not there yet, and will be made"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_running_server_is_seen(data: Path) -> None:
+    """Its port is taken, as it should be."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with FolderLock(data):
+            code, found = examine(data, "--port", port)
+        later_code, later = examine(data, "--port", port)
+
+    assert (code, found["server"]) == (0, f"good one runs on {data}")
+    assert found["port"] == f"good 127.0.0.1:{port} is taken, as it should be"
+    assert (later_code, "server" in later) == (1, False)
+    assert later["port"].startswith(f"bad 127.0.0.1:{port} cannot be bound (Address already in use)")
+
+
+def cut_catalog(data: Path) -> list[str]:
+    """Half of it is gone."""
+    os.truncate(data / "catalog.sqlite3", 6_000)
+    return []
+
+
+def lose_catalog(data: Path) -> list[str]:
+    """Somebody removed it, or named another folder."""
+    (data / "catalog.sqlite3").unlink()
+    (data / "indexes").mkdir()
+    return []
+
+
+def edit_model(data: Path) -> list[str]:
+    """One byte of the weights."""
+    repository = Path(shutil.copytree(default_repository(), data.parent / "models"))
+    with (repository / "pspnet" / "1" / "model.onnx").open("r+b") as file:
+        file.write(b"\xff")
+    return ["--repository", str(repository)]
+
+
+def name_no_model(_: Path) -> list[str]:
+    """A model that is not in the repository."""
+    return ["--model", "resnet"]
+
+
+def call_nobody(_: Path) -> list[str]:
+    """A Triton that is not there."""
+    return ["--triton", "127.0.0.1:1"]
+
+
+def ask_for_a_gpu(_: Path) -> list[str]:
+    """There is none."""
+    return ["--device", "gpu"]
+
+
+def mix_up_keys(data: Path) -> list[str]:
+    """No certificate at all."""
+    (data.parent / "pem").write_text("nothing")
+    return ["--tls-certificate", str(data.parent / "pem"), "--tls-key", str(data.parent / "pem")]
+
+
+def expire_tokens(data: Path) -> list[str]:
+    """All of them."""
+    path = data.parent / "tokens.json"
+    create_token(path, Access("old"), datetime.now(UTC) - timedelta(days=1))
+    return ["--tokens", str(path)]
+
+
+def want_all_memory(_: Path) -> list[str]:
+    """More than there is."""
+    return ["--index-memory-bytes", str(1 << 60)]
+
+
+def put_a_file_in_the_way(data: Path) -> list[str]:
+    """Where the folder should be."""
+    (data.parent / "file").touch()
+    return ["--data", str(data.parent / "file" / "data")]
+
+
+BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
+    (cut_catalog, "catalog", "restore a backup"),
+    (lose_catalog, "catalog", "but indexes: name the folder of the catalog, or restore a backup"),
+    (edit_model, "model", "is not the file that was published"),
+    (name_no_model, "model", "has no model resnet, but pspnet"),
+    (call_nobody, "model", "127.0.0.1:1"),
+    (ask_for_a_gpu, "FAISS", "pip install 'pspsearch[gpu]' where there is one"),
+    (mix_up_keys, "certificate", "are no certificates with their key"),
+    (expire_tokens, "tokens", "has no token that is good"),
+    (want_all_memory, "memory", "lower it"),
+    (put_a_file_in_the_way, "data", "is no folder that this account can write to"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "what", "words"), BREAKS, ids=[one.__name__ for one, _, _ in BREAKS])
+def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], list[str]], what: str, words: str) -> None:
+    """With what to do; the rest is still looked at."""
+    code, found = examine(data, *break_it(data))
+
+    assert code == 1
+    assert [one for one, told in found.items() if told.startswith("bad")] == [what], found
+    assert words in found[what], found[what]
+    assert "open files" in found
+
+
+def doubts(found: dict[str, str]) -> Iterator[str]:
+    """What is doubtful, and not for reasons of this machine."""
+    return (what for what, told in found.items() if told.startswith("doubtful") and what not in ("disk", "sync"))
+
+
+def test_doubts_do_not_fail(data: Path) -> None:
+    """A token that will soon be over, a file that others can read, a server that asks nobody."""
+    path = data.parent / "tokens.json"
+    create_token(path, Access("soon"), datetime.now(UTC) + timedelta(days=3))
+    path.chmod(0o644)
+
+    code, found = examine(data, "--tokens", str(path), "--insecure", "--host", "127.0.0.1")
+
+    assert code == 0
+    assert set(doubts(found)) == {"tokens", "callers"}
+    assert "insecure" in found["callers"]
