@@ -75,12 +75,14 @@ class Catalog(Protocol):
         ...
 
     async def write(
-        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
+        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
         """Makes all the changes, in their order, or none; durable on return, and heard by the commit's listener.
 
         What arrives meanwhile from other callers is committed together. A request id that was written with before
-        (within a day, to the same collection) changes nothing and gets the answer of that time. The descriptors are of
+        (within a day, to the same collection) changes nothing and gets the answer of that time, or InvalidRequest where
+        something else was `asked` then: a name for what the caller wanted, whatever the writes are that come of it. The
+        descriptors are of
         `generation`'s space, and each upsert's `others` of other ones: all generations that live get what is there for
         them. ModelChanged where the active one gets none. NotFound where the collection is gone.
         """

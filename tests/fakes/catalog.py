@@ -34,7 +34,7 @@ from pspsearch.domain import (
     Upsert,
     Written,
 )
-from pspsearch.errors import AlreadyExists, ModelChanged, NotFound
+from pspsearch.errors import AlreadyExists, InvalidRequest, ModelChanged, NotFound
 
 DIMENSION = 4
 SETTINGS = CollectionSettings("pspnet")
@@ -106,8 +106,8 @@ class _Contents:
     collection: Collection
     records: dict[int, GenerationRecord] = field(default_factory=dict[int, GenerationRecord])
     held: dict[str, _Held] = field(default_factory=dict[str, _Held])
-    answers: dict[str, tuple[datetime, list[Written]]] = field(
-        default_factory=dict[str, tuple[datetime, list[Written]]]
+    answers: dict[str, tuple[datetime, str, list[Written]]] = field(
+        default_factory=dict[str, tuple[datetime, str, list[Written]]]
     )
 
     def living(self) -> dict[int, Generation]:
@@ -170,14 +170,16 @@ class MemoryCatalog:
         contents.collection = replace(contents.collection, follows=follows)
 
     async def write(
-        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
+        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
         """NotFound where the collection is gone."""
         contents = self._contents.get(generation.collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
-        asked, answer = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), []))
-        if self._now() - asked < timedelta(days=1):
+        then, earlier, answer = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), "", []))
+        if self._now() - then < timedelta(days=1):
+            if earlier != asked:
+                raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
             return answer
         active = contents.find(GenerationState.ACTIVE)
         described = (one for one in writes if isinstance(one, Upsert) and one.descriptor is not None)
@@ -186,7 +188,7 @@ class MemoryCatalog:
         with self._telling(contents):
             answer = [self._write(contents, generation.key, write) for write in writes]
         if request_id:
-            contents.answers[request_id] = (self._now(), answer)
+            contents.answers[request_id] = (self._now(), asked, answer)
         return answer
 
     async def generations(self, collection: int) -> list[GenerationRecord]:

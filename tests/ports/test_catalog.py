@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pspsearch.domain import Delete, Generation, IndexKind, Outcome, Upsert, Written
-from pspsearch.errors import AlreadyExists, NotFound
+from pspsearch.errors import AlreadyExists, InvalidRequest, NotFound
 from pspsearch.ports import Catalog
 from tests.fakes.catalog import SETTINGS, VERSION, Clock, Ear, describe, picture
 
@@ -81,6 +81,16 @@ async def test_item_is_what_was_put_in(catalog: Catalog, generation: Generation,
     assert descriptor is not None
     assert descriptor.dtype == np.float16
     assert np.array_equal(descriptor, describe(b"content"))
+
+
+async def test_request_is_known_by_what_it_asked(catalog: Catalog, generation: Generation) -> None:
+    """The same again has no effect; another one under that name is refused, and changes nothing."""
+    first = await catalog.write(generation, [picture("a", b"a")], request_id="r", asked="put a")
+
+    assert await catalog.write(generation, [picture("b", b"b")], request_id="r", asked="put a") == first
+    with pytest.raises(InvalidRequest, match="the request_id 'r' was used for another call"):
+        await catalog.write(generation, [picture("c", b"c")], request_id="r", asked="put c")
+    assert [item.id for item in await catalog.page(generation.collection, 0, 10)] == ["a"]
 
 
 async def test_item_without_attributes_has_none(catalog: Catalog, generation: Generation) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 
+import grpc
 import numpy as np
 import pytest
 
@@ -176,6 +177,26 @@ async def test_image_that_was_not_kept_is_not_found(api: Api) -> None:
 
     assert (kept, refusal.reason) == (False, "NOT_FOUND")
     assert "not kept" in refusal.status.message
+
+
+async def test_request_id_is_of_one_call(api: Api) -> None:
+    """Used for anything else it is refused, and nothing is changed; a deletion by filter may come again, too."""
+    await api.fill(item("photo", TEMPLE))
+    delete = items.DeleteItemsRequest(filter="*", request_id="once")
+    first = await api.items.DeleteItems(delete)
+    await api.fill(item("photo", TEMPLE), item("other", FLOWER))
+
+    assert await api.items.DeleteItems(delete) == first
+    for request in (
+        items.DeleteItemsRequest(ids=["photo"], request_id="once"),
+        items.DeleteItemsRequest(filter="NOT a:b", request_id="once"),
+        items.UpsertItemsRequest(items=[item("photo", FLOWER)], request_id="once"),
+    ):
+        refusal = await refuse(api.send(request))
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the request_id 'once' was used for another call" in refusal.status.message
+    photo, _ = await api.list_all()
+    assert photo.image.sha256 == hashlib.sha256(TEMPLE).hexdigest()
 
 
 async def test_deletion_by_ids_counts_those_that_were_there(api: Api) -> None:

@@ -101,10 +101,10 @@ class SqliteCatalog:
         await self._writer.do(partial(set_follows, collection=collection, follows=follows))
 
     async def write(
-        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = ""
+        self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
         """Durable on return. Cancelled before its turn, it is dropped; after, it is made and nobody hears of it."""
-        work = partial(write_items, generation=generation, writes=writes, request_id=request_id)
+        work = partial(write_items, generation=generation, writes=writes, request_id=request_id, asked=asked)
         return await self._writer.do(work, sum(map(_size_bytes, writes)))
 
     async def generations(self, collection: int) -> list[GenerationRecord]:

@@ -28,14 +28,18 @@ class _Stored:
 
 
 def write_items(
-    transaction: Transaction, generation: Generation, writes: Sequence[Upsert | Delete], request_id: str
+    transaction: Transaction,
+    generation: Generation,
+    writes: Sequence[Upsert | Delete],
+    request_id: str = "",
+    asked: str = "",
 ) -> list[Written]:
-    """Makes the changes in their order; NotFound where the collection is gone."""
+    """Makes the changes in their order; NotFound where the collection is gone, InvalidRequest for a used request id."""
     living = find_living(transaction, generation.collection)
     if not living:
         raise NotFound("the collection has been deleted")
     if request_id:
-        earlier = recall_answer(transaction, generation.collection, request_id)
+        earlier = recall_answer(transaction, generation.collection, request_id, asked)
         if earlier is not None:
             return earlier
     items = _Items(transaction, generation.collection, living)
@@ -46,7 +50,7 @@ def write_items(
         for write in writes
     ]
     if request_id:
-        record_answer(transaction, generation.collection, request_id, answer)
+        record_answer(transaction, generation.collection, request_id, asked, answer)
     return answer
 
 

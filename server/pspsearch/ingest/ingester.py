@@ -88,7 +88,7 @@ class Ingester:
             raise InvalidRequest(f"a deletion names 1 to {MAX_DELETES} ids, not {len(ids)}")
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            return await self._delete(live, ids, request_id)
+            return await self._delete(live, ids, request_id, _digest("delete", *ids))
 
     async def delete_matching(self, collection: str, keep: Filter, *, request_id: str = "") -> tuple[int, int]:
         """Takes out every item that the filter holds for, as of one moment, all or none."""
@@ -96,10 +96,11 @@ class Ingester:
         async with self._collections.use(collection) as live:
             matched = await live.index.match(keep)
             items = await self._catalog.items_by_key(live.collection.key, matched.keys.tolist())
-            return await self._delete(live, [item.id for item in items], request_id)
+            return await self._delete(live, [item.id for item in items], request_id, _digest("delete where", keep.text))
 
-    async def _delete(self, live: Live, ids: Sequence[str], request_id: str) -> tuple[int, int]:
-        answers = await self._catalog.write(live.generation, [Delete(id_) for id_ in ids], request_id=request_id)
+    async def _delete(self, live: Live, ids: Sequence[str], request_id: str, asked: str) -> tuple[int, int]:
+        writes = [Delete(id_) for id_ in ids]
+        answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
         deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
         return len(deleted), max((answer.sequence for answer in answers), default=0)
 
@@ -113,9 +114,10 @@ class Ingester:
             for item, one in zip(items, stored, strict=True)
             if isinstance(one, _Stored)
         ]
-        answers = await self._catalog.write(live.generation, writes, request_id=request_id) if writes else []
-        if len(answers) != len(writes):
-            raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
+        answers: Sequence[Written] = ()
+        if writes:
+            asked = _digest("put", *(part for write in writes for part in _asked(write))) if request_id else ""
+            answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
         written = iter(answers)
         return [
             _acknowledge(item, next(written)) if isinstance(one, _Stored) else Acknowledgement(item.id, error=one)
@@ -151,6 +153,17 @@ class Ingester:
             else:
                 stored.append(_Stored(info=info))
         return stored
+
+
+def _asked(write: Upsert) -> tuple[str, str, str]:
+    """What the caller sent: the same image may be described a little otherwise when it comes again."""
+    given = "" if write.descriptor is None else hashlib.sha256(write.descriptor.tobytes()).hexdigest()
+    return write.id, write.attributes or "", write.info.sha256 if write.info else given
+
+
+def _digest(*parts: str) -> str:
+    """Of texts, each told from the next by its length."""
+    return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode(errors="replace")).hexdigest()
 
 
 def _named_once(items: Sequence[ItemInput]) -> list[str]:
