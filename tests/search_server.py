@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,11 @@ class SearchServer:
 
 
 @contextlib.contextmanager
-def serve(data: Path, triton: str, *flags: str) -> Generator[SearchServer]:
+def serve(
+    data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")
+) -> Generator[SearchServer]:
     """Starts it and returns when it serves; stops it as an operator would, and waits for its end."""
-    command = [sys.executable, "-m", "pspsearch", "serve", "--port", "0", "--metrics-port", "0"]
+    command = [sys.executable, *program, "serve", "--port", "0", "--metrics-port", "0"]
     command += ["--data", str(data), "--triton", triton, "--log-level", "warning", *flags]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -19,6 +19,7 @@ PspsearchError
 |   |-- ModelChanged
 |   |-- Overloaded
 |   |   `-- RateExceeded
+|   |-- StorageFull
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
@@ -33,7 +34,8 @@ PspsearchError
     |-- BrokenModel
     |-- IndexFailed
     `-- CatalogError
-        `-- CatalogDamaged
+        |-- CatalogDamaged
+        `-- DiskFailed
 
 The message of each is one sentence for the person who reads it. A bug is an assertion, not a class here.
 """
@@ -123,6 +125,10 @@ class RateExceeded(Overloaded):
     """The caller calls more often than it may."""
 
 
+class StorageFull(RetryLater):
+    """There is no room on the server's disk; nothing was written."""
+
+
 class TritonUnavailable(RetryLater):
     """Triton cannot be reached, or went away while it worked."""
 
@@ -181,3 +187,7 @@ class CatalogError(OperatorError):
 
 class CatalogDamaged(CatalogError):
     """What the catalog holds contradicts itself."""
+
+
+class DiskFailed(CatalogError):
+    """The disk did not take what was written to the catalog: what is on it is not known until it is read again."""

@@ -26,6 +26,7 @@ from pspsearch.domain import (
     Upsert,
     Written,
 )
+from pspsearch.errors import PspsearchError
 from pspsearch.filters import Filter
 
 
@@ -170,6 +171,10 @@ class Catalog(Protocol):
 
     def size_bytes(self) -> int:
         """On disk."""
+        ...
+
+    async def failed(self) -> PspsearchError:
+        """Waits until nothing can be written any more, and says why; whoever serves should end then."""
         ...
 
     async def close(self) -> None:

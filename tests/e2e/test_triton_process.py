@@ -92,7 +92,6 @@ async def test_recovers_from_the_kill_of_a_python_process(repository: Path, phot
                 await asyncio.sleep(0.02)
             await client.wait_until_live(20)
 
-        assert len(stubs) == 2
         for _ in range(20):  # by either process
             assert (await describer.describe(image, timeout_s=10)).shape == (1, 256)
 

@@ -3,6 +3,7 @@
 tests/ports/test_catalog.py holds it to the real one's behaviour.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -34,7 +35,7 @@ from pspsearch.domain import (
     Upsert,
     Written,
 )
-from pspsearch.errors import AlreadyExists, InvalidRequest, ModelChanged, NotFound
+from pspsearch.errors import AlreadyExists, InvalidRequest, ModelChanged, NotFound, PspsearchError
 
 DIMENSION = 4
 SETTINGS = CollectionSettings("pspnet")
@@ -307,6 +308,11 @@ class MemoryCatalog:
     def rows_of(self, generation: Generation) -> "MemoryRows":
         """As they are when they are read."""
         return MemoryRows(partial(self._rows, generation))
+
+    async def failed(self) -> PspsearchError:
+        """Never."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     def size_bytes(self) -> int:
         """Of the kept images."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.faults import calls, copies, fuzz, killed, schemas, triton
+from tests.faults import calls, copies, fuzz, killed, power, schemas, triton
 from tests.faults.place import Place
 
 
@@ -23,6 +23,8 @@ class Fault:
 FAULTS = [
     Fault("kill -9 during ingest", killed.during_ingest, 3, 200),
     Fault("kill -9 during replacing and deleting", killed.during_changes, 3, 200),
+    Fault("power loss", power.lost, 3, 50),
+    Fault("a disk that cannot sync", power.failed, 2, 20),
     Fault("SIGTERM under load", killed.by_sigterm, 2, 100),
     Fault("backup under load, and restore", copies.backup, 1, 10),
     Fault("data of other schema versions", schemas.earlier, 1, 1),

@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,9 +31,9 @@ class Place:
     """Its address."""
 
     @contextlib.contextmanager
-    def serve(self, data: Path, *flags: str) -> Generator[SearchServer]:
+    def serve(self, data: Path, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> Generator[SearchServer]:
         """Of that data."""
-        with serve(data, self.triton, "--model", MODEL, *flags) as server:
+        with serve(data, self.triton, "--model", MODEL, *flags, program=program) as server:
             yield server
 
     def new_folder(self, name: str) -> Path:

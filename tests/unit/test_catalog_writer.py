@@ -13,7 +13,7 @@ from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.changes import write_items
 from pspsearch.catalog.transaction import Transaction
 from pspsearch.domain import Commit, Delete, Generation, Outcome
-from pspsearch.errors import AlreadyExists, CatalogError, NotFound
+from pspsearch.errors import AlreadyExists, CatalogError, NotFound, StorageFull
 from tests.fakes.catalog import SETTINGS, VERSION, Ear, picture
 
 MAX_QUEUED_BYTES = 20_000
@@ -174,7 +174,7 @@ async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog
         transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
 
     await catalog._writer.do(lambda transaction: limit(transaction, 1))  # SQLite makes it as many as there are
-    with pytest.raises(CatalogError, match="full"):
+    with pytest.raises(StorageFull, match="the server's disk is full"):
         await catalog.write(generation, [picture("a", b"a"), picture("b", bytes(100_000))])
     assert await ids(catalog, generation) == []
     await catalog._writer.do(lambda transaction: limit(transaction, 1_000_000))

@@ -48,6 +48,7 @@ from pspsearch.domain import (
     Upsert,
     Written,
 )
+from pspsearch.errors import PspsearchError
 
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
 
@@ -179,6 +180,10 @@ class SqliteCatalog:
         """Of the file and its log; what is deleted leaves room inside for what comes."""
         log = self._path.with_name(f"{self._path.name}-wal")
         return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+    async def failed(self) -> PspsearchError:
+        """Its disk did not take what was written."""
+        return await self._writer.failed()
 
     async def check(self) -> None:
         """Reads the whole file; CatalogDamaged where its structure is broken."""

@@ -5,11 +5,12 @@ import sqlite3
 from collections.abc import Generator
 from pathlib import Path
 
-from pspsearch.errors import CatalogDamaged, CatalogError
+from pspsearch.errors import CatalogDamaged, CatalogError, DiskFailed, StorageFull
 
 _BUSY_TIMEOUT_S = 10.0
 _MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -50,7 +51,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def translate_errors(path: Path) -> Generator[None]:
-    """Turns what SQLite raises about the file into a CatalogError."""
+    """Turns what SQLite raises about the file into a CatalogError, or StorageFull."""
     try:
         yield
     except UnicodeDecodeError as error:  # Python could not read SQLite's own message, which quotes a damaged schema
@@ -58,6 +59,11 @@ def translate_errors(path: Path) -> Generator[None]:
     except sqlite3.Error as error:
         if _is_damage(error):
             raise CatalogDamaged(f"the catalog {path} is damaged: {error}; restore a backup") from error
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            raise StorageFull("the server's disk is full") from error
+        if code in _FAILED:
+            raise DiskFailed(f"the disk of the catalog {path} has failed: {error}") from error
         raise CatalogError(f"the catalog {path} cannot be read or written: {error}") from error
 
 

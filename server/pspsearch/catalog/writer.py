@@ -16,7 +16,7 @@ from pspsearch.catalog.connections import translate_errors
 from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
-from pspsearch.errors import CatalogError
+from pspsearch.errors import CatalogError, DiskFailed, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Writer:
     """Applies calls in their order of arrival; made, used and closed by the tasks of one event loop.
 
     A call that fails leaves nothing behind and fails alone. Where the commit fails, all calls in it do. A call whose
-    caller has left before its turn is dropped.
+    caller has left before its turn is dropped. After DiskFailed nothing is written any more: the kernel forgets what it
+    could not put onto the disk, and says so only once.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Writer:
         self._room = asyncio.Event()
         self._closed = False
         self._listener: Callable[[Commit], None] | None = None
+        self._failure: DiskFailed | None = None
+        self._has_failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # a daemon: a program that ends without closing must not hang, and what was acknowledged is on disk anyway
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
@@ -85,6 +88,12 @@ class Writer:
             self._queue.put(call)
         return await call.future
 
+    async def failed(self) -> DiskFailed:
+        """Waits until nothing can be written any more."""
+        await self._has_failed.wait()
+        assert self._failure is not None
+        return self._failure
+
     async def close(self) -> None:
         """Returns when every call that was begun is done and the thread has ended; the connection stays open."""
         async with self._turn:
@@ -98,7 +107,7 @@ class Writer:
             calls, closing = self._take(wait=not more)
             if calls:
                 self._finish(calls)
-            more = not closing and self._tidy_up()
+            more = not closing and self._failure is None and self._tidy_up()
 
     def _take(self, *, wait: bool) -> tuple[list[_Call], bool]:
         """Everything that is queued, and whether it is the end; waits for a call if it shall."""
@@ -114,6 +123,8 @@ class Writer:
 
     def _finish(self, calls: list[_Call]) -> None:
         try:
+            if self._failure is not None:
+                raise self._failure  # noqa: TRY301 - heard by the callers as any other
             with translate_errors(self._path):
                 commits = self._commit(calls)
             for commit in commits:
@@ -121,6 +132,9 @@ class Writer:
                     self._listener(commit)
         except Exception as error:  # the callers must hear it, and the next ones must find the thread
             self._roll_back()
+            if isinstance(error, DiskFailed):
+                self._failure = error
+                self._loop.call_soon_threadsafe(self._has_failed.set)
             for call in calls:
                 call.error = call.error or error
         self._loop.call_soon_threadsafe(self._acknowledge, calls)
@@ -155,7 +169,7 @@ class Writer:
                 self._connection.execute("BEGIN")
                 more = self._tidy(self._transaction())
                 self._connection.execute("COMMIT")
-        except CatalogError as error:
+        except (CatalogError, StorageFull) as error:
             self._roll_back()
             log.error("tidying up is put off: %s", error)  # noqa: TRY400 - a sentence
             return False

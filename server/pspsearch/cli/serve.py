@@ -1,6 +1,5 @@
 """`pspsearch serve`: the search server, in the foreground."""
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -49,4 +48,4 @@ async def _serve(settings: Settings) -> None:
     click.echo(settings.to_toml() + "\n")
     async with open_server(settings) as server:
         click.echo(f"pspsearch serves at {server.address}; Ctrl-C stops it")
-        await asyncio.Event().wait()
+        await server.go_on()

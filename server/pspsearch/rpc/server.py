@@ -69,6 +69,7 @@ class RpcServer:
         around: Surroundings,
     ) -> None:
         self._settings = settings
+        self._catalog = catalog
         self.metrics = Metrics(collections, rollouts)
         tokens = Tokens(Path(security.tokens)) if security.tokens else None
         self._credentials = credentials(security)
@@ -135,6 +136,10 @@ class RpcServer:
         """From now on calls are taken."""
         self.gate.open = True
         self._health.set_serving()
+
+    async def go_on(self) -> None:
+        """Returns never; raises what makes it impossible to go on."""
+        raise await self._catalog.failed()
 
     async def drain(self) -> None:
         """Takes no more calls, and returns when those under way are done, or cancelled because their time is up."""

@@ -24,6 +24,7 @@ from pspsearch.errors import (
     RateExceeded,
     RetryLater,
     RolloutRefused,
+    StorageFull,
     TritonUnavailable,
     Unauthenticated,
 )
@@ -44,6 +45,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     RetryLater: grpc.StatusCode.UNAVAILABLE,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TritonUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     OperatorError: grpc.StatusCode.INTERNAL,
@@ -51,7 +53,13 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
 }
 """A class that is not here has the code of its nearest ancestor."""
 
-_RETRY_MS: dict[type[RetryLater], int] = {NotServing: 1000, Overloaded: 100, RateExceeded: 1000, DeadlineExceeded: 0}
+_RETRY_MS: dict[type[RetryLater], int] = {
+    NotServing: 1000,
+    Overloaded: 100,
+    RateExceeded: 1000,
+    StorageFull: 5000,
+    DeadlineExceeded: 0,
+}
 _USUAL_RETRY_MS = 500
 
 _MAX_MESSAGE_BYTES = 512
