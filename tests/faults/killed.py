@@ -10,13 +10,12 @@ from typing import Any
 
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.errors import RetryLater
-from tests.faults.place import ONCE, Ledger, Place, check_server, fingerprint_of, item
+from tests.faults.place import ONCE, Ledger, Place, change, check_ended, check_server, fingerprint_of, item
 from tests.search_server import SearchServer
 
 RESTART_S = 10.0
 """For 100,000 items, the issue's own bound; there are fewer."""
 WRITES_PER_S = 200
-TASKS, IDS_EACH = 6, 25
 
 Work = Callable[[AsyncClient, Ledger, random.Random], Coroutine[Any, Any, None]]
 """Writes until it cannot any more."""
@@ -45,30 +44,10 @@ async def during_changes(place: Place, times: int) -> str:
     """Items are put in, replaced and deleted, a few in each call, by several callers with ids of their own."""
     versions = itertools.count()
 
-    async def change(client: AsyncClient, ledger: Ledger, chance: random.Random) -> None:
-        fingerprint = await fingerprint_of(client)
+    async def work(client: AsyncClient, ledger: Ledger, chance: random.Random) -> None:
+        await change(client, ledger, chance, versions)
 
-        async def go_on(task: int, chance: random.Random) -> None:
-            while True:
-                ids = chance.sample([f"{task}/{number}" for number in range(IDS_EACH)], chance.randint(1, 4))
-                if chance.random() < 0.4:
-                    for id_ in ids:
-                        ledger.send(id_, None)
-                    await client.delete(ids)
-                else:
-                    sent = {id_: next(versions) for id_ in ids}
-                    for id_, version in sent.items():
-                        ledger.send(id_, version)
-                    for one in await client.upsert([item(*one, fingerprint) for one in sent.items()]):
-                        assert one.error is None
-                for id_ in ids:
-                    ledger.acknowledge(id_)
-
-        async with asyncio.TaskGroup() as group:
-            for task in range(TASKS):
-                group.create_task(go_on(task, random.Random(chance.random())))
-
-    return await _kill(place, "changes", times, change)
+    return await _kill(place, "changes", times, work)
 
 
 async def _kill(place: Place, name: str, times: int, work: Work) -> str:
@@ -105,17 +84,8 @@ async def _until_killed(
     server.process.kill()
     taken = time.perf_counter() - started
     (ended,) = await asyncio.gather(working, return_exceptions=True)
-    _only(ended, RetryLater)
+    check_ended(ended, RetryLater)
     return taken
-
-
-def _only(ended: BaseException | None, kind: type[Exception]) -> None:
-    """What ended the work, as far down as it was grouped, is of that kind."""
-    if isinstance(ended, BaseExceptionGroup):
-        for one in ended.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of anything
-            _only(one, kind)  # pyright: ignore[reportUnknownArgumentType]
-    else:
-        assert isinstance(ended, kind), repr(ended)
 
 
 async def by_sigterm(place: Place, times: int) -> str:
@@ -126,24 +96,14 @@ async def by_sigterm(place: Place, times: int) -> str:
         with place.serve(data) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
-                fingerprint = await fingerprint_of(client)
-
-                async def go_on(task: int, client: AsyncClient = client, fingerprint: str = fingerprint) -> None:
-                    while True:
-                        id_, version = f"{task}/{chance.randrange(IDS_EACH)}", next(versions)
-                        ledger.send(id_, version)
-                        (done,) = await client.upsert([item(id_, version, fingerprint)])
-                        assert done.error is None
-                        ledger.acknowledge(id_)
-
-                tasks = [asyncio.create_task(go_on(task)) for task in range(TASKS)]
+                working = asyncio.create_task(change(client, ledger, chance, versions))
                 await asyncio.sleep(0.1 + 0.3 * chance.random())
                 started = time.perf_counter()
                 server.process.send_signal(signal.SIGTERM)
                 code = await asyncio.to_thread(server.process.wait, 30)
                 slowest_s = max(slowest_s, time.perf_counter() - started)
-                for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                    _only(ended, RetryLater)
+                (ended,) = await asyncio.gather(working, return_exceptions=True)
+                check_ended(ended, RetryLater)
                 assert code == 0, code
     with place.serve(data) as server:
         async with AsyncClient(server.address) as client:

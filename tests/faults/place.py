@@ -1,10 +1,13 @@
 """Where faults are tried: a Triton with a small network, and servers in processes of their own that may be killed."""
 
+import asyncio
 import contextlib
+import random
 import zlib
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from tests.search_server import SearchServer, serve
 
 MODEL = "colour"
 DIMENSION = 128
+CALLERS, IDS_EACH, MOST_AT_ONCE = 6, 25, 4
 ONCE = Retries(attempts=1)
 """What a fault does to a call is to be seen."""
 
@@ -127,3 +131,37 @@ async def check_server(client: AsyncClient, ledger: Ledger) -> None:
                 assert not isinstance(hits, Exception), hits
                 assert (hits[0].id, hits[0].score > 0.999) == (id_, True), f"{id_} is found as {hits[0]}"
     ledger.settle(found)
+
+
+async def change(client: AsyncClient, ledger: Ledger, chance: random.Random, versions: Iterator[int]) -> None:
+    """Puts items in, replaces and deletes them, by several callers with ids of their own; until a call fails."""
+    fingerprint = await fingerprint_of(client)
+
+    async def go_on(caller: int) -> None:
+        while True:
+            names = [f"{caller}/{number}" for number in range(IDS_EACH)]
+            ids = chance.sample(names, chance.randint(1, MOST_AT_ONCE))
+            if chance.random() < 0.4:
+                for id_ in ids:
+                    ledger.send(id_, None)
+                await client.delete(ids)
+            else:
+                sent = {id_: next(versions) for id_ in ids}
+                for id_, version in sent.items():
+                    ledger.send(id_, version)
+                for one in await client.upsert([item(*one, fingerprint) for one in sent.items()]):
+                    assert one.error is None
+            for id_ in ids:
+                ledger.acknowledge(id_)
+
+    async with asyncio.TaskGroup() as group:
+        for caller in range(CALLERS):
+            group.create_task(go_on(caller))
+
+
+def check_ended(ended: BaseException | None, kind: type[Exception]) -> None:
+    """What ended the work, as far down as it was grouped, is of that kind."""
+    inner = cast("tuple[BaseException, ...]", getattr(ended, "exceptions", ()))
+    for one in inner:
+        check_ended(one, kind)
+    assert inner or isinstance(ended, kind), repr(ended)

@@ -4,37 +4,13 @@ import asyncio
 import itertools
 import random
 import time
-from pathlib import Path
 
 from pspsearch.client import AsyncClient
 from pspsearch.errors import PspsearchError
 from tests.faults.disk import after_power_loss, begin_record
-from tests.faults.place import ONCE, Ledger, Place, check_server, fingerprint_of, item
+from tests.faults.place import CALLERS, MOST_AT_ONCE, ONCE, Ledger, Place, change, check_ended, check_server
 
-TASKS, IDS_EACH = 4, 25
 TOLD_S = 5.0
-
-
-async def _write(client: AsyncClient, ledger: Ledger, versions: "itertools.count[int]", chance: random.Random) -> None:
-    """Until it is told that it cannot."""
-    fingerprint = await fingerprint_of(client)
-
-    async def go_on(task: int) -> None:
-        while True:
-            ids = chance.sample([f"{task}/{number}" for number in range(IDS_EACH)], 2)
-            if chance.random() < 0.3:
-                for id_ in ids:
-                    ledger.send(id_, None)
-                await client.delete(ids)
-            else:
-                sent = {id_: next(versions) for id_ in ids}
-                for id_, version in sent.items():
-                    ledger.send(id_, version)
-                await client.upsert([item(*one, fingerprint) for one in sent.items()])
-            for id_ in ids:
-                ledger.acknowledge(id_)
-
-    await asyncio.gather(*(go_on(task) for task in range(TASKS)))
 
 
 async def lost(place: Place, times: int) -> str:
@@ -49,11 +25,11 @@ async def lost(place: Place, times: int) -> str:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
                 before = ledger.writes
-                writing = asyncio.create_task(_write(client, ledger, versions, chance))
+                writing = asyncio.create_task(change(client, ledger, chance, versions))
                 await asyncio.sleep(0.1 + 0.5 * chance.random())
                 server.process.kill()
                 (ended,) = await asyncio.gather(writing, return_exceptions=True)
-                assert isinstance(ended, PspsearchError), ended
+                check_ended(ended, PspsearchError)
                 assert ledger.writes > before
 
         def keep(number: int = number) -> bool:
@@ -77,24 +53,21 @@ async def failed(place: Place, times: int) -> str:
         with place.serve(folder / "data", program=("-m", "tests.faults.disk", "fail", str(flag))) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
-                writing = asyncio.create_task(_write(client, ledger, versions, chance))
+                writing = asyncio.create_task(change(client, ledger, chance, versions))
                 await asyncio.sleep(0.1 + 0.2 * chance.random())
-                acknowledged = await _break(flag, ledger)
+                flag.touch()
+                acknowledged = ledger.writes
                 (ended,) = await asyncio.gather(writing, return_exceptions=True)
-                assert isinstance(ended, PspsearchError), ended
+                check_ended(ended, PspsearchError)
                 started = time.perf_counter()
                 code = await asyncio.to_thread(server.process.wait, 30)
                 slowest_s = max(slowest_s, time.perf_counter() - started)
                 assert code == 1, code
-                assert ledger.writes - acknowledged <= 2 * TASKS, "writes were acknowledged after the disk had failed"
+                assert ledger.writes - acknowledged <= CALLERS * MOST_AT_ONCE, (
+                    "writes were acknowledged after the disk had failed"
+                )
     with place.serve(folder / "data") as server:
         async with AsyncClient(server.address, retries=ONCE) as client:
             await check_server(client, ledger)
     assert slowest_s < TOLD_S
     return f"{times} times, {ledger.writes} acknowledged writes: none lost, none after it; ended in {slowest_s:.1f} s"
-
-
-async def _break(flag: Path, ledger: Ledger) -> int:
-    """What was acknowledged until then."""
-    flag.touch()
-    return ledger.writes
