@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _REGIONS = "triton"
 _TELLING = ("E", "F", "error")
-_LOOK_S = 0.25
+_LOOK_S = 0.1
 """How often its Python processes are looked at."""
 
 
