@@ -19,6 +19,7 @@ CALLERS = 4
 TOLD_S, RECOVERED_S, LATE_S = 1.0, 10.0, 0.05
 """The issue's own bounds: until a caller is told, until it is answered again, and past its own deadline."""
 TIMEOUT_S = 2.0
+INSTANCES = 2
 TARGETS = ("tritonserver", "triton_python_backend_stub")
 
 
@@ -45,7 +46,8 @@ async def killed(place: Place, times: int) -> str:
             callers = [asyncio.create_task(_call(client, seen, stop)) for _ in range(CALLERS)]
             await _answered_since(seen, time.perf_counter())
             for number in range(times):
-                victim = next(_children(server, TARGETS[number % 2]))
+                victim = await _victim(server, TARGETS[number % 2])
+                await _answered_since(seen, time.perf_counter())
                 victim.kill()
                 died = time.perf_counter()
                 while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
@@ -124,6 +126,13 @@ async def _answered_since(seen: _Seen, moment: float) -> None:
     while seen.answered < moment:
         await asyncio.sleep(0.01)
         assert time.perf_counter() < moment + 60, "no answer comes any more"
+
+
+async def _victim(server: SearchServer, name: str) -> psutil.Process:
+    """When all that there should be is there."""
+    while len(list(_children(server, TARGETS[1]))) < INSTANCES:
+        await asyncio.sleep(0.05)
+    return next(_children(server, name))
 
 
 def _children(server: SearchServer, name: str) -> Iterator[psutil.Process]:
