@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from pspsearch.client import AsyncClient, ItemInput
@@ -42,12 +43,7 @@ async def during_ingest(place: Place, times: int) -> str:
 
 async def during_changes(place: Place, times: int) -> str:
     """Items are put in, replaced and deleted, a few in each call, by several callers with ids of their own."""
-    versions = itertools.count()
-
-    async def work(client: AsyncClient, ledger: Ledger, chance: random.Random) -> None:
-        await change(client, ledger, chance, versions)
-
-    return await _kill(place, "changes", times, work)
+    return await _kill(place, "changes", times, partial(change, versions=itertools.count()))
 
 
 async def _kill(place: Place, name: str, times: int, work: Work) -> str:
@@ -105,8 +101,6 @@ async def by_sigterm(place: Place, times: int) -> str:
                 (ended,) = await asyncio.gather(working, return_exceptions=True)
                 check_ended(ended, RetryLater)
                 assert code == 0, code
-    with place.serve(data) as server:
-        async with AsyncClient(server.address) as client:
-            await check_server(client, ledger)
+    await place.check(data, ledger)
     assert slowest_s < 10, "the grace period"
     return f"{times} stops, {ledger.writes} acknowledged writes: none lost; slowest end {slowest_s:.1f} s"

@@ -40,6 +40,12 @@ class Place:
         with serve(data, self.triton, "--model", MODEL, *flags, program=program) as server:
             yield server
 
+    async def check(self, data: Path, ledger: "Ledger") -> None:
+        """What a server finds there is what it should be."""
+        with self.serve(data) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+
     def new_folder(self, name: str) -> Path:
         """Empty."""
         path = self.folder / name

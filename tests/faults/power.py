@@ -37,9 +37,7 @@ async def lost(place: Place, times: int) -> str:
 
         after_power_loss(data, shadow, target, keep)
         data = target
-    with place.serve(data) as server:
-        async with AsyncClient(server.address, retries=ONCE) as client:
-            await check_server(client, ledger)
+    await place.check(data, ledger)
     return f"{times} times, {ledger.writes} acknowledged writes: none lost; it started every time"
 
 
@@ -66,8 +64,6 @@ async def failed(place: Place, times: int) -> str:
                 assert ledger.writes - acknowledged <= CALLERS * MOST_AT_ONCE, (
                     "writes were acknowledged after the disk had failed"
                 )
-    with place.serve(folder / "data") as server:
-        async with AsyncClient(server.address, retries=ONCE) as client:
-            await check_server(client, ledger)
+    await place.check(folder / "data", ledger)
     assert slowest_s < TOLD_S
     return f"{times} times, {ledger.writes} acknowledged writes: none lost, none after it; ended in {slowest_s:.1f} s"

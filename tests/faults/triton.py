@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import psutil
@@ -99,7 +100,8 @@ async def stopped(place: Place, seconds: int) -> str:
     )
 
 
-def _serve(place: Place, name: str):  # noqa: ANN202 - a context of a server
+def _serve(place: Place, name: str) -> AbstractContextManager[SearchServer]:
+    """With a Triton of its own."""
     return serve(place.new_folder(name), "", "--repository", str(place.repository), "--model", MODEL)
 
 

@@ -50,6 +50,8 @@ def _model_or_all(request: _Named) -> str | None:
     return _model(request) or None
 
 
+_INFER = Rule(Right.READ, lambda request: request.model_name.removeprefix(MODEL_PREFIX))
+
 RULES: dict[str, Rule | None] = {
     "Search": Rule(Right.READ, _collection),
     "BatchSearch": Rule(Right.READ, _collection),
@@ -88,7 +90,7 @@ RULES: dict[str, Rule | None] = {
     "ModelConfig": Rule(Right.READ, _model),
     "ModelStatistics": Rule(Right.READ, _model_or_all),
     "RepositoryIndex": Rule(Right.READ, _whole),
-    "ModelInfer": Rule(Right.READ, lambda request: request.model_name.removeprefix(MODEL_PREFIX)),
-    "ModelStreamInfer": Rule(Right.READ, lambda request: request.model_name.removeprefix(MODEL_PREFIX)),
+    "ModelInfer": _INFER,
+    "ModelStreamInfer": _INFER,
 }
 """None is for whoever can connect: whether the server lives and serves."""
