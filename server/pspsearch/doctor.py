@@ -147,7 +147,7 @@ def _catalog(data: Path) -> Iterator[Finding]:
         ):
             check_schema(connection, path)
             check_pages(connection, path)
-            (items,) = connection.execute("SELECT COUNT(*) FROM items").fetchone()
+            items: int = connection.execute("SELECT COUNT(*) FROM items").get
     except CatalogError as error:
         yield Finding("catalog", Grade.BAD, str(error))
         return

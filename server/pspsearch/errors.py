@@ -20,6 +20,7 @@ PspsearchError
 |   |-- Overloaded
 |   |   `-- RateExceeded
 |   |-- StorageFull
+|   |-- StorageReadOnly
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
@@ -127,6 +128,10 @@ class RateExceeded(Overloaded):
 
 class StorageFull(RetryLater):
     """There is no room on the server's disk; nothing was written."""
+
+
+class StorageReadOnly(RetryLater):
+    """The server's disk takes no writes; nothing was written."""
 
 
 class TritonUnavailable(RetryLater):

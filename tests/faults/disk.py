@@ -1,125 +1,196 @@
 """Runs pspsearch on a disk that fails, or so that it is known what a loss of power would leave of its files.
 
-`python -m tests.faults.disk fail FLAG serve ...`: while there is a file FLAG, nothing can be synced.
-`python -m tests.faults.disk record SHADOW serve ...`: SHADOW has what was synced, and nothing else.
+`python -m tests.faults.disk MODE PATH serve ...`: while there is a file PATH,
 
-SQLite calls fsync and fdatasync of the C library through a table in the memory of its own library; their entries there
-are exchanged for functions of ours, and Python's for the same.
+- `unsynced`: nothing can be synced;
+- `full`: nothing can be written any more after so many writes as the file says;
+- `readonly`: nothing can be written, and no file can be opened for it.
+
+With the mode `record`, the folder PATH has what was synced, and nothing else.
+
+SQLite reads and writes through a layer of ours, and Python's own functions are exchanged for others.
 """
 
-import ctypes
 import errno
-import importlib
 import json
-import mmap
 import os
 import shutil
 import stat
-import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-_SYNCS = ("fsync", "fdatasync")
-_HOOK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True)
-_libc = ctypes.CDLL(None, use_errno=True)
-_kept: list[object] = []
-"""What C holds pointers to."""
+import apsw
 
-Sync = Callable[[int], int]
-"""Of a file's number; 0, or -1 with errno."""
+from pspsearch.catalog import connections
 
-
-def exchange(make: Callable[[Sync], Sync]) -> None:
-    """`make` gets the function that syncs, and gives the one to be called instead."""
-    hooks = {name: _HOOK(make(getattr(_libc, name))) for name in _SYNCS}
-    _kept.extend(hooks.values())
-    places = [place for place in _entries() if place[0] in hooks]
-    if not places:
-        sys.exit("this Python's SQLite calls fsync in a way that cannot be exchanged")
-    for name, address in places:
-        page = address & ~(mmap.PAGESIZE - 1)
-        if _libc.mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE):
-            sys.exit("the table of SQLite's library cannot be written to")
-        ctypes.c_void_p.from_address(address).value = ctypes.cast(hooks[name], ctypes.c_void_p).value
-
-    def sync(file: int) -> None:
-        ctypes.set_errno(0)
-        if hooks["fsync"](file):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    os.fsync = os.fdatasync = sync
+_LAYER = "tests"
+_KEPT: list[object] = []
+"""What SQLite knows by its name alone."""
 
 
-def _entries() -> Iterator[tuple[str, int]]:
-    """What SQLite's library calls of others, by name, with the address where the pointer to it lies."""
-    importlib.import_module("_sqlite3")
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        where, _, offset, _, _, *path = line.split(maxsplit=5)
-        if path and "sqlite3" in Path(path[0]).name and int(offset, 16) == 0:
-            yield from _entries_of(int(where.partition("-")[0], 16))
+class Disk:
+    """One that works; each fault is one that does not."""
+
+    def write(self) -> None:
+        """Before anything is written; OSError where that fails."""
+
+    def open(self, path: str, flags: int) -> None:
+        """Before a file is opened, or a folder made."""
+
+    def sync(self, path: str) -> None:
+        """Before what was written to a file, or the names in a folder, are put onto the disk."""
+
+    def synced(self, path: str) -> None:
+        """They are there now."""
 
 
-def _entries_of(base: int) -> Iterator[tuple[str, int]]:
-    """Of the ELF file that is mapped there."""
-    (headers,) = struct.unpack("<Q", ctypes.string_at(base + 32, 8))
-    size, count = struct.unpack("<HH", ctypes.string_at(base + 54, 4))
-    table: dict[int, int] = {}
-    for number in range(count):
-        kind, _, _, address = struct.unpack("<IIQQ", ctypes.string_at(base + headers + number * size, 24))
-        if kind == 2:  # PT_DYNAMIC
-            place = base + address
-            while (entry := struct.unpack("<qQ", ctypes.string_at(place, 16)))[0]:
-                table[entry[0]] = entry[1]
-                place += 16
+class Unsynced(Disk):
+    """See above."""
 
-    def absolute(address: int) -> int:
-        return address if address > base else base + address
+    def __init__(self, flag: Path) -> None:
+        self._flag = flag
 
-    names, symbols = absolute(table[5]), absolute(table[6])  # DT_STRTAB, DT_SYMTAB
-    for start, length in ((table.get(23), table.get(2, 0)), (table.get(7), table.get(8, 0))):  # DT_JMPREL, DT_RELA
-        for number in range(length // 24 if start else 0):
-            offset, info, _ = struct.unpack("<QQq", ctypes.string_at(absolute(start or 0) + 24 * number, 24))
-            (name,) = struct.unpack("<I", ctypes.string_at(symbols + 24 * (info >> 32), 4))
-            yield ctypes.string_at(names + name).decode(), base + offset
+    def sync(self, path: str) -> None:
+        """The kernel has an error to tell."""
+        if self._flag.exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
 
-def fail(flag: Path) -> None:
-    """While there is such a file."""
+class Full(Disk):
+    """See above."""
 
-    def make(real: Sync) -> Sync:
-        def sync(file: int) -> int:
-            if flag.exists():
-                ctypes.set_errno(errno.EIO)
-                return -1
-            return real(file)
+    def __init__(self, flag: Path) -> None:
+        self._flag = flag
+        self._writes = 0
 
-        return sync
+    def write(self) -> None:
+        """Some still find room."""
+        if not self._flag.exists():
+            self._writes = 0
+        elif self._writes >= int(self._flag.read_text()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        else:
+            self._writes += 1
 
-    exchange(make)
+    def open(self, path: str, flags: int) -> None:
+        """A new name takes room, too."""
+        if flags & os.O_CREAT and not Path(path).exists():
+            self.write()
 
 
-def record(shadow: Path) -> None:
+class Readonly(Disk):
+    """See above."""
+
+    def __init__(self, flag: Path) -> None:
+        self._flag = flag
+
+    def write(self) -> None:
+        """As files that were open before it became so."""
+        if self._flag.exists():
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def open(self, path: str, flags: int) -> None:
+        """As all others."""
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            self.write()
+
+
+class Recorder(Disk):
     """Files by their inodes, as they were at their last sync; folders with the names in them at theirs."""
-    turn = threading.Lock()
 
-    def make(real: Sync) -> Sync:
-        def sync(file: int) -> int:
-            with turn:
-                if real(file):
-                    return -1
-                _keep(Path(f"/proc/self/fd/{file}"), shadow)
-                return 0
+    def __init__(self, shadow: Path) -> None:
+        self._shadow = shadow
+        self._turn = threading.Lock()
 
-        return sync
-
-    exchange(make)
+    def synced(self, path: str) -> None:
+        """As it is now, whole or not at all."""
+        with self._turn:
+            keep(Path(path), self._shadow)
 
 
-def _keep(path: Path, shadow: Path) -> None:
-    """As it is now, whole or not at all."""
+def put_in(disk: Disk) -> None:
+    """From now on SQLite and Python have that one."""
+
+    class File(apsw.VFSFile):
+        def __init__(self, name: Any, flags: list[int]) -> None:
+            super().__init__(connections.CHECKSUMS, name, flags)
+            self.path = name if isinstance(name, str) else name.filename()
+            self.is_new = not self.path.endswith(".sqlite3")
+
+        def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+            _translate(disk.write, apsw.SQLITE_IOERR_WRITE)
+            super().xWrite(data, offset)
+
+        def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
+            try:
+                super().xLock(level)
+            except apsw.IOError as error:  # of a reader that ends; one from Python would weigh more
+                raise apsw.BusyError from error
+
+        def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+            _translate(lambda: disk.sync(self.path), apsw.SQLITE_IOERR_FSYNC)
+            super().xSync(flags)
+            disk.synced(self.path)
+            if self.is_new:  # SQLite syncs the folder of a new log with it
+                disk.synced(str(Path(self.path).parent))
+                self.is_new = False
+
+    class Layer(apsw.VFS):
+        def __init__(self) -> None:
+            super().__init__(_LAYER, connections.CHECKSUMS)
+
+        def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+            if name is None:  # a file for a moment, without a name
+                return apsw.VFSFile(connections.CHECKSUMS, name, flags)
+            path = name if isinstance(name, str) else name.filename()
+            if not Path(path).exists():  # what is there, SQLite opens for reading if nothing else can be had
+                _translate(lambda: disk.open(path, os.O_CREAT), apsw.SQLITE_CANTOPEN)
+            return File(name, flags)
+
+        def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - SQLite's name
+            super().xDelete(filename, syncdir)
+            if syncdir:
+                disk.synced(str(Path(filename).parent))
+
+    _KEPT.append(Layer())
+    connections.vfs = _LAYER
+    real_open, real_mkdir, real_pwrite = os.open, os.mkdir, os.pwrite
+
+    def sync(file: int, real: Callable[[int], None] = os.fsync) -> None:
+        path = str(Path(f"/proc/self/fd/{file}").readlink())
+        disk.sync(path)
+        real(file)
+        disk.synced(path)
+
+    def open_(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        disk.open(str(path), flags)
+        return real_open(path, flags, *rest, **named)
+
+    def mkdir(path: Any, *rest: Any, **named: Any) -> None:
+        disk.open(str(path), os.O_CREAT)
+        real_mkdir(path, *rest, **named)
+
+    def pwrite(file: int, data: Any, offset: int) -> int:
+        disk.write()
+        return real_pwrite(file, data, offset)
+
+    os.fsync, os.open, os.mkdir, os.pwrite = sync, open_, mkdir, pwrite
+
+
+def _translate(act: Callable[[], None], otherwise: int) -> None:
+    """SQLite's own error where it is one of the disk's."""
+    try:
+        act()
+    except OSError as error:
+        code = apsw.SQLITE_FULL if error.errno == errno.ENOSPC else otherwise
+        raise apsw.exception_for(code) from error
+
+
+def keep(path: Path, shadow: Path) -> None:
+    """What a loss of power would leave of it from now on."""
     found = path.stat()
     kept = shadow / str(found.st_ino)
     if stat.S_ISDIR(found.st_mode):
@@ -139,25 +210,25 @@ def begin_record(data: Path, shadow: Path) -> None:
     shadow.mkdir()
     if data.is_dir():
         for path in (data, *data.rglob("*")):
-            _keep(path, shadow)
+            keep(path, shadow)
 
 
-def after_power_loss(data: Path, shadow: Path, target: Path, keep: Callable[[], bool]) -> None:
-    """Makes `target` of what is left: a file is what it was at its last sync, or, where `keep` says so, what it is."""
+def after_power_loss(data: Path, shadow: Path, target: Path, keeps: Callable[[], bool]) -> None:
+    """Makes `target` of what is left: a file is what it was at its last sync, or, where `keeps` says so, what it is."""
     folders = [json.loads(path.read_text()) for path in shadow.glob("*.folder")]
     names: dict[str, dict[str, int]] = {one["folder"]: one["names"] for one in folders}
-    _restore(data, shadow, target, names, keep)
+    _restore(data, shadow, target, names, keeps)
 
 
 def _restore(
-    folder: Path, shadow: Path, target: Path, names: dict[str, dict[str, int]], keep: Callable[[], bool]
+    folder: Path, shadow: Path, target: Path, names: dict[str, dict[str, int]], keeps: Callable[[], bool]
 ) -> None:
     target.mkdir()
     for name, inode in names.get(str(folder), {}).items():
         now, synced = folder / name, shadow / str(inode)
         if now.is_dir():
-            _restore(now, shadow, target / name, names, keep)
-        elif now.exists() and now.lstat().st_ino == inode and keep():
+            _restore(now, shadow, target / name, names, keeps)
+        elif now.exists() and now.lstat().st_ino == inode and keeps():
             shutil.copyfile(now, target / name)
         elif synced.exists():
             shutil.copyfile(synced, target / name)
@@ -165,9 +236,16 @@ def _restore(
             (target / name).touch()
 
 
+MODES: dict[str, Callable[[Path], Disk]] = {
+    "unsynced": Unsynced,
+    "full": Full,
+    "readonly": Readonly,
+    "record": Recorder,
+}
+
 if __name__ == "__main__":
     mode, where, *arguments = sys.argv[1:]
-    {"fail": fail, "record": record}[mode](Path(where))
+    put_in(MODES[mode](Path(where)))
     sys.argv[1:] = arguments
     from pspsearch.cli import main
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.faults import calls, copies, fuzz, killed, power, schemas, triton
+from tests.faults import calls, copies, fuzz, killed, schemas, storage, triton
 from tests.faults.place import Place
 
 
@@ -23,8 +23,10 @@ class Fault:
 FAULTS = [
     Fault("kill -9 during ingest", killed.during_ingest, 3, 200),
     Fault("kill -9 during replacing and deleting", killed.during_changes, 3, 200),
-    Fault("power loss", power.lost, 3, 50),
-    Fault("a disk that cannot sync", power.failed, 2, 20),
+    Fault("power loss", storage.lost, 3, 50),
+    Fault("a disk that cannot sync", storage.failed, 2, 20),
+    Fault("a disk that is full", storage.full, 3, 60),
+    Fault("a disk that takes no writes", storage.readonly, 1, 20),
     Fault("SIGTERM under load", killed.by_sigterm, 2, 100),
     Fault("backup under load, and restore", copies.backup, 1, 10),
     Fault("data of other schema versions", schemas.earlier, 1, 1),

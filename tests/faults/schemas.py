@@ -1,13 +1,15 @@
 """Data of every earlier schema version, and of a later one."""
 
 import contextlib
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import apsw
+
+from pspsearch.catalog.connections import connect_new, connect_writer
 from pspsearch.catalog.folder import CATALOG
-from pspsearch.catalog.schema import APPLICATION_ID, MIGRATIONS
+from pspsearch.catalog.schema import APPLICATION_ID, MIGRATIONS, WITH_CHECKSUMS
 from pspsearch.client import AsyncClient, ItemInput
 from tests.faults.place import MODEL, Ledger, Place, check_server, fingerprint_of, item
 from tests.pictures import encode, load_photo
@@ -38,7 +40,7 @@ async def earlier(place: Place, _: int) -> str:
                 await check_server(client, Ledger({**there, "7": 7}))
     later = folder / "later"
     _downgrade(folder / "now" / CATALOG, later, len(MIGRATIONS))
-    with contextlib.closing(sqlite3.connect(later / CATALOG)) as connection:
+    with contextlib.closing(connect_writer(later / CATALOG)) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     before = (later / CATALOG).read_bytes()
     command = [sys.executable, "-m", "pspsearch", "serve", "--data", str(later), "--port", "0", "--metrics-port", "0"]
@@ -54,10 +56,12 @@ async def earlier(place: Place, _: int) -> str:
 def _downgrade(catalog: Path, data: Path, version: int) -> None:
     """What stands in the catalog, in the tables of an earlier version, as far as they can hold it."""
     data.mkdir()
-    with contextlib.closing(sqlite3.connect(data / CATALOG, isolation_level=None)) as connection:
+    path = data / CATALOG
+    plain = version < WITH_CHECKSUMS
+    with contextlib.closing(apsw.Connection(str(path)) if plain else connect_new(path)) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for step in MIGRATIONS[:version]:
-            connection.executescript(step)
+            connection.execute(step)
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("ATTACH ? AS now", (str(catalog),))
         connection.execute("DELETE FROM last_change")

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import hashlib
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from pspsearch.catalog.backup import back_up, restore
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.connections import connect_writer
 from pspsearch.domain import Delete, Generation, Item
 from pspsearch.errors import CatalogDamaged, CatalogError
 from tests.fakes.catalog import SETTINGS, VERSION, picture, plain
@@ -108,14 +108,14 @@ async def test_backup_is_one_file_that_nothing_writes_to(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("step", ["backup", "restore"])
 async def test_image_that_is_not_what_it_was_is_found(tmp_path: Path, step: str) -> None:
-    """A flipped bit in a picture is no matter to SQLite: its digest tells, and no file comes of it."""
+    """Written wrong, with checksums that fit: the image's own digest tells, and no file comes of it."""
     data, backup = tmp_path / "data", tmp_path / "backup"
     async with await SqliteCatalog.open(data) as catalog:
         await fill(catalog)
     if step == "restore":
         back_up(data, backup)
     damaged = data / "catalog.sqlite3" if step == "backup" else backup
-    with contextlib.closing(sqlite3.connect(damaged)) as connection, connection:
+    with contextlib.closing(connect_writer(damaged)) as connection:
         connection.execute("UPDATE images SET content = zeroblob(9000) WHERE key = 20")
 
     with pytest.raises(CatalogDamaged, match="image 20 is not what it was"):

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.collections import _SLICE
-from pspsearch.catalog.connections import connect_reader
+from pspsearch.catalog.connections import connect_reader, connect_writer
 from pspsearch.catalog.integrity import count_rows
 from pspsearch.catalog.queries import read_page
 from pspsearch.domain import Commit, Generation
@@ -21,7 +20,7 @@ COUNT = 3 * _SLICE + 1
 
 def count(data: Path, table: str) -> int:
     """Rows on disk."""
-    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection:
+    with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
         return count_rows(connection)[table]
 
 
@@ -81,7 +80,7 @@ async def test_rows_left_by_a_crash_go_after_the_restart(tmp_path: Path) -> None
     async with await SqliteCatalog.open(tmp_path) as catalog:
         await fill(catalog)
         _, small = await catalog.create_collection("small", SETTINGS, VERSION)
-    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.sqlite3")) as connection, connection:
+    with contextlib.closing(connect_writer(tmp_path / "catalog.sqlite3")) as connection:
         connection.execute("UPDATE collections SET gone = 1 WHERE name = 'large'")
 
     async with await SqliteCatalog.open(tmp_path) as catalog:

@@ -11,6 +11,7 @@ import pytest
 
 from pspsearch.catalog import schema
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.connections import connect_reader, connect_writer
 from pspsearch.domain import Delete
 from pspsearch.errors import CatalogDamaged, CatalogError
 from tests.fakes.catalog import SETTINGS, VERSION, picture
@@ -98,7 +99,7 @@ async def test_flipped_bytes_are_a_sentence_or_harmless(data: Path, seed: int) -
 )
 async def test_nonsense_in_a_column_is_damage(data: Path, statement: str, words: str) -> None:
     """The structure is whole and what stands in it cannot be."""
-    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection, connection:
+    with contextlib.closing(connect_writer(data / "catalog.sqlite3")) as connection:
         connection.execute(statement)
 
     with pytest.raises(CatalogDamaged, match=words):
@@ -136,13 +137,13 @@ async def test_newer_schema_is_refused(data: Path) -> None:
     """An older program must not write into what it does not know; the newer one still can."""
     path = data / "catalog.sqlite3"
     newer = len(schema.MIGRATIONS) + 1
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(connect_writer(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
 
     with pytest.raises(CatalogError, match=f"schema version {newer}.*newer"):
         await SqliteCatalog.open(data)
 
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(connect_writer(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer - 1}")
     await use(data)
 
@@ -157,9 +158,9 @@ async def test_older_schema_is_brought_up_to_date(data: Path, monkeypatch: pytes
             ((collection, _),) = await catalog.collections()
             assert len(await catalog.page(collection.key, 0, 100)) == ITEMS
 
-    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection:
-        assert connection.execute("SELECT note FROM items WHERE id = '3'").fetchone() == ("migrated 3",)
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+    with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
+        assert connection.execute("SELECT note FROM items WHERE id = '3'").get == "migrated 3"
+        assert connection.execute("PRAGMA user_version").get == len(schema.MIGRATIONS)
 
 
 async def test_creation_that_was_interrupted_is_begun_anew(tmp_path: Path) -> None:

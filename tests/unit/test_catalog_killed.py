@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import random
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO
 import pytest
 
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.connections import connect_reader
 from pspsearch.domain import Delete
 from tests.fakes.catalog import SETTINGS, VERSION, picture
 
@@ -76,10 +76,10 @@ async def read(catalog: SqliteCatalog) -> set[str]:
 
 def assert_sound(data: Path) -> None:
     """Every image is one that an item has, and SQLite finds nothing wrong."""
-    with contextlib.closing(sqlite3.connect(data / "catalog.sqlite3")) as connection:
+    with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
         unused = connection.execute("SELECT COUNT(*) FROM images WHERE key NOT IN (SELECT image FROM items)")
-        assert unused.fetchone() == (0,)
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert unused.get == 0
+        assert connection.execute("PRAGMA integrity_check").get == "ok"
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 

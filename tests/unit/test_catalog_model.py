@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from hypothesis.stateful import (
 
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.collections import take_out_slice
+from pspsearch.catalog.connections import connect_reader
 from pspsearch.catalog.transaction import Transaction
 from pspsearch.domain import Delete, Filling, Generation, GenerationState, Upsert, Written
 from pspsearch.errors import PspsearchError
@@ -221,9 +221,9 @@ class CatalogMachine(RuleBasedStateMachine):
     def images_are_those_that_items_have(self) -> None:
         """No more, no fewer, once the collections that are gone are taken out; and no descriptor is left over."""
         self.run(self.catalog._writer.do(_tidy))
-        with contextlib.closing(sqlite3.connect(Path(self.data.name) / "catalog.sqlite3")) as connection:
+        with contextlib.closing(connect_reader(Path(self.data.name) / "catalog.sqlite3")) as connection:
             images = {sha256.hex() for (sha256,) in connection.execute("SELECT sha256 FROM images")}
-            described = connection.execute("SELECT COUNT(*) FROM descriptors").fetchone()[0]
+            described: int = connection.execute("SELECT COUNT(*) FROM descriptors").get
         active = self.generations.values()
         items = [item for one in active for item in self.run(self.model.page(one.collection, 0, 100))]
         living = [generation for one in active for generation in self.living(one)]

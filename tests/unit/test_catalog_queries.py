@@ -2,8 +2,8 @@
 
 import contextlib
 import re
-import sqlite3
 
+import apsw
 import pytest
 
 from pspsearch.catalog import queries
@@ -33,6 +33,6 @@ def test_nothing_is_sorted(name: str) -> None:
 def explain(statement: str) -> list[str]:
     """The steps that SQLite takes."""
     names = dict.fromkeys(re.findall(r":(\w+)", statement), 0)
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
         migrate(connection)
         return [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", names)]

@@ -1,7 +1,7 @@
 """Group commit: what is committed together, what fails alone, and what a caller who leaves does to the others."""
 
 import asyncio
-import sqlite3
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.changes import write_items
+from pspsearch.catalog.connections import connect_reader
 from pspsearch.catalog.transaction import Transaction
 from pspsearch.domain import Commit, Delete, Generation, Outcome
 from pspsearch.errors import AlreadyExists, CatalogError, NotFound, StorageFull
@@ -268,9 +269,9 @@ async def test_readers_are_not_held_up_by_a_transaction(catalog: SqliteCatalog, 
 @pytest.mark.parametrize(("setting", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)])
 async def test_commit_is_synced(catalog: SqliteCatalog, setting: str, value: str | int) -> None:
     """No test can pull the plug: that the writer asks SQLite for a sync at every commit (2 is FULL) must do."""
-    found = await catalog._writer.do(lambda transaction: transaction.connection.execute(f"PRAGMA {setting}").fetchone())
+    found = await catalog._writer.do(lambda transaction: transaction.connection.execute(f"PRAGMA {setting}").get)
 
-    assert found == (value,)
+    assert found == value
 
 
 async def test_close_finishes_what_was_begun(tmp_path: Path) -> None:
@@ -281,8 +282,7 @@ async def test_close_finishes_what_was_begun(tmp_path: Path) -> None:
     answers, _ = await asyncio.gather(catalog.write(generation, [picture("a", b"a")]), catalog.close())
 
     assert answers[0].outcome is Outcome.CREATED
-    with sqlite3.connect(tmp_path / "catalog.sqlite3") as connection:
-        assert connection.execute("SELECT id FROM items").fetchall() == [("a",)]
-    connection.close()
+    with contextlib.closing(connect_reader(tmp_path / "catalog.sqlite3")) as connection:
+        assert connection.execute("SELECT id FROM items").get == "a"
     with pytest.raises(AssertionError, match="closed"):
         await catalog.write(generation, [Delete("a")])

@@ -1,4 +1,4 @@
-"""`pspsearch backup` and `restore`."""
+"""`pspsearch backup`, `restore` and `salvage`."""
 
 from pathlib import Path
 
@@ -27,6 +27,28 @@ async def test_what_is_backed_up_comes_back(tmp_path: Path) -> None:
     async with await SqliteCatalog.open(elsewhere) as catalog:
         ((collection, _),) = await catalog.collections()
         assert await catalog.image(collection.key, "a") == b"image"
+
+
+async def test_what_is_lost_is_a_line_each(tmp_path: Path) -> None:
+    """On standard output, for other programs; the sum is for people."""
+    async with await SqliteCatalog.open(tmp_path / "data") as catalog:
+        _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
+        await catalog.write(generation, [picture(str(number), bytes(20_000) + b"%d" % number) for number in range(9)])
+    content = bytearray((tmp_path / "data" / "catalog.sqlite3").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "data" / "catalog.sqlite3").write_bytes(content)
+
+    said = CliRunner().invoke(commands, ["salvage", str(tmp_path / "data"), str(tmp_path / "salvaged")])
+
+    (line,) = said.stdout.splitlines()
+    what, collection, id_ = line.split("\t")
+    assert (what, collection) == ("image", "pictures")
+    assert said.stderr.startswith(f"{tmp_path}/salvaged holds what was whole in {tmp_path}/data: 1 collections")
+    async with await SqliteCatalog.open(tmp_path / "salvaged") as catalog:
+        items = await catalog.page(generation.collection, 0, 100)
+        missing = [item.id for item in items if await catalog.image(generation.collection, item.id) is None]
+    assert len(items) == 9
+    assert missing == [id_]
 
 
 def test_nothing_to_back_up_is_a_sentence(tmp_path: Path) -> None:

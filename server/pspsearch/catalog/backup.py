@@ -5,12 +5,11 @@ A backup is one file with all that cannot be made again. Indexes are not in it: 
 
 import contextlib
 import shutil
-import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
-from pspsearch.catalog.connections import connect_reader, translate_errors
-from pspsearch.catalog.folder import CATALOG, LOCK, FolderLock, sync
+from pspsearch.catalog.connections import connect_new, connect_reader, translate_errors
+from pspsearch.catalog.folder import CATALOG, empty_folder, incoming_file
 from pspsearch.catalog.integrity import check_images, check_pages, count_rows
 from pspsearch.catalog.schema import check_schema
 from pspsearch.errors import CatalogDamaged, CatalogError
@@ -32,7 +31,7 @@ def back_up(data: Path, destination: Path, advance: Advance = lambda _share: Non
         raise CatalogError(f"there is no catalog in {data}")
     if destination.exists():
         raise CatalogError(f"{destination} is there already: a backup goes into a new file")
-    with _incoming(destination) as incoming:
+    with incoming_file(destination) as incoming:
         counts = _copy(source, incoming, lambda share: advance(share / 2))
         _verify(incoming, counts, lambda share: advance((1 + share) / 2))
 
@@ -44,30 +43,9 @@ def restore(backup: Path, data: Path, advance: Advance = lambda _share: None) ->
     """
     if not backup.is_file():
         raise CatalogError(f"there is no backup {backup}")
-    with FolderLock(data):
-        others = sorted(path.name for path in data.iterdir() if path.name != LOCK)
-        if others:
-            raise CatalogError(f"{data} is not empty, it holds {others[0]}: restore into a new folder")
-        with _incoming(data / CATALOG) as incoming:
-            shutil.copyfile(backup, incoming)
-            _verify(incoming, None, advance)
-
-
-@contextlib.contextmanager
-def _incoming(path: Path) -> Generator[Path]:
-    """A place to write what becomes `path` when it is complete and on disk, or nothing."""
-    incoming = path.with_name(f"{path.name}.incoming")
-    try:
-        incoming.unlink(missing_ok=True)
-        incoming.touch()
-        yield incoming
-        sync(incoming)
-        incoming.rename(path)
-        sync(path.parent)
-    except OSError as error:
-        raise CatalogError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        incoming.unlink(missing_ok=True)
+    with empty_folder(data), incoming_file(data / CATALOG) as incoming:
+        shutil.copyfile(backup, incoming)
+        _verify(incoming, None, advance)
 
 
 def _copy(source: Path, copy: Path, advance: Advance) -> dict[str, int]:
@@ -78,16 +56,15 @@ def _copy(source: Path, copy: Path, advance: Advance) -> dict[str, int]:
     with (
         translate_errors(source),
         contextlib.closing(connect_reader(source)) as origin,
-        contextlib.closing(sqlite3.connect(copy)) as target,
+        contextlib.closing(connect_new(copy)) as target,
     ):
         check_schema(origin, source)
         origin.execute("BEGIN")
         counts = count_rows(origin)
-        origin.backup(
-            target,
-            pages=_STEP_PAGES,
-            progress=lambda _status, remaining, total: advance(1 - remaining / max(1, total)),
-        )
+        with target.backup("main", origin, "main") as copying:
+            while not copying.done:
+                copying.step(_STEP_PAGES)
+                advance(1 - copying.remaining / max(1, copying.page_count))
         target.execute("PRAGMA journal_mode = DELETE")  # one file, that can be read where nothing can be written
     return counts
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Self
+
+import apsw
 
 from pspsearch.catalog.changes import fill, write_items
 from pspsearch.catalog.collections import create_collection, delete_collection, set_follows, take_out_slice
@@ -60,7 +61,7 @@ class SqliteCatalog:
         self,
         path: Path,
         lock: FolderLock,
-        connection: sqlite3.Connection,
+        connection: apsw.Connection,
         now: Callable[[], datetime],
         max_queued_bytes: int,
     ) -> None:
@@ -193,7 +194,8 @@ class SqliteCatalog:
         """Finishes what was begun and gives the folder up."""
         await self._writer.close()
         await self._readers.close()
-        self._connection.close()
+        with contextlib.suppress(apsw.Error):  # of a disk that fails: what is in the log is there at the next start
+            self._connection.close()
         self._lock.release()
 
     async def __aenter__(self) -> Self:
@@ -203,7 +205,7 @@ class SqliteCatalog:
         await self.close()
 
 
-def _open(data: Path) -> tuple[FolderLock, sqlite3.Connection]:
+def _open(data: Path) -> tuple[FolderLock, apsw.Connection]:
     lock = FolderLock(data)
     try:
         return lock, _connect(data / CATALOG)
@@ -212,7 +214,7 @@ def _open(data: Path) -> tuple[FolderLock, sqlite3.Connection]:
         raise
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> apsw.Connection:
     """The writer's connection, to tables of the current version; what is refused is not touched."""
     with translate_errors(path):
         if not path.exists():
@@ -222,6 +224,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection = connect_writer(path)
         try:
             migrate(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()
             raise

@@ -135,11 +135,11 @@ class _Items:
     def _create(self, upsert: Upsert, descriptors: Mapping[int, bytes]) -> Written:
         attributes = "{}" if upsert.attributes is None else upsert.attributes
         now_us, sequence = self._transaction.now_us, self._transaction.next_sequence()
-        key = self._execute(
+        key: int = self._execute(
             "INSERT INTO items (collection, id, attributes, media_type, width_px, height_px, size_bytes, sha256, "
             "image, created_us, updated_us, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
             (self._collection, upsert.id, attributes, *self._image_columns(upsert), now_us, now_us, sequence),
-        ).fetchone()[0]
+        ).get
         self._describe(key, descriptors)
         self._tell(None, _Stored(key, upsert.id, sequence, attributes, None, None, descriptors))
         return Written(Outcome.CREATED, sequence)

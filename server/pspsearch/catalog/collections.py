@@ -18,24 +18,24 @@ def create_collection(
     execute = transaction.connection.execute
     if execute("SELECT 1 FROM collections WHERE name = ? AND NOT gone", (name,)).fetchone() is not None:
         raise AlreadyExists(f"there is a collection {name!r} already")
-    (key,) = execute(
+    key = execute(
         "INSERT INTO collections (name, model, keep_images, index_kind, target_recall, created_us) "
         "VALUES (?, ?, ?, ?, ?, ?) RETURNING key",
         (
             *(name, settings.model, settings.keep_images, settings.index_kind.value, settings.target_recall),
             transaction.now_us,
         ),
-    ).fetchone()
+    ).get
     generation = insert_generation(transaction, key, version, GenerationState.ACTIVE)
     return Collection(key, name, settings, from_us(transaction.now_us)), generation
 
 
 def set_follows(transaction: Transaction, collection: int, *, follows: bool) -> None:
     """Whether it is taken to new versions by itself; NotFound where it is gone."""
-    changed = transaction.connection.execute(
+    transaction.connection.execute(
         "UPDATE collections SET follows = ? WHERE key = ? AND NOT gone", (follows, collection)
     )
-    if changed.rowcount == 0:
+    if not transaction.connection.changes():
         raise NotFound("the collection has been deleted")
 
 
@@ -45,10 +45,10 @@ def delete_collection(transaction: Transaction, collection: int) -> int:
     Listeners hear nothing of it: with the collection they lose all that they heard of it.
     """
     execute = transaction.connection.execute
-    marked = execute("UPDATE collections SET gone = 1 WHERE key = ? AND NOT gone", (collection,))
-    if marked.rowcount == 0:
+    execute("UPDATE collections SET gone = 1 WHERE key = ? AND NOT gone", (collection,))
+    if not transaction.connection.changes():
         raise NotFound("the collection has been deleted already")
-    return execute("SELECT COUNT(*) FROM items WHERE collection = ?", (collection,)).fetchone()[0]
+    return execute("SELECT COUNT(*) FROM items WHERE collection = ?", (collection,)).get
 
 
 def take_out_slice(transaction: Transaction) -> bool:
@@ -74,8 +74,8 @@ def _take_out_items(transaction: Transaction, collection: int) -> bool:
 
 
 def _take_out_requests(transaction: Transaction, collection: int) -> bool:
-    taken = transaction.connection.execute(
+    transaction.connection.execute(
         "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE collection = ? LIMIT ?)",
         (collection, _SLICE),
     )
-    return taken.rowcount > 0
+    return transaction.connection.changes() > 0

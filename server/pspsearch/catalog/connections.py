@@ -1,26 +1,46 @@
 """How a catalog file is opened, and what SQLite's errors mean."""
 
 import contextlib
-import sqlite3
 from collections.abc import Generator
 from pathlib import Path
 
-from pspsearch.errors import CatalogDamaged, CatalogError, DiskFailed, StorageFull
+import apsw
+import apsw.sqlite_extra
 
-_BUSY_TIMEOUT_S = 10.0
+from pspsearch.errors import CatalogDamaged, CatalogError, DiskFailed, StorageFull, StorageReadOnly
+
+CHECKSUMS = "cksmvfs"
+"""SQLite's own layer between its pages and their file: each page ends in a checksum, looked at when it is read."""
+
+_CHECKSUM_BYTES = 8
+
+vfs = CHECKSUMS
+"""What files are read and written through; tests put a disk that fails in between."""
+
+_BUSY_TIMEOUT_MS = 10_000
 _MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+_DAMAGE = (apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB)
+_FAILED = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+_UNWRITABLE = (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_READONLY)
+
+with contextlib.closing(apsw.Connection(":memory:")) as _any:
+    apsw.sqlite_extra.load(_any, "cksumvfs")  # stays for as long as the process
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_new(path: Path) -> apsw.Connection:
+    """A connection to a file that is empty or not there, whose pages will have checksums."""
+    connection = _connect(path, "mode=rwc")
+    add_checksums(connection)
+    return connection
+
+
+def connect_writer(path: Path) -> apsw.Connection:
     """The one connection that writes to a file that is there: a committed transaction is on disk.
 
     For one thread at a time.
     """
     connection = _connect(path, "mode=rw")
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_MAX_IDLE_WAL_BYTES}")
@@ -31,7 +51,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+def connect_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
     """A connection that cannot write, for one thread at a time.
 
     `immutable` is for a file that nobody writes to: no lock is taken and no file appears beside it.
@@ -39,37 +59,62 @@ def connect_reader(path: Path, *, immutable: bool = False) -> sqlite3.Connection
     return _connect(path, "immutable=1" if immutable else "mode=ro")
 
 
-def _connect(path: Path, options: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{options}",
-        uri=True,
-        timeout=_BUSY_TIMEOUT_S,
-        isolation_level=None,  # transactions begin where it says BEGIN
-        check_same_thread=False,
-    )
+def add_checksums(connection: apsw.Connection) -> None:
+    """Writes the file anew, each page with its checksum, whole or not at all. Nobody else may have it open."""
+    connection.execute("PRAGMA journal_mode = DELETE")  # the log of the other mode keeps the pages' form
+    connection.reserve_bytes(reserve=_CHECKSUM_BYTES)
+    connection.execute("VACUUM")
+
+
+def has_checksums(connection: apsw.Connection) -> bool:
+    """Whether they are looked at: of a file that has been read from."""
+    return bool(connection.execute("PRAGMA checksum_verification").get)
+
+
+def _connect(path: Path, options: str) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI  # the options say what of it
+    connection = apsw.Connection(f"{path.absolute().as_uri()}?{options}", flags, vfs)
+    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    return connection
+
+
+def damage(what: str) -> CatalogDamaged:
+    """With what to do about it."""
+    return CatalogDamaged(f"{what}; restore a backup, or take out what is whole with pspsearch salvage")
 
 
 @contextlib.contextmanager
 def translate_errors(path: Path) -> Generator[None]:
-    """Turns what SQLite raises about the file into a CatalogError, or StorageFull."""
+    """Turns what SQLite raises about the file into a CatalogError, StorageFull or StorageReadOnly."""
     try:
         yield
-    except UnicodeDecodeError as error:  # Python could not read SQLite's own message, which quotes a damaged schema
-        raise CatalogDamaged(f"the catalog {path} is damaged: its schema cannot be read; restore a backup") from error
-    except sqlite3.Error as error:
-        if _is_damage(error):
-            raise CatalogDamaged(f"the catalog {path} is damaged: {error}; restore a backup") from error
-        code = getattr(error, "sqlite_errorcode", None)
-        if code == sqlite3.SQLITE_FULL:
+    except (apsw.Error, UnicodeDecodeError) as error:
+        if what := _damage_of(error):
+            raise damage(f"the catalog {path} is damaged: {what}") from error
+        code = getattr(error, "extendedresult", None)
+        if code == apsw.SQLITE_FULL:
             raise StorageFull("the server's disk is full") from error
+        if code in _UNWRITABLE:
+            raise StorageReadOnly("the server's disk takes no writes") from error
         if code in _FAILED:
             raise DiskFailed(f"the disk of the catalog {path} has failed: {error}") from error
         raise CatalogError(f"the catalog {path} cannot be read or written: {error}") from error
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Text that is no UTF-8 is an error of Python's own, without SQLite's code."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return isinstance(error, sqlite3.OperationalError)
-    return code & 0xFF in _DAMAGE
+@contextlib.contextmanager
+def passing_over_damage() -> Generator[None]:
+    """Ends what is in it at the first damage."""
+    try:
+        yield
+    except (apsw.Error, UnicodeDecodeError) as error:
+        if not _damage_of(error):
+            raise
+
+
+def _damage_of(error: apsw.Error | UnicodeDecodeError) -> str:
+    """In words; none where it is something else."""
+    if isinstance(error, UnicodeDecodeError):  # of a column, or of SQLite's own message
+        return "it holds text that cannot be read"
+    if error.extendedresult == apsw.SQLITE_IOERR_DATA:
+        return "the checksum of a page is wrong"
+    return str(error) if error.extendedresult & 0xFF in _DAMAGE else ""

@@ -1,7 +1,9 @@
 """The data folder: what lies where in it, and whose it is."""
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +41,33 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def empty_folder(folder: Path) -> Generator[None]:
+    """This process's own while it is filled; CatalogError where there is anything in it."""
+    with FolderLock(folder):
+        others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+        if others:
+            raise CatalogError(f"{folder} is not empty, it holds {others[0]}: restore into a new folder")
+        yield
+
+
+@contextlib.contextmanager
+def incoming_file(path: Path) -> Generator[Path]:
+    """A place to write what becomes `path` when it is complete and on disk, or nothing."""
+    incoming = path.with_name(f"{path.name}.incoming")
+    try:
+        incoming.unlink(missing_ok=True)
+        incoming.touch()
+        yield incoming
+        sync(incoming)
+        incoming.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        incoming.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -66,11 +66,11 @@ def insert_generation(
     """A new one, in whatever state."""
     space = (version.model, version.version, version.contract.fingerprint, version.contract.dimension)
     now_us = transaction.now_us
-    (key,) = transaction.connection.execute(
+    key: int = transaction.connection.execute(
         "INSERT INTO generations (collection, model, version, fingerprint, dimension, state, details, created_us, "
         "changed_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
         (collection, *space, state.value, details, now_us, now_us),
-    ).fetchone()
+    ).get
     return Generation(key, collection, *space)
 
 

@@ -11,7 +11,7 @@ def keep_image(transaction: Transaction, sha256: bytes, content: bytes) -> int:
     stored = execute("SELECT key FROM images WHERE sha256 = ?", (sha256,)).fetchone()
     if stored is not None:
         return stored[0]
-    return execute("INSERT INTO images (sha256, content) VALUES (?, ?) RETURNING key", (sha256, content)).fetchone()[0]
+    return execute("INSERT INTO images (sha256, content) VALUES (?, ?) RETURNING key", (sha256, content)).get
 
 
 def drop_unused_images(transaction: Transaction, keys: Iterable[int]) -> None:

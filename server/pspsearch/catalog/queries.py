@@ -3,8 +3,9 @@
 # ruff: noqa: S608 - nothing but constants of this package is put into a statement
 
 import json
-import sqlite3
 from collections.abc import Sequence
+
+import apsw
 
 from pspsearch.catalog.records import (
     COLLECTION_COLUMNS,
@@ -19,7 +20,8 @@ from pspsearch.domain import Collection, Generation, GenerationRecord, Item, Lac
 
 COLLECTIONS = (
     f"SELECT {COLLECTION_COLUMNS} FROM collections "
-    "JOIN generations ON generations.collection = collections.key AND state = 'active' WHERE NOT gone ORDER BY name"
+    "CROSS JOIN generations ON generations.collection = collections.key AND state = 'active' "
+    "WHERE NOT gone ORDER BY name"  # CROSS is SQLite's word for: in this order
 )
 
 THERE = "EXISTS (SELECT 1 FROM collections WHERE collections.key = :collection AND NOT gone)"
@@ -74,59 +76,59 @@ LACKING = f"SELECT {ITEM_COLUMNS} {_LACKING} AND items.key > :after ORDER BY ite
 COUNT_LACKING = f"SELECT COUNT(image), COUNT(*), ({LAST_CHANGE}) {_LACKING}"
 
 
-def list_collections(connection: sqlite3.Connection) -> list[tuple[Collection, Generation]]:
+def list_collections(connection: apsw.Connection) -> list[tuple[Collection, Generation]]:
     """All that are there, by name."""
     return [read_collection(record) for record in connection.execute(COLLECTIONS)]
 
 
-def find_items(connection: sqlite3.Connection, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+def find_items(connection: apsw.Connection, collection: int, ids: Sequence[str]) -> dict[str, Item]:
     """Those that there are."""
     found = connection.execute(ITEMS, {"collection": collection, "ids": json.dumps(ids)})
     return {item.id: item for item in map(read_item, found)}
 
 
-def find_items_by_key(connection: sqlite3.Connection, collection: int, keys: Sequence[int]) -> list[Item]:
+def find_items_by_key(connection: apsw.Connection, collection: int, keys: Sequence[int]) -> list[Item]:
     """Those that there are, by ascending key."""
     found = connection.execute(ITEMS_BY_KEY, {"collection": collection, "keys": json.dumps(keys)})
     return [read_item(record) for record in found]
 
 
-def read_page(connection: sqlite3.Connection, collection: int, after_key: int, count: int) -> list[Item]:
+def read_page(connection: apsw.Connection, collection: int, after_key: int, count: int) -> list[Item]:
     """The next items by ascending key."""
     found = connection.execute(PAGE, {"collection": collection, "after": after_key, "count": count})
     return [read_item(record) for record in found]
 
 
-def find_attributes(connection: sqlite3.Connection, collection: int, sequences: Sequence[int]) -> dict[int, str]:
+def find_attributes(connection: apsw.Connection, collection: int, sequences: Sequence[int]) -> dict[int, str]:
     """Those of the rows that are current."""
     return dict(connection.execute(ATTRIBUTES, {"collection": collection, "sequences": json.dumps(sequences)}))
 
 
-def find_image(connection: sqlite3.Connection, collection: int, id_: str) -> bytes | None:
+def find_image(connection: apsw.Connection, collection: int, id_: str) -> bytes | None:
     """The bytes as they came, where they are kept."""
     found = connection.execute(IMAGE, {"collection": collection, "id": id_}).fetchone()
     return None if found is None else found[0]
 
 
-def list_generations(connection: sqlite3.Connection, collection: int) -> list[GenerationRecord]:
+def list_generations(connection: apsw.Connection, collection: int) -> list[GenerationRecord]:
     """All that there ever were, by key."""
     return [read_generation(record) for record in connection.execute(GENERATIONS, {"collection": collection})]
 
 
-def find_lacking(connection: sqlite3.Connection, generation: Generation, after_key: int, count: int) -> list[Item]:
+def find_lacking(connection: apsw.Connection, generation: Generation, after_key: int, count: int) -> list[Item]:
     """The next items by ascending key that have no descriptor in the generation."""
     wanted = {"collection": generation.collection, "generation": generation.key, "after": after_key, "count": count}
     return [read_item(record) for record in connection.execute(LACKING, wanted)]
 
 
-def count_lacking(connection: sqlite3.Connection, generation: Generation) -> Lacking:
+def count_lacking(connection: apsw.Connection, generation: Generation) -> Lacking:
     """With the last change that was counted."""
     wanted = {"collection": generation.collection, "generation": generation.key}
-    with_image, together, sequence = connection.execute(COUNT_LACKING, wanted).fetchone()
+    with_image, together, sequence = connection.execute(COUNT_LACKING, wanted).get
     return Lacking(with_image, together - with_image, sequence)
 
 
-def find_descriptor(connection: sqlite3.Connection, generation: Generation, id_: str) -> StoredDescriptor | None:
+def find_descriptor(connection: apsw.Connection, generation: Generation, id_: str) -> StoredDescriptor | None:
     """None where there is no item."""
     wanted = {"collection": generation.collection, "generation": generation.key, "id": id_}
     found = connection.execute(DESCRIPTOR, wanted).fetchone()

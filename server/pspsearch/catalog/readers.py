@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import queue
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+
+import apsw
 
 from pspsearch.catalog.connections import connect_reader, translate_errors
 
@@ -23,11 +24,11 @@ class Readers:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="catalog-reader")
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()  # the last used has the warmest cache
+        self._idle: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()  # the last used has the warmest cache
         for _ in range(_THREADS):
             self._idle.put(connect_reader(path))
 
-    async def ask(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def ask(self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query` answers from a connection that sees everything that was committed before."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
 
@@ -38,7 +39,7 @@ class Readers:
             while True:
                 self._idle.get_nowait().close()
 
-    def _ask(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _ask(self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         connection = self._idle.get_nowait()  # there are as many as threads
         try:
             with translate_errors(self._path):

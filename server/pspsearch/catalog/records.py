@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pspsearch.catalog.connections import damage
 from pspsearch.catalog.times import from_us
 from pspsearch.domain import (
     Collection,
@@ -18,7 +19,6 @@ from pspsearch.domain import (
     Item,
     StoredDescriptor,
 )
-from pspsearch.errors import CatalogDamaged
 
 Record = tuple[Any, ...]
 """What SQLite returns; its types are the schema's."""
@@ -85,4 +85,4 @@ def decoding(what: str) -> Generator[None]:
     try:
         yield
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        raise CatalogDamaged(f"what the catalog holds as {what} makes no sense: {error}; restore a backup") from error
+        raise damage(f"what the catalog holds as {what} makes no sense: {error}") from error

@@ -36,7 +36,7 @@ class GenerationRows:
         one long transaction would keep SQLite from resetting its log, which would grow for as long as an index is read.
         """
         with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
-            (last,) = connection.execute(LAST_CHANGE).fetchone()
+            last: int = connection.execute(LAST_CHANGE).get
         return self._chunks(sequence, last)
 
     def _chunks(self, after: int, last: int) -> Iterator[Row]:

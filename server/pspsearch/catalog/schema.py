@@ -1,11 +1,13 @@
 """The tables of the catalog, and how an older file becomes a current one."""
 
 import contextlib
-import sqlite3
 from pathlib import Path
 
+import apsw
+
+from pspsearch.catalog.connections import add_checksums, connect_new, damage, has_checksums
 from pspsearch.catalog.folder import sync
-from pspsearch.errors import CatalogDamaged, CatalogError
+from pspsearch.errors import CatalogError
 
 APPLICATION_ID = 0x50535053
 """`PSPS`: tells a catalog from other SQLite files."""
@@ -94,46 +96,55 @@ MIGRATIONS = (
     """
     ALTER TABLE collections ADD COLUMN follows INTEGER NOT NULL DEFAULT 0; -- new versions of its model, by itself
     """,
+    "",  # pages with checksums
 )
 """The n-th makes schema version n out of the one before it."""
+
+WITH_CHECKSUMS = 4
+"""The version that gave every page a checksum."""
 
 
 def create(path: Path) -> None:
     """A new, empty catalog that is there completely or not at all; durable on return."""
     incoming = path.with_name(f"{path.name}.incoming")
     incoming.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(incoming, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    with contextlib.closing(connect_new(incoming)) as connection:
         migrate(connection)
     sync(incoming)
     incoming.rename(path)
     sync(path.parent)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: apsw.Connection) -> None:
     """Brings the tables to the current version, one durable step after the other."""
+    if _version(connection) == 0:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for version in range(_version(connection) + 1, len(MIGRATIONS) + 1):
-        connection.executescript(f"BEGIN; {MIGRATIONS[version - 1]}; PRAGMA user_version = {version}; COMMIT")
+        if version == WITH_CHECKSUMS and not has_checksums(connection):
+            add_checksums(connection)
+        with connection:
+            connection.execute(MIGRATIONS[version - 1])
+            connection.execute(f"PRAGMA user_version = {version}")
 
 
-def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+def check_schema(connection: apsw.Connection, path: Path) -> None:
     """CatalogError where the file is no catalog, or one that this program is too old for.
 
     The caller translates what SQLite raises.
     """
-    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # to SQLite a database without tables
-        raise CatalogDamaged(f"the catalog {path} is damaged: it is empty; restore a backup")
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if connection.execute("PRAGMA page_count").get == 0:  # to SQLite a database without tables
+        raise damage(f"the catalog {path} is damaged: it is empty")
     version = _version(connection)
-    if application_id != APPLICATION_ID:
+    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
         raise CatalogError(f"{path} is no catalog of pspsearch, but another program's SQLite file")
     if version > len(MIGRATIONS):
         raise CatalogError(
             f"the catalog {path} has schema version {version}, and this pspsearch knows {len(MIGRATIONS)}: "
             "it was written by a newer one"
         )
+    if version >= WITH_CHECKSUMS and not has_checksums(connection):
+        raise damage(f"the catalog {path} is damaged: it does not say any more that its pages have checksums")
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return version
+def _version(connection: apsw.Connection) -> int:
+    return connection.execute("PRAGMA user_version").get

@@ -1,8 +1,9 @@
 """What one call does to the catalog, and what listeners hear of it."""
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+import apsw
 
 from pspsearch.domain import Commit, Generation, Row
 
@@ -21,7 +22,7 @@ class Change:
 class Transaction:
     """One call's part of what the writer commits."""
 
-    connection: sqlite3.Connection
+    connection: apsw.Connection
     now_us: int
     """Since 1970, UTC."""
     changes: list[Change] = field(default_factory=list[Change])
@@ -29,10 +30,7 @@ class Transaction:
 
     def next_sequence(self) -> int:
         """Higher than that of every change before, those of items that are no more included."""
-        (sequence,) = self.connection.execute(
-            "UPDATE last_change SET sequence = sequence + 1 RETURNING sequence"
-        ).fetchone()
-        return sequence
+        return self.connection.execute("UPDATE last_change SET sequence = sequence + 1 RETURNING sequence").get
 
 
 def gather(changes: Iterable[Change]) -> list[Commit]:

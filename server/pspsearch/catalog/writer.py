@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
+
 from pspsearch.catalog.connections import translate_errors
 from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
-from pspsearch.errors import CatalogError, DiskFailed, StorageFull
+from pspsearch.errors import CatalogError, DiskFailed, StorageFull, StorageReadOnly
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Writer:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: apsw.Connection,
         path: Path,
         tidy: Callable[[Transaction], bool],
         now: Callable[[], datetime],
@@ -169,7 +170,7 @@ class Writer:
                 self._connection.execute("BEGIN")
                 more = self._tidy(self._transaction())
                 self._connection.execute("COMMIT")
-        except (CatalogError, StorageFull) as error:
+        except (CatalogError, StorageFull, StorageReadOnly) as error:
             self._roll_back()
             log.error("tidying up is put off: %s", error)  # noqa: TRY400 - a sentence
             return False
@@ -179,7 +180,7 @@ class Writer:
         return Transaction(self._connection, to_us(self._now()))
 
     def _roll_back(self) -> None:
-        with contextlib.suppress(sqlite3.Error):  # a disk that fails again: the next BEGIN will say so
+        with contextlib.suppress(apsw.Error):  # a disk that fails again: the next BEGIN will say so
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 

@@ -24,6 +24,7 @@ _COMMANDS = {
     "token": "token:token",
     "backup": "backup:backup",
     "restore": "backup:restore",
+    "salvage": "backup:salvage",
     "describe": "describe:describe",
     "triton": "triton:triton",
     "completion": "completion:completion",

@@ -1,4 +1,4 @@
-"""`pspsearch backup` and `restore`: copies of all that cannot be made again."""
+"""`pspsearch backup`, `restore` and `salvage`: copies of all that cannot be made again, or of what is left of it."""
 
 import contextlib
 from collections.abc import Callable, Generator
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pspsearch.catalog import backup as copies
+from pspsearch.catalog import salvage as rests
 
 
 @click.command()
@@ -29,6 +30,19 @@ def restore(backup: Path, data: Path) -> None:
     with _progress("restore") as advance:
         copies.restore(backup, data, advance)
     click.echo(f"{data} holds what was in {backup}")
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+def salvage(data: Path, target: Path) -> None:
+    """Make the folder TARGET, which must be new or empty, of what is whole in the damaged folder DATA.
+
+    Prints a line for every item that has lost something: what (item, image or descriptor), collection and id.
+    """
+    rows = rests.salvage(data, target, lambda loss, collection, id_: click.echo(f"{loss}\t{collection}\t{id_}"))
+    there = ", ".join(f"{count:,} {table}" for table, count in rows.items() if table != "requests")
+    click.echo(f"{target} holds what was whole in {data}: {there}", err=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,153 @@
+"""Power that goes, and disks that fail, are full, or take no writes."""
+
+import asyncio
+import itertools
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pspsearch.client import AsyncClient, Descriptor
+from pspsearch.errors import PspsearchError, StorageFull, StorageReadOnly
+from tests.faults.disk import after_power_loss, begin_record
+from tests.faults.place import (
+    CALLERS,
+    MODEL,
+    MOST_AT_ONCE,
+    ONCE,
+    Ledger,
+    Place,
+    change,
+    check_ended,
+    check_server,
+    fingerprint_of,
+    item,
+    point,
+)
+
+TOLD_S = 5.0
+
+
+async def lost(place: Place, times: int) -> str:
+    """All that was not synced is gone, or in every second run a part of it, file by file."""
+    folder, ledger, chance = place.new_folder("power"), Ledger(), random.Random(4)
+    versions = itertools.count()
+    data = folder / "0"
+    for number in range(times):
+        shadow, target = folder / f"shadow-{number}", folder / str(number + 1)
+        begin_record(data, shadow)
+        with place.serve(data, program=("-m", "tests.faults.disk", "record", str(shadow))) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+                before = ledger.writes
+                writing = asyncio.create_task(change(client, ledger, chance, versions))
+                await asyncio.sleep(0.1 + 0.5 * chance.random())
+                server.process.kill()
+                (ended,) = await asyncio.gather(writing, return_exceptions=True)
+                check_ended(ended, PspsearchError)
+                assert ledger.writes > before
+
+        def keeps(number: int = number) -> bool:
+            return bool(number % 2) and chance.random() < 0.5
+
+        after_power_loss(data, shadow, target, keeps)
+        data = target
+    await place.check(data, ledger)
+    return f"{times} times, {ledger.writes} acknowledged writes: none lost; it started every time"
+
+
+async def failed(place: Place, times: int) -> str:
+    """Nothing is acknowledged that could not be synced, and the server ends and says why; the next one has the rest."""
+    folder, ledger, chance = place.new_folder("disk"), Ledger(), random.Random(5)
+    versions = itertools.count()
+    slowest_s = 0.0
+    for number in range(times):
+        flag = folder / f"flag-{number}"
+        with place.serve(folder / "data", program=("-m", "tests.faults.disk", "unsynced", str(flag))) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+                writing = asyncio.create_task(change(client, ledger, chance, versions))
+                await asyncio.sleep(0.1 + 0.2 * chance.random())
+                flag.touch()
+                acknowledged = ledger.writes
+                (ended,) = await asyncio.gather(writing, return_exceptions=True)
+                check_ended(ended, PspsearchError)
+                started = time.perf_counter()
+                code = await asyncio.to_thread(server.process.wait, 30)
+                slowest_s = max(slowest_s, time.perf_counter() - started)
+                assert code == 1, code
+                assert ledger.writes - acknowledged <= CALLERS * MOST_AT_ONCE, (
+                    "writes were acknowledged after the disk had failed"
+                )
+    await place.check(folder / "data", ledger)
+    assert slowest_s < TOLD_S
+    return f"{times} times, {ledger.writes} acknowledged writes: none lost, none after it; ended in {slowest_s:.1f} s"
+
+
+async def full(place: Place, times: int) -> str:
+    """No room from the first write on, from the second, and so on; searches go on, and then writes do."""
+    return await _refuse(place, "full", StorageFull, times)
+
+
+async def readonly(place: Place, times: int) -> str:
+    """The same on a disk that takes no writes any more; and a server that starts there says what it is."""
+    told = await _refuse(place, "readonly", StorageReadOnly, times)
+    folder = place.new_folder("readonly-start")
+    flag = folder / "flag"
+    flag.touch()
+    command = [sys.executable, "-m", "tests.faults.disk", "readonly", str(flag), "serve"]
+    command += ["--data", str(folder / "data"), "--port", "0", "--metrics-port", "0"]
+    command += ["--triton", place.triton, "--model", MODEL]
+    refused = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "cannot be used: Read-only file system" in refused.stderr.splitlines()[-1]
+    return told
+
+
+async def _refuse(place: Place, mode: str, kind: type[PspsearchError], times: int) -> str:
+    """Each time one more write goes through before it is so."""
+    folder, ledger, numbers = place.new_folder(mode), Ledger(), itertools.count()
+    flag, refused = folder / "flag", 0
+    with place.serve(folder / "data", program=("-m", "tests.faults.disk", mode, str(flag))) as server:
+        async with AsyncClient(server.address, retries=ONCE) as client:
+            fingerprint = await fingerprint_of(client)
+
+            async def put() -> None:
+                number = next(numbers)
+                ledger.send(f"i{number}", number)
+                await client.upsert([item(f"i{number}", number, fingerprint)])
+                ledger.acknowledge(f"i{number}")
+
+            await put()
+            await put()
+            first = Descriptor(point("i1", 1), fingerprint)
+            for round_ in range(times):
+                _become(flag, str(round_))
+                for _ in range(round_ + 2):
+                    try:
+                        await put()
+                    except kind:
+                        refused += 1
+                        ledger.doubtful.clear()  # what is refused is not there
+                try:
+                    await client.delete(["i0"])
+                except kind:
+                    refused += 1
+                else:
+                    ledger.acknowledged.pop("i0", None)
+                ledger.check({one.id: int(one.attributes["version"]) async for one in client.list(page_size=1000)})
+                assert (await client.search(first, limit=1)).hits[0].score > 0.999
+                flag.unlink()
+                await put()
+                await check_server(client, ledger)
+                assert server.process.poll() is None
+    await place.check(folder / "data", ledger)
+    assert refused >= 2 * times, f"of {times} times {refused} calls were refused"
+    return f"{times} times, {refused} calls refused as {kind.__name__}, searches went on, writes did afterwards"
+
+
+def _become(flag: Path, content: str) -> None:
+    incoming = flag.with_suffix(".incoming")
+    incoming.write_text(content)
+    incoming.rename(flag)

@@ -1,0 +1,3 @@
+from apsw import Connection
+
+def load(db: Connection, extension: str) -> None: ...
