@@ -9,6 +9,7 @@ from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVe
 from pspsearch.errors import ModelMismatch
 from pspsearch.images import ImageLimits
 from pspsearch.ingest.ingester import Ingester
+from pspsearch.memory import MemoryBound, available_bytes
 from pspsearch.ports import Catalog
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
@@ -111,7 +112,7 @@ async def open_server(
             ),
             security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
-            Ingester(collections, source, query_describer, LIMITS),
+            Ingester(collections, source, query_describer, LIMITS, MemoryBound(available_bytes())),
             collections,
             rollouts,
             source,

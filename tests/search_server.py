@@ -25,6 +25,10 @@ class SearchServer:
         return psutil.Process(self.process.pid).memory_info().rss
 
 
+class ServerEnded(Exception):
+    """Before it served; it said why."""
+
+
 @contextlib.contextmanager
 def serve(
     data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")
@@ -42,7 +46,7 @@ def serve(
                 yield SearchServer(address, time.perf_counter() - started, process)
                 break
         else:
-            raise RuntimeError(f"the server ended with code {process.wait()}")
+            raise ServerEnded(f"the server ended with code {process.wait()}")
     finally:
         process.terminate()
         process.wait()

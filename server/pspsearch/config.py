@@ -48,6 +48,7 @@ class SecuritySettings:
     tokens: str = setting("", "The file of tokens that `pspsearch token` writes; empty asks nobody for one.")
     insecure: bool = setting(False, "Be reachable from other machines without TLS, or without asking who calls.")
     caller_calls_per_s: float = setting(0.0, "Calls and streamed requests of one caller per second; 0 for any.")
+    caller_calls: int = setting(0, "Calls and streams of one caller under way at once; 0 for any.")
     audit_log: str = setting("", "A file for one JSON line per write and act of administration; empty for none.")
 
     @property
@@ -78,6 +79,9 @@ class StorageSettings:
     """What is kept on disk."""
 
     data: str = setting("pspsearch-data", "The folder of the catalog and the indexes; made where it is missing.")
+    memory_bytes: int = setting(
+        0, "The server's memory, near which nothing is taken in; 0 for the machine's, or the container's."
+    )
     sample: bool = setting(False, "Draw a gallery of sample pictures into the collection `sample`, once.")
 
 
@@ -157,6 +161,8 @@ class Settings:
             raise BadSettings("tls_client_ca needs tls_certificate: without TLS no caller can show a certificate")
         if not self.security.caller_calls_per_s >= 0:
             raise BadSettings(f"caller_calls_per_s must be at least 0, not {self.security.caller_calls_per_s}")
+        if self.security.caller_calls < 0:
+            raise BadSettings(f"caller_calls must be at least 0, not {self.security.caller_calls}")
         if self.security.is_open and not self.security.insecure and not _is_loopback(self.serving.host):
             raise BadSettings(
                 f"host is {self.serving.host}, and whoever reaches it could read and change everything: set "

@@ -22,6 +22,7 @@ from pspsearch.catalog.integrity import check_pages
 from pspsearch.catalog.schema import check_schema
 from pspsearch.config import SecuritySettings, ServingSettings, Settings
 from pspsearch.errors import CatalogError, PspsearchError
+from pspsearch.memory import available_bytes
 from pspsearch.repository import check_repository, default_repository
 from pspsearch.rpc.tls import credentials
 from pspsearch.tokens import read_tokens
@@ -268,9 +269,10 @@ def _limits(settings: Settings) -> Iterator[Finding]:
         yield Finding("open files", Grade.DOUBTFUL, f"{files:,} at most: ulimit -n {wanted}")
     else:
         yield Finding("open files", Grade.GOOD, "no end" if files == resource.RLIM_INFINITY else f"{files:,} at most")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if settings.index.index_memory_bytes > memory:
-        words = f"index_memory_bytes is more than the machine's {memory >> 20:,} MiB: lower it"
+    memory = available_bytes()
+    wanted = max(settings.index.index_memory_bytes, settings.storage.memory_bytes)
+    if wanted > memory:
+        words = f"{wanted >> 20:,} MiB are set for it, more than the {memory >> 20:,} that there are: lower it"
         yield Finding("memory", Grade.BAD, words)
     else:
         yield Finding("memory", Grade.GOOD, f"{memory >> 20:,} MiB")

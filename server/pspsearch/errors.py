@@ -19,6 +19,7 @@ PspsearchError
 |   |-- ModelChanged
 |   |-- Overloaded
 |   |   `-- RateExceeded
+|   |-- MemoryFull
 |   |-- StorageFull
 |   |-- StorageReadOnly
 |   |-- TritonUnavailable
@@ -124,6 +125,10 @@ class Overloaded(RetryLater):
 
 class RateExceeded(Overloaded):
     """The caller calls more often than it may."""
+
+
+class MemoryFull(RetryLater):
+    """The server has taken what memory it may; nothing was written."""
 
 
 class StorageFull(RetryLater):

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pspsearch.index.gpu import find_device, free_bytes
 from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.planner import Device, Room
 from pspsearch.ingest.ingester import Ingester
+from pspsearch.memory import MemoryBound, available_bytes
 from pspsearch.repository import default_repository
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
@@ -74,7 +74,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         describer = QueryDescriber(catalog, decoder)
         latencies, recent = Latencies(), RecentImages(enabled=settings.rollout.rollout_queries)
         searcher = Searcher(collections, catalog, describer, latencies, recent)
-        ingester = Ingester(collections, catalog, describer, limits)
+        memory = MemoryBound(settings.storage.memory_bytes or available_bytes())
+        ingester = Ingester(collections, catalog, describer, limits, memory)
         stack.push_async_callback(collections.close)
         rollouts = Rollouts(
             collections,
@@ -114,7 +115,7 @@ def _choose_room(settings: IndexSettings) -> Room:
     device = Device.CPU if settings.device == Device.CPU else found
     log.info("indexes live on the %s", device)
     given = settings.index_memory_bytes
-    room = Room(given or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    room = Room(given or available_bytes() // 2)
     if device is Device.CPU:
         return room
     try:

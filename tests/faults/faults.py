@@ -1,9 +1,24 @@
-"""The faults that are tried, in the order of the table."""
+"""The faults that are tried."""
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.faults import calls, copies, fuzz, killed, schemas, storage, triton
+from tests.faults import (
+    attacks,
+    calls,
+    copies,
+    crowd,
+    damage,
+    fuzz,
+    killed,
+    load,
+    recall,
+    rollouts,
+    schemas,
+    storage,
+    triton,
+)
 from tests.faults.place import Place
 
 
@@ -15,27 +30,40 @@ class Fault:
     check: Callable[[Place, int], Awaitable[str]]
     """Tries it so many times, or seconds, and says what it counted."""
     few: int
-    """In every run of the tests."""
+    """In every run of the tests; 0 where only many tell anything."""
     many: int
     """In `make faults`."""
 
+
+SOAK_S = int(os.environ.get("SOAK_S", "1800"))
 
 FAULTS = [
     Fault("kill -9 during ingest", killed.during_ingest, 3, 200),
     Fault("kill -9 during replacing and deleting", killed.during_changes, 3, 200),
     Fault("power loss", storage.lost, 3, 50),
-    Fault("a disk that cannot sync", storage.failed, 2, 20),
+    Fault("a damaged catalog or index", damage.damaged, 60, 1000),
     Fault("a disk that is full", storage.full, 3, 60),
     Fault("a disk that takes no writes", storage.readonly, 1, 20),
-    Fault("SIGTERM under load", killed.by_sigterm, 2, 100),
+    Fault("a disk that cannot sync", storage.failed, 2, 20),
+    Fault("a bound on memory", load.memory, 0, 600),
+    Fault("kill -9 during merges and snapshots", killed.during_upkeep, 3, 50),
+    Fault("kill -9 during backups", killed.during_backup, 2, 50),
+    Fault("kill -9 during rollouts", rollouts.server_killed, 1, 50),
+    Fault("kill -9 of Triton during rollouts", rollouts.triton_killed, 0, 20),
     Fault("backup under load, and restore", copies.backup, 1, 10),
     Fault("data of other schema versions", schemas.earlier, 1, 1),
+    Fault("recall after restarts, deletions and insertions", recall.kept, 1, 20),
     Fault("clients that read what they wrote", calls.history, 5, 600),
     Fault("the same request again", calls.same_request, 10, 10),
-    Fault("cancelled calls", calls.cancelled, 500, 10_000),
     Fault("kill -9 of Triton or its Python process", triton.killed, 2, 50),
     Fault("Triton stands still", triton.stopped, 2, 30),
+    Fault("cancelled calls", calls.cancelled, 500, 10_000),
+    Fault("five times more than it can answer", load.overload, 0, 300),
+    Fault("SIGTERM under load", killed.by_sigterm, 2, 100),
+    Fault("the same for a long time", load.soak, 3, SOAK_S),
+    Fault("callers that are slow, many, or too much", crowd.crowds, 0, 10),
     Fault("mutated pictures", fuzz.pictures, 10_000, 1_000_000),
     Fault("pictures that say they are huge", fuzz.bombs, 20, 1_000),
     Fault("requests filled with anything", fuzz.requests, 2_000, 100_000),
+    Fault("a model repository that was tampered with", attacks.repository, 1, 8),
 ]

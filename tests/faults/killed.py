@@ -1,22 +1,30 @@
-"""kill -9 and SIGTERM of a server that writes."""
+"""kill -9 and SIGTERM of a server that writes, and of what works on what it wrote."""
 
 import asyncio
 import itertools
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from pspsearch.catalog.backup import back_up, restore
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.errors import RetryLater
+from pspsearch.serving import INDEXES
 from tests.faults.place import ONCE, Ledger, Place, change, check_ended, check_server, fingerprint_of, item
+from tests.pictures import encode, load_photo
 from tests.search_server import SearchServer
 
 RESTART_S = 10.0
 """For 100,000 items, the issue's own bound; there are fewer."""
 WRITES_PER_S = 200
+MANY = 10
+PICTURES, PADDING = 40, 500_000
+"""For a backup that takes a while."""
 
 Work = Callable[[AsyncClient, Ledger, random.Random], Coroutine[Any, Any, None]]
 """Writes until it cannot any more."""
@@ -104,3 +112,56 @@ async def by_sigterm(place: Place, times: int) -> str:
     await place.check(data, ledger)
     assert slowest_s < 10, "the grace period"
     return f"{times} stops, {ledger.writes} acknowledged writes: none lost; slowest end {slowest_s:.1f} s"
+
+
+async def during_upkeep(place: Place, times: int) -> str:
+    """The index is merged, compacted and saved all the time."""
+    ledger, versions, data = Ledger(), itertools.count(), place.new_folder("upkeep")
+    chance, halves = random.Random(8), 0
+    for _ in range(times):
+        with place.serve(data, program=("-m", "tests.faults.hurried")) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await check_server(client, ledger)
+                working = asyncio.create_task(change(client, ledger, chance, versions))
+                await asyncio.sleep(0.2 + 0.6 * chance.random())
+                server.process.kill()
+                server.process.wait()
+                halves += any(data.rglob(".snapshot-*"))
+                (ended,) = await asyncio.gather(working, return_exceptions=True)
+                check_ended(ended, RetryLater)
+    await place.check(data, ledger)
+    names = sorted(path.name.partition("-")[0] for path in (data / INDEXES / "1").iterdir())
+    assert names == ["matrix", "snapshot"], names
+    assert halves or times < MANY, "no kill came while a snapshot was written"
+    return f"{times} kills, {halves} with half a snapshot: nothing lost, nothing left over"
+
+
+async def during_backup(place: Place, times: int) -> str:
+    """`pspsearch backup` dies; the one before it stays, and the next is made in the same place."""
+    folder, chance, halves = place.new_folder("backup-killed"), random.Random(9), 0
+    data, copy = folder / "data", folder / "copy"
+    with place.serve(data) as server:
+        async with AsyncClient(server.address) as client:
+            fingerprint = await fingerprint_of(client)
+            image = encode(load_photo(64, 48))
+            await client.upsert([item("0", 0, fingerprint)])
+            for number in range(PICTURES):
+                padded = image + number.to_bytes(4) + bytes(PADDING)
+                await client.upsert([ItemInput(f"p{number}", padded, {"version": -1})])
+    back_up(data, folder / "first")
+    before = (folder / "first").read_bytes()
+    command = [sys.executable, "-m", "pspsearch", "backup", str(data), str(copy)]
+    for _ in range(times):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and not copy.with_name("copy.incoming").exists():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05 * chance.random())
+            process.kill()
+        halves += not copy.exists()
+        copy.unlink(missing_ok=True)
+    back_up(data, copy)
+    assert sorted(path.name for path in folder.iterdir()) == ["copy", "data", "first"]
+    assert (folder / "first").read_bytes() == before
+    restore(copy, folder / "restored")
+    assert halves > times / 2, f"only {halves} were killed in time"
+    return f"{times} kills, {halves} in the middle: no half of a backup has its name, and the next one is whole"

@@ -15,7 +15,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
         yield place
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS if fault.few])
 async def test_fault(place: Place, fault: Fault) -> None:
     """Leaves nothing lost, nothing wrong and nothing unsaid."""
     found = await fault.check(place, fault.few)

@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2
 from pspsearch.access import Access, Right
 from pspsearch.client import AsyncClient, Client, ItemInput
 from pspsearch.config import SecuritySettings
-from pspsearch.errors import Forbidden, RateExceeded, Unauthenticated
+from pspsearch.errors import Forbidden, Overloaded, RateExceeded, Unauthenticated
 from pspsearch.rpc.rights import RULES
 from pspsearch.tokens import create_token, revoke_token
 from pspsearch.v1 import (
@@ -251,6 +251,50 @@ async def test_rate_bounds_streams(api: Api, file: Path) -> None:
         answers = [answer async for _, answer in client.search_stream([("", TEMPLE)] * 6)]
 
     assert sum(isinstance(answer, RateExceeded) for answer in answers) >= 4
+
+
+@contextlib.asynccontextmanager
+async def bounded(file: Path, calls: int) -> AsyncGenerator[Api]:
+    """A server that takes so many calls of one caller at once."""
+    async with open_api(security=SecuritySettings(tokens=str(file), caller_calls=calls)) as api:
+        yield api
+
+
+async def test_calls_under_way_are_each_callers_own(file: Path) -> None:
+    """Idle streams take places among the caller's streams, and of nobody else; when they end the places are free."""
+    async with bounded(file, 2) as api, client_of(api, file, Access("greedy", Right.READ)) as greedy:
+        over = asyncio.Event()
+
+        async def nothing() -> AsyncIterator[tuple[str, bytes]]:
+            await over.wait()
+            yield "", TEMPLE
+
+        async def open_stream() -> None:
+            async for _ in greedy.search_stream(nothing()):
+                pass
+
+        streams = [asyncio.create_task(open_stream()) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        with pytest.raises(Overloaded, match="greedy has 2 streams open already"):
+            await open_stream()
+        await greedy.status()
+        async with client_of(api, file, Access("other", Right.READ)) as other:
+            await other.status()
+        over.set()
+        await asyncio.gather(*streams)
+        await open_stream()
+
+
+async def test_requests_of_streams_wait_for_their_callers_share(file: Path) -> None:
+    """More than it may have under way come one after the other, and all are answered."""
+    async with bounded(file, 1) as api, client_of(api, file, Access("greedy", Right.READ)) as greedy:
+
+        async def ask_many() -> list[Exception | object]:
+            return [answer async for _, answer in greedy.search_stream([("", TEMPLE)] * 20)]
+
+        (answers,) = await asyncio.gather(ask_many())
+        assert [type(answer).__name__ for answer in answers] == ["SearchResult"] * 20
+        assert (await greedy.status()).requests_in_flight == 1
 
 
 async def test_size_is_bounded(api: Api, file: Path) -> None:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from pspsearch.errors import TritonUnavailable
+from pspsearch.rpc.share import Share
 from pspsearch.rpc.streams import Exchange
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
@@ -250,7 +251,7 @@ async def test_no_more_is_read_than_is_answered() -> None:
         assert reads - len(sent) <= 4
         sent.append(number)
 
-    exchange = Exchange[int, int](incoming(), 4)
+    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
     await exchange.run(echo(exchange), send)
 
     assert sent == list(range(50))
@@ -274,7 +275,7 @@ async def test_work_ends_when_nothing_can_be_sent() -> None:
     async def send(_number: int) -> None:
         raise ConnectionError("gone")
 
-    exchange = Exchange[int, int](incoming(), 4)
+    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
     with pytest.raises(ConnectionError, match="gone"):
         await exchange.run(work(), send)
 
@@ -292,7 +293,7 @@ async def test_failing_work_raises_after_its_answers() -> None:
     async def send(number: int) -> None:
         sent.append(number)
 
-    exchange = Exchange[int, int](incoming(), 4)
+    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
     with pytest.raises(ValueError, match="broken"):
         await exchange.run(echo(exchange), send)
 

@@ -19,6 +19,7 @@ from pspsearch.ingest.request import (
     ItemInput,
     check_request_id,
 )
+from pspsearch.memory import MemoryBound
 from pspsearch.ports import Catalog
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
@@ -41,8 +42,14 @@ class Ingester:
     """Changes collections; for the tasks of one event loop."""
 
     def __init__(
-        self, collections: Collections, catalog: Catalog, describer: QueryDescriber, limits: ImageLimits
+        self,
+        collections: Collections,
+        catalog: Catalog,
+        describer: QueryDescriber,
+        limits: ImageLimits,
+        memory: MemoryBound,
     ) -> None:
+        self._memory = memory
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
@@ -55,11 +62,12 @@ class Ingester:
 
         An item that is an error already is acknowledged with it.
 
-        What may pass (Triton away, a full queue) is raised, and then nothing was written.
+        What may pass (Triton away, a full queue, or memory) is raised, and then nothing was written.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
             raise InvalidRequest(f"an upsert has 1 to {MAX_ITEMS} items, not {len(items)}")
         check_request_id(request_id)
+        self._memory.check()
         try:
             return await self._upsert(collection, items, call, request_id)
         except ModelChanged:  # in the moment between describing and writing

@@ -62,7 +62,11 @@ class Gate:
                 self.guard.check(rule, access, context, request)
             self._admit(is_open=self.open or always_open)
             try:
-                yield call
+                if rule is None:
+                    yield call
+                else:
+                    with self.guard.hold(context, access, is_stream=request is None):
+                        yield call
             finally:
                 self._leave()
         except asyncio.CancelledError:

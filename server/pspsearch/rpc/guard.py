@@ -1,8 +1,9 @@
 """Who is let in, to what, and how often."""
 
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from pspsearch.access import EVERYTHING, Access
 from pspsearch.errors import InvalidRequest, RateExceeded, Unauthenticated
 from pspsearch.headers import AUTHORIZATION
 from pspsearch.rpc.rights import RULES, Rule
+from pspsearch.rpc.share import Share
 from pspsearch.tokens import Tokens
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,17 +39,20 @@ class Guard:
         self,
         tokens: Tokens | None = None,
         calls_per_s: float = 0.0,
+        calls: int = 0,
         *,
         certified: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
 
-        `calls_per_s` is of one caller; 0 for any.
+        `calls_per_s`, and `calls` under way at once, are of one caller; 0 for any.
         """
         self._tokens = tokens
         self._certified = certified
         self._calls_per_s = calls_per_s
+        self._calls = calls
+        self._shares: dict[str, Share] = {}
         self._clock = clock
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
 
@@ -72,6 +77,24 @@ class Guard:
             if access.max_request_bytes is not None and request.ByteSize() > access.max_request_bytes:
                 raise InvalidRequest(f"a request of {access.holder} may have {access.max_request_bytes:,} bytes")
         self._count(access, context)
+
+    @contextlib.contextmanager
+    def hold(self, context: Context, access: Access, *, is_stream: bool) -> Generator[None]:
+        """The block is one call or stream of its caller; Overloaded where that has too many."""
+        caller = access.holder or host_of(context)
+        share = self._shares.setdefault(caller, Share(caller, self._calls))
+        share.users += 1
+        try:
+            with share.stream() if is_stream else share.call():
+                yield
+        finally:
+            share.users -= 1
+            if not share.users:
+                del self._shares[caller]
+
+    def share(self, context: Context) -> Share:
+        """What the caller of a stream that is open may have under way."""
+        return self._shares[self.identify(context).holder or host_of(context)]
 
     def _count(self, access: Access, context: Context) -> None:
         calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s

@@ -58,7 +58,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
         self, request_iterator: AsyncIterator[items.IngestItemsRequest], context: Context
     ) -> None:
         async with self._gate.enter("IngestItems", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
             await exchange.run(self._ingest(exchange, call, context), context.write)
 
     async def GetItem(self, request: items.GetItemRequest, context: Context) -> items.GetItemResponse:

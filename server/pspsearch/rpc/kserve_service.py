@@ -133,7 +133,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request_iterator: AsyncIterator[service_pb2.ModelInferRequest], context: Context
     ) -> None:
         async with self._gate.enter("ModelStreamInfer", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
             await exchange.run(self._answer_all(exchange, call, context), context.write)
 
     async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:

@@ -57,7 +57,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         self, request_iterator: AsyncIterator[searches.SearchStreamRequest], context: Context
     ) -> None:
         async with self._gate.enter("SearchStream", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY)
+            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
             await exchange.run(self._answer_all(exchange, call, context), context.write)
 
     async def Compare(self, request: searches.CompareRequest, context: Context) -> searches.CompareResponse:

@@ -74,7 +74,9 @@ class RpcServer:
         tokens = Tokens(Path(security.tokens)) if security.tokens else None
         self._credentials = credentials(security)
         self._audit = Audit(Path(security.audit_log) if security.audit_log else None)
-        guard = Guard(tokens, security.caller_calls_per_s, certified=bool(security.tls_client_ca))
+        guard = Guard(
+            tokens, security.caller_calls_per_s, security.caller_calls, certified=bool(security.tls_client_ca)
+        )
         self.gate = Gate(settings.max_calls, self.metrics, guard, self._audit)
         self._health = Health(SERVICES)
         self._server = grpc.aio.server(

@@ -15,6 +15,7 @@ from pspsearch.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
+    MemoryFull,
     ModelMismatch,
     NotFound,
     NotServing,
@@ -45,6 +46,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     RetryLater: grpc.StatusCode.UNAVAILABLE,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    MemoryFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TritonUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -57,6 +59,7 @@ _RETRY_MS: dict[type[RetryLater], int] = {
     NotServing: 1000,
     Overloaded: 100,
     RateExceeded: 1000,
+    MemoryFull: 5000,
     StorageFull: 5000,
     DeadlineExceeded: 0,
 }

@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from pspsearch.rpc.malformed import Malformed
+from pspsearch.rpc.share import Share
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 
 class Exchange(Generic[_Request, _Answer]):
-    """One such stream. No more requests are read than `bound` while their answers have not been sent."""
+    """One such stream. No more requests than `bound`, or its caller's share, are under way; sending ends one."""
 
-    def __init__(self, incoming: AsyncIterator[_Request], bound: int) -> None:
+    def __init__(self, incoming: AsyncIterator[_Request], bound: int, share: Share) -> None:
         self._incoming = incoming
         self._free = asyncio.Semaphore(bound)
+        self._share = share
+        self._taken = 0
         self._ready: asyncio.Queue[_Answer | None] = asyncio.Queue()
 
     async def requests(self) -> AsyncIterator[_Request]:
@@ -26,6 +29,8 @@ class Exchange(Generic[_Request, _Answer]):
                 return
             if isinstance(request, Malformed):
                 raise request.error()
+            await self._share.take()
+            self._taken += 1
             yield request
 
     def answer(self, answer: _Answer) -> None:
@@ -39,8 +44,14 @@ class Exchange(Generic[_Request, _Answer]):
         try:
             while (answer := await self._ready.get()) is not None:
                 await send(answer)
+                self._give_back(1)
                 self._free.release()
             await task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._give_back(self._taken)
+
+    def _give_back(self, count: int) -> None:
+        self._taken -= count
+        self._share.give_back(count)

@@ -33,6 +33,8 @@ _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 _CONTROL_TIMEOUT_S = 10.0
+_CONNECT_S = 0.5
+"""How long a call waits for a Triton that is not there."""
 _LOAD_TIMEOUT_S = 300.0
 
 
@@ -116,7 +118,15 @@ class TritonClient:
         self, request: service_pb2.ModelInferRequest, timeout_s: float | None
     ) -> service_pb2.ModelInferResponse:
         """One inference; cancelling the task cancels it in Triton too."""
-        return await self._call(self._stub.ModelInfer, request, timeout_s)
+        if self._channel.get_state() is not grpc.ChannelConnectivity.CONNECTING:
+            return await self._call(self._stub.ModelInfer, request, timeout_s)
+        soon_s = min(_CONNECT_S, timeout_s or _CONNECT_S)
+        try:
+            return await self._call(self._stub.ModelInfer, request, soon_s)
+        except DeadlineExceeded as error:
+            if soon_s == timeout_s:
+                raise
+            raise TritonUnavailable(f"Triton at {self.address} cannot be reached: nobody answers there") from error
 
     async def _call(
         self,

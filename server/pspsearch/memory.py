@@ -1,0 +1,56 @@
+"""How much memory there is, and a bound on what is taken of it."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pspsearch.errors import MemoryFull
+
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_LOOK_S = 0.05
+_SHARE = 0.9
+"""Of the bound, from where on nothing is taken in: what is under way needs some, too."""
+
+
+def available_bytes() -> int:
+    """What the machine has, or the container where that is less."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # `max` is no number
+            limits.append(int(Path(path).read_text()))
+    return min(limits)
+
+
+def taken_bytes() -> int:
+    """By this process; mapped files do not count, as the kernel gets them back by itself. 0 where nobody tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+class MemoryBound:
+    """What the process may take; for the tasks of one event loop."""
+
+    def __init__(
+        self,
+        most_bytes: int,
+        taken: Callable[[], int] = taken_bytes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most_bytes = most_bytes
+        self._taken = taken
+        self._clock = clock
+        self._looked = -_LOOK_S
+        self._is_full = False
+
+    def check(self) -> None:
+        """MemoryFull where nothing more should be taken in."""
+        if self._clock() - self._looked >= _LOOK_S:
+            self._looked = self._clock()
+            self._is_full = self._taken() > _SHARE * self._most_bytes
+        if self._is_full:
+            raise MemoryFull(f"the server's memory is full: it may take {self._most_bytes >> 20:,} MiB")

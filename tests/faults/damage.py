@@ -1,0 +1,209 @@
+"""Bits that flip in what lies on disk, and files that end too early."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.connections import connect_reader
+from pspsearch.catalog.folder import CATALOG
+from pspsearch.catalog.salvage import salvage
+from pspsearch.client import AsyncClient, ItemInput
+from pspsearch.domain import Generation
+from pspsearch.errors import CatalogDamaged
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.planner import Room
+from pspsearch.serving import INDEXES
+from tests.faults.place import DIMENSION, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
+from tests.pictures import encode, load_photo
+from tests.search_server import ServerEnded
+
+ITEMS = 250
+SERVED = 50
+"""Each such time a server of its own meets the damage, and what it finds is salvaged."""
+
+Content = list[tuple[object, ...]]
+
+
+async def damaged(place: Place, times: int) -> str:
+    """Half of the times in the catalog, half in its index. Nothing that is wrong is ever answered."""
+    folder, chance = place.new_folder("damaged"), random.Random(7)
+    sound, ledger = await _make(place, folder / "sound")
+    async with await SqliteCatalog.open(sound) as catalog:
+        content = await _read(catalog)
+        ((_, generation),) = await catalog.collections()
+    files = _index_files(sound, generation)
+    at_once = later = served = 0
+    for number in range(times):
+        data = folder / str(number)
+        shutil.copytree(sound, data)
+        if number % 2:
+            name, size = chance.choice(files)
+            _damage(data / name, size, chance)
+            await _check_index(data, generation, str(data / name))
+            if number % SERVED == 1:
+                with place.serve(data) as server:
+                    async with AsyncClient(server.address, retries=ONCE) as client:
+                        await client.delete([f"p{one}" for one in range(4)])
+                        await check_server(client, Ledger(dict(ledger.acknowledged)))
+                served += 1
+        else:
+            path = data / CATALOG
+            _damage(path, path.stat().st_size, chance)
+            found = await _check_catalog(data, content)
+            at_once += found == "opening"
+            later += found == "reading"
+            if number % SERVED == 0:
+                await _check_served(place, data, Ledger(dict(ledger.acknowledged)))
+                served += 1
+        shutil.rmtree(data)
+    return (
+        f"{times} times: the catalog refused when it was opened {at_once}, when it was read {later}, when it was "
+        f"looked through {(times + 1) // 2 - at_once - later}; the index made again each time; {served} before servers"
+    )
+
+
+async def _make(place: Place, data: Path) -> tuple[Path, Ledger]:
+    ledger = Ledger()
+    with place.serve(data) as server:
+        async with AsyncClient(server.address) as client:
+            fingerprint = await fingerprint_of(client)
+            numbers = range(ITEMS)
+            await client.upsert([item(str(number), number, fingerprint) for number in numbers])
+            for number in range(4):
+                await client.upsert([ItemInput(f"p{number}", encode(load_photo(300, 200 + number)), {"version": -1})])
+            ledger.acknowledged = {str(number): number for number in numbers}
+    with contextlib.closing(connect_reader(data / CATALOG)) as connection:
+        assert connection.execute("PRAGMA freelist_count").get == 0, "what happens to a free page does not matter"
+    return data, ledger
+
+
+def _index_files(data: Path, generation: Generation) -> list[tuple[Path, int]]:
+    """With how many bytes of each count."""
+    folder = data / INDEXES / str(generation.key)
+    (snapshot,) = folder.glob("snapshot-*")
+    manifest = json.loads((snapshot / "manifest.json").read_bytes())["manifest"]
+    files = [(path.relative_to(data), path.stat().st_size) for path in snapshot.iterdir() if path.stat().st_size]
+    return [*files, ((folder / manifest["matrix"]).relative_to(data), manifest["rows"] * 2 * DIMENSION)]
+
+
+def _damage(path: Path, size: int, chance: random.Random) -> None:
+    place = chance.randrange(size)
+    if chance.random() < 0.25:
+        os.truncate(path, place)
+        return
+    with path.open("r+b") as file:
+        file.seek(place)
+        (byte,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << chance.randrange(8)]))
+
+
+async def _check_catalog(data: Path, content: Content) -> str:
+    """When it was found: what is read before is what it was."""
+    try:
+        catalog = await SqliteCatalog.open(data)
+    except CatalogDamaged as error:
+        assert "restore a backup" in str(error)  # noqa: PT017 - else it is found later
+        return "opening"
+    async with catalog:
+        try:
+            assert await _read(catalog) == content
+        except CatalogDamaged:
+            return "reading"
+        try:
+            await catalog.check()
+        except CatalogDamaged:
+            return "checking"
+    raise AssertionError("damage was not found")
+
+
+async def _check_index(data: Path, generation: Generation, path: str) -> None:
+    """One line names the file, and every row is there."""
+    heard = _Ear()
+    logging.getLogger(SegmentedIndex.__module__.rpartition(".")[0]).addHandler(heard)
+    try:
+        async with await SqliteCatalog.open(data) as catalog:
+            ((collection, _),) = await catalog.collections()
+            rows = catalog.rows_of(generation)
+            folder = data / INDEXES / str(generation.key)
+            index = await SegmentedIndex.open(folder, generation, collection.settings, rows, room=Room(1 << 30))
+            matched = await index.match()
+            assert sorted(matched.sequences.tolist()) == rows.sequences().tolist()
+            true = {row.sequence: row.descriptor for row in rows.after(0)}
+            found = await index.descriptors(matched.sequences.tolist())
+            assert np.array_equal(found, np.stack([true[one] for one in matched.sequences.tolist()]).astype(np.float32))
+            await index.close()
+    finally:
+        logging.getLogger(SegmentedIndex.__module__.rpartition(".")[0]).removeHandler(heard)
+    assert [path in line for line in heard.lines] == [True], heard.lines
+
+
+class _Ear(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        self.lines.append(record.getMessage())
+
+
+async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
+    """A server refuses to start, or refuses what is damaged; what is salvaged is what there was, less what is told."""
+    with contextlib.suppress(ServerEnded), place.serve(data, "--log-level", "critical") as server:
+        async with AsyncClient(server.address, retries=ONCE) as client:
+            await _ask(client, ledger)
+    lost: set[str] = set()
+    salvaged = data.with_name(f"{data.name}.salvaged")
+    try:
+        await asyncio.to_thread(salvage, data, salvaged, lambda _loss, _collection, id_: lost.add(id_))
+    except CatalogDamaged as error:
+        assert "nothing can be taken out" in str(error)  # noqa: PT017 - where its tables are not named any more
+        return
+    whole = Ledger({id_: version for id_, version in ledger.acknowledged.items() if id_ not in lost})
+    with place.serve(salvaged) as server:
+        async with AsyncClient(server.address, retries=ONCE) as client:
+            for id_ in lost:
+                await client.delete([id_])
+            await client.delete([one.id async for one in client.list() if one.id.startswith("p")])
+            await check_server(client, whole)
+
+
+async def _ask(client: AsyncClient, ledger: Ledger) -> None:
+    """Of every item: right, or refused."""
+    try:
+        found = {one.id: int(one.attributes["version"]) async for one in client.list(page_size=10)}
+        assert {**ledger.acknowledged, **found} == {**found, **ledger.acknowledged}
+    except CatalogDamaged:
+        pass
+    for id_, version in ledger.acknowledged.items():
+        try:
+            one = await client.get(id_, descriptor=True)
+        except CatalogDamaged:
+            continue
+        assert one.descriptor is not None
+        assert int(one.attributes["version"]) == version
+        assert np.array_equal(one.descriptor.values, point(id_, version).astype(np.float16).astype(np.float32))
+
+
+async def _read(catalog: SqliteCatalog) -> Content:
+    """All that a server would."""
+    content: Content = []
+    for collection, generation in await catalog.collections():
+        content.append((collection, generation))
+        for one in await catalog.page(collection.key, 0, 2 * ITEMS):
+            descriptor = await catalog.descriptor(generation, one.id)
+            assert descriptor is not None
+            content.append((one, await catalog.image(collection.key, one.id), descriptor.tobytes()))
+        content += [(row.sequence, row.id, row.attributes) for row in catalog.rows_of(generation).after(0)]
+    return content

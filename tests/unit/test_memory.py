@@ -1,0 +1,31 @@
+"""What is refused when the memory is full, and from where on."""
+
+import pytest
+
+from pspsearch.errors import MemoryFull
+from pspsearch.memory import MemoryBound, available_bytes, taken_bytes
+
+
+def test_what_a_process_takes_is_counted() -> None:
+    """What it allocates, and less than there is."""
+    before = taken_bytes()
+    kept = bytearray(b"x" * (64 << 20))
+
+    assert taken_bytes() - before == pytest.approx(len(kept), rel=0.1)
+    assert taken_bytes() < available_bytes()
+
+
+def test_bound_is_held_and_given_back() -> None:
+    """A tenth is left for what is under way; it is looked at twenty times a second."""
+    taken, now = [800], [0.0]
+    bound = MemoryBound(1_000, lambda: taken[0], lambda: now[0])
+    bound.check()
+
+    taken[0] = 901
+    bound.check()
+    now[0] = 0.05
+    with pytest.raises(MemoryFull, match="the server's memory is full"):
+        bound.check()
+    taken[0] = 899
+    now[0] = 0.1
+    bound.check()
