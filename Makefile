@@ -6,7 +6,7 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test slow check format protos lock bench rivals rivals-million loadtest faults wheel
+.PHONY: help serve test slow check audit sbom format protos lock bench rivals rivals-million loadtest faults wheel
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,15 @@ check: $(DEVELOPMENT) ## Lint, types, import rules, the lock.
 	@cp requirements.lock $(VENV)/requirements.lock
 	$(BIN)/uv pip compile $(LOCK) --quiet --output-file $(VENV)/requirements.lock
 	diff requirements.lock $(VENV)/requirements.lock
+
+audit: $(DEVELOPMENT) ## Look up what is known against the locked packages; needs PyPI's list of that.
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock
+
+sbom: $(DEVELOPMENT) ## Say what a server consists of, in CycloneDX, in dist/sbom.json.
+	@mkdir -p dist
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra traces --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --quiet --output-file $(VENV)/served.txt
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements $(VENV)/served.txt --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json
 
 define generate
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc \
@@ -83,5 +92,5 @@ $(SERVING): $(BIN)/uv pyproject.toml requirements.lock
 	@touch $@
 
 $(DEVELOPMENT): $(SERVING)
-	$(INSTALL) --editable '.[cpu,build]' --group dev
+	$(INSTALL) --editable '.[cpu,build,traces]' --group dev
 	@touch $@

@@ -128,6 +128,7 @@ class LogSettings:
     """What is said on standard error."""
 
     log_format: str = setting("text", "`text` for people or `json`, one object per line.")
+    traces: str = setting("", "The URL of an OpenTelemetry collector (OTLP over gRPC); empty for no traces.")
     log_level: str = setting("info", "`debug`, `info`, `warning` or `error`.")
 
 

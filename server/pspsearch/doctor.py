@@ -24,7 +24,7 @@ from pspsearch.config import SecuritySettings, ServingSettings, Settings
 from pspsearch.errors import CatalogError, PspsearchError
 from pspsearch.memory import available_bytes
 from pspsearch.repository import check_repository, default_repository
-from pspsearch.rpc.tls import credentials
+from pspsearch.rpc.tls import credentials, expiry
 from pspsearch.tokens import read_tokens
 from pspsearch.triton.bundle import Bundle
 from pspsearch.triton.client import TritonClient
@@ -65,6 +65,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     running = _is_running(data)
     if running:
         yield Finding("server", Grade.GOOD, f"one runs on {data}")
+    if os.geteuid() == 0:
+        yield Finding("account", Grade.DOUBTFUL, "root, which the server does not need to be: use another")
     for finding in (*_data(data), *_security(settings.security)):
         yield finding
     yield await _triton(settings)
@@ -169,7 +171,13 @@ def _certificate(settings: SecuritySettings) -> Finding:
         credentials(settings)
     except PspsearchError as error:
         return Finding("certificate", Grade.BAD, str(error))
-    return _private(Path(settings.tls_key), "certificate", "the key fits")
+    expires = expiry(Path(settings.tls_certificate))
+    left = expires - datetime.now(UTC)
+    if left < _SOON:
+        words = f"it is over since {expires:%Y-%m-%d}" if left < timedelta(0) else f"it is over on {expires:%Y-%m-%d}"
+        grade = Grade.BAD if left < timedelta(0) else Grade.DOUBTFUL
+        return Finding("certificate", grade, f"{words}: put another in its place, also while the server runs")
+    return _private(Path(settings.tls_key), "certificate", f"the key fits, until {expires:%Y-%m-%d}")
 
 
 def _tokens(path: Path) -> Iterator[Finding]:

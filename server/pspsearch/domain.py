@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,3 +296,5 @@ class IndexState:
     """Rows of the base that are no more."""
     background: str = field(default="")
     """What is being built, with its progress; empty where nothing is."""
+    live_recall: float = nan
+    """The share that live searches found lately, of those that were repeated exactly; not a number where none was."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
-from pspsearch import sample_collection
+from pspsearch import sample_collection, traces
 from pspsearch.app import open_triton
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
@@ -49,6 +49,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
     limits = ImageLimits(settings.images.max_image_bytes, settings.images.max_image_pixels)
     room = _choose_room(settings.index)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.log.traces:
+            stack.callback(traces.set_up(settings.log.traces))
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
         triton = settings.triton.triton or BundledTritonSettings(repository)

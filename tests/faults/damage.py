@@ -173,9 +173,9 @@ async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
     whole = Ledger({id_: version for id_, version in ledger.acknowledged.items() if id_ not in lost})
     with place.serve(salvaged) as server:
         async with AsyncClient(server.address, retries=ONCE) as client:
-            for id_ in lost:
-                await client.delete([id_])
-            await client.delete([one.id async for one in client.list() if one.id.startswith("p")])
+            rest = [one.id async for one in client.list() if one.id in lost or one.id.startswith("p")]
+            if rest:
+                await client.delete(rest)
             await check_server(client, whole)
 
 

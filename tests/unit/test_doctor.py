@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from pspsearch.access import Access
@@ -30,6 +31,10 @@ async def data(tmp_path: Path) -> Path:
     return data
 
 
+OF_THIS_MACHINE = ("account", "disk", "sync")
+"""What is looked at and differs from machine to machine."""
+
+
 def examine(data: Path, *flags: str) -> tuple[int, dict[str, str]]:
     """The exit code, and by what was looked at the grade and the words."""
     arguments = ["doctor", "--json", "--data", str(data), "--port", "0", "--metrics-port", "0", *flags]
@@ -49,7 +54,7 @@ def test_healthy_set_up_is_good_and_left_as_it_is(data: Path) -> None:
     code, found = examine(data)
 
     assert code == 0, found
-    assert {words.partition(" ")[0] for what, words in found.items() if what not in ("disk", "sync")} == {"good"}, found
+    assert {words.partition(" ")[0] for what, words in found.items() if what not in OF_THIS_MACHINE} == {"good"}
     assert found["catalog"] == "good sound, with 10 items"
     assert found["model"].startswith("good pspnet in ")
     assert everything(data) == before
@@ -122,6 +127,20 @@ def mix_up_keys(data: Path) -> list[str]:
     return ["--tls-certificate", str(data.parent / "pem"), "--tls-key", str(data.parent / "pem")]
 
 
+def certify(data: Path, days: float) -> list[str]:
+    """A certificate with so much time left."""
+    leaf = trustme.CA().issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
+    leaf.private_key_pem.write_to_path(data.parent / "server.key")
+    (data.parent / "server.key").chmod(0o600)
+    leaf.cert_chain_pems[0].write_to_path(data.parent / "server.pem")
+    return ["--tls-certificate", str(data.parent / "server.pem"), "--tls-key", str(data.parent / "server.key")]
+
+
+def expire_certificate(data: Path) -> list[str]:
+    """Its time is over."""
+    return certify(data, -1)
+
+
 def expire_tokens(data: Path) -> list[str]:
     """All of them."""
     path = data.parent / "tokens.json"
@@ -148,6 +167,7 @@ BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
     (call_nobody, "model", "127.0.0.1:1"),
     (ask_for_a_gpu, "FAISS", "pip install 'pspsearch[gpu]' where there is one"),
     (mix_up_keys, "certificate", "are no certificates with their key"),
+    (expire_certificate, "certificate", "put another in its place"),
     (expire_tokens, "tokens", "has no token that is good"),
     (want_all_memory, "memory", "lower it"),
     (put_a_file_in_the_way, "data", "is no folder that this account can write to"),
@@ -167,17 +187,19 @@ def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], list[str
 
 def doubts(found: dict[str, str]) -> Iterator[str]:
     """What is doubtful, and not for reasons of this machine."""
-    return (what for what, told in found.items() if told.startswith("doubtful") and what not in ("disk", "sync"))
+    return (what for what, told in found.items() if told.startswith("doubtful") and what not in OF_THIS_MACHINE)
 
 
 def test_doubts_do_not_fail(data: Path) -> None:
-    """A token that will soon be over, a file that others can read, a server that asks nobody."""
+    """A token or a certificate that will soon be over, a file that others can read, a server that asks nobody."""
     path = data.parent / "tokens.json"
     create_token(path, Access("soon"), datetime.now(UTC) + timedelta(days=3))
     path.chmod(0o644)
 
     code, found = examine(data, "--tokens", str(path), "--insecure", "--host", "127.0.0.1")
+    of_certificate = [examine(data, *certify(data, days))[1]["certificate"] for days in (3, 300)]
 
     assert code == 0
     assert set(doubts(found)) == {"tokens", "callers"}
     assert "insecure" in found["callers"]
+    assert [told.split()[0] for told in of_certificate] == ["doubtful", "good"]

@@ -15,6 +15,7 @@ from pspsearch.domain import Descriptors, Found, IndexKind
 from pspsearch.filters import Filter
 from pspsearch.index.base import Mask, Matrix, RowNumbers
 from pspsearch.index.finder import Advance
+from pspsearch.index.probes import Probes
 from pspsearch.index.searches import MOST_QUERIES, Searches
 from pspsearch.index.table import Table
 from pspsearch.index.view import View
@@ -87,7 +88,7 @@ def view(tmp_path: Path, gallery: Gallery) -> View:
 @pytest.fixture
 async def searches(view: View, base: GatedBase) -> AsyncIterator[Searches]:
     """Over the view, and one search that occupies the thread."""
-    searches = Searches(lambda: view)
+    searches = Searches(lambda: view, Probes())
     first = asyncio.ensure_future(searches.search(np.zeros((1, DIMENSION), np.float32), 10, None))
     await asyncio.to_thread(base.entered.acquire)
     base.calls.clear()

@@ -10,6 +10,7 @@ import pytest
 from pspsearch.domain import IndexKind
 from pspsearch.errors import NotFound
 from pspsearch.index.finder import Advance
+from pspsearch.index.probes import Probes
 from pspsearch.index.segments import Segments
 from pspsearch.index.snapshots import Snapshots
 from pspsearch.index.table import Table
@@ -31,7 +32,7 @@ class Workshop:
     now_s: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.upkeep = Upkeep(self.segments, self.snapshots, BOUNDS, lambda: self.now_s)
+        self.upkeep = Upkeep(self.segments, self.snapshots, BOUNDS, Probes(), lambda: self.now_s)
 
     def put(self, count: int) -> None:
         """So many new items."""

@@ -5,6 +5,7 @@ import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pspsearch.client import AsyncClient, Client, Retries, ServerUnavailable, Tls
 from pspsearch.config import SecuritySettings, ServingSettings, Settings
 from pspsearch.errors import BadSettings
-from pspsearch.rpc.tls import credentials
+from pspsearch.rpc.tls import credentials, expiry
 from tests.rpc_client import TEMPLE, assert_nothing_escaped
 from tests.rpc_server import Parts, open_server
 
@@ -243,3 +244,14 @@ def test_key_with_a_password_is_a_sentence(place: Place) -> None:
 
     with pytest.raises(BadSettings, match="is encrypted, and there is nobody to ask"):
         credentials(place.settings)
+
+
+@pytest.mark.parametrize("year", [1999, 2026, 2049, 2050, 2345])
+def test_end_of_a_certificate_is_read(tmp_path: Path, year: int) -> None:
+    """Written with two digits of the year until 2049, and with four from then on."""
+    end = datetime(year, 12, 31, 23, 59, 58, tzinfo=UTC)
+    start = datetime(1998, 1, 1, tzinfo=UTC)
+    leaf = trustme.CA().issue_cert("localhost", not_before=start, not_after=end)
+    (tmp_path / "pem").write_bytes(b"A comment.\n" + b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+
+    assert expiry(tmp_path / "pem") == end

@@ -9,6 +9,7 @@ from typing import Self, TypeVar, Unpack
 
 import grpc
 
+from pspsearch import traces
 from pspsearch.client import operations
 from pspsearch.client.answers import read_rollout, read_streamed
 from pspsearch.client.asynchronous_ingest import AsynchronousIngest
@@ -73,7 +74,7 @@ class AsyncClient:
         tls: Tls | None = None,
     ) -> None:
         self.address = address
-        self._metadata = call_metadata(caller, token)
+        self._own_metadata = call_metadata(caller, token)
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
@@ -348,6 +349,11 @@ class AsyncClient:
     async def status(self) -> ServerStatus:
         """How the server stands."""
         return await self._run(operations.server_status())
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of a call now: what goes on with the caller's trace is with it."""
+        return (*self._own_metadata, *traces.headers())
 
     async def _run(self, operation: Operation[Response, Answer]) -> Answer:
         call = self._channel.unary_unary(

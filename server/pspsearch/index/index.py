@@ -13,6 +13,7 @@ from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Gen
 from pspsearch.errors import IndexFailed
 from pspsearch.filters import Filter
 from pspsearch.index.planner import Room
+from pspsearch.index.probes import Probes
 from pspsearch.index.recipe import Recipe
 from pspsearch.index.searches import Searches
 from pspsearch.index.segments import Segments
@@ -31,11 +32,12 @@ READ_ROWS = 1024
 class SegmentedIndex:
     """An Index of three segments: an immutable base, the rows that are newer, and tombstones. See the port."""
 
-    def __init__(self, segments: Segments, upkeep: Upkeep) -> None:
+    def __init__(self, segments: Segments, snapshots: Snapshots, bounds: Bounds) -> None:
         """Starts the threads; for the running event loop."""
         self._segments = segments
-        self._upkeep = upkeep
-        self._searches = Searches(lambda: segments.view)
+        self._probes = Probes()
+        self._upkeep = upkeep = Upkeep(segments, snapshots, bounds, self._probes)
+        self._searches = Searches(lambda: segments.view, self._probes)
         upkeep.start()
 
     @classmethod
@@ -60,8 +62,7 @@ class SegmentedIndex:
             view = await asyncio.to_thread(_load, snapshots, recipe, source)
         except OSError as error:
             raise IndexFailed(f"the index in {folder} cannot be opened: {error}") from error
-        segments = Segments(view, recipe)
-        return cls(segments, Upkeep(segments, snapshots, bounds))
+        return cls(Segments(view, recipe), snapshots, bounds)
 
     def apply(self, commit: Commit) -> None:
         """See the port. Where the disk is full the commit is seen only when there is room again; that is logged."""
@@ -110,6 +111,7 @@ class SegmentedIndex:
             fresh=view.fresh,
             tombstones=view.tombstones,
             background=self._upkeep.words,
+            live_recall=self._probes.recall,
         )
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pspsearch.domain import Descriptors, Found
 from pspsearch.filters import Filter
+from pspsearch.index.probes import Probes
 from pspsearch.index.view import View
 
 MOST_QUERIES = 256
@@ -44,8 +45,9 @@ class _Group:
 class Searches:
     """Used and closed by the tasks of one event loop; `view` is called in the thread, once for all that it takes."""
 
-    def __init__(self, view: Callable[[], View]) -> None:
+    def __init__(self, view: Callable[[], View], probes: Probes) -> None:
         self._view = view
+        self._probes = probes
         self._queue: queue.SimpleQueue[_Search | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -78,7 +80,7 @@ class Searches:
         searches, closing = self._take()
         view = self._view()
         for group in _groups(searches):
-            _answer(view, group)
+            _answer(view, group, self._probes)
             self._loop.call_soon_threadsafe(_deliver, group)
         return not closing
 
@@ -104,12 +106,12 @@ def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
     return groups.values()
 
 
-def _answer(view: View, group: _Group) -> None:
+def _answer(view: View, group: _Group, probes: Probes) -> None:
     """In the thread."""
     try:
         queries = np.concatenate([search.queries for search in group.searches])
         count = max(search.count for search in group.searches)
-        found = _find(view, queries, count, group.searches[0].keep)
+        found = _find(view, queries, count, group.searches[0].keep, probes)
     except Exception as error:  # the callers must hear it, and the next ones must find the thread
         group.error = error
         return
@@ -120,14 +122,14 @@ def _answer(view: View, group: _Group) -> None:
         start = end
 
 
-def _find(view: View, queries: Descriptors, count: int, keep: Filter | None) -> list[Found]:
+def _find(view: View, queries: Descriptors, count: int, keep: Filter | None, probes: Probes) -> list[Found]:
     mask = view.mask(keep)
     step = max(1, min(MOST_QUERIES, MOST_ANSWERS // count))
-    return [
-        found
-        for start in range(0, len(queries), step)
-        for found in view.search(queries[start : start + step], count, mask)
+    found = [
+        one for start in range(0, len(queries), step) for one in view.search(queries[start : start + step], count, mask)
     ]
+    probes.offer(view, mask, queries, found)
+    return found
 
 
 def _cut(found: Found, count: int) -> Found:

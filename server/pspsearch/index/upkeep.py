@@ -1,4 +1,4 @@
-"""The thread that merges, compacts and saves while searches go on."""
+"""The thread that merges, compacts, saves and probes while searches go on."""
 
 import logging
 import math
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pspsearch.index.finder import Advance
+from pspsearch.index.probes import Probes
 from pspsearch.index.segments import Segments
 from pspsearch.index.snapshots import Snapshots
 from pspsearch.index.view import View
@@ -88,7 +89,12 @@ class Upkeep:
     """Does what is due, in a thread of lower priority; what fails is logged, and tried again after a while."""
 
     def __init__(
-        self, segments: Segments, snapshots: Snapshots, bounds: Bounds, clock: Callable[[], float] = time.monotonic
+        self,
+        segments: Segments,
+        snapshots: Snapshots,
+        bounds: Bounds,
+        probes: Probes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` gives seconds."""
         self._clock = clock
@@ -102,6 +108,7 @@ class Upkeep:
             _Chore("merging", lambda: bounds.is_stale(segments.view), segments.merge),
             _Chore("saving", self._is_save_due, self._save),
             _Chore("forgetting", self._is_retired_old, lambda _: segments.forget()),
+            _Chore("probing", lambda: probes.is_due(clock()), lambda _: probes.repeat(clock())),
         )
         self._doing = ""
         self._wake = threading.Event()

@@ -12,9 +12,11 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from pspsearch import traces
 from pspsearch.access import EVERYTHING
 from pspsearch.errors import NotServing, Overloaded
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
+from pspsearch.logs import CURRENT_CALL
 from pspsearch.rpc.audit import Audit
 from pspsearch.rpc.guard import Context, Guard, host_of
 from pspsearch.rpc.malformed import Malformed
@@ -51,6 +53,7 @@ class Gate:
         What it raises ends the call with its status; cancelling it is left alone.
         """
         call = Call(_timeout_s(context), request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8))
+        CURRENT_CALL.set(call.request_id)
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         code, failure, access = grpc.StatusCode.OK, None, EVERYTHING
         try:
@@ -65,7 +68,10 @@ class Gate:
                 if rule is None:
                     yield call
                 else:
-                    with self.guard.hold(context, access, is_stream=request is None):
+                    with (
+                        self.guard.hold(context, access, is_stream=request is None),
+                        traces.call_span(method, context.invocation_metadata() or (), request_id=call.request_id),
+                    ):
                         yield call
             finally:
                 self._leave()
@@ -91,7 +97,7 @@ class Gate:
         """
         if not is_callers(error):
             told = _tell(method, error, call)
-            log.error("%s failed: %s [%s]", method, error, call.request_id, exc_info=error, extra=told)
+            log.error("%s failed: %s", method, error, exc_info=error, extra=told)
         return make_status(error, call.request_id)
 
     def _admit(self, *, is_open: bool) -> None:
@@ -115,7 +121,7 @@ class Gate:
             # a server that is overloaded must not write about each of thousands of calls; `refused` counts them
             level = logging.DEBUG if isinstance(error, Overloaded) else logging.INFO
             told = _tell(method, error, call)
-            log.log(level, "%s refused: %s [%s]", method, status.message, call.request_id, extra=told)
+            log.log(level, "%s refused: %s", method, status.message, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
         await context.abort(code_of(error), status.message, metadata)
 

@@ -16,7 +16,7 @@ from pspsearch.search.trial import Tried
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _ROLLOUT = ("described", "total", "per_second", "missing")
 _TRIED = tuple(field.name for field in fields(Tried))
-_INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "sequence")
+_INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "live_recall", "sequence")
 
 
 class _Endpoint(Protocol):

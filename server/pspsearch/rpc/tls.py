@@ -1,8 +1,10 @@
 """The server's certificate, which may change while it serves."""
 
 import logging
+import re
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +14,10 @@ from pspsearch.config import SecuritySettings
 from pspsearch.errors import BadSettings
 
 log = logging.getLogger(__name__)
+
+_TIME = rb"(?:\x17\x0d%sZ|\x18\x0f%sZ)"
+_VALIDITY = re.compile(_TIME % (rb"\d{12}", rb"\d{14}") + _TIME % (rb"(\d{12})", rb"(\d{14})"))
+"""In DER: from when on, and until when; a time is of two digits for the year, or of four."""
 
 _Stamp = tuple[tuple[int, int, int], ...]
 """What changes when one of the files does."""
@@ -27,6 +33,18 @@ def credentials(settings: SecuritySettings) -> grpc.ServerCredentials | None:
     files = _Files(settings)
     again = cast("Callable[[], grpc.ServerCertificateConfiguration]", files.read_again)  # may answer None
     return grpc.dynamic_ssl_server_credentials(files.read(), again, bool(settings.tls_client_ca))
+
+
+def expiry(certificate: Path) -> datetime:
+    """When the first certificate in the file is over: the second of the only two times that stand beside each other."""
+    pem = certificate.read_text()
+    end = "-----END CERTIFICATE-----"
+    begun = pem.index("-----BEGIN CERTIFICATE-----")
+    found = _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[begun : pem.index(end) + len(end)]))
+    assert found is not None, "a certificate has two times"
+    short, long = found[1], found[2]
+    text = long.decode() if long else ("19" if short >= b"50" else "20") + short.decode()
+    return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
 class _Files:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pspsearch import traces
 from pspsearch.errors import DeadlineExceeded
 
 
@@ -42,11 +43,12 @@ class Call:
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - begun)
+            self.add(stage, begun, time.perf_counter())
 
-    def add(self, stage: Stage, seconds: float) -> None:
+    def add(self, stage: Stage, begun: float, ended: float) -> None:
         """Counts time that was measured elsewhere."""
-        self.stages_ms[stage] += 1000 * seconds
+        self.stages_ms[stage] += 1000 * (ended - begun)
+        traces.note(stage.value, begun, ended)
 
     def beside(self) -> "Call":
         """For work at the same time: with the same deadline, and with stages of its own that do not count."""

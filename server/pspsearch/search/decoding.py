@@ -26,8 +26,8 @@ class Decoder:
         submitted = time.perf_counter()
         done = await asyncio.gather(*(loop.run_in_executor(self._pool, self._decode, one, shape) for one in images))
         begun = min(started for started, _ in done)
-        call.add(Stage.QUEUE, begun - submitted)
-        call.add(Stage.DECODE, time.perf_counter() - begun)
+        call.add(Stage.QUEUE, submitted, begun)
+        call.add(Stage.DECODE, begun, time.perf_counter())
         return [decoded for _, decoded in done]
 
     def _decode(self, image: bytes, shape: InputShape) -> tuple[float, Pixels | InvalidRequest]:

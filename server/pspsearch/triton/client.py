@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from pspsearch import traces
 from pspsearch.errors import (
     BrokenModel,
     DeadlineExceeded,
@@ -137,7 +138,7 @@ class TritonClient:
         wait_for_ready: bool = False,
     ) -> _Response:
         try:
-            return await method(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
+            return await method(request, timeout=timeout_s, metadata=traces.headers(), wait_for_ready=wait_for_ready)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, timeout_s) from error
 

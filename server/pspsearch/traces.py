@@ -1,0 +1,71 @@
+"""Traces of calls, for OpenTelemetry: where its packages are installed and somebody listens; else nothing is done.
+
+A caller's trace is gone on with, through the stages of its call, and passed on to Triton, as W3C's headers.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterable
+
+from pspsearch.errors import BadSettings
+
+try:
+    from opentelemetry import propagate, trace
+except ModuleNotFoundError:  # the extra `traces` brings it
+    propagate = trace = None
+
+_NAME = "pspsearch"
+_listeners: list[object] = []
+"""While there is none, nothing is noted."""
+
+
+def set_up(collector: str) -> Callable[[], None]:
+    """Sends spans to the collector at this URL, until what is returned is called; BadSettings without the packages."""
+    if trace is None:
+        raise BadSettings("traces need packages that are not installed: pip install 'pspsearch[traces]'")
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": _NAME}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=collector)))
+    trace.set_tracer_provider(provider)
+    _listeners.append(provider)
+
+    def close() -> None:
+        _listeners.remove(provider)
+        provider.shutdown()
+
+    return close
+
+
+@contextlib.contextmanager
+def call_span(name: str, headers: Iterable[tuple[str, str | bytes]], **attributes: str) -> Generator[None]:
+    """The block is one call, whose caller sent these headers."""
+    if not _listeners or trace is None or propagate is None:
+        yield
+        return
+    carrier = {key: value for key, value in headers if isinstance(value, str)}
+    with trace.get_tracer(_NAME).start_as_current_span(
+        name, propagate.extract(carrier), trace.SpanKind.SERVER, attributes
+    ):
+        yield
+
+
+def note(name: str, begun: float, ended: float) -> None:
+    """A part of the call that is worked on, between two moments of `time.perf_counter`."""
+    if not _listeners or trace is None:
+        return
+    base = time.time() - time.perf_counter()
+    span = trace.get_tracer(_NAME).start_span(name, start_time=int(1e9 * (base + begun)))
+    span.end(int(1e9 * (base + ended)))
+
+
+def headers() -> tuple[tuple[str, str], ...]:
+    """With which a call to somebody else goes on with the trace; none where there is none."""
+    if propagate is None:
+        return ()
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return tuple(carrier.items())
