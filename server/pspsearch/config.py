@@ -243,7 +243,7 @@ class BundledTritonSettings:
     """How long it may take to finish what it is doing; then it is killed."""
     restart_delay_s: float = 0.1
     """The first pause before a dead child is started again; it doubles up to `max_restart_delay_s`."""
-    max_restart_delay_s: float = 5.0
+    max_restart_delay_s: float = 2.0
 
 
 def _read(file: Path) -> dict[tuple[str, str], Value]:
