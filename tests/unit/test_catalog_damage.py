@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 
 from pspsearch.catalog import schema
 from pspsearch.catalog.catalog import SqliteCatalog
-from pspsearch.catalog.connections import connect_reader, connect_writer
+from pspsearch.catalog.connections import connect_reader, connect_writer, has_checksums
 from pspsearch.domain import Delete
 from pspsearch.errors import CatalogDamaged, CatalogError
 from tests.fakes.catalog import SETTINGS, VERSION, picture
@@ -161,6 +162,43 @@ async def test_older_schema_is_brought_up_to_date(data: Path, monkeypatch: pytes
     with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
         assert connection.execute("SELECT note FROM items WHERE id = '3'").get == "migrated 3"
         assert connection.execute("PRAGMA user_version").get == len(schema.MIGRATIONS)
+
+
+def grow_old(data: Path) -> None:
+    """Takes the checksums away, as if the catalog had been written before there were any."""
+    path = data / "catalog.sqlite3"
+    old = path.with_name("old")
+    with contextlib.closing(connect_reader(path)) as connection:
+        connection.execute("VACUUM INTO ?", (f"file:{old}?reserve=0",))
+    with contextlib.closing(apsw.Connection(str(old))) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.WITH_CHECKSUMS - 1}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    old.rename(path)
+
+
+async def test_catalog_gets_checksums_when_it_is_opened(data: Path) -> None:
+    """Not while somebody reads it: then nothing is changed, and the next start does it."""
+    grow_old(data)
+    path = data / "catalog.sqlite3"
+    with contextlib.closing(apsw.Connection(str(path))) as other, other:
+        assert not has_checksums(other)
+        other.execute("SELECT COUNT(*) FROM items").fetchall()
+        with pytest.raises(CatalogError):
+            await SqliteCatalog.open(data)
+
+    await use(data)
+
+    with contextlib.closing(connect_reader(path)) as connection:
+        assert connection.execute("PRAGMA user_version").get == len(schema.MIGRATIONS)
+        assert has_checksums(connection)
+
+
+async def test_catalog_that_has_lost_its_checksums_is_refused(data: Path) -> None:
+    """The number of bytes that a page keeps for them stands in one place of the file."""
+    overwrite(data / "catalog.sqlite3", 20, b"\0")
+
+    with pytest.raises(CatalogDamaged, match="does not say any more that its pages have checksums"):
+        await use(data)
 
 
 async def test_creation_that_was_interrupted_is_begun_anew(tmp_path: Path) -> None:

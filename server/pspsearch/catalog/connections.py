@@ -60,15 +60,17 @@ def connect_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 
 
 def add_checksums(connection: apsw.Connection) -> None:
-    """Writes the file anew, each page with its checksum, whole or not at all. Nobody else may have it open."""
+    """Writes the file anew, each page with its checksum, or not at all; CatalogError where others have it open."""
     connection.execute("PRAGMA journal_mode = DELETE")  # the log of the other mode keeps the pages' form
     connection.reserve_bytes(reserve=_CHECKSUM_BYTES)
     connection.execute("VACUUM")
+    if not has_checksums(connection):
+        raise CatalogError("the catalog is to be written anew, and another program reads it: try again")
 
 
 def has_checksums(connection: apsw.Connection) -> bool:
     """Whether they are looked at: of a file that has been read from."""
-    return bool(connection.execute("PRAGMA checksum_verification").get)
+    return connection.execute("PRAGMA checksum_verification").get == "1"
 
 
 def _connect(path: Path, options: str) -> apsw.Connection:
