@@ -65,9 +65,11 @@ async def open_server(
     versions: dict[int, ColourDescriber] | None = None,
     gate: GateSettings | None = None,
     security: SecuritySettings | None = None,
+    memory: MemoryBound | None = None,
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
+    memory = memory or MemoryBound(available_bytes())
     versions = {1: ColourDescriber()} if versions is None else versions
     describer, dropped, released = versions[1], list[Generation](), list[int]()
 
@@ -112,7 +114,7 @@ async def open_server(
             ),
             security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
-            Ingester(collections, source, query_describer, LIMITS, MemoryBound(available_bytes())),
+            Ingester(collections, source, query_describer, LIMITS, memory),
             collections,
             rollouts,
             source,

@@ -1,13 +1,17 @@
 """ItemService and its pages over a real channel."""
 
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import numpy as np
 import pytest
 
+from pspsearch.client import AsyncClient, ItemInput, Retries
 from pspsearch.domain import Delete, Item, Upsert
+from pspsearch.errors import MemoryFull
+from pspsearch.memory import MemoryBound
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import resources_pb2 as resources
@@ -274,3 +278,19 @@ async def test_last_page_has_no_token(api: Api) -> None:
     for matching in ("", "*"):
         page = await api.items.ListItems(items.ListItemsRequest(page_size=4, filter=matching))
         assert (len(page.items), page.next_page_token) == (4, "")
+
+
+async def test_full_memory_takes_nothing_in() -> None:
+    """An upsert is to come again; searches, and deletions, which make room, go on; so does a stream."""
+    taken = [0]
+    async with open_api(memory=MemoryBound(1_000, lambda: taken[0], itertools.count().__next__)) as api:
+        await api.fill(item("temple"))
+        taken[0] = 901
+        refusal = await refuse(api.items.UpsertItems(items.UpsertItemsRequest(items=[item("flower", FLOWER)])))
+        async with AsyncClient(api.server.address, retries=Retries(attempts=1)) as client:
+            with pytest.raises(MemoryFull):
+                await anext(aiter(client.ingest([ItemInput("flower", FLOWER)])))
+            assert [hit.id for hit in (await client.search(TEMPLE)).hits] == ["temple"]
+            assert await client.delete(["temple"]) == 1
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MEMORY_FULL")

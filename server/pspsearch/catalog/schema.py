@@ -1,6 +1,7 @@
 """The tables of the catalog, and how an older file becomes a current one."""
 
 import contextlib
+import logging
 from pathlib import Path
 
 import apsw
@@ -8,6 +9,8 @@ import apsw
 from pspsearch.catalog.connections import add_checksums, connect_new, damage, has_checksums
 from pspsearch.catalog.folder import sync
 from pspsearch.errors import CatalogError
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x50535053
 """`PSPS`: tells a catalog from other SQLite files."""
@@ -121,6 +124,7 @@ def migrate(connection: apsw.Connection) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for version in range(_version(connection) + 1, len(MIGRATIONS) + 1):
         if version == WITH_CHECKSUMS and not has_checksums(connection):
+            log.info("the catalog is written anew, each page with a checksum: that takes about as long as to copy it")
             add_checksums(connection)
         with connection:
             connection.execute(MIGRATIONS[version - 1])
