@@ -2,37 +2,38 @@
 
 import contextlib
 import re
+from pathlib import Path
 
-import apsw
 import pytest
 
 from pspsearch.catalog import queries
+from pspsearch.catalog.connections import connect_new
 from pspsearch.catalog.schema import migrate
 
 TABLES = re.compile(r"SCAN (items|images|descriptors|requests|collections$)")
 
 
 @pytest.mark.parametrize("name", ["ITEMS", "ITEMS_BY_KEY", "PAGE", "ATTRIBUTES", "IMAGE", "DESCRIPTOR"])
-def test_nothing_is_read_through(name: str) -> None:
+def test_nothing_is_read_through(tmp_path: Path, name: str) -> None:
     """Every table is searched."""
-    plan = explain(getattr(queries, name))
+    plan = explain(tmp_path, getattr(queries, name))
 
     assert plan
     assert not any(TABLES.match(step) for step in plan), plan
 
 
 @pytest.mark.parametrize("name", ["PAGE", "SEQUENCES", "ROWS", "COLLECTIONS"])
-def test_nothing_is_sorted(name: str) -> None:
+def test_nothing_is_sorted(tmp_path: Path, name: str) -> None:
     """What is asked for in an order is read in it, so the first row comes before the last is looked at."""
-    plan = explain(getattr(queries, name))
+    plan = explain(tmp_path, getattr(queries, name))
 
     assert plan
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def explain(statement: str) -> list[str]:
+def explain(folder: Path, statement: str) -> list[str]:
     """The steps that SQLite takes."""
     names = dict.fromkeys(re.findall(r":(\w+)", statement), 0)
-    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+    with contextlib.closing(connect_new(folder / "catalog")) as connection:
         migrate(connection)
         return [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", names)]
