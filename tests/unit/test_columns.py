@@ -1,6 +1,7 @@
 """Attribute columns: they say of every row what the filter itself says of its attributes."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,18 @@ def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, 
 
     expected = [keep.matches(row) for row in rows + rows]
     assert again.holds(keep, len(expected)).tolist() == expected
+
+
+def test_texts_are_written_and_read_one_by_one(tmp_path: Path) -> None:
+    """They can be most of an index; a second copy of them all might be more than there is room for."""
+    texts = [f"{number}: \ud800 ü \0 {'x' * 500_000}" for number in range(40)]
+    columns = fill([{"text": text} for text in texts])
+    tracemalloc.start()
+
+    columns.write(tmp_path / "columns", len(texts))
+
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 4 << 20
+    again = Columns.read(tmp_path / "columns")
+    assert again._columns["text", "str"].texts == texts

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from pspsearch.index.growing_array import GrowingArray
 _DTYPES = {"float": np.float64, "bool": np.bool_, "str": np.int32}
 """Of the values; a text's is its place among the column's texts."""
 
-_HEADER = "header"
+_ANY = "surrogatepass"
+"""JSON can hold half of a pair that UTF-8 has no form for."""
 
 
 class Columns:
@@ -64,26 +65,27 @@ class Columns:
         return kept
 
     def write(self, path: Path, rows: int) -> None:
-        """The first rows, into one file."""
-        arrays: dict[str, NDArray[Any]] = {}
-        header: list[tuple[str, str, list[str]]] = []
-        for number, ((name, kind), column) in enumerate(list(self._columns.items())):
-            arrays[f"rows{number}"], values = column.first(rows)
-            texts, arrays[f"values{number}"] = _packed(column, values)
-            header.append((name, kind, texts))
-        encoded = json.dumps({"rows": rows, "columns": header}).encode()
+        """The first rows, into one file; nothing large is made on the way, as texts can be most of an index."""
+        columns = list(self._columns.items())
+        header = json.dumps({"rows": rows, "columns": [key for key, _ in columns]}).encode()
         with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{_HEADER: np.frombuffer(encoded, np.uint8)}, **arrays)
+            np.save(file, np.frombuffer(header, np.uint8))
+            for _, column in columns:
+                numbers, values = column.first(rows)
+                texts, values = _packed(column, values)
+                np.save(file, numbers)
+                np.save(file, values)
+                _write_texts(file, texts)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `write` wrote."""
         columns = cls()
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays[_HEADER].tobytes())
+        with path.open("rb") as file:
+            header = json.loads(np.load(file).tobytes())
             columns.rows = int(header["rows"])
-            for number, (name, kind, texts) in enumerate(header["columns"]):
-                columns._columns[name, kind] = _Column(arrays[f"rows{number}"], arrays[f"values{number}"], texts)
+            for name, kind in header["columns"]:
+                columns._columns[name, kind] = _Column(np.load(file), np.load(file), _read_texts(file))
         return columns
 
     def _column(self, path: str, kind: str) -> "_Column":
@@ -165,6 +167,17 @@ class _Column:
             self.texts.append(text)
             self._places[text] = len(self.texts) - 1
         return self._places[text]
+
+
+def _write_texts(file: BinaryIO, texts: Sequence[str]) -> None:
+    """How long each is, and one after the other."""
+    np.save(file, np.fromiter((len(text.encode(errors=_ANY)) for text in texts), np.int64, len(texts)))
+    for text in texts:
+        file.write(text.encode(errors=_ANY))
+
+
+def _read_texts(file: BinaryIO) -> list[str]:
+    return [file.read(length).decode(errors=_ANY) for length in np.load(file).tolist()]
 
 
 def _packed(column: _Column, values: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:

@@ -13,7 +13,7 @@ from pspsearch.index.planner import Device
 
 MANIFEST = "manifest.json"
 
-FORMAT = 1
+FORMAT = 2
 """Of everything in a snapshot; another one is not read."""
 
 
