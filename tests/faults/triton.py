@@ -30,11 +30,13 @@ class _Seen:
 
     failed: list[PspsearchError] = field(default_factory=list[PspsearchError])
     slowest_told_s: float = 0.0
+    """From the call on, or from the last kill, where that came while it was worked on."""
     slowest: PspsearchError | None = None
     latest_s: float = 0.0
     """Past a deadline."""
     answered: float = 0.0
-    """When last."""
+    """When last, as the next."""
+    killed: float = 0.0
 
 
 async def killed(place: Place, times: int) -> str:
@@ -50,7 +52,7 @@ async def killed(place: Place, times: int) -> str:
                 victim = await _victim(server, TARGETS[number % 2])
                 await _answered_since(seen, time.perf_counter())
                 victim.kill()
-                died = time.perf_counter()
+                seen.killed = died = time.perf_counter()
                 while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
                     await asyncio.sleep(0.01)
                 await _answered_since(seen, time.perf_counter() + 0.2)
@@ -116,11 +118,11 @@ async def _call(client: AsyncClient, seen: _Seen, stop: asyncio.Event) -> None:
             raise
         except PspsearchError as error:
             seen.failed.append(error)
-            taken_s = time.perf_counter() - started
+            now = time.perf_counter()
             if isinstance(error, DeadlineExceeded):
-                seen.latest_s = max(seen.latest_s, taken_s - (client._timeout_s or 0))
-            elif taken_s > seen.slowest_told_s:
-                seen.slowest_told_s, seen.slowest = taken_s, error
+                seen.latest_s = max(seen.latest_s, now - started - (client._timeout_s or 0))
+            elif (told_s := now - max(started, seen.killed)) > seen.slowest_told_s:
+                seen.slowest_told_s, seen.slowest = told_s, error
             await asyncio.sleep(0.02 * chance.random())
 
 
