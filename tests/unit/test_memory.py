@@ -3,7 +3,7 @@
 import pytest
 
 from pspsearch.errors import MemoryFull
-from pspsearch.memory import MemoryBound, available_bytes, taken_bytes
+from pspsearch.memory import MemoryBound, available_bytes, give_back, taken_bytes
 
 
 def test_what_a_process_takes_is_counted() -> None:
@@ -17,8 +17,8 @@ def test_what_a_process_takes_is_counted() -> None:
 
 def test_bound_is_held_and_given_back() -> None:
     """A tenth is left for what is under way; it is looked at twenty times a second."""
-    taken, now = [800], [0.0]
-    bound = MemoryBound(1_000, lambda: taken[0], lambda: now[0])
+    taken, now, given_back = [800], [0.0], list[float]()
+    bound = MemoryBound(1_000, lambda: taken[0], lambda: given_back.append(now[0]), lambda: now[0])
     bound.check()
 
     taken[0] = 901
@@ -26,6 +26,36 @@ def test_bound_is_held_and_given_back() -> None:
     now[0] = 0.05
     with pytest.raises(MemoryFull, match="the server's memory is full"):
         bound.check()
+    assert given_back == [0.05]
     taken[0] = 899
     now[0] = 0.1
     bound.check()
+
+
+def test_what_is_only_kept_for_later_is_given_back_first() -> None:
+    """Then there may be room; it is tried once a second at most, as it takes a while."""
+    taken, now, given_back = [950], [0.0], list[float]()
+
+    def give_back() -> None:
+        given_back.append(now[0])
+        taken[0] = 700
+
+    bound = MemoryBound(1_000, lambda: taken[0], give_back, lambda: now[0])
+    bound.check()
+    taken[0], now[0] = 950, 0.5
+    with pytest.raises(MemoryFull):
+        bound.check()
+    now[0] = 1.0
+    bound.check()
+
+    assert given_back == [0.0, 1.0]
+
+
+def test_memory_goes_back_to_the_kernel() -> None:
+    """What was freed between things that are still there."""
+    kept = [bytes(100_000) for _ in range(1_000)]
+    before = taken_bytes()
+    del kept[::2]
+    give_back()
+
+    assert taken_bytes() < before - (30 << 20)

@@ -1,6 +1,7 @@
 """What every call goes through: admission, request ids, deadlines, errors, the server's end."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -214,3 +215,25 @@ async def test_call_that_outlasts_the_drain_is_cancelled() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await call
         assert api.server.rpc.gate.in_flight == 0
+
+
+async def test_refused_request_is_not_kept(api: Api) -> None:
+    """It is gone with its call, and does not wait for the garbage collector, which may come late."""
+
+    async def refuse_one() -> None:
+        await refuse(api.search.Describe(searches.DescribeRequest(collection="nowhere", image=bytes(1000))))
+
+    def requests() -> int:
+        return sum(isinstance(one, searches.DescribeRequest) for one in gc.get_objects())
+
+    await refuse_one()
+    gc.collect()
+    before = requests()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await refuse_one()
+        await asyncio.sleep(0.1)
+        assert requests() == before
+    finally:
+        gc.enable()

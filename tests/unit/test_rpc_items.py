@@ -283,7 +283,7 @@ async def test_last_page_has_no_token(api: Api) -> None:
 async def test_full_memory_takes_nothing_in() -> None:
     """An upsert is to come again; searches, and deletions, which make room, go on; so does a stream."""
     taken = [0]
-    async with open_api(memory=MemoryBound(1_000, lambda: taken[0], itertools.count().__next__)) as api:
+    async with open_api(memory=MemoryBound(1_000, lambda: taken[0], clock=itertools.count().__next__)) as api:
         await api.fill(item("temple"))
         taken[0] = 901
         refusal = await refuse(api.items.UpsertItems(items.UpsertItemsRequest(items=[item("flower", FLOWER)])))

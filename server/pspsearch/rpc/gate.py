@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import traceback
 from collections.abc import AsyncGenerator
 from typing import cast
 
@@ -87,8 +88,11 @@ class Gate:
         finally:
             self.metrics.count_call(method, code.name, call)
             self._audit.write(method, code, access, call, None if isinstance(request, Malformed) else request, context)
-        if failure is not None:
-            await self._end(method, failure, call, context)
+        try:
+            if failure is not None:
+                await self._end(method, failure, call, context)
+        finally:
+            failure = None  # its traceback has this frame, which has it: together they would keep the request for long
 
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
         """The status of a call that failed, or of one query or item in it.
@@ -123,7 +127,21 @@ class Gate:
             told = _tell(method, error, call)
             log.log(level, "%s refused: %s", method, status.message, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
-        await context.abort(code_of(error), status.message, metadata)
+        try:
+            await context.abort(code_of(error), status.message, metadata)
+        except BaseException as aborted:
+            _forget_when_done(aborted)
+            raise
+
+
+def _forget_when_done(aborted: BaseException) -> None:
+    """What the call's frames have: gRPC keeps the exception beside the context that they have.
+
+    That is a circle, and with it each refused request would stay in memory until it is collected.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: traceback.clear_frames(aborted.__traceback__))
 
 
 def _sole(error: Exception) -> Exception:
