@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -219,9 +219,13 @@ async def test_call_that_outlasts_the_drain_is_cancelled() -> None:
 
 async def test_refused_request_is_not_kept(api: Api) -> None:
     """It is gone with its call, and does not wait for the garbage collector, which may come late."""
+    content = searches.DescribeRequest(collection="nowhere", image=bytes(1000)).SerializeToString()
+    call = cast(
+        "Any", api.channel.unary_unary("/pspsearch.v1.SearchService/Describe")
+    )  # bytes: the server's alone count
 
     async def refuse_one() -> None:
-        await refuse(api.search.Describe(searches.DescribeRequest(collection="nowhere", image=bytes(1000))))
+        await refuse(call(content))
 
     def requests() -> int:
         return sum(isinstance(one, searches.DescribeRequest) for one in gc.get_objects())
