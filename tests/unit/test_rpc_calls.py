@@ -228,7 +228,7 @@ async def test_refused_request_is_not_kept(api: Api) -> None:
         await refuse(call(content))
 
     def requests() -> int:
-        return sum(isinstance(one, searches.DescribeRequest) for one in gc.get_objects())
+        return sum(type(one) is searches.DescribeRequest for one in gc.get_objects())
 
     await refuse_one()
     gc.collect()

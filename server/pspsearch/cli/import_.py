@@ -1,6 +1,7 @@
 """`pspsearch import`: image files into a collection."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -90,8 +91,12 @@ def import_(
         tally.interrupted = True
     finally:
         _report(tally, table, report, as_json=as_json)
-    if tally.interrupted or tally.refused:
-        sys.exit(_INTERRUPTED if tally.interrupted else 1)
+    if tally.interrupted:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)  # where the interrupt met gRPC's lock, to close would be to wait for ever
+    if tally.refused:
+        sys.exit(1)
 
 
 def _create(client: Client, collection: str) -> None:
