@@ -34,8 +34,7 @@ def serve(
     data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")
 ) -> Generator[SearchServer]:
     """Starts it and returns when it serves; stops it as an operator would, and waits for its end."""
-    command = [sys.executable, *program, "serve", "--port", "0", "--metrics-port", "0"]
-    command += ["--data", str(data), "--triton", triton, "--log-level", "warning", *flags]
+    command = _command(data, triton, flags, program)
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -51,3 +50,17 @@ def serve(
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def why_refused(data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> str:
+    """What a server that must not start says in the end."""
+    command = _command(data, triton, flags, program)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = refused.stderr.splitlines()[-1]
+    assert (refused.returncode, last.startswith("error: ")) == (1, True), refused.stderr
+    return last
+
+
+def _command(data: Path, triton: str, flags: Sequence[str], program: Sequence[str]) -> list[str]:
+    command = [sys.executable, *program, "serve", "--port", "0", "--metrics-port", "0"]
+    return [*command, "--data", str(data), "--triton", triton, "--log-level", "warning", *flags]

@@ -63,10 +63,13 @@ class MemoryBound:
         now = self._clock()
         if now - self._looked >= _LOOK_S:
             self._looked = now
-            self._is_full = self._taken() > _SHARE * self._most_bytes
+            self._is_full = self._look()
             if self._is_full and now - self._gave_back >= _GIVE_BACK_S:
                 self._gave_back = now
                 self._give_back()
-                self._is_full = self._taken() > _SHARE * self._most_bytes
+                self._is_full = self._look()
         if self._is_full:
             raise MemoryFull(f"the server's memory is full: it may take {self._most_bytes >> 20:,} MiB")
+
+    def _look(self) -> bool:
+        return self._taken() > _SHARE * self._most_bytes

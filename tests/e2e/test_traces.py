@@ -92,7 +92,7 @@ async def test_trace_is_passed_on_to_triton() -> None:
     seen: list[dict[str, str]] = []
 
     class Recorder(service_pb2_grpc.GRPCInferenceServiceServicer):
-        def ModelInfer(self, request: object, context: grpc.ServicerContext) -> object:  # noqa: N802
+        def ModelInfer(self, request: object, context: grpc.ServicerContext) -> object:  # noqa: N802 - the protocol's name
             del request
             seen.append({key: str(value) for key, value in context.invocation_metadata()})
             context.abort(grpc.StatusCode.INTERNAL, "that is all")

@@ -5,8 +5,6 @@ import contextlib
 import ipaddress
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from pspsearch.errors import InvalidRequest, ModelMismatch
 from pspsearch.manifest import MANIFEST
 from tests.faults.place import MODEL, ONCE, Place
 from tests.pictures import encode, load_photo
-from tests.search_server import serve
+from tests.search_server import serve, why_refused
 
 PICKLE = b"cos\nsystem\n(S'true'\ntR."
 
@@ -90,12 +88,9 @@ async def repository(place: Place, times: int) -> str:
         root = folder / str(number) / "model_repository"
         shutil.copytree(place.repository, root)
         attack(root / MODEL)
-        command = [sys.executable, "-m", "pspsearch", "serve", "--data", str(folder / "data"), "--port", "0"]
-        command += ["--metrics-port", "0", "--repository", str(root), "--model", MODEL]
-        refused = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-        last = refused.stderr.splitlines()[-1]
-        assert (refused.returncode, last.startswith("error: ")) == (1, True), refused.stderr
-        assert words in last, f"{attack.__name__}: {last}"
+        flags = ("--repository", str(root), "--model", MODEL)
+        told = await asyncio.to_thread(why_refused, folder / "data", "", *flags)
+        assert words in told, f"{attack.__name__}: {told}"
     listening = await _call_elsewhere(place, folder / "data")
     return f"{min(times, len(ATTACKS))} attacks refused; {listening} ports, all on loopback; nobody was called"
 

@@ -14,7 +14,7 @@ from pspsearch.client.operations import upsert
 from pspsearch.domain import Outcome
 from pspsearch.errors import NotFound
 from pspsearch.v1 import item_service_pb2_grpc
-from tests.faults.place import Place, fingerprint_of, item, point
+from tests.faults.place import Place, become_idle, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
 
 AT_ONCE = 50
@@ -63,11 +63,7 @@ async def cancelled(place: Place, times: int) -> str:
             before_bytes, threads = process.memory_info().rss, process.num_threads()
             for _ in range(times // AT_ONCE):
                 await cancel_some(client, AT_ONCE)
-            started = time.perf_counter()
-            while (await client.status()).requests_in_flight > 1:  # the question itself
-                assert time.perf_counter() - started < 5, "calls are left over"
-                await asyncio.sleep(0.01)
-            idle_s = time.perf_counter() - started
+            idle_s = await become_idle(client)
             await client.search(image)
             grown_bytes = process.memory_info().rss - before_bytes
             assert process.num_threads() <= threads

@@ -22,7 +22,7 @@ from pspsearch.client import AsyncClient, Descriptor
 from pspsearch.headers import AUTHORIZATION
 from pspsearch.tokens import create_token
 from pspsearch.v1 import search_service_pb2, search_service_pb2_grpc
-from tests.faults.place import ONCE, Place, fingerprint_of, item, point
+from tests.faults.place import ONCE, Place, become_idle, fingerprint_of, item, point
 
 CONNECTIONS, SLOW_SENDERS, STREAMS, ITEMS = 800, 200, 100, 250
 MOST_STREAMS, QUERIES_EACH = 32, 50
@@ -136,10 +136,7 @@ async def crowds(place: Place, seconds: int) -> str:
                 told.append(f"{kind} {during_ms:.1f} ms, {grown >> 20:+d} MiB")
                 assert during_ms <= SLOWER * before_ms, f"p99 was {before_ms:.1f} ms before: {'; '.join(told)}"
                 assert grown < MEMORY_BYTES, told[-1]
-            deadline = time.perf_counter() + 5
-            while (await client.status()).requests_in_flight > 1:  # the question itself
-                assert time.perf_counter() < deadline, "calls are left over"
-                await asyncio.sleep(0.05)
+            await become_idle(client)
     return f"p99 of a healthy caller {before_ms:.1f} ms; beside {'; '.join(told)}"
 
 

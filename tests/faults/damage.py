@@ -127,8 +127,8 @@ async def _check_catalog(data: Path, content: Content) -> str:
 
 async def _check_index(data: Path, generation: Generation, path: str) -> None:
     """One line names the file, and every row is there."""
-    heard = _Ear()
-    logging.getLogger(SegmentedIndex.__module__.rpartition(".")[0]).addHandler(heard)
+    heard, log = _Ear(), logging.getLogger("pspsearch.index")
+    log.addHandler(heard)
     try:
         async with await SqliteCatalog.open(data) as catalog:
             ((collection, _),) = await catalog.collections()
@@ -142,7 +142,7 @@ async def _check_index(data: Path, generation: Generation, path: str) -> None:
             assert np.array_equal(found, np.stack([true[one] for one in matched.sequences.tolist()]).astype(np.float32))
             await index.close()
     finally:
-        logging.getLogger(SegmentedIndex.__module__.rpartition(".")[0]).removeHandler(heard)
+        log.removeHandler(heard)
     assert [path in line for line in heard.lines] == [True], heard.lines
 
 

@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -111,10 +110,8 @@ def _with_text(one: ItemInput, chance: random.Random) -> ItemInput:
 
 
 def _anonymous_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError("the kernel does not say")
+    used = psutil.Process(pid).memory_info()
+    return used.rss - used.shared
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 import zlib
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,15 @@ def item(id_: str, version: int, fingerprint: str) -> ItemInput:
 async def fingerprint_of(client: AsyncClient) -> str:
     """Of the collection's space."""
     return (await client.get_collection()).state.origin.fingerprint
+
+
+async def become_idle(client: AsyncClient) -> float:
+    """Waits until no call is under way; the seconds that it took."""
+    started = time.perf_counter()
+    while (await client.status()).requests_in_flight > 1:  # the question itself
+        assert time.perf_counter() - started < 5, "calls are left over"
+        await asyncio.sleep(0.01)
+    return time.perf_counter() - started
 
 
 @dataclass

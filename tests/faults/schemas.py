@@ -1,8 +1,7 @@
 """Data of every earlier schema version, and of a later one."""
 
+import asyncio
 import contextlib
-import subprocess
-import sys
 from pathlib import Path
 
 import apsw
@@ -13,6 +12,7 @@ from pspsearch.catalog.schema import APPLICATION_ID, MIGRATIONS, WITH_CHECKSUMS
 from pspsearch.client import AsyncClient, ItemInput
 from tests.faults.place import MODEL, Ledger, Place, check_server, fingerprint_of, item
 from tests.pictures import encode, load_photo
+from tests.search_server import why_refused
 
 ITEMS = 200
 
@@ -43,12 +43,8 @@ async def earlier(place: Place, _: int) -> str:
     with contextlib.closing(connect_writer(later / CATALOG)) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     before = (later / CATALOG).read_bytes()
-    command = [sys.executable, "-m", "pspsearch", "serve", "--data", str(later), "--port", "0", "--metrics-port", "0"]
-    refused = subprocess.run(
-        [*command, "--triton", place.triton, "--model", MODEL], capture_output=True, text=True, check=False
-    )
-    assert refused.returncode == 1
-    assert "it was written by a newer one" in refused.stderr
+    said = await asyncio.to_thread(why_refused, later, place.triton, "--model", MODEL)
+    assert "it was written by a newer one" in said
     assert (later / CATALOG).read_bytes() == before
     return f"versions 1 to {len(MIGRATIONS)}: {ITEMS} items each, all there; {len(MIGRATIONS) + 1} is refused"
 

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from tests.faults.place import (
     item,
     point,
 )
+from tests.search_server import why_refused
 
 TOLD_S = 5.0
 
@@ -96,12 +95,9 @@ async def readonly(place: Place, times: int) -> str:
     folder = place.new_folder("readonly-start")
     flag = folder / "flag"
     flag.touch()
-    command = [sys.executable, "-m", "tests.faults.disk", "readonly", str(flag), "serve"]
-    command += ["--data", str(folder / "data"), "--port", "0", "--metrics-port", "0"]
-    command += ["--triton", place.triton, "--model", MODEL]
-    refused = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "cannot be used: Read-only file system" in refused.stderr.splitlines()[-1]
+    program = ("-m", "tests.faults.disk", "readonly", str(flag))
+    said = await asyncio.to_thread(why_refused, folder / "data", place.triton, "--model", MODEL, program=program)
+    assert "cannot be used: Read-only file system" in said
     return told
 
 

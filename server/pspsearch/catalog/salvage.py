@@ -105,7 +105,7 @@ def _tables(origin: apsw.Connection, source: Path) -> dict[str, list[str]]:
 def _take_out(origin: apsw.Connection, made: apsw.Connection, table: str, columns: list[str], tell: Tell) -> None:
     names = ", ".join(columns)
     insert = f"INSERT OR IGNORE INTO {table} ({names}) SELECT :{', :'.join(columns)} {_INSERTS[table]}"
-    for record in _rows(origin, f"SELECT rowid, {names} FROM {table} WHERE rowid > ? ORDER BY rowid"):  # noqa: S608
+    for record in _rows(origin, f"SELECT rowid, {names} FROM {table} WHERE rowid > ? ORDER BY rowid"):  # noqa: S608 - the schema's own names
         row = dict(zip(columns, record[1:], strict=True))
         if table == "generations":
             made.execute(_NAMELESS, row)
