@@ -1,7 +1,6 @@
 """`pspsearch import`: image files into a collection."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pspsearch.cli.attribute_files import AttributeTable, read_attributes
 from pspsearch.cli.connection import collection_option, json_option, with_client
 from pspsearch.cli.image_files import IMAGE_SUFFIXES, Found, ImageFile, Refusal, find_images
 from pspsearch.cli.import_progress import ImportProgress
+from pspsearch.cli.interrupt import until_interrupted
 from pspsearch.cli.items import write_file
 from pspsearch.cli.output import plural, print_json
 from pspsearch.client import Acknowledgement, Client, ItemInput
@@ -92,9 +92,7 @@ def import_(
     finally:
         _report(tally, table, report, as_json=as_json)
     if tally.interrupted:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_INTERRUPTED)  # where the interrupt met gRPC's lock, to close would be to wait for ever
+        sys.exit(_INTERRUPTED)
     if tally.refused:
         sys.exit(1)
 
@@ -113,7 +111,7 @@ def _import(
     with ImportProgress(len(found.files)) as progress:
         try:
             inputs = _inputs(found.files, table, folder_attribute)
-            for acknowledgement in client.ingest(inputs, collection=collection):
+            for acknowledgement in until_interrupted(client.ingest(inputs, collection=collection)):
                 tally.add(acknowledgement, paths[acknowledgement.id])
                 progress.advance()
         finally:

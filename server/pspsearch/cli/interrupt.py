@@ -1,11 +1,20 @@
-"""Running a coroutine until it ends or the process is asked to."""
+"""Work that ends in order when the process is asked to end."""
 
 import asyncio
+import queue
 import signal
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    reason: BaseException | None
 
 
 def run_until_signal(main: Coroutine[Any, Any, Result]) -> Result | None:
@@ -21,3 +30,30 @@ def run_until_signal(main: Coroutine[Any, Any, Result]) -> Result | None:
             return None
 
     return asyncio.run(run())
+
+
+def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, taken in a thread; KeyboardInterrupt on Ctrl-C, from here and from nowhere else.
+
+    Raised wherever the signal finds the main thread, it can be lost in a callback, or leave a lock of gRPC's taken.
+    """
+    taken: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
+
+    def take() -> None:
+        reason: BaseException | None = None
+        try:
+            for item in items:
+                taken.put(item)
+        except BaseException as error:
+            reason = error
+        taken.put(_End(reason))
+
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: taken.put(_End(KeyboardInterrupt())))
+    try:
+        threading.Thread(target=take, name="items", daemon=True).start()
+        while not isinstance(item := taken.get(), _End):
+            yield item
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if item.reason is not None:
+        raise item.reason
