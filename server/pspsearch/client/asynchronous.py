@@ -25,6 +25,7 @@ from pspsearch.client.settings import (
     Tls,
     call_metadata,
 )
+from pspsearch.client.throttle import Throttle
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
@@ -78,6 +79,7 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
+        self._throttle = Throttle()
         if tls is None:
             self._channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
         else:
@@ -360,19 +362,20 @@ class AsyncClient:
             operation.path, type(operation.request).SerializeToString, operation.response.FromString
         )
         attempts = Attempts(self._retries, self._budget, self._timeout_s, repeatable=operation.repeatable)
-        while True:
-            try:
-                response = await call(operation.request, timeout=attempts.remaining_s(), metadata=self._metadata)
-            except grpc.RpcError as failure:
-                error = call_error(failure, self.address)
-                unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
-                pause_s = attempts.pause_s() if unavailable else None
-                if pause_s is None:
-                    raise error from failure
-                await asyncio.sleep(pause_s)
-            else:
-                attempts.succeed()
-                return operation.read(response)
+        with self._throttle.call():
+            while True:
+                try:
+                    response = await call(operation.request, timeout=attempts.remaining_s(), metadata=self._metadata)
+                except grpc.RpcError as failure:
+                    error = call_error(failure, self.address)
+                    unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
+                    pause_s = attempts.pause_s() if unavailable else None
+                    if pause_s is None:
+                        raise error from failure
+                    await asyncio.sleep(pause_s)
+                else:
+                    attempts.succeed()
+                    return operation.read(response)
 
 
 async def _load_all(queries: Iterable[Query]) -> Sequence[Query]:

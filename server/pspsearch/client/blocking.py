@@ -25,6 +25,7 @@ from pspsearch.client.settings import (
     Tls,
     call_metadata,
 )
+from pspsearch.client.throttle import Throttle
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
@@ -74,6 +75,7 @@ class Client:
         self._timeout_s = timeout_s
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
+        self._throttle = Throttle()
         if tls is None:
             self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         else:
@@ -338,16 +340,17 @@ class Client:
             operation.path, type(operation.request).SerializeToString, operation.response.FromString
         )
         attempts = Attempts(self._retries, self._budget, self._timeout_s, repeatable=operation.repeatable)
-        while True:
-            try:
-                response = call(operation.request, timeout=attempts.remaining_s(), metadata=self._metadata)
-            except grpc.RpcError as failure:
-                error = call_error(failure, self.address)
-                unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
-                pause_s = attempts.pause_s() if unavailable else None
-                if pause_s is None:
-                    raise error from failure
-                time.sleep(pause_s)
-            else:
-                attempts.succeed()
-                return operation.read(response)
+        with self._throttle.call():
+            while True:
+                try:
+                    response = call(operation.request, timeout=attempts.remaining_s(), metadata=self._metadata)
+                except grpc.RpcError as failure:
+                    error = call_error(failure, self.address)
+                    unavailable = failure.code() is grpc.StatusCode.UNAVAILABLE
+                    pause_s = attempts.pause_s() if unavailable else None
+                    if pause_s is None:
+                        raise error from failure
+                    time.sleep(pause_s)
+                else:
+                    attempts.succeed()
+                    return operation.read(response)
