@@ -19,6 +19,7 @@ from pathlib import Path
 from pspsearch.catalog.connections import connect_reader, translate_errors
 from pspsearch.catalog.folder import CATALOG, LOCK
 from pspsearch.catalog.integrity import check_pages
+from pspsearch.catalog.log import check_log
 from pspsearch.catalog.schema import check_schema
 from pspsearch.config import SecuritySettings, ServingSettings, Settings
 from pspsearch.errors import CatalogError, PspsearchError
@@ -67,7 +68,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("server", Grade.GOOD, f"one runs on {data}")
     if os.geteuid() == 0:
         yield Finding("account", Grade.DOUBTFUL, "root, which the server does not need to be: use another")
-    for finding in (*_data(data), *_security(settings.security)):
+    for finding in (*_data(data, running=running), *_security(settings.security)):
         yield finding
     yield await _triton(settings)
     yield _faiss(settings)
@@ -86,7 +87,7 @@ def _is_running(data: Path) -> bool:
     return False
 
 
-def _data(data: Path) -> Iterator[Finding]:
+def _data(data: Path, *, running: bool) -> Iterator[Finding]:
     there = next(folder for folder in (data, *data.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         words = f"{there} is no folder that this account can write to: chown it, or name another"
@@ -100,7 +101,7 @@ def _data(data: Path) -> Iterator[Finding]:
     )
     if data.is_dir():
         yield _sync_time(data)
-        yield from _catalog(data)
+        yield from _catalog(data, running=running)
     else:
         yield Finding("data", Grade.GOOD, f"{data} is not there yet, and will be made")
 
@@ -131,7 +132,7 @@ def _sync_time(data: Path) -> Finding:
     return Finding("sync", Grade.GOOD, words)
 
 
-def _catalog(data: Path) -> Iterator[Finding]:
+def _catalog(data: Path, *, running: bool) -> Iterator[Finding]:
     path, log = data / CATALOG, data / f"{CATALOG}-wal"
     if not path.exists():
         others = sorted(one.name for one in data.iterdir() if one.name != LOCK)
@@ -142,6 +143,8 @@ def _catalog(data: Path) -> Iterator[Finding]:
             yield Finding("catalog", Grade.GOOD, "none yet")
         return
     try:
+        if not running:
+            check_log(path)
         with (
             translate_errors(path),
             contextlib.closing(

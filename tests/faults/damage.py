@@ -21,21 +21,22 @@ from pspsearch.errors import CatalogDamaged
 from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.planner import Room
 from pspsearch.serving import INDEXES
-from tests.faults.place import DIMENSION, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
+from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
-from tests.search_server import ServerEnded
+from tests.search_server import ServerEnded, why_refused
 
-ITEMS = 250
-SERVED = 50
+ITEMS, LOGGED = 250, 40
+SERVED = 10
 """Each such time a server of its own meets the damage, and what it finds is salvaged."""
 
 Content = list[tuple[object, ...]]
 
 
 async def damaged(place: Place, times: int) -> str:
-    """Half of the times in the catalog, half in its index. Nothing that is wrong is ever answered."""
+    """In the catalog, in its index, and in the log of a server that was killed. Nothing wrong is ever answered."""
     folder, chance = place.new_folder("damaged"), random.Random(7)
     sound, ledger = await _make(place, folder / "sound")
+    killed, log_bytes = await _kill(place, folder / "killed")
     async with await SqliteCatalog.open(sound) as catalog:
         content = await _read(catalog)
         ((_, generation),) = await catalog.collections()
@@ -43,8 +44,13 @@ async def damaged(place: Place, times: int) -> str:
     at_once = later = served = 0
     for number in range(times):
         data = folder / str(number)
-        shutil.copytree(sound, data)
-        if number % 2:
+        shutil.copytree(killed if number % 3 == 2 else sound, data)
+        if number % 3 == 2:
+            _flip(data / f"{CATALOG}-wal", chance.randrange(log_bytes), chance)
+            with contextlib.suppress(CatalogDamaged):
+                await SqliteCatalog.open(data)
+                raise AssertionError("damage was not found")
+        elif number % 3 == 1:
             name, size = chance.choice(files)
             _damage(data / name, size, chance)
             await _check_index(data, generation, str(data / name))
@@ -65,8 +71,9 @@ async def damaged(place: Place, times: int) -> str:
                 served += 1
         shutil.rmtree(data)
     return (
-        f"{times} times: the catalog refused when it was opened {at_once}, when it was read {later}, when it was "
-        f"looked through {(times + 1) // 2 - at_once - later}; the index made again each time; {served} before servers"
+        f"{times} times: the catalog refused when it was opened {at_once}, when it was read {later}, "
+        f"when it was looked through {(times + 2) // 3 - at_once - later}; its log refused, the index made again "
+        f"each time; {served} before servers"
     )
 
 
@@ -85,6 +92,21 @@ async def _make(place: Place, data: Path) -> tuple[Path, Ledger]:
     return data, ledger
 
 
+async def _kill(place: Place, data: Path) -> tuple[Path, int]:
+    """And how much of its log is before the last two writes: a damage behind that can be a torn end."""
+    with place.serve(data) as server:
+        async with AsyncClient(server.address) as client:
+            fingerprint = await fingerprint_of(client)
+            for number in range(LOGGED):
+                await client.upsert([item(str(number), number, fingerprint)])
+            size = (data / f"{CATALOG}-wal").stat().st_size
+            for number in range(2):
+                await client.upsert([item(str(number), LOGGED, fingerprint)])
+            server.process.kill()
+            server.process.wait()
+    return data, size
+
+
 def _index_files(data: Path, generation: Generation) -> list[tuple[Path, int]]:
     """With how many bytes of each count."""
     folder = data / INDEXES / str(generation.key)
@@ -98,7 +120,12 @@ def _damage(path: Path, size: int, chance: random.Random) -> None:
     place = chance.randrange(size)
     if chance.random() < 0.25:
         os.truncate(path, place)
-        return
+    else:
+        _flip(path, place, chance)
+
+
+def _flip(path: Path, place: int, chance: random.Random) -> None:
+    """One bit of the byte that is there."""
     with path.open("r+b") as file:
         file.seek(place)
         (byte,) = file.read(1)
@@ -160,9 +187,12 @@ class _Ear(logging.Handler):
 
 async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
     """A server refuses to start, or refuses what is damaged; what is salvaged is what there was, less what is told."""
-    with contextlib.suppress(ServerEnded), place.serve(data, "--log-level", "critical") as server:
-        async with AsyncClient(server.address, retries=ONCE) as client:
-            await _ask(client, ledger)
+    try:
+        with place.serve(data, "--log-level", "error") as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+                await _ask(client, ledger)
+    except ServerEnded:
+        assert "is damaged" in why_refused(data, place.triton, "--model", MODEL)
     lost: set[str] = set()
     salvaged = data.with_name(f"{data.name}.salvaged")
     try:

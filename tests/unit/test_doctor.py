@@ -85,6 +85,31 @@ def test_running_server_is_seen(data: Path) -> None:
     assert later["port"].startswith(f"bad 127.0.0.1:{port} cannot be bound (Address already in use)")
 
 
+@pytest.fixture
+async def killed(data: Path) -> Path:
+    """The same, with five items more in the log of a server that was killed."""
+    copy = data.with_name("killed")
+    async with await SqliteCatalog.open(data) as catalog:
+        ((_, generation),) = await catalog.collections()
+        for number in range(10, 15):
+            await catalog.write(generation, [picture(str(number), b"%d" % number)])
+        shutil.copytree(data, copy, ignore=shutil.ignore_patterns("*-shm"))
+    return copy
+
+
+def test_log_of_a_killed_server_is_looked_through(killed: Path) -> None:
+    """A server would not start on one that is damaged, either."""
+    code, found = examine(killed)
+    with (killed / "catalog.sqlite3-wal").open("r+b") as log:
+        log.seek(100)
+        log.write(b"damage")
+    damaged_code, damaged = examine(killed)
+
+    assert (code, found["catalog"]) == (0, "good sound, with 15 items")
+    assert damaged_code == 1
+    assert damaged["catalog"].startswith(f"bad {killed}/catalog.sqlite3-wal is damaged: 5 transactions")
+
+
 def cut_catalog(data: Path) -> list[str]:
     """Half of it is gone."""
     os.truncate(data / "catalog.sqlite3", 6_000)

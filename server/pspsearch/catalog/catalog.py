@@ -16,6 +16,7 @@ from pspsearch.catalog.connections import connect_reader, connect_writer, transl
 from pspsearch.catalog.folder import CATALOG, FolderLock
 from pspsearch.catalog.generations import begin_generation, end_generation, note_generation, promote_generation
 from pspsearch.catalog.integrity import check_pages
+from pspsearch.catalog.log import check_log
 from pspsearch.catalog.queries import (
     count_lacking,
     find_attributes,
@@ -219,6 +220,7 @@ def _connect(path: Path) -> apsw.Connection:
     with translate_errors(path):
         if not path.exists():
             create(path)
+        check_log(path)
         with contextlib.closing(connect_reader(path)) as reader:
             check_schema(reader, path)
         connection = connect_writer(path)

@@ -1,0 +1,99 @@
+"""Whether the catalog's write-ahead log is damaged.
+
+SQLite reads it up to the first frame that is not what was written, and takes the rest for the torn end of a
+transaction that nobody was told of. But each is synced before the next one begins, so a torn end has one at most: where
+two that are whole follow each other behind it, what was acknowledged is lost.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.catalog.connections import damage
+
+_MAGIC = 0x377F0682
+"""Where words are summed with their lowest byte first; one more where they are with their highest."""
+_HEADER, _SUMMED, _FRAME_HEADER, _SUMMED_OF_FRAME_HEADER = 32, 24, 24, 8
+"""In bytes."""
+_PAGE_SIZE_AT = 16
+"""In the catalog itself."""
+_AT_ONCE = 1024
+"""Frames."""
+
+_Words = NDArray[np.uint32]
+_Flags = NDArray[np.bool_]
+_Order = Literal["<", ">"]
+
+
+def check_log(catalog: Path) -> None:
+    """CatalogDamaged where something is lost; nobody else may write to it. Nothing is changed.
+
+    A damage in the last transaction of all looks like a torn end, as does one at the end of the last but one.
+    """
+    log = catalog.with_name(f"{catalog.name}-wal")
+    if not log.is_file() or log.stat().st_size < _HEADER:
+        return
+    raw = np.fromfile(log, np.uint8, _HEADER)
+    header = _read(raw, ">")
+    order: _Order = ">" if header[0] == _MAGIC + 1 else "<"
+    known = np.array_equal(_sum(np.zeros(2, np.uint32), raw[:_SUMMED], order), header[6:])
+    size = _FRAME_HEADER + (int(header[2]) if known else _page_size(catalog))
+    count = (log.stat().st_size - _HEADER) // size
+    if count == 0:
+        return
+    frames = np.memmap(log, np.uint8, "r", _HEADER, (count, size))
+    salts = header[4:6] if known else _read(frames[0, :_FRAME_HEADER], ">")[2:4]
+    if not (salts == header[4:6]).any():
+        return  # the header of a log that was to begin anew is torn; what is behind it is in the catalog
+    whole, ends = _look(frames, header[6:], salts, order)
+    first = int(np.argmin(whole)) if known else 0
+    behind = np.bincount(np.cumsum(~whole[first:])[whole[first:] & ends[first:]])
+    if (not known or not whole[first]) and behind.max(initial=0) > 1:
+        raise damage(f"{log} is damaged: {behind.max()} transactions behind its frame {first + 1} are lost")
+
+
+def _look(frames: NDArray[np.uint8], seed: _Words, salts: _Words, order: _Order) -> tuple[_Flags, _Flags]:
+    """Which frames are what was written behind the sums of those before them, and which end a transaction."""
+    whole, ends = np.empty(len(frames), np.bool_), np.empty(len(frames), np.bool_)
+    for first in range(0, len(frames), _AT_ONCE):
+        chunk = np.asarray(frames[first : first + _AT_ONCE])
+        headers = _read(chunk[:, :_FRAME_HEADER], ">")
+        sums = headers[:, 4:]
+        seeds = np.concatenate([seed[None], sums[:-1]])
+        content = np.concatenate([chunk[:, :_SUMMED_OF_FRAME_HEADER], chunk[:, _FRAME_HEADER:]], axis=1)
+        right = (_sum(seeds, content, order) == sums) & (headers[:, 2:4] == salts)
+        whole[first : first + _AT_ONCE], ends[first : first + _AT_ONCE] = right.all(axis=1), headers[:, 1] > 0
+        seed = sums[-1]
+    return whole, ends
+
+
+def _sum(seeds: _Words, content: NDArray[np.uint8], order: _Order) -> _Words:
+    """SQLite's sums of rows of bytes, each begun with the two sums before it."""
+    words = _read(content, order)
+    of_seeds, of_words = _weights(words.shape[-1])
+    return seeds @ of_seeds + words @ of_words
+
+
+@cache
+def _weights(count: int) -> tuple[_Words, _Words]:
+    """What each seed and each word adds to the two sums, modulo 2 ** 32.
+
+    Two words at a time, it goes `s += a + t; t += b + s`.
+    """
+    of_words, power = np.empty((count, 2), np.uint32), np.eye(2, dtype=np.uint32)
+    for place in range(count - 2, -1, -2):
+        of_words[place : place + 2] = np.array([[1, 1], [0, 1]], np.uint32) @ power
+        power = np.array([[1, 1], [1, 2]], np.uint32) @ power
+    return power, of_words
+
+
+def _read(content: NDArray[np.uint8], order: _Order) -> _Words:
+    return np.ascontiguousarray(content).view(f"{order}u4").astype(np.uint32)
+
+
+def _page_size(catalog: Path) -> int:
+    size = int(np.fromfile(catalog, ">u2", 1, offset=_PAGE_SIZE_AT)[0])
+    return 65_536 if size == 1 else size
