@@ -34,7 +34,7 @@ _LEAST_FREE_BYTES = 1 << 30
 _SLOW_SYNC_S = 0.05
 _LEAST_FILES = 1024
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has it
-_LEAST_SHARED_BYTES = 64 << 20
+_LEAST_SHARED_BYTES = 128 << 20
 _SOON = timedelta(days=14)
 _TRITON_S = 5.0
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph")

@@ -183,8 +183,9 @@ async def _flood(client: AsyncClient, image: bytes, rate: float) -> _Flood:
         try:
             await client.search(image)
             flood.answered += 1
-        except Overloaded:
-            flood.refused_ms.append(1000 * (time.perf_counter() - started))
+        except Overloaded as error:
+            if error.request_id:  # else its client did not send it
+                flood.refused_ms.append(1000 * (time.perf_counter() - started))
         except PspsearchError as error:
             flood.failed.append(str(error))
 

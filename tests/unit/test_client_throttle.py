@@ -1,4 +1,4 @@
-"""What a client does not send while the server refuses most of its calls."""
+"""What a client does not send while the server refuses many of its calls."""
 
 import contextlib
 import random
@@ -35,7 +35,7 @@ class Clocked:
         return sent
 
 
-def test_twice_as_many_calls_are_sent_as_are_answered() -> None:
+def test_few_more_calls_are_sent_than_are_answered() -> None:
     """Of five times as many as the server takes: one at each fifth."""
     throttle, room, sent, taken = Clocked(step_s=0.001), 0.0, 0, 0
     for number in range(20_000):
@@ -46,23 +46,23 @@ def test_twice_as_many_calls_are_sent_as_are_answered() -> None:
             room -= room >= 1
 
     assert taken > 1_900
-    assert 1.9 < sent / taken < 2.2
+    assert 1.2 < sent / taken < 1.5
 
 
 def test_some_refusals_stop_nobody() -> None:
-    """Forty in a row, or one in three for ever."""
+    """Forty in a row, or one in five for ever."""
     few, many = Clocked(), Clocked()
 
     assert all(few.call(taken=False) for _ in range(40))
-    assert all(many.call(taken=number % 3 > 0) for number in range(10_000))
+    assert all(many.call(taken=number % 5 > 0) for number in range(10_000))
 
 
 def test_all_is_sent_again_soon_after_the_server_has_recovered() -> None:
-    """Ten seconds later at most."""
+    """Even one that took nothing for long: twenty seconds later at most."""
     throttle = Clocked()
     for _ in range(2_000):
         throttle.call(taken=False)
-    for _ in range(1_000):
+    for _ in range(2_000):
         throttle.call(taken=True)
 
     assert all(throttle.call(taken=True) for _ in range(1_000))
@@ -105,4 +105,4 @@ async def test_both_clients_spare_a_server_that_is_full(server: ScriptedServer, 
 
     assert words[:50] == ["full"] * 50
     assert 50 < len(server.requests) < 250
-    assert words.count("the server refuses most calls, and this one was not sent") == 300 - len(server.requests)
+    assert words.count("the server refuses many calls, and this one was not sent") == 300 - len(server.requests)

@@ -1,6 +1,6 @@
-"""Calls that a client refuses by itself while the server refuses most of them.
+"""Calls that a client refuses by itself while the server refuses many of them.
 
-A refusal costs a server a good part of what it could answer with: what is sure to be refused is better not sent.
+A refusal costs a server a tenth of an answer: what is sure to be refused is better not sent.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator
 
 from pspsearch.errors import Overloaded
 
-_SENT_FOR_EACH_ANSWER = 2.0
-"""So the server can be asked for more at any time, and is heard when it has recovered."""
+_SENT_FOR_EACH_ANSWER = 1.3
+"""So that it is seen when the server can do more."""
 _FREE = 50.0
 """Calls beyond that: who calls now and then is never refused here."""
 _MEMORY_S = 5.0
@@ -57,4 +57,4 @@ class Throttle:
             too_many = self._calls - _FREE - _SENT_FOR_EACH_ANSWER * self._taken
             refused = too_many > self._by_chance() * self._calls
         if refused:
-            raise Overloaded("the server refuses most calls, and this one was not sent")
+            raise Overloaded("the server refuses many calls, and this one was not sent")

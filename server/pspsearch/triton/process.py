@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 _REGIONS = "triton"
 _TELLING = ("E", "F", "error")
+_REGION_BYTES = 16 << 20
+"""Of each Python process, taken at once: three batches of the shipped model. One that has to grow while it is used may
+crash (https://github.com/triton-inference-server/server/issues/8882)."""
 _LOOK_S = 0.1
 """How often its Python processes are looked at."""
 
@@ -275,6 +278,7 @@ def _command_line(
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={claim.prefix}-{_REGIONS}-",
+        f"--backend-config=python,shm-default-byte-size={_REGION_BYTES}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={port}",
         "--allow-http=false",
