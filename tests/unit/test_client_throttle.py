@@ -68,6 +68,15 @@ def test_all_is_sent_again_soon_after_the_server_has_recovered() -> None:
     assert all(throttle.call(taken=True) for _ in range(1_000))
 
 
+def test_calls_under_way_count_for_nothing() -> None:
+    """A thousand at once are all sent, and as many again."""
+    throttle = Throttle()
+    for _ in range(2):
+        with contextlib.ExitStack() as under_way:
+            for _ in range(1_000):
+                under_way.enter_context(throttle.call())
+
+
 def test_other_failures_are_answers() -> None:
     """A server that says no is not overloaded."""
     throttle = Throttle()

@@ -30,9 +30,10 @@ class Throttle:
         self._by_chance = by_chance
         self._lock = threading.Lock()
         self._since = clock()
-        self._calls = 0.0
+        self._ended = 0.0
+        """Calls, those that were not sent among them."""
         self._taken = 0.0
-        """By the server, whatever became of them."""
+        """Those of them that the server worked on, whatever became of them."""
 
     @contextlib.contextmanager
     def call(self) -> Generator[None]:
@@ -46,15 +47,17 @@ class Throttle:
             raise
         finally:
             with self._lock:
+                self._ended += 1
                 self._taken += not refused
 
     def _enter(self) -> None:
         with self._lock:
             now = self._clock()
             kept, self._since = math.exp((self._since - now) / _MEMORY_S), now
+            self._ended *= kept
             self._taken *= kept
-            self._calls = kept * self._calls + 1
-            too_many = self._calls - _FREE - _SENT_FOR_EACH_ANSWER * self._taken
-            refused = too_many > self._by_chance() * self._calls
+            too_many = self._ended - _FREE - _SENT_FOR_EACH_ANSWER * self._taken
+            refused = too_many > self._by_chance() * self._ended
+            self._ended += refused
         if refused:
             raise Overloaded("the server refuses many calls, and this one was not sent")
