@@ -1,13 +1,24 @@
 """Both clients behind one face, so that one test holds them to the same behaviour."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 from pspsearch.client import AsyncClient, Client
 
 EitherClient = Callable[..., Any]
 """Called with a method's name and its arguments; awaited for its result, the list of it where it is an iterator."""
+
+
+@contextlib.asynccontextmanager
+async def connected(client: Client | AsyncClient) -> AsyncGenerator[EitherClient]:
+    """Closes it in the end."""
+    yield either(client)
+    if isinstance(client, AsyncClient):
+        await client.close()
+    else:
+        client.close()
 
 
 def either(client: Client | AsyncClient) -> EitherClient:

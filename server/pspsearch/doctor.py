@@ -19,7 +19,7 @@ from pathlib import Path
 from pspsearch.catalog.connections import connect_reader, translate_errors
 from pspsearch.catalog.folder import CATALOG, LOCK
 from pspsearch.catalog.integrity import check_pages
-from pspsearch.catalog.log import check_log
+from pspsearch.catalog.log import check_log, log_of
 from pspsearch.catalog.schema import check_schema
 from pspsearch.config import SecuritySettings, ServingSettings, Settings
 from pspsearch.errors import CatalogError, PspsearchError
@@ -133,7 +133,7 @@ def _sync_time(data: Path) -> Finding:
 
 
 def _catalog(data: Path, *, running: bool) -> Iterator[Finding]:
-    path, log = data / CATALOG, data / f"{CATALOG}-wal"
+    path = data / CATALOG
     if not path.exists():
         others = sorted(one.name for one in data.iterdir() if one.name != LOCK)
         if others:
@@ -148,7 +148,7 @@ def _catalog(data: Path, *, running: bool) -> Iterator[Finding]:
         with (
             translate_errors(path),
             contextlib.closing(
-                connect_reader(path, immutable=not log.exists())  # else SQLite would leave files there
+                connect_reader(path, immutable=not log_of(path).exists())  # else SQLite would leave files there
             ) as connection,
         ):
             check_schema(connection, path)

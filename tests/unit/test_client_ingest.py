@@ -14,7 +14,7 @@ from pspsearch.domain import Outcome
 from pspsearch.errors import ImageTooLarge, InvalidRequest, NotFound, Overloaded
 from pspsearch.v1 import item_service_pb2 as items
 from tests.api_server import MAX_MESSAGE_BYTES, abort, error_status, reason
-from tests.either_client import EitherClient, either
+from tests.either_client import EitherClient, connected
 from tests.scripted_server import Requests, Responses, ScriptedServer, acknowledged
 
 QUICK = Retries(attempts=10, first_delay_s=0.001, max_delay_s=0.01, budget=1000)
@@ -30,12 +30,8 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
     """Each of the clients, connected."""
-    client: Client | AsyncClient = request.param(server.address, retries=QUICK)
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    async with connected(request.param(server.address, retries=QUICK)) as ask:
+        yield ask
 
 
 def inputs(count: int) -> Iterator[ItemInput]:

@@ -14,7 +14,7 @@ from pspsearch import client as clients
 from pspsearch.client import AsyncClient, Client, Descriptor, Hit, ItemId, ItemInput, SearchResult
 from pspsearch.domain import IndexKind, Outcome
 from pspsearch.errors import AlreadyExists, DamagedImage, InvalidRequest, NotFound
-from tests.either_client import EitherClient, either
+from tests.either_client import EitherClient, connected
 from tests.memory_server import FINGERPRINT, MemoryServer
 from tests.pictures import encode, load_photo
 
@@ -40,12 +40,8 @@ async def ask(server: MemoryServer, request: pytest.FixtureRequest) -> AsyncIter
                 ItemInput("temple again", TEMPLE_AGAIN, {"kind": "building"}),
             ]
         )
-    client: Client | AsyncClient = request.param(server.address)
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    async with connected(request.param(server.address)) as ask:
+        yield ask
 
 
 async def test_search_takes_every_kind_of_query(ask: EitherClient, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pspsearch.client import AsyncClient, Client, ItemId, ItemInput, Retries, Se
 from pspsearch.client.retries import Attempts, RetryBudget
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from tests.api_server import error_status, reason
-from tests.either_client import EitherClient, either
+from tests.either_client import EitherClient, connected
 from tests.scripted_server import ScriptedServer
 
 QUICK = Retries(attempts=4, first_delay_s=0.001, budget=3)
@@ -26,12 +26,8 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
     """Each of the clients, connected."""
-    client: Client | AsyncClient = request.param(server.address, retries=QUICK)
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    async with connected(request.param(server.address, retries=QUICK)) as ask:
+        yield ask
 
 
 async def test_unavailable_is_tried_again(server: ScriptedServer, ask: EitherClient) -> None:

@@ -11,7 +11,7 @@ from pspsearch.client import AsyncClient, Client, ItemId
 from pspsearch.client.throttle import Throttle
 from pspsearch.errors import NotFound, Overloaded
 from tests.api_server import error_status
-from tests.either_client import EitherClient, either
+from tests.either_client import EitherClient, connected
 from tests.scripted_server import ScriptedServer
 
 FULL = error_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
@@ -98,12 +98,8 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
     """Each of the clients, connected."""
-    client: Client | AsyncClient = request.param(server.address)
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    async with connected(request.param(server.address)) as ask:
+        yield ask
 
 
 async def test_both_clients_spare_a_server_that_is_full(server: ScriptedServer, ask: EitherClient) -> None:

@@ -12,7 +12,7 @@ from pspsearch.client import AsyncClient, Client, ItemId, ItemInput, SearchResul
 from pspsearch.config import GateSettings
 from pspsearch.domain import GenerationState, Stage
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, RolloutRefused
-from tests.either_client import EitherClient, either
+from tests.either_client import EitherClient, connected
 from tests.fakes.describer import ColourDescriber, version
 from tests.rpc_client import FLOWER, TEMPLE
 from tests.rpc_server import Parts, open_server
@@ -35,12 +35,8 @@ async def server() -> AsyncIterator[Parts]:
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: Parts, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
     """Each of the clients."""
-    client: Client | AsyncClient = request.param(server.address)
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    async with connected(request.param(server.address)) as ask:
+        yield ask
 
 
 async def run(server: Parts, *arguments: str) -> Result:

@@ -16,7 +16,7 @@ from pspsearch.catalog.connections import connect_reader, connect_writer, transl
 from pspsearch.catalog.folder import CATALOG, FolderLock
 from pspsearch.catalog.generations import begin_generation, end_generation, note_generation, promote_generation
 from pspsearch.catalog.integrity import check_pages
-from pspsearch.catalog.log import check_log
+from pspsearch.catalog.log import check_log, log_of
 from pspsearch.catalog.queries import (
     count_lacking,
     find_attributes,
@@ -180,7 +180,7 @@ class SqliteCatalog:
 
     def size_bytes(self) -> int:
         """Of the file and its log; what is deleted leaves room inside for what comes."""
-        log = self._path.with_name(f"{self._path.name}-wal")
+        log = log_of(self._path)
         return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
     async def failed(self) -> PspsearchError:

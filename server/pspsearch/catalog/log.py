@@ -28,12 +28,17 @@ _Flags = NDArray[np.bool_]
 _Order = Literal["<", ">"]
 
 
+def log_of(catalog: Path) -> Path:
+    """Where SQLite has it."""
+    return catalog.with_name(f"{catalog.name}-wal")
+
+
 def check_log(catalog: Path) -> None:
     """CatalogDamaged where something is lost; nobody else may write to it. Nothing is changed.
 
     A damage in the last transaction of all looks like a torn end, as does one at the end of the last but one.
     """
-    log = catalog.with_name(f"{catalog.name}-wal")
+    log = log_of(catalog)
     if not log.is_file() or log.stat().st_size < _HEADER:
         return
     raw = np.fromfile(log, np.uint8, _HEADER)
