@@ -34,7 +34,7 @@ async def open_triton(
         return await stack.enter_async_context(TritonClient(triton))
     bundled = await stack.enter_async_context(BundledTriton(triton))
     bundled.require(model)
-    return await stack.enter_async_context(TritonClient(bundled.address))
+    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again))
 
 
 def bundled_triton(settings: BundledTritonSettings) -> BundledTriton:

@@ -1,6 +1,7 @@
 """The bundled Triton as a child: what it survives, what it leaves, what it says."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -94,6 +95,49 @@ async def test_recovers_from_the_kill_of_a_python_process(repository: Path, phot
 
         for _ in range(20):  # by either process
             assert (await describer.describe(image, timeout_s=10)).shape == (1, 256)
+
+
+async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
+    repository: Path, photographs: list[Pixels], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Triton gives them up after a second, and would take what they answer later for answers to the next requests."""
+    answered = [0] * 8
+    async with (
+        BundledTriton(BundledTritonSettings(repository)) as triton,
+        TritonClient(triton.address, triton.start_again) as client,
+        await TritonDescriber.open(client, SHIPPED) as describer,
+    ):
+        images = crops(photographs, describer.version.contract.input, len(answered))
+        expected = [await describer.describe(image[None]) for image in images]
+        failed = asyncio.Event()
+
+        async def ask_for_ever(number: int) -> None:
+            while True:
+                try:
+                    answer = await describer.describe(images[number][None], timeout_s=10)
+                    assert (answer * expected[number]).sum() > 0.999
+                    answered[number] += 1
+                except RetryLater:
+                    failed.set()
+                    await asyncio.sleep(0.02)
+
+        before = triton.pid
+        asleep = [one for one in psutil.Process(before).children() if one.name().startswith("triton_python")]
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            callers = [group.create_task(ask_for_ever(number)) for number in range(len(answered))]
+            for one in asleep:
+                one.suspend()
+            await failed.wait()
+            for one in asleep:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.resume()
+            answered[:] = [0] * len(answered)
+            while min(answered) < 20:
+                await asyncio.sleep(0.02)
+            for caller in callers:
+                caller.cancel()
+        assert triton.pid != before
+        assert "a Python process of Triton died" not in caplog.text, "it went on until it crashed"
 
 
 async def test_shared_memory_is_registered_with_the_next_triton(repository: Path, photographs: list[Pixels]) -> None:

@@ -1,6 +1,7 @@
 """Triton dies, or stops to answer, under the server that started it."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -144,8 +145,9 @@ async def _victim(server: SearchServer, name: str) -> psutil.Process:
 def _children(server: SearchServer, name: str) -> Iterator[psutil.Process]:
     """Of that name; those that are there now."""
     for child in psutil.Process(server.process.pid).children(recursive=True):
-        if child.name().startswith(name[:15]) and child.status() != psutil.STATUS_ZOMBIE:
-            yield child
+        with contextlib.suppress(psutil.NoSuchProcess):  # one may end while the next is looked at
+            if child.name().startswith(name[:15]) and child.status() != psutil.STATUS_ZOMBIE:
+                yield child
 
 
 def _regions() -> set[str]:

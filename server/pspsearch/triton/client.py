@@ -1,5 +1,7 @@
 """The calls that pspsearch makes to a Triton, over gRPC, with its errors translated."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,6 +22,8 @@ from pspsearch.errors import (
     PspsearchError,
     TritonUnavailable,
 )
+
+log = logging.getLogger(__name__)
 
 _MAX_MESSAGE_BYTES = 256 << 20
 _CHANNEL_OPTIONS = (
@@ -54,8 +58,12 @@ class VersionState:
 class TritonClient:
     """A channel to one Triton; to be used in one event loop, by as many tasks as wanted."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, start_again: Callable[[], None] | None = None) -> None:
+        """`start_again` ends a Triton whose answers are not to be trusted any more."""
         self.address = address
+        self._start_again = start_again
+        self._distrusted = 0
+        """How often it was not to be trusted any more."""
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -119,6 +127,15 @@ class TritonClient:
         self, request: service_pb2.ModelInferRequest, timeout_s: float | None
     ) -> service_pb2.ModelInferResponse:
         """One inference; cancelling the task cancels it in Triton too."""
+        distrusted = self._distrusted
+        answer = await self._infer(request, timeout_s)
+        if self._distrusted != distrusted:
+            raise TritonUnavailable(f"Triton at {self.address} may have answered another request")
+        return answer
+
+    async def _infer(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float | None
+    ) -> service_pb2.ModelInferResponse:
         if self._channel.get_state() is not grpc.ChannelConnectivity.CONNECTING:
             return await self._call(self._stub.ModelInfer, request, timeout_s)
         soon_s = min(_CONNECT_S, timeout_s or _CONNECT_S)
@@ -156,9 +173,21 @@ class TritonClient:
                 return ModelMismatch(f"Triton at {self.address} does not serve it: {words}")
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                 return TritonUnavailable(f"Triton at {self.address} cannot be reached: {words}")
-            case grpc.StatusCode.INTERNAL if "Stub process" in words:
-                return TritonUnavailable(f"a model process of Triton at {self.address} died: {words}")
+            case grpc.StatusCode.INTERNAL if "Stub process" in words or "health mutex" in words:
+                self._distrust()
+                return TritonUnavailable(f"Triton at {self.address} has given up a model process: {words}")
             case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.INVALID_ARGUMENT:
                 return ModelMismatch(f"Triton at {self.address} refuses the request: {words}")
             case _:
                 return BrokenModel(f"Triton at {self.address} failed ({error.code().name}): {words}")
+
+    def _distrust(self) -> None:
+        """Triton gives up a Python process that was silent for a second: one that died, or got no time to compute.
+
+        What such a one answers later, Triton takes for the answer to its next batch.
+        """
+        self._distrusted += 1
+        if self._start_again is not None:
+            self._start_again()
+        else:
+            log.error("a model process of Triton at %s did not answer in time: start that Triton again", self.address)

@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 _REGIONS = "triton"
 _TELLING = ("E", "F", "error")
 _REGION_BYTES = 16 << 20
-"""Of each Python process, taken at once: three batches of the shipped model. One that has to grow while it is used may
-crash (https://github.com/triton-inference-server/server/issues/8882)."""
+"""Of each Python process, taken at once: three batches of the shipped model, so that it never grows under load."""
 _LOOK_S = 0.1
 """How often its Python processes are looked at."""
 
@@ -73,6 +72,13 @@ class BundledTriton:
     def failures(self) -> dict[str, str]:
         """Why each model that is not served is not, by name; the others are."""
         return dict(self._failures)
+
+    def start_again(self) -> None:
+        """Kills this Triton, whose answers are not to be trusted any more; another one takes its place."""
+        if self._answers:
+            self._answers = False
+            log.error("Triton gave up a Python process that did not answer in time, and may mix up its answers")
+            self._kill_group()
 
     def require(self, model: str) -> None:
         """ModelLoadFailed, with the reason, where the model was asked for and could not be loaded."""
@@ -114,7 +120,9 @@ class BundledTriton:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=child_stderr,
-                start_new_session=True,  # its Python stubs share its group and go with it
+                # Its Python stubs share its group and go with it. A session of its own would be a group of the kernel's
+                # scheduler, too (autogroup), which on a busy core let the stubs wait for seconds.
+                process_group=0,
             )
         finally:
             os.close(child_stderr)
