@@ -14,11 +14,13 @@ EitherClient = Callable[..., Any]
 @contextlib.asynccontextmanager
 async def connected(client: Client | AsyncClient) -> AsyncGenerator[EitherClient]:
     """Closes it in the end."""
-    yield either(client)
-    if isinstance(client, AsyncClient):
-        await client.close()
-    else:
-        client.close()
+    try:
+        yield either(client)
+    finally:
+        if isinstance(client, AsyncClient):
+            await client.close()
+        else:
+            client.close()
 
 
 def either(client: Client | AsyncClient) -> EitherClient:

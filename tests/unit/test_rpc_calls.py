@@ -138,7 +138,7 @@ async def test_cancelled_call_leaves_no_work(api: Api) -> None:
 async def test_inner_failure_is_logged_and_not_told(
     api: Api, caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode
 ) -> None:
-    """The caller gets the request's id; the log has one line under it, with the traceback."""
+    """The caller gets the request's id; the log has one line under it, with the traceback where it is a bug."""
     api.server.describer.failure = error
     refusal = await refuse(api.search.Describe(DESCRIBE))
 
@@ -147,8 +147,8 @@ async def test_inner_failure_is_logged_and_not_told(
     assert b"secret" not in refusal.status.SerializeToString()
     (record,) = [record for record in caplog.records if record.levelno >= logging.INFO]
     assert (record.levelno, vars(record)["request_id"], "secret" in record.message) == (logging.ERROR, request_id, True)
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
+    trace = record.exc_info and record.exc_info[1]
+    assert trace is (None if isinstance(error, CatalogDamaged) else error)
 
 
 async def test_inner_failure_of_a_batch_or_a_stream_is_logged_too(api: Api, caplog: pytest.LogCaptureFixture) -> None:
@@ -230,14 +230,15 @@ async def test_refused_request_is_not_kept(api: Api) -> None:
     def requests() -> int:
         return sum(type(one) is searches.DescribeRequest for one in gc.get_objects())
 
-    await refuse_one()
     gc.collect()
     before = requests()
     gc.disable()
     try:
         for _ in range(5):
             await refuse_one()
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(PATIENCE_S):
+            while requests() > before:
+                await asyncio.sleep(0.01)
         assert requests() == before
     finally:
         gc.enable()

@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 
 from pspsearch import traces
 from pspsearch.access import EVERYTHING
-from pspsearch.errors import NotServing, Overloaded
+from pspsearch.errors import NotServing, Overloaded, PspsearchError
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.logs import CURRENT_CALL
 from pspsearch.rpc.audit import Audit
@@ -97,11 +97,11 @@ class Gate:
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
         """The status of a call that failed, or of one query or item in it.
 
-        The log has what its caller is not told.
+        The log has what its caller is not told; a bug's traceback, too.
         """
         if not is_callers(error):
-            told = _tell(method, error, call)
-            log.error("%s failed: %s", method, error, exc_info=error, extra=told)
+            trace = None if isinstance(error, PspsearchError) else error
+            log.error("%s failed: %s", method, error, exc_info=trace, extra=_tell(method, error, call))
         return make_status(error, call.request_id)
 
     def _admit(self, *, is_open: bool) -> None:

@@ -157,6 +157,8 @@ class TritonClient:
         try:
             return await method(request, timeout=timeout_s, metadata=traces.headers(), wait_for_ready=wait_for_ready)
         except grpc.aio.AioRpcError as error:
+            if _has_given_up_a_process(error):
+                self._distrust()
             raise self._translate(error, timeout_s) from error
 
     def _translate(self, error: grpc.aio.AioRpcError, timeout_s: float | None) -> PspsearchError:
@@ -173,8 +175,7 @@ class TritonClient:
                 return ModelMismatch(f"Triton at {self.address} does not serve it: {words}")
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                 return TritonUnavailable(f"Triton at {self.address} cannot be reached: {words}")
-            case grpc.StatusCode.INTERNAL if "Stub process" in words or "health mutex" in words:
-                self._distrust()
+            case grpc.StatusCode.INTERNAL if _has_given_up_a_process(error):
                 return TritonUnavailable(f"Triton at {self.address} has given up a model process: {words}")
             case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.INVALID_ARGUMENT:
                 return ModelMismatch(f"Triton at {self.address} refuses the request: {words}")
@@ -191,3 +192,8 @@ class TritonClient:
             self._start_again()
         else:
             log.error("a model process of Triton at %s did not answer in time: start that Triton again", self.address)
+
+
+def _has_given_up_a_process(error: grpc.aio.AioRpcError) -> bool:
+    words = error.details() or ""
+    return error.code() is grpc.StatusCode.INTERNAL and ("Stub process" in words or "health mutex" in words)
