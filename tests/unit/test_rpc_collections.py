@@ -137,7 +137,8 @@ async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPa
         call = asyncio.ensure_future(change)
         await on_disk.wait()
         call.cancel()
-        await asyncio.sleep(0.2)
+        await asyncio.wait([call])
+        await api.server.collections.carried()
         assert call.cancelled()
         assert {collection.name for collection, _ in await catalog.collections()} == names
         assert {live.collection.name for live in api.server.collections.all()} == names
