@@ -198,6 +198,25 @@ def test_sigterm_stops_it_cleanly(repository: Path) -> None:
     assert traces(prefix) == []
 
 
+async def test_answers_what_is_under_way_before_it_stops(
+    repository: Path, photographs: list[Pixels], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others may call it beside the server; what they had begun is done."""
+    async with contextlib.AsyncExitStack() as rest:
+        async with BundledTriton(BundledTritonSettings(repository)) as triton:
+            client = await rest.enter_async_context(TritonClient(triton.address))
+            describer = await rest.enter_async_context(await TritonDescriber.open(client, SHIPPED))
+            images = np.stack(crops(photographs, describer.version.contract.input, 8))
+            calls = [asyncio.create_task(describer.describe(images)) for _ in range(8)]
+            answered, under_way = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        answers = await asyncio.gather(*calls)
+
+    assert answered
+    assert under_way
+    assert {answer.shape for answer in answers} == {(8, 256)}
+    assert "did not stop" not in caplog.text
+
+
 async def test_taken_port_is_a_sentence(repository: Path) -> None:
     """Somebody else's port is named, and nothing is left behind."""
     with socket.socket() as taken:

@@ -107,7 +107,7 @@ class TritonClient:
             raise ModelLoadFailed(f"Triton cannot load {model}: {error}") from error
 
     async def config(self, model: str) -> model_config_pb2.ModelConfig:
-        """The model's configuration as Triton completed it."""
+        """The model's configuration as Triton has it."""
         request = service_pb2.ModelConfigRequest(name=model)
         return (await self._call(self._stub.ModelConfig, request, _CONTROL_TIMEOUT_S)).config
 

@@ -37,6 +37,10 @@ _REGION_BYTES = 16 << 20
 """Of each Python process, taken at once: three batches of the shipped model, so that it never grows under load."""
 _LOOK_S = 0.1
 """How often its Python processes are looked at."""
+_FINISHED = "All models are stopped"
+"""What Triton says when it stops and has answered everything; to take its models apart takes it three seconds more."""
+_SEND_S = 0.5
+"""Until the last answers are on their way."""
 
 
 class BundledTriton:
@@ -51,6 +55,8 @@ class BundledTriton:
         self._port = settings.port
         self._failures: dict[str, str] = {}
         self._answers = False
+        self._finished = asyncio.Event()
+        """It was told to stop, and nothing is under way any more."""
         self._last_lines: deque[str] = deque(maxlen=40)
 
     @property
@@ -111,6 +117,7 @@ class BundledTriton:
         models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository)
         self._last_lines.clear()
         self._answers = False
+        self._finished.clear()
         output, child_stderr = os.pipe()  # not PIPE: asyncio would wait for the stubs' copies of it to close as well
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -183,6 +190,8 @@ class BundledTriton:
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(output, "rb"))
         async for raw in stream:
             line = raw.decode(errors="replace").rstrip()
+            if _FINISHED in line:
+                self._finished.set()
             self._last_lines.append(line)
             # What goes wrong at the start is raised or in `failures`, in fewer words.
             warn = self._answers and line.startswith(_TELLING)
@@ -237,10 +246,16 @@ class BundledTriton:
     async def _terminate(self) -> None:
         if self._process.returncode is None:
             self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), self._settings.stop_timeout_s)
-            except TimeoutError:
+            ends = [asyncio.create_task(self._process.wait()), asyncio.create_task(self._finished.wait())]
+            done, _ = await asyncio.wait(
+                ends, timeout=self._settings.stop_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
                 log.warning("Triton did not stop within %g s: killing it", self._settings.stop_timeout_s)
+            elif not ends[0].done():
+                await asyncio.sleep(_SEND_S)
+            for end in ends:
+                end.cancel()
         self._kill_group()
         await self._process.wait()
         await self._log_reader
@@ -282,6 +297,7 @@ def _command_line(
         *(sys.executable, "-I", "-S", str(Path(child.__file__)), str(os.getpid()), str(bundle.server)),
         f"--model-repository={settings.repository}",
         "--model-control-mode=explicit",
+        "--disable-auto-complete-config",  # configs are whole; a third of the start went by in asking each model
         "--exit-on-error=false",  # a model that fails must not take the others with it
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         f"--backend-directory={backends}",
@@ -291,7 +307,6 @@ def _command_line(
         f"--grpc-port={port}",
         "--allow-http=false",
         "--allow-metrics=false",
-        "--log-info=false",
     ]
     environment = {
         **os.environ,
