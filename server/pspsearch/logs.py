@@ -61,3 +61,4 @@ def set_up_logs(settings: LogSettings) -> None:
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.getLogger("faiss.loader").setLevel("WARNING")  # at INFO it tells what it tried in vain, and needs no more

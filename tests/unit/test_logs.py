@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -60,3 +62,14 @@ async def test_refusal_is_told_once_with_its_id(lines: io.StringIO, caplog: pyte
     (line,) = [one for one in lines.getvalue().splitlines() if "refused" in one]
     assert id_of(line) == "mine-9"
     assert line.count("mine-9") == 1
+
+
+def test_a_start_tells_nothing_of_what_faiss_tried() -> None:
+    """Its INFO has an error for each processor that it has no library for, though one library is for all."""
+    script = (
+        "from pspsearch.config import LogSettings; from pspsearch.logs import set_up_logs; "
+        "set_up_logs(LogSettings()); import faiss, logging; logging.info('done')"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert answer.stderr.split(maxsplit=1)[1] == "INFO root: done\n"
