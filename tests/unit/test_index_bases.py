@@ -114,7 +114,7 @@ def test_measured_recall_is_that_of_queries_that_no_base_has_seen(approximate: B
 def test_target_out_of_reach_is_reported_as_what_was_measured() -> None:
     """Noise in 8 coarse numbers per list: the end of the scale is taken and its recall told, not the wish."""
     noise = np.random.default_rng(0).standard_normal((700, 64)).astype(np.float16)
-    plan = IvfPlan(dimension=64, rows=700, lists=16, subdimension=64, training_rows=700)
+    plan = IvfPlan(dimension=64, lists=16, subdimension=64, training_rows=700)
 
     base = build_base(plan, noise, 0.999, lambda _: None)
 

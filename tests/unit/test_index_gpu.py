@@ -56,7 +56,7 @@ def stand_in(structure: type[GpuFlatFinder | GpuIvfFinder]) -> GpuFlatFinder | G
     index = faiss.IndexIVFPQ(cluster(sample, 64, lambda _: None), DIMENSION, 64, 8, 8, faiss.METRIC_INNER_PRODUCT)
     index.train(sample)
     index.add(MATRIX.astype(np.float32))
-    return GpuIvfFinder(GpuIvfPlan(DIMENSION, ROWS, lists=64, subquantisers=8, training_rows=10_000), index, gpu)
+    return GpuIvfFinder(GpuIvfPlan(DIMENSION, lists=64, subquantisers=8, training_rows=10_000), index, gpu)
 
 
 @pytest.mark.parametrize("structure", [GpuFlatFinder, GpuIvfFinder])

@@ -11,7 +11,7 @@ from pspsearch.index.base import Matrix, RowNumbers
 from pspsearch.index.finder import Advance, Effort, ladder
 from pspsearch.index.plan import ExactPlan
 from pspsearch.index.selection import Selection
-from pspsearch.index.tuning import Sample, draw_sample, measure, recalls, tune
+from pspsearch.index.tuning import TO_TUNE, Sample, draw_sample, measure, recalls, tune
 from tests.clustered import clustered_descriptors, true_rows
 
 MATRIX = clustered_descriptors(3_000, 16, seed=1).astype(np.float16)
@@ -85,6 +85,24 @@ def test_sample_is_the_same_every_time_and_another_for_another_seed(sample: Samp
 
     assert (same.queries == sample.queries).all()
     assert (other.origins != sample.origins).any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "queries"), [(0, 1000), (1_000, 1000), (400_000, 1000), (1_000_000, 400), (100_000_000, 200)]
+)
+def test_a_sample_has_as_many_queries_as_the_rows_allow(rows: int, queries: int) -> None:
+    """Each costs as much as there are rows; too few would tell too little."""
+    assert TO_TUNE.of(rows) == queries
+
+
+def test_target_is_surely_reached(sample: Sample) -> None:
+    """By twice the standard error: a mean at the target would be below it for every other sample."""
+    truth = sample.truth.copy()
+    truth[::2, :8] = len(MATRIX)  # not to be found: with 8 lists the recall is 0.8 and 0 in turn, 0.4 +- 0.057
+    uneven = Sample(sample.queries, sample.origins, truth)
+
+    assert tune(ScriptedFinder(sample), 16, uneven, 0.28).breadth == 8
+    assert tune(ScriptedFinder(sample), 16, uneven, 0.30).breadth == 16
 
 
 def test_recall_is_the_share_of_true_rows_found() -> None:

@@ -15,7 +15,7 @@ from pspsearch.index.finder import Advance, Effort, Finder, FinderFailed, part
 from pspsearch.index.scoring import Answers, ExactScan, nothing, refine
 from pspsearch.index.selection import Selection
 from pspsearch.index.threads import one_thread
-from pspsearch.index.tuning import DEPTH, QUERIES, QUERIES_AGAIN, draw_sample, measure, tune
+from pspsearch.index.tuning import DEPTH, TO_MEASURE_AGAIN, TO_TUNE, Queries, draw_sample, measure, tune
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ class ApproximateBase:
     @classmethod
     def tuned(cls, finder: Finder, matrix: Matrix, target_recall: float, advance: Advance) -> Self:
         """With the least effort that reaches the target on one sample, and the recall it has on another."""
-        sample = draw_sample(matrix, QUERIES, 0, part(advance, 0.0, 0.5))
+        sample = draw_sample(matrix, TO_TUNE.of(len(matrix)), 0, part(advance, 0.0, 0.5))
         effort = tune(finder, matrix.shape[1], sample, target_recall)
-        return cls(finder, matrix, effort, target_recall).measured(QUERIES, part(advance, 0.5, 1.0))
+        return cls(finder, matrix, effort, target_recall).measured(TO_TUNE, part(advance, 0.5, 1.0))
 
-    def measured(self, queries: int, advance: Advance) -> Self:
+    def measured(self, queries: Queries, advance: Advance) -> Self:
         """The same, with the recall it has on a sample of so many queries that it was not tuned on."""
-        sample = draw_sample(self._matrix, queries, 1, advance)
+        sample = draw_sample(self._matrix, queries.of(self.rows), 1, advance)
         recall = measure(lambda queries, count: self.search(queries, count)[1], sample)
         return type(self)(self._finder, self._matrix, self._effort, self._target_recall, recall)
 
@@ -122,7 +122,7 @@ class ApproximateBase:
         with one_thread():
             finder = self._finder.extended(matrix, part(advance, 0.0, 0.5))
             base = type(self)(finder, matrix, self._effort, self._target_recall)
-            base = base.measured(QUERIES_AGAIN, part(advance, 0.5, 0.7))
+            base = base.measured(TO_MEASURE_AGAIN, part(advance, 0.5, 0.7))
             if base.measured_recall < self._target_recall:
                 base = type(self).tuned(finder, matrix, self._target_recall, part(advance, 0.7, 1.0))
             advance(1.0)

@@ -3,8 +3,15 @@
 import math
 from dataclasses import asdict, dataclass
 
-GROWTH = 4
-"""How many times the rows that its lists were laid out for an IVF base may have before it is planned anew."""
+POINTS_PER_LIST = 39
+"""Fewer training rows per centroid than that make poor ones, says FAISS."""
+
+
+def ideal_lists(rows: int) -> int:
+    """About four times the square root of the rows, a power of two, and no more than the rows can train."""
+    by_cost = round(math.log2(4 * math.sqrt(rows)))
+    by_training = math.floor(math.log2(rows / POINTS_PER_LIST))
+    return 1 << min(by_cost, by_training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,6 @@ class IvfPlan:
     """Inverted lists of 4-bit product codes on the CPU; the best candidates are scored exactly."""
 
     dimension: int
-    rows: int
-    """That the lists were laid out for."""
     lists: int
     subdimension: int
     """Of each sub-quantiser; zeros fill the last one up."""
@@ -55,8 +60,11 @@ class IvfPlan:
         return (rows + 16 * self.lists) * self.code_bytes + 8 * rows + 4 * self.lists * self.padded_dimension
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
-        return rows <= GROWTH * self.rows
+        """Whether a base of this plan should be extended to so many rows, rather than planned anew.
+
+        One that has fewer lists than a new one would finds less at the same price.
+        """
+        return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
         return f"IVF of {self.lists} lists, {self.subquantisers} sub-quantisers of 4 bits, refined exactly"
@@ -106,15 +114,16 @@ class GpuIvfPlan:
     """Inverted lists of 8-bit product codes on a GPU; the best candidates are scored exactly."""
 
     dimension: int
-    rows: int
-    """That the lists were laid out for."""
     lists: int
     subquantisers: int
     training_rows: int
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
-        return rows <= GROWTH * self.rows
+        """Whether a base of this plan should be extended to so many rows, rather than planned anew.
+
+        One that has fewer lists than a new one would finds less at the same price.
+        """
+        return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
         return f"IVF of {self.lists} lists, {self.subquantisers} sub-quantisers of 8 bits on a GPU, refined exactly"

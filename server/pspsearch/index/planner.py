@@ -5,16 +5,22 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pspsearch.domain import IndexKind
-from pspsearch.index.plan import ExactPlan, GpuFlatPlan, GpuIvfPlan, HnswPlan, IvfPlan, Plan
+from pspsearch.index.plan import (
+    POINTS_PER_LIST,
+    ExactPlan,
+    GpuFlatPlan,
+    GpuIvfPlan,
+    HnswPlan,
+    IvfPlan,
+    Plan,
+    ideal_lists,
+)
 
 EXACT_SCAN_BYTES = 25_600_000
 """What one core scores in 2 ms: 12.8 GB/s of fp16, which is 50,000 rows of 256."""
 
 GPU_SCAN_BYTES = 1_000_000_000
 """What a GPU with 500 GB/s reads in 2 ms."""
-
-POINTS_PER_LIST = 39
-"""Fewer training rows per centroid than that make poor ones, says FAISS."""
 
 FEWEST_LISTS = 16
 
@@ -92,7 +98,7 @@ def _choose_on_gpu(rows: int, dimension: int, kind: IndexKind, memory_bytes: int
     if 2 * rows * (count + 8) > memory_bytes:
         return None
     lists = ideal_lists(rows)
-    return GpuIvfPlan(dimension, rows, lists, count, training_rows=_training_rows(rows, dimension, lists))
+    return GpuIvfPlan(dimension, lists, count, training_rows=_training_rows(rows, dimension, lists))
 
 
 def _gpu_subquantisers(dimension: int) -> int | None:
@@ -111,17 +117,10 @@ def _plan_ivf(rows: int, dimension: int, memory_bytes: int) -> ExactPlan | IvfPl
     lists = ideal_lists(rows)
     finest = max(2, math.ceil(dimension / MOST_SUBQUANTISERS))
     plans = [
-        IvfPlan(dimension, rows, lists, coarseness * finest, _training_rows(rows, dimension, lists))
+        IvfPlan(dimension, lists, coarseness * finest, _training_rows(rows, dimension, lists))
         for coarseness in (1, 2, 4)
     ]
     return next((plan for plan in plans if plan.size_bytes(rows) <= memory_bytes), plans[-1])
-
-
-def ideal_lists(rows: int) -> int:
-    """About four times the square root of the rows, a power of two, and no more than the rows can train."""
-    by_cost = round(math.log2(4 * math.sqrt(rows)))
-    by_training = math.floor(math.log2(rows / POINTS_PER_LIST))
-    return 1 << min(by_cost, by_training)
 
 
 def _training_rows(rows: int, dimension: int, lists: int) -> int:

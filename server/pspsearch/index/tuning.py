@@ -19,17 +19,32 @@ MEASURED_AT = 10
 DEPTH = MEASURED_AT + 1
 """How many rows are asked for: the one that a query was made of is among the nearest, and does not count."""
 
-QUERIES = 200
-"""To choose by, and as many others to measure with: enough for a standard error of about 0.01."""
-
-QUERIES_AGAIN = 100
-"""To measure an extended base with, which happens often: each reads the whole matrix twice."""
-
 BLOCK_ROWS = 1 << 14
 """How many rows are widened to float32 at a time."""
 
 REFINE_COST = 6
 """What a byte of a candidate's descriptor costs, fetched from anywhere and widened, in bytes of codes read in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """How many a sample has: each is held against every row, twice."""
+
+    fewest: int
+    most: int
+    scored_rows: int
+    """By all of them together, where the fewest do not score more."""
+
+    def of(self, rows: int) -> int:
+        """For a matrix of so many."""
+        return max(self.fewest, min(self.most, self.scored_rows // max(1, rows)))
+
+
+TO_TUNE = Queries(200, 1000, 400_000_000)
+"""To choose by, and as many others to measure with: at best for a standard error of about 0.003."""
+
+TO_MEASURE_AGAIN = Queries(100, 500, 20_000_000)
+"""For an extended base, of which there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ def measure(search: Callable[[Descriptors, int], RowNumbers], sample: Sample) ->
 
 
 def tune(finder: Finder, dimension: int, sample: Sample, target_recall: float) -> Effort:
-    """The least effort that reaches the target on the sample, by more than the sample's own standard error.
+    """The least effort that reaches the target on the sample, by more than twice the sample's own standard error.
 
     The greatest there is where none does.
     """
@@ -135,7 +150,7 @@ def _least_effort(finder: Finder, breadth: int, sample: Sample, target_recall: f
 def _surely_reaches(shares: NDArray[np.float64], target_recall: float) -> bool:
     if len(shares) == 0:
         return True
-    return float(shares.mean() - shares.std() / np.sqrt(len(shares))) >= target_recall
+    return float(shares.mean() - 2 * shares.std() / np.sqrt(len(shares))) >= target_recall
 
 
 def _cost(finder: Finder, dimension: int, effort: Effort) -> float:
