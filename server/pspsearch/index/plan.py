@@ -8,7 +8,10 @@ POINTS_PER_LIST = 39
 
 
 def ideal_lists(rows: int) -> int:
-    """About four times the square root of the rows, a power of two, and no more than the rows can train."""
+    """About four times the square root of the rows, a power of two, and no more than the rows can train.
+
+    A base that has fewer finds less at the same price: it is outgrown.
+    """
     by_cost = round(math.log2(4 * math.sqrt(rows)))
     by_training = math.floor(math.log2(rows / POINTS_PER_LIST))
     return 1 << min(by_cost, by_training)
@@ -60,10 +63,7 @@ class IvfPlan:
         return (rows + 16 * self.lists) * self.code_bytes + 8 * rows + 4 * self.lists * self.padded_dimension
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew.
-
-        One that has fewer lists than a new one would finds less at the same price.
-        """
+        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
@@ -119,10 +119,7 @@ class GpuIvfPlan:
     training_rows: int
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew.
-
-        One that has fewer lists than a new one would finds less at the same price.
-        """
+        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
