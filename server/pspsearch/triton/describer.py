@@ -68,8 +68,11 @@ class TritonDescriber:
         chunks = [pixels[first : first + step] for first in range(0, len(pixels), step)]
         if len(chunks) == 1:
             return await self._describe_batch(chunks[0], timeout_s)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._describe_batch(chunk, timeout_s)) for chunk in chunks]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._describe_batch(chunk, timeout_s)) for chunk in chunks]
+        except ExceptionGroup as errors:  # of several that failed together any one tells why
+            raise errors.exceptions[0] from None
         return np.concatenate([task.result() for task in tasks])
 
     async def close(self) -> None:
