@@ -14,7 +14,7 @@ from pspsearch.catalog.changes import write_items
 from pspsearch.catalog.connections import connect_reader
 from pspsearch.catalog.transaction import Transaction
 from pspsearch.domain import Commit, Delete, Generation, Outcome
-from pspsearch.errors import AlreadyExists, CatalogError, NotFound, StorageFull
+from pspsearch.errors import AlreadyExists, CatalogError, DiskFailed, NotFound, StorageFull
 from tests.fakes.catalog import SETTINGS, VERSION, Ear, picture
 
 MAX_QUEUED_BYTES = 20_000
@@ -183,6 +183,25 @@ async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog
     (written,) = await catalog.write(generation, [picture("b", bytes(100_000))])
 
     assert written.outcome is Outcome.CREATED
+
+
+async def test_disk_that_fails_while_it_is_tidied_up_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says so only once, whatever was being written."""
+    async with await SqliteCatalog.open(tmp_path) as catalog:
+        _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
+
+        def fail(_: Transaction) -> bool:
+            raise DiskFailed("the disk of the catalog has failed")
+
+        monkeypatch.setattr(catalog._writer, "_tidy", fail)
+        with contextlib.suppress(DiskFailed):  # it may be tidied up before or afterwards
+            await catalog.write(generation, [picture("a", b"a")])
+
+        assert isinstance(await asyncio.wait_for(catalog.failed(), 10), DiskFailed)
+        with pytest.raises(DiskFailed):
+            await catalog.write(generation, [picture("b", b"b")])
 
 
 async def test_caller_who_leaves_before_its_turn_is_passed_over(

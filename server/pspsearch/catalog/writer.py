@@ -133,9 +133,7 @@ class Writer:
                     self._listener(commit)
         except Exception as error:  # the callers must hear it, and the next ones must find the thread
             self._roll_back()
-            if isinstance(error, DiskFailed):
-                self._failure = error
-                self._loop.call_soon_threadsafe(self._has_failed.set)
+            self._note(error)
             for call in calls:
                 call.error = call.error or error
         self._loop.call_soon_threadsafe(self._acknowledge, calls)
@@ -172,9 +170,16 @@ class Writer:
                 self._connection.execute("COMMIT")
         except (CatalogError, StorageFull, StorageReadOnly) as error:
             self._roll_back()
+            self._note(error)
             log.error("tidying up is put off: %s", error)  # noqa: TRY400 - a sentence
             return False
         return more
+
+    def _note(self, error: Exception) -> None:
+        """Where it is the end."""
+        if isinstance(error, DiskFailed):
+            self._failure = error
+            self._loop.call_soon_threadsafe(self._has_failed.set)
 
     def _transaction(self) -> Transaction:
         return Transaction(self._connection, to_us(self._now()))
