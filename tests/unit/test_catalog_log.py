@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pspsearch.catalog.backup import back_up
 from pspsearch.catalog.catalog import SqliteCatalog
-from pspsearch.catalog.salvage import salvage
+from pspsearch.catalog.salvage import Loss, salvage
 from pspsearch.errors import CatalogDamaged
 from tests.fakes.catalog import SETTINGS, VERSION, picture
 
@@ -95,9 +96,15 @@ async def test_flipped_bit_is_found(killed: Killed, seed: int) -> None:
             await ids(killed.data)
     assert killed.log.read_bytes() == before
 
+    with pytest.raises(CatalogDamaged, match="transactions behind its frame"):
+        back_up(killed.data, killed.data.with_name("backup"))
     whole = sum(length <= place for length in killed.lengths)
     if whole:
-        salvage(killed.data, killed.data.with_name("salvaged"), lambda _loss, _collection, _id: None)
+        told: list[tuple[Loss, str, str]] = []
+        salvage(killed.data, killed.data.with_name("salvaged"), lambda loss, name, id_: told.append((loss, name, id_)))
+        ((loss, collection, words),) = told
+        assert (loss, collection) == (Loss.WRITES, "")
+        assert words.endswith("are lost")
         assert await ids(killed.data.with_name("salvaged")) == [str(number) for number in range(whole)]
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pspsearch.catalog.connections import connect_new, connect_reader, translate_errors
-from pspsearch.catalog.folder import CATALOG, empty_folder, incoming_file
+from pspsearch.catalog.folder import CATALOG, FolderLock, empty_folder, incoming_file
 from pspsearch.catalog.integrity import check_images, check_pages, count_rows
+from pspsearch.catalog.log import check_log
 from pspsearch.catalog.schema import check_schema
 from pspsearch.errors import CatalogDamaged, CatalogError
 
@@ -31,6 +32,7 @@ def back_up(data: Path, destination: Path, advance: Advance = lambda _share: Non
         raise CatalogError(f"there is no catalog in {data}")
     if destination.exists():
         raise CatalogError(f"{destination} is there already: a backup goes into a new file")
+    _check_log(data)
     with incoming_file(destination) as incoming:
         counts = _copy(source, incoming, lambda share: advance(share / 2))
         _verify(incoming, counts, lambda share: advance((1 + share) / 2))
@@ -46,6 +48,16 @@ def restore(backup: Path, data: Path, advance: Advance = lambda _share: None) ->
     with empty_folder(data), incoming_file(data / CATALOG) as incoming:
         shutil.copyfile(backup, incoming)
         _verify(incoming, None, advance)
+
+
+def _check_log(data: Path) -> None:
+    """Where a server runs, it has looked through the log when it started, and writes to it."""
+    try:
+        lock = FolderLock(data)
+    except CatalogError:
+        return
+    with lock:
+        check_log(data / CATALOG)
 
 
 def _copy(source: Path, copy: Path, advance: Advance) -> dict[str, int]:

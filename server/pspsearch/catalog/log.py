@@ -34,13 +34,19 @@ def log_of(catalog: Path) -> Path:
 
 
 def check_log(catalog: Path) -> None:
-    """CatalogDamaged where something is lost; nobody else may write to it. Nothing is changed.
+    """CatalogDamaged where something is lost; as `find_loss`."""
+    if loss := find_loss(catalog):
+        raise damage(loss)
+
+
+def find_loss(catalog: Path) -> str:
+    """What is lost, in words, or nothing; nobody else may write to the log. Nothing is changed.
 
     A damage in the last transaction of all looks like a torn end, as does one at the end of the last but one.
     """
     log = log_of(catalog)
     if not log.is_file() or log.stat().st_size < _HEADER:
-        return
+        return ""
     raw = np.fromfile(log, np.uint8, _HEADER)
     header = _read(raw, ">")
     order: _Order = ">" if header[0] == _MAGIC + 1 else "<"
@@ -48,16 +54,17 @@ def check_log(catalog: Path) -> None:
     size = _FRAME_HEADER + (int(header[2]) if known else _page_size(catalog))
     count = (log.stat().st_size - _HEADER) // size
     if count == 0:
-        return
+        return ""
     frames = np.memmap(log, np.uint8, "r", _HEADER, (count, size))
     salts = header[4:6] if known else _read(frames[0, :_FRAME_HEADER], ">")[2:4]
     if not (salts == header[4:6]).any():
-        return  # the header of a log that was to begin anew is torn; what is behind it is in the catalog
+        return ""  # the header of a log that was to begin anew is torn; what is behind it is in the catalog
     whole, ends = _look(frames, header[6:], salts, order)
     first = int(np.argmin(whole)) if known else 0
     behind = np.bincount(np.cumsum(~whole[first:])[whole[first:] & ends[first:]])
-    if (not known or not whole[first]) and behind.max(initial=0) > 1:
-        raise damage(f"{log} is damaged: {behind.max()} transactions behind its frame {first + 1} are lost")
+    if (known and whole[first]) or behind.max(initial=0) < 2:
+        return ""
+    return f"{log} is damaged: {behind.max()} transactions behind its frame {first + 1} are lost"
 
 
 def _look(frames: NDArray[np.uint8], seed: _Words, salts: _Words, order: _Order) -> tuple[_Flags, _Flags]:

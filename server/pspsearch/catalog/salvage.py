@@ -12,6 +12,7 @@ import apsw
 from pspsearch.catalog.connections import connect_new, connect_reader, passing_over_damage, translate_errors
 from pspsearch.catalog.folder import CATALOG, FolderLock, empty_folder, incoming_file
 from pspsearch.catalog.integrity import TABLES, check_pages, count_rows
+from pspsearch.catalog.log import find_loss
 from pspsearch.catalog.schema import check_schema, migrate
 from pspsearch.errors import CatalogDamaged, CatalogError
 
@@ -52,7 +53,7 @@ _UNDESCRIBED = (
 
 
 class Loss(StrEnum):
-    """What an item has lost."""
+    """What is lost, of an item or of the catalog."""
 
     ITEM = "item"
     """Everything."""
@@ -60,10 +61,12 @@ class Loss(StrEnum):
     """The bytes that were kept of it."""
     DESCRIPTOR = "descriptor"
     """It is not found any more by what it looks like; to put it in again mends that."""
+    WRITES = "writes"
+    """The last ones, of items that nothing tells of: a damaged log ends where the damage is."""
 
 
 Tell = Callable[[Loss, str, str], None]
-"""Hears the name of the collection and the id of the item."""
+"""Hears the name of the collection and the id of the item; of writes, nothing and what is lost."""
 
 
 def salvage(data: Path, target: Path, tell: Tell) -> dict[str, int]:
@@ -83,6 +86,8 @@ def salvage(data: Path, target: Path, tell: Tell) -> dict[str, int]:
         contextlib.closing(connect_new(incoming)) as made,
     ):
         columns = _tables(origin, source)
+        if loss := find_loss(source):
+            tell(Loss.WRITES, "", loss)
         migrate(made)
         with made:
             for table in _INSERTS:

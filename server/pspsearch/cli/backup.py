@@ -38,7 +38,8 @@ def restore(backup: Path, data: Path) -> None:
 def salvage(data: Path, target: Path) -> None:
     """Make the folder TARGET, which must be new or empty, of what is whole in the damaged folder DATA.
 
-    Prints a line for every item that has lost something: what (item, image or descriptor), collection and id.
+    Prints a line for every item that has lost something: what (item, image or descriptor), collection and id; and one
+    for writes that a damaged log has lost, of items that nothing tells of.
     """
     rows = rests.salvage(data, target, lambda loss, collection, id_: click.echo(f"{loss}\t{collection}\t{id_}"))
     there = ", ".join(f"{count:,} {table}" for table, count in rows.items() if table != "requests")
