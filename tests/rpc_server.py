@@ -94,8 +94,7 @@ async def open_server(
 
     collections = Collections(source, open_describer, release, open_index or open_memory_index, dropped.append)
     await collections.open()
-    if not collections.all():
-        await collections.create(DEFAULT, CollectionSettings(describer.version.model))
+    await collections.create_missing(DEFAULT, CollectionSettings(describer.version.model))
     with contextlib.closing(Decoder(LIMITS)) as decoder:
         query_describer = QueryDescriber(source, decoder)
         latencies, recent = Latencies(), RecentImages()

@@ -1,6 +1,6 @@
 """The words of pspsearch as types."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -187,7 +187,8 @@ class Upsert:
     attributes: str | None
     """A JSON object; None keeps those that are there, and is `{}` for a new item."""
     info: ImageInfo | None = None
-    """With a descriptor: what becomes of the image, None for an item without one. Without: which one must be there."""
+    """With a descriptor: what becomes of the image, None for an item without one. Without: which one must be there,
+    described, and kept if it is to be."""
     image: bytes | None = None
     """The bytes to keep; None where they are not to be kept."""
     others: Mapping[int, StoredDescriptor] = field(default_factory=dict[int, StoredDescriptor])
@@ -210,6 +211,8 @@ class Delete:
     """An item to take out; one that is not there is no error."""
 
     id: str
+    still: Callable[[str], bool] | None = None
+    """What must hold for its attributes, a JSON object, in the moment when it goes: it may have changed."""
 
 
 class Outcome(StrEnum):

@@ -100,8 +100,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
             RpcServer(settings.serving, settings.security, searcher, ingester, collections, rollouts, catalog, around)
         )
         await collections.open()
-        if DEFAULT not in {live.collection.name for live in collections.all()}:
-            await collections.create(DEFAULT, CollectionSettings(settings.triton.model))
+        await collections.create_missing(DEFAULT, CollectionSettings(settings.triton.model))
         await rollouts.open()
         if settings.storage.sample:
             await sample_collection.fill_sample(collections, ingester, settings.triton.model)

@@ -366,11 +366,12 @@ class MemoryCatalog:
     def _write(self, contents: _Contents, generation: int, write: Upsert | Delete) -> Written:
         held = contents.held.get(write.id)
         if isinstance(write, Delete):
-            if held is None:
+            if held is None or not (write.still is None or write.still(held.item.attributes)):
                 return Written(Outcome.ABSENT, 0)
             del contents.held[write.id]
             return Written(Outcome.DELETED, self._next_sequence())
-        if write.descriptor is None and (held is None or not _has_image(held, write.info)):
+        active = contents.find(GenerationState.ACTIVE)
+        if write.descriptor is None and (held is None or not _has_image(held, write.info, active)):
             return Written(Outcome.ABSENT, 0)
         descriptors: dict[int, StoredDescriptor] = {}
         if write.descriptor is not None:
@@ -414,8 +415,12 @@ class MemoryRows:
         return iter([row for row in self._rows() if row.sequence > sequence])
 
 
-def _has_image(held: _Held, wanted: ImageInfo | None) -> bool:
-    return wanted is None or (held.item.image is not None and held.item.image.sha256 == wanted.sha256)
+def _has_image(held: _Held, wanted: ImageInfo | None, generation: int) -> bool:
+    if wanted is None:
+        return True
+    if held.item.image is None or generation not in held.descriptors:
+        return False
+    return held.item.image.sha256 == wanted.sha256 and held.item.image.kept >= wanted.kept
 
 
 def _is_same(held: _Held, upsert: Upsert, descriptors: Mapping[int, StoredDescriptor]) -> bool:

@@ -214,6 +214,32 @@ async def test_attributes_can_be_bound_to_an_image(catalog: Catalog, generation:
     assert items["a"].attributes == '{"x": 2}'
 
 
+async def test_an_image_that_is_to_be_kept_has_to_be_there(catalog: Catalog, generation: Generation) -> None:
+    """Whoever says only which one it is hears that there is none, and sends its bytes."""
+    await write(catalog, generation, picture("a", b"a", kept=False))
+    whole = picture("a", b"a")
+
+    (told,) = await write(catalog, generation, replace(whole, descriptor=None, image=None))
+
+    assert told == Written(Outcome.ABSENT, 0)
+    (given,) = await write(catalog, generation, whole)
+    assert given.outcome is Outcome.REPLACED
+    assert await catalog.image(generation.collection, "a") == b"a"
+    (again,) = await write(catalog, generation, replace(whole, descriptor=None, image=None))
+    assert again == Written(Outcome.UNCHANGED, given.sequence)
+
+
+async def test_what_has_changed_can_be_spared(catalog: Catalog, generation: Generation) -> None:
+    """A deletion can say what must hold for an item in the moment when it goes."""
+    await write(catalog, generation, picture("a", b"a", '{"x": 1}'), picture("b", b"b", '{"x": 1}'))
+    await write(catalog, generation, Upsert("b", None, '{"x": 2}'))
+
+    answers = await write(catalog, generation, *(Delete(id_, lambda text: text == '{"x": 1}') for id_ in "ab"))
+
+    assert [answer.outcome for answer in answers] == [Outcome.DELETED, Outcome.ABSENT]
+    assert (await catalog.items(generation.collection, ["a", "b"])).keys() == {"b"}
+
+
 @pytest.mark.parametrize("nothing", [Delete("a"), Upsert("a", None, '{"x": 1}')], ids=["delete", "attributes"])
 async def test_what_is_not_there_is_absent(
     catalog: Catalog, generation: Generation, ear: Ear, nothing: Upsert | Delete

@@ -193,6 +193,24 @@ async def test_the_same_image_put_in_again_fills_what_it_lacks(
     assert again == written
 
 
+async def test_an_item_that_was_not_described_has_no_image_to_go_by(
+    catalog: Catalog, generation: Generation, built: Generation, ear: Ear
+) -> None:
+    """What it looks like has to come again, or nothing would ever find it."""
+    await catalog.write(generation, [picture("a", b"a", kept=False)])
+    assert await catalog.promote_generation(built, 0, "{}")
+    known = replace(picture("a", b"a", kept=False), descriptor=None)
+
+    (told,) = await catalog.write(built, [known])
+
+    assert told.outcome is Outcome.ABSENT
+    (given,) = await catalog.write(built, [picture("a", b"a", kept=False)])
+    assert given.outcome is Outcome.UNCHANGED
+    assert [row.id for row in catalog.rows_of(built).after(0)] == ["a"]
+    assert plain(ear.rows(built)) == plain(catalog.rows_of(built).after(0))
+    assert await catalog.write(built, [known]) == [given]
+
+
 async def test_a_descriptor_for_another_generation_is_another_thing(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:

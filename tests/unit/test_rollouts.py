@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from pspsearch.config import GateSettings
+from pspsearch.contract import InputShape
 from pspsearch.domain import Descriptors, Generation, OfferedVersion, Pixels
-from pspsearch.errors import BrokenModel, TritonUnavailable
+from pspsearch.errors import BrokenModel, DamagedImage, InvalidRequest, StorageFull, TritonUnavailable
 from pspsearch.rollout import filling
+from pspsearch.search.call import Call
+from pspsearch.search.decoding import Decoder
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
@@ -244,8 +247,12 @@ async def test_what_a_version_could_not_describe_is_described_later(api: Api) ->
     describer.failure = TritonUnavailable("Triton is away")
 
     await api.fill(item("late", FLOWER))
-    await asyncio.sleep(0.1)
+    lacking = items.ListItemsRequest(not_in_generation=2)
+    assert [one.id for one in (await api.items.ListItems(lacking)).items] == ["late"]
     describer.failure = None
+    async with asyncio.timeout(30):
+        while (await api.items.ListItems(lacking)).items:
+            await asyncio.sleep(0.01)
     await promote(api)
 
     await assert_answers_from(api, 2, EXPECTED | {"late": FLOWER})
@@ -366,6 +373,49 @@ async def test_items_without_images_are_listed(api: Api) -> None:
     assert both.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_what_was_dropped_comes_again(place: Place) -> None:
+    """Also when nothing is left of the version that knew it."""
+    async with place.open() as api:
+        made = resources.Collection(name="thrifty", keep_images=False)
+        await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
+        put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
+        await api.items.UpsertItems(put)
+        await start(api, collection="thrifty")
+        async for answer in api.models.WatchRollout(models.WatchRolloutRequest(collection="thrifty")):
+            if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
+                break
+        await promote(api, collection="thrifty", drop_missing=True)
+        await api.models.RetireGeneration(models.RetireGenerationRequest(collection="thrifty"))
+
+        await api.items.UpsertItems(put)
+
+        found = await api.search.Search(searches.SearchRequest(collection="thrifty", query=query(image=TEMPLE)))
+        assert (found.origin.model_version, [hit.id for hit in found.hits]) == (2, ["a"])
+
+
+async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those that were not kept are; a bound may be lower now, or a decoder more strict."""
+    decode, lost = Decoder.decode, picture(3)
+
+    async def decode_others(
+        self: Decoder, images: Sequence[bytes], shape: InputShape, call: Call
+    ) -> list[Pixels | InvalidRequest]:
+        decoded = await decode(self, images, shape, call)
+        return [DamagedImage("lost") if one == lost else pixels for one, pixels in zip(images, decoded, strict=True)]
+
+    monkeypatch.setattr(Decoder, "decode", decode_others)
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+
+    refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest()))
+
+    assert refusal.status.message.startswith("1 items have no kept image, or one that cannot be read any more")
+    assert (await promote(api, drop_missing=True)).missing_count == 1
+    await assert_answers_from(api, 2, {id_: image for id_, image in EXPECTED.items() if image != lost})
+
+
 async def test_images_that_are_not_kept_come_again(place: Place) -> None:
     """The same image put in again is described for the version that lacks it."""
     async with place.open() as api:
@@ -408,6 +458,55 @@ async def test_a_rollout_can_be_aborted_at_any_time(api: Api) -> None:
     await api.fill(item("new", FLOWER))
     assert describer.images == images
     await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
+
+
+async def test_what_cannot_be_written_is_not_aborted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollout goes on, and can be aborted when there is room again."""
+    describer = api.server.versions[2]
+    describer.may_answer.clear()
+    await start(api)
+    await describer.entered.wait()
+    end = api.server.catalog.end_generation
+
+    async def refuse_once(*_: Any) -> None:
+        monkeypatch.setattr(api.server.catalog, "end_generation", end)
+        raise StorageFull("the server's disk is full")
+
+    monkeypatch.setattr(api.server.catalog, "end_generation", refuse_once)
+
+    refusal = await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
+    describer.may_answer.set()
+    async with asyncio.timeout(30):
+        await reach(api, models.ROLLOUT_STAGE_READY)
+    assert await states(api) == ["ACTIVE", "BUILDING"]
+    answer = await api.models.AbortRollout(models.AbortRolloutRequest())
+    assert answer.rollout.stage == models.ROLLOUT_STAGE_FAILED
+    await assert_answers_from(api, 1, EXPECTED)
+
+
+async def test_a_collection_that_cannot_be_deleted_stays(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its rollout, as if nobody had tried."""
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    delete = api.server.catalog.delete_collection
+
+    async def refuse_once(_: int) -> int:
+        monkeypatch.setattr(api.server.catalog, "delete_collection", delete)
+        raise StorageFull("the server's disk is full")
+
+    monkeypatch.setattr(api.server.catalog, "delete_collection", refuse_once)
+    request = collections.DeleteCollectionRequest(name="default")
+
+    refusal = await refuse(api.collections.DeleteCollection(request))
+
+    assert refusal.reason == "STORAGE_FULL"
+    await api.fill(item("new", FLOWER))
+    await promote(api)
+    await assert_answers_from(api, 2, EXPECTED | {"new": FLOWER})
+    await api.collections.DeleteCollection(request)
+    assert (await refuse(api.models.GetRollout(models.GetRolloutRequest()))).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_what_is_retired_is_gone(api: Api) -> None:

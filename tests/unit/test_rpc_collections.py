@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from pspsearch.domain import CollectionSettings
-from pspsearch.errors import TritonUnavailable
+from pspsearch.errors import IndexFailed, ModelMismatch, TritonUnavailable
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
-from tests.fakes.describer import VERSION
+from tests.fakes.describer import VERSION, ColourDescriber
+from tests.fakes.describer import version as model_version
+from tests.rollout_place import Place
 from tests.rpc_client import Api, item, open_api, refuse
 
 
@@ -111,6 +116,69 @@ async def test_status_is_told_before_the_server_serves() -> None:
         refusal = await refuse(api.collections.ListCollections(collections.ListCollectionsRequest()))
 
     assert (status.serving, refusal.reason) == (False, "NOT_SERVING")
+
+
+@pytest.fixture
+async def halved(tmp_path: Path) -> AsyncIterator[Api]:
+    """Begun again where the version of the default collection is another one; that of `birds` is there."""
+    place = Place(tmp_path)
+    async with place.open() as api:
+        await api.fill(item("photo"))
+        await create(api, name="birds")
+        await api.models.StartRollout(models.StartRolloutRequest(collection="birds", automatic=True))
+        async for answer in api.models.WatchRollout(models.WatchRolloutRequest(collection="birds")):
+            assert answer.rollout.stage != models.ROLLOUT_STAGE_FAILED
+        await api.models.RetireGeneration(models.RetireGenerationRequest(collection="birds"))
+    place.versions[1] = ColourDescriber(model_version(1))
+    async with place.open() as api:
+        yield api
+
+
+async def test_one_collection_that_cannot_be_opened_is_no_hindrance(halved: Api) -> None:
+    """It says why, each time anew; the others serve."""
+    await halved.items.UpsertItems(items.UpsertItemsRequest(collection="birds", items=[item("bird")]))
+
+    refusal = await refuse(halved.items.CountItems(items.CountItemsRequest()))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_MISMATCH")
+    depths: list[int] = []
+    for _ in range(3):
+        with pytest.raises(ModelMismatch) as caught:
+            halved.server.collections.get("")
+        depths.append(len(caught.traceback))
+    assert depths == depths[:1] * 3
+    listed = await halved.collections.ListCollections(collections.ListCollectionsRequest())
+    assert [one.name for one in listed.collections] == ["birds"]
+
+
+async def test_a_collection_that_cannot_be_opened_can_be_deleted(halved: Api) -> None:
+    """Where its version is gone for good; nothing is left of it."""
+    answer = await halved.collections.DeleteCollection(collections.DeleteCollectionRequest(name="default"))
+
+    assert answer.deleted_count == 1
+    assert 1 in {generation.key for generation in halved.server.dropped}
+    assert (await refuse(halved.items.CountItems(items.CountItemsRequest()))).reason == "NOT_FOUND"
+    assert (await create(halved, name="default")).state.item_count == 0
+
+
+async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, says what is wrong, and its name is free again."""
+
+    async def fail(*_: object) -> None:
+        raise IndexFailed("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.server.collections, "_open_index", fail)
+        wanted = collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
+        assert (await refuse(api.collections.CreateCollection(wanted))).code is grpc.StatusCode.INTERNAL
+    got = collections.GetCollectionRequest(name="birds")
+    assert (await refuse(api.collections.GetCollection(got))).reason == "INDEX_FAILED"
+
+    await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="birds"))
+
+    assert (await create(api, name="birds")).name == "birds"
 
 
 async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def write_items(
             return earlier
     items = _Items(transaction, generation.collection, living)
     answer = [
-        items.delete(write.id)
+        items.delete(write)
         if isinstance(write, Delete)
         else items.upsert(write, _descriptors(write, generation, living))
         for write in writes
@@ -86,7 +86,7 @@ class _Items:
         """An upsert with the descriptors that count; none where the image stays."""
         stored = self._find("collection = ? AND id = ?", self._collection, upsert.id)
         if upsert.descriptor is None:
-            if stored is None or not _has_image(stored, upsert.info):
+            if stored is None or not self._has_image(stored, upsert.info):
                 return Written(Outcome.ABSENT, 0)
         elif stored is None:
             return self._create(upsert, descriptors)
@@ -96,10 +96,10 @@ class _Items:
             return Written(Outcome.UNCHANGED, stored.sequence)
         return Written(Outcome.UNCHANGED, self._complete(stored, descriptors))
 
-    def delete(self, id_: str) -> Written:
+    def delete(self, delete: Delete) -> Written:
         """Takes an item out."""
-        stored = self._find("collection = ? AND id = ?", self._collection, id_)
-        if stored is None:
+        stored = self._find("collection = ? AND id = ?", self._collection, delete.id)
+        if stored is None or not (delete.still is None or delete.still(stored.attributes)):
             return Written(Outcome.ABSENT, 0)
         self._execute("DELETE FROM items WHERE key = ?", (stored.key,))
         if stored.image is not None:
@@ -119,6 +119,13 @@ class _Items:
         else:
             self._describe(stored.key, descriptors)
         return True
+
+    def _has_image(self, stored: _Stored, wanted: ImageInfo | None) -> bool:
+        """Whether it is the one that is wanted, kept if it is to be, and found by it; None does not mind."""
+        if wanted is None:
+            return True
+        is_whole = self._living.active in stored.descriptors and (stored.image is not None or not wanted.kept)
+        return is_whole and stored.sha256 == bytes.fromhex(wanted.sha256)
 
     def _find(self, where: str, *values: int | str) -> _Stored | None:
         row = self._execute(
@@ -204,11 +211,6 @@ class _Items:
                 added = Row(after.sequence, after.key, after.id, after.attributes, descriptor)
             if removed is not None or added is not None:
                 self._transaction.changes.append(Change(generation, removed, added))
-
-
-def _has_image(stored: _Stored, wanted: ImageInfo | None) -> bool:
-    """Whether it is the one that is wanted; None does not mind."""
-    return wanted is None or stored.sha256 == bytes.fromhex(wanted.sha256)
 
 
 def _is_same(stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,18 +97,18 @@ class Ingester:
             raise InvalidRequest(f"a deletion names 1 to {MAX_DELETES} ids, not {len(ids)}")
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            return await self._delete(live, ids, request_id, _digest("delete", *ids))
+            return await self._delete(live, [Delete(id_) for id_ in ids], request_id, _digest("delete", *ids))
 
     async def delete_matching(self, collection: str, keep: Filter, *, request_id: str = "") -> tuple[int, int]:
-        """Takes out every item that the filter holds for, as of one moment, all or none."""
+        """Takes out every item that the filter holds for, all or none; none that it does not hold for any more."""
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
             matched = await live.index.match(keep)
             items = await self._catalog.items_by_key(live.collection.key, matched.keys.tolist())
-            return await self._delete(live, [item.id for item in items], request_id, _digest("delete where", keep.text))
+            writes = [Delete(item.id, lambda attributes: keep.matches(json.loads(attributes))) for item in items]
+            return await self._delete(live, writes, request_id, _digest("delete where", keep.text))
 
-    async def _delete(self, live: Live, ids: Sequence[str], request_id: str, asked: str) -> tuple[int, int]:
-        writes = [Delete(id_) for id_ in ids]
+    async def _delete(self, live: Live, writes: Sequence[Delete], request_id: str, asked: str) -> tuple[int, int]:
         answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
         deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
         return len(deleted), max((answer.sequence for answer in answers), default=0)
@@ -126,6 +127,9 @@ class Ingester:
         if writes:
             asked = _digest("put", *(part for write in writes for part in _asked(write))) if request_id else ""
             answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
+            for space in live.others:
+                if any(_lacks(write, space.generation.key) for write in writes):
+                    space.lags.set()
         written = iter(answers)
         return [
             _acknowledge(item, next(written)) if isinstance(one, _Stored) else Acknowledgement(item.id, error=one)
@@ -163,6 +167,11 @@ class Ingester:
         return stored
 
 
+def _lacks(write: Upsert, generation: int) -> bool:
+    """Whether its image was not described for that generation."""
+    return write.descriptor is not None and write.info is not None and generation not in write.others
+
+
 def _asked(write: Upsert) -> tuple[str, str, str]:
     """What the caller sent: the same image may be described a little otherwise when it comes again."""
     given = "" if write.descriptor is None else hashlib.sha256(write.descriptor.tobytes()).hexdigest()
@@ -180,7 +189,7 @@ def _named_once(items: Sequence[ItemInput]) -> list[str]:
 
 
 def _was_lost(item: ItemInput, given: Acknowledgement) -> bool:
-    """Whether the item had this image when its id was looked up, and was changed or deleted before the write."""
+    """Whether the item had this image when its id was looked up, and not when it was written, or not all of it."""
     return item.source is not None and isinstance(given.error, NotFound)
 
 

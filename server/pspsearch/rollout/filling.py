@@ -58,14 +58,16 @@ class Filler:
         self._catalog = catalog
         self._describer = describer
 
-    async def fill(self, space: Space, pace: Pace, told: Callable[[int], None], *, renew: bool) -> None:
-        """Returns when every item whose image is kept, and can be read, has its descriptor; tells how many at a time.
+    async def fill(self, space: Space, pace: Pace, told: Callable[[int], None], *, renew: bool) -> int:
+        """Until every item whose image is kept, and can be read, has its descriptor; tells how many at a time.
 
-        `renew` as the catalog has it. What may pass is waited for; what may not is raised.
+        How many images cannot be read. `renew` as the catalog has it. What may pass is waited for; what may not is
+        raised.
         """
         unreadable: set[int] = set()
         while await self._pass(space, pace, told, unreadable, renew=renew):
             pass
+        return len(unreadable)
 
     async def _pass(
         self, space: Space, pace: Pace, told: Callable[[int], None], unreadable: set[int], *, renew: bool

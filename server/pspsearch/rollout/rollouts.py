@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pspsearch.config import RolloutSettings
@@ -96,7 +96,7 @@ class Rollouts(Carrier):
         self._watching: asyncio.Task[None] | None = None
         self._told: set[tuple[str, int, str]] = set()
         """What was found in the repository, and is not news any more."""
-        collections.before_delete = self._forget
+        collections.deleting = self._deleting
 
     async def open(self) -> None:
         """Goes on with what was under way, and opens what is kept. After the collections, before any call."""
@@ -191,7 +191,12 @@ class Rollouts(Carrier):
         async with self._turn:
             under_way = self._one_under_way(collection)
             await _cancel(under_way.task)
-            await self._fail(under_way, "it was aborted")
+            try:
+                await self._end(under_way, "it was aborted")
+            except RetryLater:
+                await self._take_back(under_way)
+                under_way.task = asyncio.create_task(self._run(self._collections.get(collection).collection, under_way))
+                raise
             return under_way.now
 
     @to_its_end
@@ -324,11 +329,7 @@ class Rollouts(Carrier):
             except (RetryLater, CatalogError, IndexFailed, OSError) as error:
                 log.warning("the rollout of %s waits: %s", collection.name, error)
                 under_way.tell(reason=f"it waits: {error}")
-                if under_way.candidate is not None:
-                    self._collections.end_trial(under_way.space.generation)
-                    self._stop_keeper(under_way.space.generation)
-                    await self._collections.shut(under_way.candidate)
-                    under_way.candidate = None
+                await self._take_back(under_way)
                 await asyncio.sleep(_AGAIN_S)
                 under_way.tell(reason="")
                 continue
@@ -338,6 +339,14 @@ class Rollouts(Carrier):
                 told = str(error) if isinstance(error, PspsearchError) else "the server's log says why"
                 await self._fail(under_way, told)
             return
+
+    async def _take_back(self, under_way: _UnderWay) -> None:
+        """Leaves nothing of what was built, for another attempt."""
+        candidate, under_way.candidate = under_way.candidate, None
+        if candidate is not None:
+            self._collections.end_trial(candidate.generation)
+            self._stop_keeper(candidate.generation)
+            await self._collections.shut(candidate)
 
     async def _build(self, collection: Collection, under_way: _UnderWay) -> None:
         space = under_way.space
@@ -382,12 +391,13 @@ class Rollouts(Carrier):
 
     async def _promote(self, under_way: _UnderWay, candidate: Live) -> None:
         generation = candidate.generation
-        counted = await self._catalog.count_lacking(generation)
-        under_way.tell(missing=counted.without_image)
-        if counted.without_image and not under_way.now.options.drop_missing:
+        unreadable = await self._fill_up(candidate.space)
+        missing = (await self._catalog.count_lacking(generation)).without_image + unreadable
+        under_way.tell(missing=missing)
+        if missing and not under_way.now.options.drop_missing:
             raise RolloutRefused(
-                f"{counted.without_image} items have no kept image and cannot be described by the new version: put "
-                "them in again, or promote without them"
+                f"{missing} items have no kept image, or one that cannot be read any more, and cannot be described by "
+                "the new version: put them in again, or promote without them"
             )
         promoted = replace(self._moment(under_way), stage=Stage.PROMOTED)
         await self._flip(candidate, promoted.details, self._collections.get(candidate.collection.name))
@@ -396,11 +406,11 @@ class Rollouts(Carrier):
 
     async def _flip(self, to: Live, details: str, old: Live) -> None:
         """The one durable change, and then the one that is seen."""
-        generation = to.generation
+        generation, unreadable = to.generation, 0
         for _ in range(_ATTEMPTS):
             counted = await self._catalog.count_lacking(generation)
-            if counted.with_image:
-                await self._filler.fill(to.space, self._full_pace(), lambda _: None, renew=True)
+            if counted.with_image > unreadable:
+                unreadable = await self._fill_up(to.space)
             elif await self._catalog.promote_generation(generation, counted.sequence, details):
                 break
         else:
@@ -419,6 +429,16 @@ class Rollouts(Carrier):
         log.info("collection %s: answers from %s", to.collection.name, to.describer.version)
 
     async def _fail(self, under_way: _UnderWay, reason: str) -> None:
+        """Where the catalog cannot be written to now, as soon as it can."""
+        while True:
+            try:
+                return await self._end(under_way, reason)
+            except RetryLater as error:
+                log.warning("generation %d cannot be ended yet: %s", under_way.space.generation.key, error)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _end(self, under_way: _UnderWay, reason: str) -> None:
+        """As failed, in the catalog first; RetryLater where that takes nothing now, and nothing has changed."""
         failed = replace(self._moment(under_way), stage=Stage.FAILED, reason=reason)
         generation = under_way.space.generation
         try:
@@ -433,16 +453,18 @@ class Rollouts(Carrier):
         self.carry(self._shut(under_way))
         under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
 
-    async def _forget(self, collection: Collection) -> None:
-        """Before a collection is deleted."""
+    @contextlib.asynccontextmanager
+    async def _deleting(self, collection: Collection) -> AsyncGenerator[None]:
+        """The block deletes the collection; nothing of it is promoted meanwhile, and afterwards nothing is left."""
         async with self._turn:
+            live = self._collections.get(collection.name)
+            yield
             under_way = self._under_way.pop(collection.key, None)
             if under_way is not None:
                 await _cancel(under_way.task)
                 under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
             self._gate.forget(collection)
             kept = self._kept.pop(collection.key, None)
-            live = self._collections.get(collection.name)
             for space in live.others:
                 self._leave(live, space.generation)
             if kept is not None:
@@ -491,13 +513,17 @@ class Rollouts(Carrier):
                 await space.lags.wait()
                 space.lags.clear()
                 try:
-                    await self._filler.fill(space, self._full_pace(), lambda _: None, renew=True)
+                    await self._fill_up(space)
                 except PspsearchError as error:
                     log.warning("generation %d lags behind: %s", space.generation.key, error)
                     await asyncio.sleep(1)
                     space.lags.set()
 
         self._keepers[space.generation.key] = asyncio.create_task(keep_up())
+
+    async def _fill_up(self, space: Space) -> int:
+        """With what came late; how many items cannot be described, because their images cannot be read any more."""
+        return await self._filler.fill(space, Pace(1.0, float("inf"), self._latencies), lambda _: None, renew=True)
 
     def _stop_keeper(self, generation: Generation) -> None:
         keeper = self._keepers.pop(generation.key, None)
@@ -507,9 +533,6 @@ class Rollouts(Carrier):
     def _tidy(self, live: Live) -> None:
         """When the calls that still have it are done."""
         self.carry(self._collections.shut(live))
-
-    def _full_pace(self) -> Pace:
-        return Pace(1.0, float("inf"), self._latencies)
 
 
 async def _cancel(task: "asyncio.Task[None] | None") -> None:

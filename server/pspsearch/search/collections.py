@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import copy
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 
 from pspsearch.domain import Collection, CollectionSettings, Commit, Generation, ModelVersion
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
@@ -34,6 +36,14 @@ DropIndex = Callable[[Generation], None]
 """Removes what an index left on disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unopened:
+    """A collection that nothing can answer for."""
+
+    collection: Collection
+    error: PspsearchError
+
+
 def check_model_name(name: str) -> None:
     """InvalidRequest for one that could be anything else: Triton, and whoever looks at its files, make a path of it."""
     if not _MODEL.fullmatch(name):
@@ -60,12 +70,12 @@ class Collections(Carrier):
         self._open_index = open_index
         self._drop_index = drop_index
         self._live: dict[str, Live] = {}
-        self._unopened: dict[str, PspsearchError] = {}
+        self._unopened: dict[str, _Unopened] = {}
         self._trials: dict[str, Trial] = {}
         self._feeds: dict[int, Feed] = {}
         self._creating = asyncio.Lock()
-        self.before_delete: Callable[[Collection], Awaitable[None]] = _nothing
-        """Awaited before a collection goes."""
+        self.deleting: Callable[[Collection], AbstractAsyncContextManager[object]] = contextlib.nullcontext
+        """Entered while a collection is deleted; what its block raises says that it stays."""
         catalog.listen(self._apply)
 
     async def open(self) -> None:
@@ -74,11 +84,8 @@ class Collections(Carrier):
         One that cannot be opened, because its model version is not served, answers with the reason; the others serve.
         """
         for collection, generation in await self._catalog.collections():
-            try:
+            with contextlib.suppress(PspsearchError):
                 await self._open(collection, generation)
-            except PspsearchError as error:
-                log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
-                self._unopened[collection.name] = error
 
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncGenerator[Live]:
@@ -90,14 +97,14 @@ class Collections(Carrier):
         """The collection as it is now, `default` for an empty name; NotFound where there is none."""
         name = name or DEFAULT
         if name in self._unopened:
-            raise self._unopened[name]
+            raise copy.copy(self._unopened[name].error)  # the same one would gather the frames of all its callers
         live = self._live.get(name)
         if live is None:
             raise NotFound(f"there is no collection {name!r}")
         return live
 
     def all(self) -> list[Live]:
-        """All collections, by name; from any thread."""
+        """All that are open, by name; from any thread."""
         return [live for _, live in sorted(self._live.items())]
 
     def trial(self, name: str) -> Trial | None:
@@ -130,6 +137,11 @@ class Collections(Carrier):
             collection, generation = await self._catalog.create_collection(name, settings, describer.version)
             return await self._open(collection, generation)
 
+    async def create_missing(self, name: str, settings: CollectionSettings) -> None:
+        """Where there is none of that name, open or not."""
+        if name not in self._live and name not in self._unopened:
+            await self.create(name, settings)
+
     @to_its_end
     async def set_follows(self, name: str, *, follows: bool) -> Live:
         """Whether the collection is taken to new versions of its model by itself; durable on return."""
@@ -141,14 +153,24 @@ class Collections(Carrier):
 
     @to_its_end
     async def delete(self, name: str) -> int:
-        """Takes a collection out, and says how many items were in it; calls under way finish first."""
+        """Takes a collection out, and says how many items were in it; calls under way finish first.
+
+        Where the catalog cannot do it, the collection stays as it was.
+        """
+        name = name or DEFAULT
         async with self._creating:
-            live = self.get(name)
-            await self.before_delete(live.collection)
-            live = self.get(name)
-            del self._live[live.collection.name]
-            await live.until_unused()
-            count = await self._catalog.delete_collection(live.collection.key)
+            if name in self._unopened:
+                return await self._delete_unopened(name)
+            async with self.deleting(self.get(name).collection):
+                live = self.get(name)
+                del self._live[name]
+                await live.until_unused()
+                try:
+                    count = await self._catalog.delete_collection(live.collection.key)
+                except BaseException:
+                    live.open_again()
+                    self._live[name] = live
+                    raise
             await self.shut(live)
             return count
 
@@ -208,8 +230,22 @@ class Collections(Carrier):
             await live.index.close()
         self._live.clear()
 
+    async def _delete_unopened(self, name: str) -> int:
+        collection = self._unopened[name].collection
+        generations = await self._catalog.generations(collection.key)
+        count = await self._catalog.delete_collection(collection.key)
+        del self._unopened[name]
+        for record in generations:
+            self._drop_index(record.generation)
+        return count
+
     async def _open(self, collection: Collection, generation: Generation) -> Live:
-        live = await self.prepare(collection, Space(generation, await self.open_describer(generation)))
+        try:
+            live = await self.prepare(collection, Space(generation, await self.open_describer(generation)))
+        except PspsearchError as error:
+            log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
+            self._unopened[collection.name] = _Unopened(collection, error)
+            raise
         self._live[collection.name] = live
         log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
         return live
@@ -219,7 +255,3 @@ class Collections(Carrier):
         feed = self._feeds.get(commit.generation)
         if feed is not None:
             feed.put(commit)
-
-
-async def _nothing(_: Collection) -> None:
-    """What is done before a collection is deleted, unless somebody says otherwise."""

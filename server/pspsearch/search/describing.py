@@ -62,7 +62,7 @@ class QueryDescriber:
     ) -> list[tuple[Point | PspsearchError, dict[int, Point]]]:
         """For each image its descriptor, or why it cannot be read, and its descriptors in the spaces beside it.
 
-        Where one of those cannot be had now, or only much later, it is left out, and its space hears of it.
+        Where one of those cannot be had now, or only much later, it is left out.
         """
         spaces = live.others
         if not spaces:
@@ -87,7 +87,6 @@ class QueryDescriber:
         described: list[tuple[Point | PspsearchError, dict[int, Point]]] = [(point, {}) for point in points]
         for space, answer in zip(spaces, beside, strict=True):
             if isinstance(answer, BaseException):
-                space.lags.set()
                 log.warning(
                     "%d images are to be described for %s later: %r", len(images), space.describer.version, answer
                 )

@@ -16,7 +16,7 @@ class Space:
     generation: Generation
     describer: Describer
     lags: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by a write that could not be described for it, so that somebody does it later."""
+    """Set after a write that could not be described for it, so that somebody does it later."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +53,10 @@ class Live:
             self.users -= 1
             if self.closing and not self.users:
                 self.unused.set()
+
+    def open_again(self) -> None:
+        """After `until_unused`: calls may take it as before."""
+        self.closing, self.unused = False, asyncio.Event()
 
     async def until_unused(self) -> None:
         """Waits for the last call that has it; from now on none may take it."""
