@@ -19,22 +19,22 @@ async def open_describer(
     Version None takes the highest that is served.
     """
     async with contextlib.AsyncExitStack() as stack:
-        client = await open_triton(stack, triton, model)
+        client, _ = await open_triton(stack, triton, model)
         yield await stack.enter_async_context(await TritonDescriber.open(client, model, version))
 
 
 async def open_triton(
     stack: contextlib.AsyncExitStack, triton: str | BundledTritonSettings, model: str
-) -> TritonClient:
-    """A client of the Triton at an address, or of a bundled one; both close with the stack.
+) -> tuple[TritonClient, BundledTriton | None]:
+    """A client of the Triton at an address, or of a bundled one, and that one; they close with the stack.
 
     ModelLoadFailed where the bundled one was asked for the model and could not load it.
     """
     if isinstance(triton, str):
-        return await stack.enter_async_context(TritonClient(triton))
+        return await stack.enter_async_context(TritonClient(triton)), None
     bundled = await stack.enter_async_context(BundledTriton(triton))
     bundled.require(model)
-    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again))
+    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again)), bundled
 
 
 def bundled_triton(settings: BundledTritonSettings) -> BundledTriton:

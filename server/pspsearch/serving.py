@@ -54,9 +54,11 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
         triton = settings.triton.triton or BundledTritonSettings(repository)
-        client = await open_triton(stack, triton, settings.triton.model)
+        client, bundled = await open_triton(stack, triton, settings.triton.model)
         local = None if settings.triton.triton else repository
         describers = await stack.enter_async_context(Describers(client, local))
+        if bundled is not None:
+            bundled.objection = describers.objection
 
         async def open_index(collection: Collection, generation: Generation) -> SegmentedIndex:
             return await SegmentedIndex.open(

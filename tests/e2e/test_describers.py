@@ -1,10 +1,13 @@
 """Describers that are opened when they are needed, and let go, over a real Triton."""
 
 import asyncio
+from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from pspsearch.errors import ModelMismatch
 from pspsearch.triton import describers
 from pspsearch.triton.claim import SHARED_MEMORY
 from pspsearch.triton.client import TritonClient
@@ -49,3 +52,24 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
         assert np.array_equal(await second.describe(pixels), expected)
         await opened.release(second.version)
     assert not has_region(second)
+
+
+async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Triton of somebody else's may load it under the number that it had; what it answers is of another space."""
+    async with Describers(client) as opened:
+        describer = await opened.open(SHIPPED, None)
+        shape = describer.version.contract.input
+        pixels = np.zeros((1, shape.height_px, shape.width_px, 3), np.uint8)
+        expected = await describer.describe(pixels)
+        another = replace(describer.version.contract, digest="ab" * 32)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(describers, "read_contract", Mock(return_value=another))
+            (offered,) = await opened.look(SHIPPED)
+
+        assert "has been changed" in offered.reason
+        with pytest.raises(ModelMismatch, match="has been changed since the server began to use it"):
+            await describer.describe(pixels)
+        (offered,) = await opened.look(SHIPPED)
+        assert offered.reason == ""
+        assert np.array_equal(await describer.describe(pixels), expected)

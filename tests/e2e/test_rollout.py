@@ -11,13 +11,14 @@ from unittest import mock
 
 import numpy as np
 import onnxruntime as ort
+import psutil
 import pytest
 from PIL import Image
 
-from pspsearch.client import Client, ItemInput, Rollout
+from pspsearch.client import Client, ItemInput, Rollout, ServerUnavailable
 from pspsearch.contract import InputShape
 from pspsearch.domain import Descriptors, GenerationState, Stage
-from pspsearch.errors import ModelMismatch
+from pspsearch.errors import ModelMismatch, PspsearchError, RetryLater
 from pspsearch.images import ImageLimits, decode_pixels
 from pspsearch.manifest import Manifest
 from pspsearch_build.publish import Publication, publish
@@ -180,6 +181,34 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
     assert searchers.seen.keys() == {1, 2, 3}
     assert min(searchers.seen.values()) > 5
     assert len(spaces) == 3
+
+
+def test_a_version_that_was_changed_does_not_answer_under_its_old_number(place: Place) -> None:
+    """Also when Triton dies, and would load it again; put back, it answers."""
+    expected = place.client.search(PICTURES[0]).hits
+    version = place.repository / "colour" / "1"
+    original = (version / "model.onnx").read_bytes()
+    (version / "model.onnx").write_bytes(write_colour_network(place.networks / "other.onnx", seed=9).read_bytes())
+    Manifest.of_files(version).write(version)
+    (triton,) = (
+        child for child in psutil.Process(place.server.process.pid).children() if child.name() == "tritonserver"
+    )
+    triton.kill()
+    triton.wait(10)
+
+    refusal: PspsearchError = ServerUnavailable("not asked yet")
+    deadline = time.monotonic() + 30
+    while isinstance(refusal, ServerUnavailable | RetryLater) and time.monotonic() < deadline:
+        with pytest.raises(PspsearchError) as caught:
+            place.client.search(PICTURES[0])
+        refusal = caught.value
+
+    assert isinstance(refusal, ModelMismatch)
+    assert "has been changed" in place.client.list_model_versions("colour")[0].reason
+    (version / "model.onnx").write_bytes(original)
+    Manifest.of_files(version).write(version)
+    assert place.client.list_model_versions("colour")[0].reason == ""
+    assert place.client.search(PICTURES[0]).hits == expected
 
 
 def test_bad_versions_are_refused(place: Place) -> None:

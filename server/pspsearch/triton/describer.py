@@ -32,6 +32,8 @@ class TritonDescriber:
         self._client = client
         self._version = version
         self._max_batch_size = max(1, max_batch_size)
+        self.objection = ""
+        """Why it must not be asked any more; nothing where it may."""
         self._ring: PixelRing | None = None
         self._claim: Claim | None = None
         self._registering: asyncio.Task[None] | None = None
@@ -64,6 +66,8 @@ class TritonDescriber:
     async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
         """See `ports.Describer`; more images than a batch of the model takes go in several, at the same time."""
         self._check(pixels)
+        if self.objection:
+            raise ModelMismatch(self.objection)
         step = self._max_batch_size
         chunks = [pixels[first : first + step] for first in range(0, len(pixels), step)]
         if len(chunks) == 1:

@@ -79,9 +79,14 @@ class Describers:
                 await self._client.load(model)
             except ModelLoadFailed as error:
                 usual = str(error)
-        config = await self._client.config(model)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
         there = states.keys() if self._repository is None else _numbers(self._repository / model) | broken.keys()
+        try:
+            config = await self._client.config(model)
+        except ModelMismatch:
+            if not there:
+                raise
+            config = None
         for number in there:
             state = states.get(number)
             if state is None or not state.ready:
@@ -89,7 +94,9 @@ class Describers:
                 reasons.setdefault(number, told or usual or "Triton has not loaded it")
         return [self._offer(config, number, reasons.get(number, "")) for number in sorted(there)]
 
-    def _offer(self, config: model_config_pb2.ModelConfig, version: int, reason: str) -> OfferedVersion:
+    def _offer(self, config: model_config_pb2.ModelConfig | None, version: int, reason: str) -> OfferedVersion:
+        if config is None:  # Triton has nothing of the model
+            return OfferedVersion(version, None, reason)
         try:
             contract = read_contract(config, version)
         except PspsearchError as error:
@@ -105,16 +112,30 @@ class Describers:
                 continue
             if not path.is_dir():
                 changed[version] = RepositoryError(f"{path} is gone, and is in use: put it back")
-            elif (path / MANIFEST).is_file() and Manifest.read(path).digest != describer.version.contract.digest:
+            elif _is_another(path, describer):
                 changed[version] = RepositoryError(f"{path} {_CHANGED}")
         return changed
 
+    def objection(self, model: str) -> str:
+        """Why a Triton that starts again must not load the model, or nothing; from any thread.
+
+        A version in use whose files are others by now would answer under the number of the one that was there.
+        """
+        if self._repository is not None:
+            for (name, version), describer in list(self._open.items()):
+                path = self._repository / model / str(version)
+                if name == model and _is_another(path, describer):
+                    return f"{path} {_CHANGED}"
+        return ""
+
     def _changed(self, model: str, version: int, contract: Contract) -> str:
-        """What is wrong where it is not what it was when it was opened."""
+        """What is wrong where it is not what it was when it was opened; then it is not asked until it is that again."""
         known = self._open.get((model, version))
-        if known is None or known.version.contract.fingerprint == contract.fingerprint:
+        if known is None:
             return ""
-        return f"it {_CHANGED}"
+        same = known.version.contract.fingerprint == contract.fingerprint
+        known.objection = "" if same else f"{known.version} {_CHANGED}"
+        return "" if same else f"it {_CHANGED}"
 
     async def served(self, model: str) -> list[ModelVersion]:
         """Every version of the model that Triton has ready and that has a contract, ascending."""
@@ -151,6 +172,11 @@ class Describers:
     async def _ready(self, model: str) -> list[int]:
         states = await self._client.index()
         return sorted(state.version for state in states if state.model == model and state.ready and state.version)
+
+
+def _is_another(version: Path, describer: TritonDescriber) -> bool:
+    """Whether what was published there is not what it describes with."""
+    return (version / MANIFEST).is_file() and Manifest.read(version).digest != describer.version.contract.digest
 
 
 def _numbers(folder: Path) -> set[int]:

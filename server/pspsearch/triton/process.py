@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,6 +59,8 @@ class BundledTriton:
         self._finished = asyncio.Event()
         """It was told to stop, and nothing is under way any more."""
         self._last_lines: deque[str] = deque(maxlen=40)
+        self.objection: Callable[[str], str] = lambda _model: ""
+        """Why a model must not be loaded when Triton starts again, or nothing; asked in another thread."""
 
     @property
     def address(self) -> str:
@@ -114,7 +117,7 @@ class BundledTriton:
 
     async def _start(self) -> None:
         """Returns when Triton answers and has tried to load each sound model."""
-        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository)
+        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository, self.objection)
         self._last_lines.clear()
         self._answers = False
         self._finished.clear()
@@ -277,7 +280,7 @@ def _dead_children(pid: int) -> set[str]:
     return dead
 
 
-def _check_models(repository: Path) -> tuple[list[str], dict[str, str]]:
+def _check_models(repository: Path, objection: Callable[[str], str]) -> tuple[list[str], dict[str, str]]:
     """The models that Triton may try, and why each of the others may not be; reads every file."""
     checked = check_repository(repository)
     failures = {name: str(error) for name, error in checked.broken.items()}
@@ -286,6 +289,8 @@ def _check_models(repository: Path) -> tuple[list[str], dict[str, str]]:
             read_config(repository / name)
         except RepositoryError as error:
             failures[name] = str(error)
+        if reason := objection(name):
+            failures[name] = reason
     return [name for name in checked.sound if name not in failures], failures
 
 
