@@ -781,7 +781,7 @@ class Rollout(_message.Message):
     eta_s: _builtins.float
     """Until all are described, in seconds; 0 where that cannot be told."""
     missing_count: _builtins.int
-    """Items that cannot be described, because their images are not kept."""
+    """Items that cannot be described, because their images are not kept, or cannot be read any more."""
     reason: _builtins.str
     """Why it failed, or what it waits for."""
     canary: _builtins.float
