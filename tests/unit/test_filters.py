@@ -1,5 +1,7 @@
 """Filters: what parses, what it means, and what is said of what does not parse."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from pspsearch.errors import BadFilter
 from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
+from pspsearch.filters.meaning import is_like
 from tests.filter_cases import expressions, spell
 
 A, B, C = (Comparison(name, Operator.EQUAL, 1.0) for name in "abc")
@@ -129,3 +132,55 @@ def test_meaning(text: str, holds: bool) -> None:
     }
 
     assert Filter.parse(text).matches(attributes) is holds
+
+
+def stands_for(pattern: str, text: str) -> bool:
+    """The slow way: which beginnings of the text each beginning of the pattern stands for."""
+    reached = [True, *(False for _ in text)]
+    for sign in pattern:
+        if sign == "*":
+            reached = [any(reached[: end + 1]) for end in range(len(reached))]
+        else:
+            reached = [False, *(was and sign == found for was, found in zip(reached, text, strict=False))]
+    return reached[-1]
+
+
+_SIGNS = "ab\n\ud800\udc00😀"
+
+
+@given(st.text(st.sampled_from(_SIGNS + "***"), max_size=8), st.text(st.sampled_from(_SIGNS), max_size=12))
+def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
+    """As found out sign by sign."""
+    assert is_like(text, f"*{pattern}") is stands_for(f"*{pattern}", text)
+    assert is_like(text, f"{pattern}*") is stands_for(f"{pattern}*", text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "holds"),
+    [
+        ("aba*aba", "aba", False),
+        ("aba*aba", "abaaba", True),
+        ("ab*ab*ab", "abab", False),
+        ("a**b", "ab", True),
+        ("**", "", True),
+        ("a*\n*b", "a\n\nb", True),
+        ("*\ud800", "x\ud800", True),
+        ("\ud83d*", "\U0001f600", False),
+        (".*", "x", False),
+        ("*[ab]", "[ab]", True),
+    ],
+)
+def test_parts_of_a_pattern_share_no_characters(pattern: str, text: str, holds: bool) -> None:
+    """And mean nothing but themselves, whatever else reads them as signs."""
+    assert is_like(text, pattern) is holds
+
+
+def test_hostile_pattern_answers() -> None:
+    """Trying all the ways in which 12 parts lie among 60 characters takes days; its own process makes that an end."""
+    ask = f"""if True:
+        from pspsearch.filters import Filter
+        print(Filter.parse('name = "{"*e" * 12}*zz"').matches(dict(name="e" * 60)))"""
+
+    answered = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True, timeout=60)
+
+    assert answered.stdout == b"False\n"

@@ -1,9 +1,7 @@
 """What an expression means for one item."""
 
 import operator
-import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
@@ -68,11 +66,22 @@ def compares(found: Value, how: Operator, value: Value) -> bool:
     if how in ORDERS:
         return not isinstance(value, bool) and ORDERS[how](found, value)
     if isinstance(found, str) and isinstance(value, str) and "*" in value:
-        return wildcard(value).fullmatch(found) is not None
+        return is_like(found, value)
     return found == value
 
 
-@lru_cache(maxsize=1024)
-def wildcard(text: str) -> re.Pattern[str]:
-    """The texts that `text` stands for: each `*` is any characters."""
-    return re.compile(".*".join(map(re.escape, re.split(r"\*+", text))), re.DOTALL)
+def is_like(text: str, pattern: str) -> bool:
+    """Whether the text is one that the pattern stands for: each `*` is any characters.
+
+    Each part is taken where it comes first: what a later place would leave to the next parts, this one leaves, too.
+    """
+    first, *middle, last = pattern.split("*")
+    place, end = len(first), len(text) - len(last)
+    if not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in middle:
+        place = text.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return place <= end
