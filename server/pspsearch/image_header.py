@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 
 from pspsearch.errors import DamagedImage, UnknownFormat
 from pspsearch.exif import read_orientation
@@ -60,13 +59,18 @@ _OTHER_FORMATS = (
 _MARKUP = ((b"<svg", "SVG"), (b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"))
 
 _MOST_PARTS = 10_000
-"""How many JPEG segments, or PNG or WebP chunks, are looked at: a walk through millions of empty ones takes seconds."""
+"""JPEG segments, or PNG or WebP chunks, of one image: a walk through millions of empty ones takes seconds."""
+_MOST_STRAY_BYTES = 1 << 20
+"""Before a JPEG's first scan, outside its segments: Pillow goes through them one by one."""
 _MOST_SCANS = 100
 """A progressive JPEG has about ten scans; each is work for the whole picture, however few bytes it takes."""
+_USUAL_SCANS = 20
+"""More than libjpeg writes, which is 10 for colour and 18 for four components: so many are read of any picture."""
+_MOST_SCANNED_PIXELS = 1_000_000_000
+"""Scans times pixels: as many take up to 0.6 s, however few bytes there are."""
 
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")  # what is no marker is passed over, as decoders do
-_EOI, _SOS, _APP1 = 0xD9, 0xDA, 0xE1
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment behind them
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # what is none, or a restart, is passed over, as decoders do
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})  # not the lossless and the hierarchical ones
 _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xCA})
@@ -106,24 +110,49 @@ def _describe_unknown(data: bytes) -> str:
 
 
 def _read_jpeg(data: bytes) -> Header:
-    orientation = 1
-    position = 2
+    header, orientation, scans, most_scans = None, 1, 0, 0
+    for marker, position in _jpeg_segments(data):
+        if marker == _SOS:
+            if header is None:
+                raise DamagedImage("the JPEG image has no frame header before its first scan")
+            scans += 1
+            if scans > most_scans:
+                raise DamagedImage(
+                    f"the JPEG image has more than {most_scans} scans; no photograph of its size has so many"
+                )
+            if scans == 1 and _is_done_within(data, position, header, most_scans):
+                break
+        elif header is None and marker in _FRAMES:
+            header = _read_jpeg_frame(data, position, marker, orientation)
+            most_scans = _most_scans(marker, header)
+        elif header is None and marker == _APP1 and orientation == 1 and data.startswith(b"Exif\0\0", position + 2):
+            orientation = read_orientation(data[position + 2 : position + _jpeg_length(data, position)])
+    if header is None:
+        raise DamagedImage(f"the JPEG image ends inside its header, after {len(data)} bytes")
+    return header
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each marker and the place behind it, up to the end of the picture."""
+    position, stray_bytes, scanning = 2, 0, False
     for _ in range(_MOST_PARTS):
         found = _MARKER.search(data, position)
-        if found is None:
-            raise DamagedImage(f"the JPEG image ends inside its header, after {len(data)} bytes")
+        if found is None or data[found.end() - 1] == _EOI:
+            return
+        if not scanning:
+            stray_bytes += found.start() - position
+            if stray_bytes > _MOST_STRAY_BYTES:
+                raise DamagedImage(f"the JPEG image has more than {_MOST_STRAY_BYTES} stray bytes in its header")
         marker, position = data[found.end() - 1], found.end()
-        if marker in (_EOI, _SOS):
-            break
-        if marker in _STANDALONE:
-            continue
-        if marker in _FRAMES:
-            return _read_jpeg_frame(data, position, marker, orientation)
-        (length,) = struct.unpack_from(">H", data, position)
-        if marker == _APP1 and orientation == 1 and data.startswith(b"Exif\0\0", position + 2):
-            orientation = read_orientation(data[position + 2 : position + length])
-        position += max(length, 2)
-    raise DamagedImage("the JPEG image has no frame header before its first scan")
+        yield marker, position
+        scanning = scanning or marker == _SOS
+        if marker != _SOI:
+            position += max(_jpeg_length(data, position), 2)
+    raise DamagedImage(f"the JPEG image has more than {_MOST_PARTS} segments; no photograph has so many")
+
+
+def _jpeg_length(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 2])
 
 
 def _read_jpeg_frame(data: bytes, position: int, marker: int, orientation: int) -> Header:
@@ -133,9 +162,23 @@ def _read_jpeg_frame(data: bytes, position: int, marker: int, orientation: int) 
             f"the image is a JPEG of a rare kind that is not read: frame type {marker - 0xC0}, {bits} bits, "
             f"{components} components"
         )
-    if marker in _PROGRESSIVE_FRAMES and (scans := data.count(b"\xff\xda", position)) > _MOST_SCANS:
-        raise DamagedImage(f"the JPEG image has {scans} scans; no photograph has more than {_MOST_SCANS}")
     return Header(ImageFormat.JPEG, width_px, height_px, orientation, components)
+
+
+def _most_scans(frame: int, header: Header) -> int:
+    if frame not in _PROGRESSIVE_FRAMES:
+        return header.components
+    affordable = _MOST_SCANNED_PIXELS // max(header.width_px * header.height_px, 1)
+    return min(max(affordable, _USUAL_SCANS), _MOST_SCANS)
+
+
+def _is_done_within(data: bytes, first_scan: int, header: Header, most_scans: int) -> bool:
+    """Whether the number of scans is seen without a walk through them, as it is of nearly every photograph.
+
+    Of a sequential one that has all components in its first scan, decoders read no other.
+    """
+    is_whole = header.components == most_scans and data[first_scan + 2 : first_scan + 3] == bytes((most_scans,))
+    return is_whole or data.count(b"\xff\xda", first_scan) < most_scans
 
 
 def _read_png(data: bytes) -> Header:
@@ -171,19 +214,24 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
     while position + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
         yield name, slice(position + 8, position + 8 + length)
+        if name == b"IEND":
+            return
         position += length + 12
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
-    position = 12
-    while position + 8 <= len(data):
+    position, end = 12, min(8 + int.from_bytes(data[4:8], "little"), len(data))
+    while position + 8 <= end:
         name, length = struct.unpack_from("<4sI", data, position)
         yield name, slice(position + 8, position + 8 + length)
         position += 8 + length + length % 2
 
 
 def _read_exif_chunk(data: bytes, chunks: Iterator[tuple[bytes, slice]], wanted: bytes) -> int:
-    for name, extent in islice(chunks, _MOST_PARTS):
-        if name == wanted:
-            return read_orientation(data[extent])
-    return 1
+    exif = None
+    for count, (name, extent) in enumerate(chunks):
+        if count == _MOST_PARTS:
+            raise DamagedImage(f"the image has more than {_MOST_PARTS} chunks; no picture has so many")
+        if name == wanted and exif is None:
+            exif = extent
+    return 1 if exif is None else read_orientation(data[exif])

@@ -1,5 +1,6 @@
 """Reading an image's header by hand: size, orientation, and what is said of files that are none."""
 
+import random
 import struct
 
 import pytest
@@ -128,13 +129,78 @@ def test_a_kind_of_jpeg_that_nobody_reads_is_unknown() -> None:
             read_header(lie)
 
 
-def test_a_jpeg_of_endless_scans_is_refused() -> None:
-    """Each scan of a progressive JPEG costs a pass over the whole picture, so their number is capped."""
-    data = encode(PHOTO, progressive=True)
-    scan = data.index(b"\xff\xda")
+def of_scans(photo: Image.Image, size: tuple[int, int], scans: int, *, progressive: bool = False) -> bytes:
+    """A JPEG that says it has this size, with so many scans of its first component, all but the last without data."""
+    data = encode(photo, progressive=progressive)
+    frame, scan = data.index(b"\xff\xc2" if progressive else b"\xff\xc0"), data.index(b"\xff\xda")
+    claimed = data[: frame + 5] + struct.pack(">HH", size[1], size[0]) + data[frame + 9 : scan]
+    return claimed + b"\xff\xda\0\x08\x01\x01\0\0\0\0" * scans + b"\x55" * 100 + b"\xff\xd9"
 
-    with pytest.raises(DamagedImage, match=r"\d+ scans"):
-        read_header(data[:scan] + data[scan : scan + 14] * 1000 + data[scan:])
+
+@pytest.mark.parametrize(
+    ("mode", "size", "progressive", "most"),
+    [
+        ("RGB", (7000, 7000), True, 20),
+        ("RGB", (4000, 5000), True, 50),
+        ("RGB", (90, 60), True, 100),
+        ("L", (60_000, 60_000), True, 20),
+        ("RGB", (90, 60), False, 3),
+        ("CMYK", (90, 60), False, 4),
+    ],
+)
+def test_a_jpeg_of_endless_scans_is_refused(mode: str, size: tuple[int, int], progressive: bool, most: int) -> None:
+    """Each costs a pass over the whole picture, so a progressive one has fewer the larger it is."""
+    photo = PHOTO.convert(mode)
+
+    header = read_header(of_scans(photo, size, most, progressive=progressive))
+
+    assert (header.width_px, header.height_px) == size
+    with pytest.raises(DamagedImage, match=f"more than {most} scans"):
+        read_header(of_scans(photo, size, most + 1, progressive=progressive))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_of_the_largest_size_has_as_many_scans_as_are_written(mode: str) -> None:
+    """Four components are written in 18 scans."""
+    data = encode(PHOTO.convert(mode), progressive=True)
+    size = data.index(b"\xff\xc2") + 5
+
+    header = read_header(data[:size] + struct.pack(">HH", 7000, 7000) + data[size + 4 :])
+
+    assert (header.width_px, header.height_px) == (7000, 7000)
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [encode(PHOTO), encode(PHOTO, progressive=True), of_scans(PHOTO, (90, 60), 3)],
+    ids=["baseline", "progressive", "apart"],
+)
+def test_a_video_behind_a_jpeg_is_not_looked_into(photo: bytes) -> None:
+    """A phone's moving photograph: megabytes behind its end, in which anything may look like a scan."""
+    video = random.Random(1).randbytes(3_000_000).replace(b"\0", b"\xff\xda")
+
+    assert read_header(photo + video) == Header(ImageFormat.JPEG, 90, 60)
+
+
+def test_only_markers_have_a_length() -> None:
+    """What a decoder passes over cannot hide the scans behind it as if they were inside a segment."""
+    data = of_scans(PHOTO, (90, 60), 4)
+    first = data.index(b"\xff\xda") + 10
+
+    for other in (b"\xff\x01", b"\xff\x02", b"\xff\xbf", b"\xff\xd0", b"\xff\xd7", b"\xff\xd8", b"\xff\0"):
+        with pytest.raises(DamagedImage, match="more than 3 scans"):
+            read_header(data[:first] + other + b"\0\x1e" + data[first:])
+
+
+def test_exif_behind_the_frame_is_none() -> None:
+    """Nobody writes it there."""
+    data = encode(PHOTO, orientation=6)
+    exif = data[data.index(b"Exif") - 4 : data.index(b"\xff\xdb")]
+    plain = data.replace(exif, b"")
+    scan = plain.index(b"\xff\xda")
+
+    assert read_header(data).orientation == 6
+    assert read_header(plain[:scan] + exif + plain[scan:]).orientation == 1
 
 
 @pytest.mark.parametrize(
@@ -154,9 +220,48 @@ def test_a_jpeg_header_without_end_is_damaged(data: bytes) -> None:
         read_header(data)
 
 
-def test_a_walk_through_endless_chunks_is_given_up() -> None:
-    """A PNG of a million empty chunks still has its size; what stands behind them is not looked for."""
-    empty = join_png((b"tEXt", b""))[8:]
-    data = claim_size("PNG", 90, 60) + empty * 1_000_000
+def test_endless_segments_of_a_jpeg_are_refused() -> None:
+    """Between its header and its first scan, too: Pillow walks through them one by one."""
+    data = encode(PHOTO)
+    scan = data.index(b"\xff\xda")
 
-    assert read_header(data) == Header(ImageFormat.PNG, 90, 60)
+    assert read_header(data[:scan] + b"\xff\xfe\0\2" * 9000 + data[scan:]) == Header(ImageFormat.JPEG, 90, 60)
+    with pytest.raises(DamagedImage, match="more than 10000 segments"):
+        read_header(data[:scan] + b"\xff\xfe\0\2" * 10_000 + data[scan:])
+
+
+@pytest.mark.parametrize("stray", [b"\0", b"\xff", b"\xff\0", b"\xff\xd0"])
+def test_endless_stray_bytes_of_a_jpeg_are_refused(stray: bytes) -> None:
+    """Pillow goes through them one by one, too: 20 MiB took up to 9 seconds."""
+    data = encode(PHOTO)
+    frame = data.index(b"\xff\xc0")
+
+    assert read_header(data[:frame] + stray * 1000 + data[frame:]) == Header(ImageFormat.JPEG, 90, 60)
+    with pytest.raises(DamagedImage, match="more than 1048576 stray bytes"):
+        read_header(data[:frame] + stray * 1_050_000 + data[frame:])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_endless_chunks_are_refused(kind: str) -> None:
+    """Wherever the note of the orientation stands: Pillow walks through a PNG's chunk by chunk."""
+    data = encode(PHOTO, kind, orientation=6)
+    note = data.index(b"eXIf") - 4 if kind == "PNG" else data.index(b"EXIF")
+    end = data.index(b"IEND") - 4 if kind == "PNG" else len(data)
+    empty = join_png((b"tEXt", b""))[8:] if kind == "PNG" else b"XYZW\0\0\0\0"
+
+    def with_empty(chunks: int, place: int) -> bytes:
+        body = data[:place] + empty * chunks + data[place:]
+        return body if kind == "PNG" else body[:4] + struct.pack("<I", len(body) - 8) + body[8:]
+
+    for place in (note, end):
+        assert read_header(with_empty(9000, place)).orientation == 6
+        with pytest.raises(DamagedImage, match="more than 10000 chunks"):
+            read_header(with_empty(10_000, place))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_what_stands_behind_the_last_chunk_is_no_chunk(kind: str) -> None:
+    """A file that was padded with zeros is whole."""
+    data = encode(PHOTO, kind, orientation=6)
+
+    assert read_header(data + bytes(1_000_000)) == Header(ImageFormat(kind.replace("WEBP", "WebP")), 90, 60, 6)
