@@ -173,12 +173,21 @@ async def test_errors_say_what_is_missing(api: Api, file: Path) -> None:
     await asyncio.to_thread(read)
 
 
+async def test_looking_for_model_versions_takes_the_right_to_all(api: Api, file: Path) -> None:
+    """Triton loads what is new in the repository: that is no matter of a reader, or of one collection."""
+    for access in (Access("writer", Right.WRITE), Access("photographer", Right.ADMIN, frozenset({"photos"}))):
+        async with client_of(api, file, access) as client:
+            with pytest.raises(Forbidden, match=access.holder):
+                await client.list_model_versions()
+    async with client_of(api, file, Access("operator", Right.ADMIN)) as client:
+        assert [one.collections for one in await client.list_model_versions()] == [("default", "photos")]
+
+
 async def test_listings_have_what_the_token_sees(api: Api, file: Path) -> None:
     """Not even the names of other collections."""
     async with client_of(api, file, Access("photographer", Right.ADMIN, frozenset({"photos"}))) as client:
         assert [one.name for one in await client.list_collections()] == ["photos"]
         assert [one.name for one in (await client.status()).collections] == ["photos"]
-        assert [one.collections for one in await client.list_model_versions()] == [("photos",)]
         with pytest.raises(Forbidden):
             await client.create_collection("more")
         with pytest.raises(Forbidden):

@@ -71,7 +71,7 @@ RULES: dict[str, Rule | None] = {
     "ListCollections": Rule(Right.READ, _whole),
     "DeleteCollection": Rule(Right.ADMIN, lambda request: request.name),
     "GetServerStatus": Rule(Right.READ, _whole),
-    "ListModelVersions": Rule(Right.READ, _whole),
+    "ListModelVersions": Rule(Right.ADMIN, _whole),
     "StartRollout": Rule(Right.ADMIN, _collection),
     "GetRollout": Rule(Right.READ, _collection),
     "WatchRollout": Rule(Right.READ, _collection),

@@ -105,7 +105,7 @@ class ModelServiceServicer:
     """
 
     def ListModelVersions(self, request, context):
-        """Looks into the model repository now, and lists the versions of a model that are there.
+        """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]
-    """Looks into the model repository now, and lists the versions of a model that are there."""
+    """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
     StartRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartRolloutRequest, _model_service_pb2.StartRolloutResponse]
     """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
     the version is not there, INVALID_ARGUMENT where it answers already.
@@ -76,7 +76,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
-    """Looks into the model repository now, and lists the versions of a model that are there."""
+    """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
     StartRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartRolloutRequest, _model_service_pb2.StartRolloutResponse]  # type: ignore[assignment]
     """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
     the version is not there, INVALID_ARGUMENT where it answers already.
@@ -116,7 +116,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelVersionsResponse, _abc.Awaitable[_model_service_pb2.ListModelVersionsResponse]]:
-        """Looks into the model repository now, and lists the versions of a model that are there."""
+        """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
 
     @_abc_1.abstractmethod
     def StartRollout(
