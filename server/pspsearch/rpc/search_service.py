@@ -47,11 +47,11 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             queries = [_try_to_read(query) for query in request.queries]
             options = read_options(request.options)
             answer = await self._searcher.search_batch(request.collection, queries, options, call)
-            return searches.BatchSearchResponse(
-                results=[self._write(one, answer.generation, call) for one in answer.hits],
-                origin=write_origin(answer.generation),
-                timing=write_timing(call),
-            )
+            response = searches.BatchSearchResponse(origin=write_origin(answer.generation))
+            for found in answer.hits:
+                self._write(found, answer.generation, call, response.results.add())
+            response.timing.CopyFrom(write_timing(call))
+            return response
 
     async def SearchStream(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
         self, request_iterator: AsyncIterator[searches.SearchStreamRequest], context: Context
@@ -105,10 +105,13 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         response.timing.CopyFrom(write_timing(call))
         return response
 
-    def _write(self, found: list[Hit] | Exception, generation: Generation, call: Call) -> searches.BatchSearchResult:
+    def _write(
+        self, found: list[Hit] | Exception, generation: Generation, call: Call, into: searches.BatchSearchResult
+    ) -> None:
         if isinstance(found, Exception):
-            return searches.BatchSearchResult(status=self._gate.explain("BatchSearch", found, call))
-        return write_hits(found, generation, searches.BatchSearchResult())
+            into.status.CopyFrom(self._gate.explain("BatchSearch", found, call))
+        else:
+            write_hits(found, generation, into)
 
     async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:
         async with asyncio.TaskGroup() as group:

@@ -1,15 +1,26 @@
 """From the rows that were picked to hits, with what was asked for of each."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
 
 from pspsearch.domain import Found
+from pspsearch.errors import InvalidRequest
 from pspsearch.ports import Catalog
 from pspsearch.search.describing import Point
 from pspsearch.search.live import Live
 from pspsearch.search.query import Hit, Options
 from pspsearch.search.ranking import Pick
+
+MAX_CARRIED_BYTES = 64 << 20
+"""Images, attributes, descriptors, groups and duplicates of one answer, each counted for every hit that carries it."""
+_IMAGES_AT_ONCE = 16
+_ATTRIBUTES_AT_ONCE = 1000
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +71,53 @@ async def complete(catalog: Catalog, live: Live, pages: Sequence[Page], options:
     ]
 
 
+class _Room:
+    """What an answer may still carry."""
+
+    def __init__(self) -> None:
+        self._bytes = MAX_CARRIED_BYTES
+
+    def take(self, size_bytes: int) -> None:
+        """InvalidRequest where it is more than that."""
+        self._bytes -= size_bytes
+        if self._bytes < 0:
+            raise InvalidRequest(
+                f"the hits carry more than the {MAX_CARRIED_BYTES >> 20} MiB that one answer may have: "
+                "ask for fewer hits, or fetch each image with GetItemImage"
+            )
+
+
 async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> _Details:
-    details = _Details()
+    """In slices, so that an answer that would be too large is noticed before it is there."""
+    details, room = _Details(), _Room()
+    if options.group_by or options.fold_above is not None:
+        for page in pages:
+            room.take(sum(len("".join((picked.group, *picked.duplicates)).encode()) for picked in page.picks))
     if not (options.attributes or options.images or options.descriptors):
         return details
     rows = {sequence: id_ for page in pages for sequence, id_ in zip(page.sequences, page.ids, strict=True)}
-    if options.attributes:
-        details.attributes.update(await _attributes(catalog, live, rows))
-    if options.images:
-        ids = list(rows.values())
-        images = await asyncio.gather(*(catalog.image(live.collection.key, id_) for id_ in ids))
-        details.images.update(zip(ids, images, strict=True))
     if options.descriptors and rows:
+        room.take(sum(len(page.picks) for page in pages) * live.generation.dimension * 4)
         details.descriptors.update(zip(rows, await live.index.descriptors(rows), strict=True))
+    if options.attributes:
+        carriers = Counter(sequence for page in pages for sequence in page.sequences)
+        for some in _slices(rows.items(), _ATTRIBUTES_AT_ONCE):
+            attributes = await _attributes(catalog, live, dict(some))
+            room.take(sum(carriers[sequence] * len(text.encode()) for sequence, text in attributes.items()))
+            details.attributes.update(attributes)
+    if options.images:
+        carriers = Counter(id_ for page in pages for id_ in page.ids)
+        for ids in _slices(carriers, _IMAGES_AT_ONCE):
+            images = await asyncio.gather(*(catalog.image(live.collection.key, id_) for id_ in ids))
+            room.take(sum(carriers[id_] * len(image or b"") for id_, image in zip(ids, images, strict=True)))
+            details.images.update(zip(ids, images, strict=True))
     return details
+
+
+def _slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    rest = iter(things)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 async def _attributes(catalog: Catalog, live: Live, rows: dict[int, str]) -> dict[int, str]:

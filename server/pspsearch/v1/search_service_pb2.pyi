@@ -91,11 +91,15 @@ class SearchOptions(_message.Message):
     take no place of their own.
     """
     return_attributes: _builtins.bool
-    """Return each hit's attributes."""
+    """Return each hit's attributes. An answer to all its queries carries at most 64 MiB of attributes, images and
+    descriptors; one that would carry more is INVALID_ARGUMENT.
+    """
     return_images: _builtins.bool
-    """Return each hit's image bytes, where they are kept."""
+    """Return each hit's image bytes, where they are kept. Of many hits they are better fetched one by one, with
+    GetItemImage: see `return_attributes` for how much one answer carries.
+    """
     return_descriptors: _builtins.bool
-    """Return each hit's descriptor."""
+    """Return each hit's descriptor, within the same bound."""
     def __init__(
         self,
         *,
