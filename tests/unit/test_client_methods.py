@@ -1,22 +1,28 @@
 """Every method of both clients, against a server that keeps everything in memory."""
 
+import asyncio
+import contextlib
 import doctest
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import grpc
 import numpy as np
 import pytest
 
 import pspsearch
 from pspsearch import client as clients
-from pspsearch.client import AsyncClient, Client, Descriptor, Hit, ItemId, ItemInput, SearchResult
+from pspsearch.client import Acknowledgement, AsyncClient, Client, Descriptor, Hit, ItemId, ItemInput, SearchResult
 from pspsearch.domain import IndexKind, Outcome
 from pspsearch.errors import AlreadyExists, DamagedImage, InvalidRequest, NotFound
 from tests.either_client import EitherClient, connected
 from tests.memory_server import FINGERPRINT, MemoryServer
 from tests.pictures import encode, load_photo
+
+T = TypeVar("T")
 
 TEMPLE, FLOWER = (encode(load_photo(160, 120, number)) for number in (0, 1))
 TEMPLE_AGAIN = encode(load_photo(150, 110, 0))
@@ -111,6 +117,76 @@ async def test_stream_raises_what_its_queries_raise(ask: EitherClient, tmp_path:
     """A file that cannot be read ends it."""
     with pytest.raises(InvalidRequest, match="cannot be read"):
         await ask("search_stream", [("a", TEMPLE), ("b", tmp_path / "nothing.jpg")])
+
+
+async def all_of(stream: AsyncIterator[T], into: list[T]) -> None:
+    """Reads it to its end, which is to come within a minute."""
+    async with asyncio.timeout(60):
+        async for one in stream:
+            into.append(one)  # noqa: PERF401 - what came before the end stays
+
+
+async def failing(error: type[BaseException]) -> None:
+    """As gRPC, or what waits for something else, does in the caller's own code."""
+    if error is not asyncio.CancelledError:
+        raise error
+    other = asyncio.create_task(asyncio.Event().wait())
+    other.cancel()
+    await other
+
+
+@pytest.mark.parametrize("error", [grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError])
+async def test_awaited_stream_tells_its_queries_from_itself(server: MemoryServer, error: type[BaseException]) -> None:
+    """What they raise is raised, also where it looks as if the stream had ended: that would wait for ever."""
+    answers: list[tuple[str, object]] = []
+
+    async def queries() -> AsyncIterator[tuple[str, bytes]]:
+        yield "a", TEMPLE
+        await failing(error)
+
+    async with AsyncClient(server.address) as client:
+        with pytest.raises(error):
+            await all_of(client.search_stream(queries()), answers)
+
+    assert [tag for tag, _ in answers] == ["a"]
+
+
+@pytest.mark.parametrize("error", [grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError])
+async def test_awaited_ingest_raises_what_its_items_raise(server: MemoryServer, error: type[BaseException]) -> None:
+    """Those before it are acknowledged, and the end is no good end."""
+    acknowledgements: list[Acknowledgement] = []
+
+    async def inputs() -> AsyncIterator[ItemInput]:
+        yield ItemInput("before", TEMPLE)
+        await failing(error)
+
+    async with AsyncClient(server.address) as client:
+        with pytest.raises(error):
+            await all_of(client.ingest(inputs()), acknowledgements)
+
+    assert [one.id for one in acknowledgements] == ["before"]
+
+
+async def test_awaited_ingest_that_is_left_ends_its_items(server: MemoryServer) -> None:
+    """Who takes no more acknowledgements cancels what would bring in more."""
+    ended = asyncio.Event()
+
+    async def inputs() -> AsyncIterator[ItemInput]:
+        yield ItemInput("first", TEMPLE)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    async with (
+        AsyncClient(server.address) as client,
+        asyncio.timeout(60),
+        contextlib.aclosing(client.ingest(inputs())) as acknowledgements,
+    ):
+        first = await anext(acknowledgements)
+
+    assert (first.id, ended.is_set()) == ("first", True)
 
 
 async def test_awaited_stream_takes_queries_as_they_come(server: MemoryServer) -> None:

@@ -12,7 +12,7 @@ import grpc
 from pspsearch import traces
 from pspsearch.client import operations
 from pspsearch.client.answers import read_rollout, read_streamed
-from pspsearch.client.asynchronous_ingest import AsynchronousIngest
+from pspsearch.client.asynchronous_ingest import AsynchronousIngest, is_to_end
 from pspsearch.client.failures import call_error
 from pspsearch.client.messages import load_item, load_query, read_image
 from pspsearch.client.operations import Answer, Operation, Response
@@ -120,15 +120,20 @@ class AsyncClient:
 
         The queries are taken by another task, as fast as the server reads. A stream that breaks raises.
         """
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
 
         async def write() -> None:
             try:
                 async for tag, query in _each(queries):
                     request = operations.search_request(await load_query(query), collection, options)
-                    await call.write(searches.SearchStreamRequest(tag=tag, request=request))
-            except (grpc.RpcError, asyncio.InvalidStateError):
-                return  # the stream has ended, and who reads it hears why
+                    try:
+                        await call.write(searches.SearchStreamRequest(tag=tag, request=request))
+                    except (grpc.RpcError, asyncio.InvalidStateError):
+                        return  # the stream has ended, and who reads it hears why
+            except asyncio.CancelledError as error:
+                if is_to_end():
+                    raise
+                failures.append(error)
             except Exception as error:
                 failures.append(error)
             await call.done_writing()

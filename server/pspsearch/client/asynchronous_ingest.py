@@ -65,6 +65,10 @@ class AsynchronousIngest:
         try:
             async for item in inputs:
                 await self._take_in(item)
+        except asyncio.CancelledError as error:
+            if is_to_end():
+                raise
+            self._window.failure = error
         except Exception as error:
             self._window.failure = error
         finally:
@@ -127,3 +131,9 @@ class AsynchronousIngest:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+def is_to_end() -> bool:
+    """Whether a CancelledError is meant for the task that runs, and does not come out of one that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
