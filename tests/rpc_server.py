@@ -1,6 +1,7 @@
 """The real gRPC server without Triton; over fakes where a test gives nothing better: no FAISS, no disk."""
 
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,14 @@ from tests.fakes.describer import ColourDescriber
 from tests.fakes.index import MemoryIndex
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's loopback does."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as tried:
+        tried.bind(("::1", 0))
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ async def open_server(
     max_calls: int = 64,
     max_message_bytes: int = 64 << 20,
     drain_s: float = 10.0,
+    host: str = "127.0.0.1",
     port: int = 0,
     metrics_port: int = 0,
     serving: bool = True,
@@ -105,6 +115,7 @@ async def open_server(
         await rollouts.open()
         rpc = RpcServer(
             ServingSettings(
+                host=host,
                 port=port,
                 metrics_port=metrics_port,
                 max_calls=max_calls,

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ def setting(default: _T, what: str) -> _T:
 class ServingSettings:
     """The gRPC port, and what goes through it."""
 
-    host: str = setting("127.0.0.1", "The address to bind; other machines reach only what is bound beyond loopback.")
+    host: str = setting(
+        "127.0.0.1", "The name or IP address to bind; other machines reach only what is beyond loopback."
+    )
     port: int = setting(8500, "The gRPC port; 0 takes a free one.")
     metrics_port: int = setting(8510, "The port on 127.0.0.1 for Prometheus; 0 for none.")
     max_calls: int = setting(256, "Calls under way at once; further ones are refused at once.")
@@ -150,6 +153,8 @@ class Settings:
         _check_choice("device", self.index.device, ("auto", "cpu", "gpu"))
         _check_choice("log_format", self.log.log_format, ("text", "json"))
         _check_choice("log_level", self.log.log_level, ("debug", "info", "warning", "error"))
+        if not _is_host(self.serving.host):
+            raise BadSettings(f"host must be a name or an IP address, without a port, not {self.serving.host!r}")
         for name, port in (("port", self.serving.port), ("metrics_port", self.serving.metrics_port)):
             if not 0 <= port < 65536:
                 raise BadSettings(f"{name} must be 0 to 65535, not {port}")
@@ -246,6 +251,11 @@ class BundledTritonSettings:
     max_restart_delay_s: float = 2.0
 
 
+def join_address(host: str, port: int) -> str:
+    """As gRPC takes it, and as it is written: an IPv6 address stands in brackets, whether it had them or not."""
+    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _read(file: Path) -> dict[tuple[str, str], Value]:
     """What the file sets, by group and name."""
     try:
@@ -279,11 +289,19 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
+def _is_host(host: str) -> bool:
+    """Whether it is a name or an IP address; one with colons may stand in brackets."""
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv6Address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        return True
+    return re.fullmatch(r"[\w.-]+", host) is not None
+
+
 def _is_loopback(host: str) -> bool:
     """Whether only this machine reaches it."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return host == "localhost" or host.startswith("unix:")
+    return host == "localhost"
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from pspsearch.catalog.folder import CATALOG, LOCK
 from pspsearch.catalog.integrity import check_pages
 from pspsearch.catalog.log import check_log, log_of
 from pspsearch.catalog.schema import check_schema
-from pspsearch.config import SecuritySettings, ServingSettings, Settings
+from pspsearch.config import SecuritySettings, ServingSettings, Settings, join_address
 from pspsearch.errors import CatalogError, PspsearchError
 from pspsearch.memory import available_bytes
 from pspsearch.repository import check_repository, default_repository
@@ -257,20 +257,22 @@ def _ports(settings: ServingSettings, *, running: bool) -> Iterator[Finding]:
         if port:
             finding = _port(what, host, port)
             if running and finding.grade is Grade.BAD:
-                finding = Finding(what, Grade.GOOD, f"{host}:{port} is taken, as it should be")
+                finding = Finding(what, Grade.GOOD, f"{join_address(host, port)} is taken, as it should be")
             yield finding
 
 
 def _port(what: str, host: str, port: int) -> Finding:
+    address = join_address(host, port)
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bare = host.strip("[]")
+        family, kind, *_, place = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
+            tried.bind(place)
     except OSError as error:
-        words = f"{host}:{port} cannot be bound ({error.strerror}): is a server there already? Else name another"
+        words = f"{address} cannot be bound ({error.strerror}): is a server there already? Else name another"
         return Finding(what, Grade.BAD, words)
-    return Finding(what, Grade.GOOD, f"{host}:{port} is free")
+    return Finding(what, Grade.GOOD, f"{address} is free")
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:

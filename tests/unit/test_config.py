@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pspsearch.config import Settings, Value, all_settings, load_settings
+from pspsearch.config import (
+    SecuritySettings,
+    ServingSettings,
+    Settings,
+    Value,
+    all_settings,
+    join_address,
+    load_settings,
+)
 from pspsearch.errors import BadSettings
 
 
@@ -66,6 +74,33 @@ def test_wrong_setting_is_named_with_its_place(
 
     with pytest.raises(BadSettings, match=sentence):
         load_settings(file, environment, flags)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "a-host_1.example.org", "münchen.example"]
+)
+def test_host_is_a_name_or_an_address(host: str) -> None:
+    """An IPv6 address with or without brackets."""
+    settings = Settings(ServingSettings(host=host), SecuritySettings(insecure=True))
+
+    assert settings.serving.host == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["unix:/run/x", "unix-abstract:x", "localhost:8500", "[::1", "[localhost]", "[::1]:8500", "dns:///x", "a b", ""],
+)
+def test_host_is_nothing_else(host: str) -> None:
+    """Sockets that are files have no port, and a port is a setting of its own."""
+    with pytest.raises(BadSettings, match="host must be a name or an IP address, without a port, not '"):
+        Settings(ServingSettings(host=host))
+
+
+def test_address_of_an_ipv6_host_has_brackets() -> None:
+    """Without them nobody could tell where its port begins."""
+    addresses = [join_address(host, 8500) for host in ("::", "[::1]", "127.0.0.1", "localhost")]
+
+    assert addresses == ["[::]:8500", "[::1]:8500", "127.0.0.1:8500", "localhost:8500"]
 
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pspsearch.cli import commands
 from pspsearch.repository import default_repository
 from pspsearch.tokens import create_token
 from tests.fakes.catalog import SETTINGS, VERSION, picture
+from tests.rpc_server import has_ipv6
 
 
 @pytest.fixture
@@ -83,6 +84,22 @@ def test_running_server_is_seen(data: Path) -> None:
     assert found["port"] == f"good 127.0.0.1:{port} is taken, as it should be"
     assert (later_code, "server" in later) == (1, False)
     assert later["port"].startswith(f"bad 127.0.0.1:{port} cannot be bound (Address already in use)")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback, so that nothing is bound to it")
+def test_port_of_an_ipv6_host_is_judged(data: Path, host: str) -> None:
+    """Free, and then taken."""
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        port = str(taken.getsockname()[1])
+        taken.listen()
+        code, found = examine(data, "--host", host, "--port", port)
+    later_code, later = examine(data, "--host", host, "--port", port)
+
+    assert code == 1
+    assert found["port"].startswith(f"bad [::1]:{port} cannot be bound (Address already in use)")
+    assert (later_code, later["port"]) == (0, f"good [::1]:{port} is free")
 
 
 @pytest.fixture

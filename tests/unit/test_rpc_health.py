@@ -12,9 +12,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from pspsearch.config import SecuritySettings
 from pspsearch.errors import PortTaken
 from tests.rpc_client import TEMPLE, check, item, open_api, watch
-from tests.rpc_server import open_server
+from tests.rpc_server import has_ipv6, open_server
 
 PATIENCE_S = 30
 """How long a test waits for what has to happen at once."""
@@ -84,6 +85,18 @@ def _search_by_reflection(address: str) -> tuple[list[str], Any]:
         request, response = (GetMessageClass(kind) for kind in (method.input_type, method.output_type))
         call = channel.unary_unary("/pspsearch.v1.SearchService/Search", request.SerializeToString, response.FromString)
         return list(database.get_services()), call(request(query={"image": TEMPLE}))
+
+
+@pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::]")])
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback, so that nothing is bound to it")
+async def test_ipv6_host_is_served(host: str, written: str) -> None:
+    """With or without brackets; the address that is told can be called."""
+    async with open_server(host=host, security=SecuritySettings(insecure=True)) as server:
+        port = server.address.removeprefix(f"{written}:")
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            status = (await check(channel)).status
+
+    assert (status, port.isdecimal()) == (SERVING, True)
 
 
 async def test_taken_port_is_one_sentence() -> None:

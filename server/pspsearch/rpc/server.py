@@ -13,7 +13,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from pspsearch.config import SecuritySettings, ServingSettings
+from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ports import Catalog
@@ -106,7 +106,7 @@ class RpcServer:
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        wanted = f"{self._settings.host}:{self._settings.port}"
+        wanted = join_address(self._settings.host, self._settings.port)
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(wanted)
@@ -114,7 +114,7 @@ class RpcServer:
                 port = self._server.add_secure_port(wanted, self._credentials)
         except RuntimeError as error:
             raise PortTaken(f"{wanted} cannot be bound: is another server there already?") from error
-        self.address = f"{self._settings.host}:{port}"
+        self.address = join_address(self._settings.host, port)
         await self._server.start()
         try:
             self._endpoint = self.metrics.serve(self._settings.metrics_port) if self._settings.metrics_port else None
