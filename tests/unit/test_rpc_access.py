@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -355,3 +356,22 @@ async def test_audit_log_can_be_moved_away(api: Api, file: Path, tmp_path: Path)
 
     assert "DeleteItems" in (tmp_path / "audit.jsonl").read_text()
     assert "DeleteItems" not in (tmp_path / "old.jsonl").read_text()
+
+
+async def test_audit_log_that_cannot_be_begun_anew_ends_no_call(
+    api: Api, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is missing stands in the server's log; it goes on when it can, and is its owner's alone."""
+    path = tmp_path / "audit.jsonl"
+    async with client_of(api, file, Access("shop", Right.WRITE)) as client:
+        path.rename(tmp_path / "old.jsonl")
+        path.mkdir()
+        for _ in range(2):
+            assert await client.delete(["nothing"]) == 0
+        path.rmdir()
+        await client.delete(["temple"])
+
+    missing = [one for one in caplog.messages if f"the audit log {path} cannot be written: shop called Delete" in one]
+    assert len(missing) == 2
+    assert [json.loads(line)["deleted"] for line in path.read_text().splitlines()] == [1]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

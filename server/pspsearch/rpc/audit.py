@@ -1,6 +1,8 @@
 """Who wrote what, who changed what, and who was turned away: one JSON object per line."""
 
 import logging
+import os
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -61,15 +63,26 @@ class Audit:
 
 
 class _File(WatchedFileHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Into a new file where the one before was moved away, which may not be possible."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk must not end the calls that it cannot be told of."""
+        """What goes wrong here must not end the calls that are told of."""
         log.error("the audit log %s cannot be written: %s is not in it", self.baseFilename, record.getMessage())
+
+    def _open(self) -> TextIOWrapper:
+        """For its owner's eyes alone."""
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
 def _open(path: Path) -> _File:
     try:
-        path.touch(0o600, exist_ok=True)
-        file = _File(path, encoding="utf-8")
+        file = _File(path)
     except OSError as error:
         raise BadSettings(f"the audit log {path} cannot be written: {error.strerror}") from error
     file.setFormatter(JsonFormatter())
