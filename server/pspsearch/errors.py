@@ -126,6 +126,11 @@ class Overloaded(RetryLater):
 class RateExceeded(Overloaded):
     """The caller calls more often than it may."""
 
+    def __init__(self, message: str, wait_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+        """In the server: until it may call again."""
+
 
 class MemoryFull(RetryLater):
     """The server has taken what memory it may; nothing was written."""

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import stat
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from pspsearch.access import Access, Right
 from pspsearch.client import AsyncClient, Client, ItemInput
@@ -31,7 +33,7 @@ from pspsearch.v1 import (
     model_service_pb2,
     search_service_pb2,
 )
-from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api
+from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api, refuse
 
 SERVICES: list[ServiceDescriptor] = [
     search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
@@ -255,12 +257,73 @@ async def test_rate_is_each_callers_own(api: Api, file: Path) -> None:
             await other.status()
 
 
-async def test_rate_bounds_streams(api: Api, file: Path) -> None:
-    """Each request of one counts, beside the stream itself."""
-    async with client_of(api, file, Access("slow", Right.READ, calls_per_s=2.0)) as client:
-        answers = [answer async for _, answer in client.search_stream([("", TEMPLE)] * 6)]
+async def test_refusal_says_when_to_come_again(api: Api, file: Path) -> None:
+    """When another call will have been saved up."""
+    token = create_token(file, Access("slow", Right.READ, calls_per_s=0.01), None)
+    metadata = (("authorization", f"Bearer {token}"),)
+    await api.items.CountItems(item_service_pb2.CountItemsRequest(), metadata=metadata)
 
-    assert sum(isinstance(answer, RateExceeded) for answer in answers) >= 4
+    refusal = await refuse(api.items.CountItems(item_service_pb2.CountItemsRequest(), metadata=metadata))
+
+    assert refusal.reason == "RATE_EXCEEDED"
+    assert 60 < refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds() <= 100
+
+
+@pytest.mark.parametrize(("calls_per_s", "count", "least_s"), [(0.5, 1, 0.0), (50.0, 100, 0.99), (1.0, 2, 0.99)])
+async def test_ingest_goes_at_its_callers_rate(
+    api: Api, file: Path, calls_per_s: float, count: int, least_s: float
+) -> None:
+    """It begins with what is saved up, which opening it leaves alone, and then waits instead of losing items."""
+    async with client_of(api, file, Access("slow", Right.WRITE, calls_per_s=calls_per_s)) as client:
+        started = time.monotonic()
+        given = [one.error async for one in client.ingest(ItemInput(str(number), TEMPLE) for number in range(count))]
+        taken_s = time.monotonic() - started
+
+    assert given == [None] * count
+    assert taken_s >= least_s
+
+
+async def test_queries_of_a_stream_wait_for_their_turn(api: Api, file: Path) -> None:
+    """By either protocol; a call beside them is refused, as ever."""
+    token = create_token(file, Access("slow", Right.READ, calls_per_s=4.0), None)
+    metadata = (("authorization", f"Bearer {token}"),)
+    started = time.monotonic()
+    async with AsyncClient(api.server.address, token=token) as client:
+        answers = [answer async for _, answer in client.search_stream([("", TEMPLE)] * 6)]
+        with pytest.raises(RateExceeded):
+            await client.status()
+    stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
+    requests = [service_pb2.ModelInferRequest(model_name="search.default", id=str(number)) for number in range(2)]
+    told = [answer.error_message async for answer in stub.ModelStreamInfer(iter(requests), metadata=metadata)]
+
+    assert [type(answer).__name__ for answer in answers] == ["SearchResult"] * 6
+    assert len(told) == 2
+    assert not any("times a second" in one for one in told)
+    assert time.monotonic() - started >= 0.99, "eight requests, four of which were saved up"
+
+
+async def test_waiting_takes_no_more_than_its_own_time_of_a_deadline(api: Api, file: Path) -> None:
+    """What is left of the stream's is a query's, and not that less the wait once more."""
+    token = create_token(file, Access("slow", Right.READ, calls_per_s=0.5), None)
+    query = search_service_pb2.SearchRequest(query=search_service_pb2.Query(image=TEMPLE))
+    requests = [search_service_pb2.SearchStreamRequest(request=query)] * 2
+
+    stream = api.search.SearchStream(iter(requests), metadata=(("authorization", f"Bearer {token}"),), timeout=3.9)
+
+    assert [answer.WhichOneof("outcome") async for answer in stream] == ["response"] * 2
+
+
+async def test_what_is_revoked_while_it_waits_is_refused(api: Api, file: Path) -> None:
+    """The right is looked at again when its turn has come."""
+    token = create_token(file, Access("shop", Right.READ, calls_per_s=0.5), None)
+    answers: list[object] = []
+    async with AsyncClient(api.server.address, token=token) as client:
+        async for _, answer in client.search_stream([("", TEMPLE)] * 2):
+            if not answers:
+                revoke_token(file, "shop")
+            answers.append(answer)
+
+    assert [type(answer).__name__ for answer in answers] == ["SearchResult", "Unauthenticated"]
 
 
 @contextlib.asynccontextmanager

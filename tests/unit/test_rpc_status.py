@@ -84,6 +84,14 @@ def test_what_may_pass_says_when_to_come_again(kind: type[RetryLater]) -> None:
     assert "RetryInfo" in refusal.details
 
 
+@pytest.mark.parametrize(("wait_s", "seconds"), [(0.0001, 0.001), (2.5, 2.5), (1e300, 86_400.0)])
+def test_who_calls_too_often_is_told_its_own_time(wait_s: float, seconds: float) -> None:
+    """To the millisecond, rounded up; a day at most."""
+    refusal = Refusal(make_status(errors.RateExceeded("later", wait_s), ""))
+
+    assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds() == seconds
+
+
 @pytest.mark.parametrize("error", [RuntimeError("secret"), errors.CatalogError("secret"), CatalogDamaged("secret")])
 def test_what_the_caller_cannot_mend_is_not_told(error: Exception) -> None:
     """Paths and stack traces stay in the log; the request's id leads there."""

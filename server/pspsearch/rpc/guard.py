@@ -4,15 +4,15 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
 
 from pspsearch.access import EVERYTHING, Access
-from pspsearch.errors import InvalidRequest, RateExceeded, Unauthenticated
+from pspsearch.errors import InvalidRequest, Unauthenticated
 from pspsearch.headers import AUTHORIZATION
+from pspsearch.rpc.allowance import Allowance
 from pspsearch.rpc.rights import RULES, Rule
 from pspsearch.rpc.share import Share
 from pspsearch.tokens import Tokens
@@ -22,14 +22,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _SCHEME = "Bearer "
 _MOST_CALLERS = 10_000
 """That are remembered; who was not heard for the longest time is forgotten, and begins anew."""
-
-
-@dataclass(slots=True)
-class _Allowance:
-    """As many calls as come in a second may be saved up."""
-
-    calls: float
-    since: float
 
 
 class Guard:
@@ -54,7 +46,7 @@ class Guard:
         self._calls = calls
         self._shares: dict[str, Share] = {}
         self._clock = clock
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._allowances: OrderedDict[str, Allowance] = OrderedDict()
 
     def identify(self, context: Context) -> Access:
         """What the caller may do. Unauthenticated where nobody knows who it is."""
@@ -62,21 +54,28 @@ class Guard:
             return Access(_certified(context)) if self._certified else EVERYTHING
         return self._tokens.find(_bearer(context)).access
 
-    def check_next(self, method: str, context: Context, request: Message) -> None:
-        """For each request of a stream: what its caller may do can have changed since it began."""
-        rule = RULES[method]
-        assert rule is not None, f"{method} is for anybody"
-        self.check(rule, self.identify(context), context, request)
-
     def check(self, rule: Rule, access: Access, context: Context, request: Message | None) -> None:
-        """Before a call is worked on; the request is None where a stream of them follows."""
+        """Before a call is worked on; the request is None where a stream of them follows, which count instead of it."""
         if request is None:
             access.check_right(rule.right)
-        else:
-            access.check(rule.right, rule.collection(request))
-            if access.max_request_bytes is not None and request.ByteSize() > access.max_request_bytes:
-                raise InvalidRequest(f"a request of {access.holder} may have {access.max_request_bytes:,} bytes")
-        self._count(access, context)
+            return
+        _check(rule, access, request)
+        if (allowance := self._allowance(access, context)) is not None:
+            allowance.take()
+
+    def check_still(self, method: str, context: Context, request: Message) -> Access:
+        """While a call goes on: what its caller may do can have changed since it began."""
+        rule = RULES[method]
+        assert rule is not None, f"{method} is for anybody"
+        access = self.identify(context)
+        _check(rule, access, request)
+        return access
+
+    async def check_next(self, method: str, context: Context, request: Message) -> None:
+        """For each request of a stream; returns when it is its turn."""
+        allowance = self._allowance(self.check_still(method, context, request), context)
+        if allowance is not None and await allowance.wait():
+            self.check_still(method, context, request)
 
     @contextlib.contextmanager
     def hold(self, context: Context, access: Access, *, is_stream: bool) -> Generator[None]:
@@ -96,21 +95,24 @@ class Guard:
         """What the caller of a stream that is open may have under way."""
         return self._shares[self.identify(context).holder or host_of(context)]
 
-    def _count(self, access: Access, context: Context) -> None:
+    def _allowance(self, access: Access, context: Context) -> Allowance | None:
+        """None where the caller may call as often as it likes."""
         calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
         if not calls_per_s:
-            return
-        caller, now = access.holder or host_of(context), self._clock()
-        most = max(1.0, calls_per_s)
-        allowance = self._allowances.setdefault(caller, _Allowance(most, now))
+            return None
+        caller = access.holder or host_of(context)
+        allowance = self._allowances.setdefault(caller, Allowance(caller, self._clock))
+        allowance.calls_per_s = calls_per_s
         self._allowances.move_to_end(caller)
         if len(self._allowances) > _MOST_CALLERS:
             self._allowances.popitem(last=False)
-        allowance.calls = min(most, allowance.calls + (now - allowance.since) * calls_per_s)
-        allowance.since = now
-        if allowance.calls < 1:
-            raise RateExceeded(f"{caller} calls more than {calls_per_s:g} times a second")
-        allowance.calls -= 1
+        return allowance
+
+
+def _check(rule: Rule, access: Access, request: Message) -> None:
+    access.check(rule.right, rule.collection(request))
+    if access.max_request_bytes is not None and request.ByteSize() > access.max_request_bytes:
+        raise InvalidRequest(f"a request of {access.holder} may have {access.max_request_bytes:,} bytes")
 
 
 def host_of(context: Context) -> str:

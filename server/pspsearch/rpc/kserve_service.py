@@ -156,8 +156,8 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         """Whatever becomes of it, the stream goes on."""
         call = stream.within()
         try:
-            self._gate.guard.check_next("ModelStreamInfer", context, request)
-            call.timeout_s = stream.remaining_s()
+            await self._gate.guard.check_next("ModelStreamInfer", context, request)
+            call.begin(stream.remaining_s())
             return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
         except Exception as error:
             status = self._gate.explain("ModelStreamInfer", error, call)

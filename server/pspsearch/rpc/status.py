@@ -1,5 +1,6 @@
 """From errors to statuses: the one table, and the details that go with a status."""
 
+import math
 import re
 
 import grpc
@@ -58,12 +59,13 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
 _RETRY_MS: dict[type[RetryLater], int] = {
     NotServing: 1000,
     Overloaded: 100,
-    RateExceeded: 1000,
     MemoryFull: 5000,
     StorageFull: 5000,
     DeadlineExceeded: 0,
 }
 _USUAL_RETRY_MS = 500
+_LONGEST_RETRY_S = 86_400.0
+"""A rate can be so low that its pause is no duration any more."""
 
 _MAX_MESSAGE_BYTES = 512
 """It travels three times, once percent-encoded, in trailers that clients take up to 8 KiB of."""
@@ -103,7 +105,10 @@ def _info(error: PspsearchError) -> error_details_pb2.ErrorInfo:
 
 def _retry(error: RetryLater) -> error_details_pb2.RetryInfo:
     delay = Duration()
-    delay.FromMilliseconds(_RETRY_MS.get(type(error), _USUAL_RETRY_MS))
+    if isinstance(error, RateExceeded):
+        delay.FromMilliseconds(math.ceil(1000 * min(error.wait_s, _LONGEST_RETRY_S)))
+    else:
+        delay.FromMilliseconds(_RETRY_MS.get(type(error), _USUAL_RETRY_MS))
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 

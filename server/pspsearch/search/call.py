@@ -58,6 +58,10 @@ class Call:
         """For one of many in a stream: of the same caller, with a clock of its own, and no deadline yet."""
         return Call(request_id=self.request_id, caller=self.caller)
 
+    def begin(self, timeout_s: float | None) -> None:
+        """Its clock starts now, with so much time left: it had to wait for its turn."""
+        self.started, self.timeout_s = time.perf_counter(), timeout_s
+
     def elapsed_s(self) -> float:
         """Since the call arrived."""
         return time.perf_counter() - self.started
