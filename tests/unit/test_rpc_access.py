@@ -411,6 +411,44 @@ async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path:
     assert token not in text
 
 
+async def test_audit_log_has_what_streams_turned_away(api: Api, file: Path, tmp_path: Path) -> None:
+    """They tell their callers in between and end well; one line for each stream, and none where nobody was."""
+    photographer = create_token(file, Access("photographer", Right.READ, frozenset({"photos"})), None)
+    stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
+    metadata = (("authorization", f"Bearer {photographer}"),)
+
+    async def infer(*collections: str) -> None:
+        requests = [service_pb2.ModelInferRequest(model_name=f"search.{name}") for name in collections]
+        async for _ in stub.ModelStreamInfer(iter(requests), metadata=metadata):
+            pass
+
+    async def inputs() -> AsyncIterator[ItemInput]:
+        yield ItemInput("before", TEMPLE)
+        await put_in.wait()
+        revoke_token(file, "shop")
+        yield ItemInput("after", TEMPLE)
+        yield ItemInput("later", TEMPLE)
+
+    put_in = asyncio.Event()
+    async with AsyncClient(api.server.address, token=photographer) as client:
+        for collection, count in (("default", 3), ("photos", 2)):
+            async for _ in client.search_stream([("", TEMPLE)] * count, collection=collection):
+                pass
+    await infer("photos", "default", "default")
+    await infer("photos")
+    async with client_of(api, file, Access("shop", Right.WRITE)) as client:
+        async for _ in client.ingest(inputs()):
+            put_in.set()
+
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()][3:]
+    told = [(one["holder"], one["method"], one["code"], one["turned_away"], one.get("acknowledged")) for one in lines]
+    assert told == [
+        ("photographer", "SearchStream", "OK", 3, None),
+        ("photographer", "ModelStreamInfer", "OK", 2, None),
+        ("shop", "IngestItems", "OK", 2, 1),
+    ]
+
+
 async def test_audit_log_can_be_moved_away(api: Api, file: Path, tmp_path: Path) -> None:
     """As what rotates logs does it."""
     async with client_of(api, file, Access("shop", Right.WRITE)) as client:

@@ -18,7 +18,10 @@ from pspsearch.search.call import Call
 
 log = logging.getLogger(__name__)
 
-_TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+TURNED_AWAY = "turned_away"
+"""The fact of a stream: how many of its requests were."""
+
+_DENIALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class Audit:
@@ -39,7 +42,9 @@ class Audit:
     ) -> None:
         """A call that has ended, where it is of interest."""
         rule = RULES[method]
-        if self._file is None or rule is None or (rule.right is Right.READ and code not in _TURNED_AWAY):
+        if self._file is None or rule is None:
+            return
+        if rule.right is Right.READ and code not in _DENIALS and TURNED_AWAY not in call.facts:
             return
         told = {
             "collection": rule.collection(request) if request is not None else None,

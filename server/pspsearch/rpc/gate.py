@@ -15,10 +15,10 @@ from google.rpc import status_pb2
 
 from pspsearch import traces
 from pspsearch.access import EVERYTHING
-from pspsearch.errors import NotServing, Overloaded, PspsearchError
+from pspsearch.errors import Forbidden, NotServing, Overloaded, PspsearchError, Unauthenticated
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.logs import CURRENT_CALL
-from pspsearch.rpc.audit import Audit
+from pspsearch.rpc.audit import TURNED_AWAY, Audit
 from pspsearch.rpc.guard import Context, Guard, host_of
 from pspsearch.rpc.malformed import Malformed
 from pspsearch.rpc.metrics import Metrics
@@ -93,6 +93,14 @@ class Gate:
                 await self._end(method, failure, call, context)
         finally:
             failure = None  # its traceback has this frame, which has it: together they would keep the request for long
+
+    async def check_next(self, method: str, context: Context, request: Message, stream: Call) -> None:
+        """For each request of a stream, which may go on without it: how many are turned away is a fact of its call."""
+        try:
+            await self.guard.check_next(method, context, request)
+        except (Unauthenticated, Forbidden):
+            stream.count(TURNED_AWAY)
+            raise
 
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
         """The status of a call that failed, or of one query or item in it.

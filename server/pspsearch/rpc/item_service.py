@@ -118,7 +118,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
         first = await anext(requests, None)
         if first is None:
             return
-        await self._gate.guard.check_next("IngestItems", context, first)
+        await self._gate.check_next("IngestItems", context, first, call)
         self._collections.get(first.collection)
         call.facts["collection"] = first.collection or DEFAULT
         told: dict[int, tuple[int, str]] = {}
@@ -131,7 +131,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
                 told[number] = (request.tag, request.item.id)
                 yield number, refusal or _read_item(request.item)
                 number, request = number + 1, await anext(requests, None)
-                refusal = await self._refuse(request, first.collection, context)
+                refusal = await self._refuse(request, first.collection, context, call)
 
         async for number, acknowledgement in ingest(self._ingester, first.collection, read()):
             tag, id_ = told.pop(number)
@@ -140,14 +140,14 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             exchange.answer(items.IngestItemsResponse(tag=tag, result=result))
 
     async def _refuse(
-        self, request: items.IngestItemsRequest | None, collection: str, context: Context
+        self, request: items.IngestItemsRequest | None, collection: str, context: Context, call: Call
     ) -> PspsearchError | None:
         """Why a further item of a stream is not taken: its caller may have lost the right since it began."""
         if request is None:
             return None
         request.collection = collection
         try:
-            await self._gate.guard.check_next("IngestItems", context, request)
+            await self._gate.check_next("IngestItems", context, request, call)
         except PspsearchError as error:
             return error
         return None

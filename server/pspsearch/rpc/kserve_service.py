@@ -156,7 +156,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         """Whatever becomes of it, the stream goes on."""
         call = stream.within()
         try:
-            await self._gate.guard.check_next("ModelStreamInfer", context, request)
+            await self._gate.check_next("ModelStreamInfer", context, request, stream)
             call.begin(stream.remaining_s())
             return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
         except Exception as error:

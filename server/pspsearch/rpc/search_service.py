@@ -127,7 +127,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
                 raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
-            await self._gate.guard.check_next("SearchStream", context, request)
+            await self._gate.check_next("SearchStream", context, request, stream)
             call.begin(stream.remaining_s())
             await self._search(request.request, call, answer.response)
         except Exception as error:

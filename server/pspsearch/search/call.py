@@ -5,6 +5,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 from pspsearch import traces
 from pspsearch.errors import DeadlineExceeded
@@ -35,6 +36,10 @@ class Call:
     """What a log of what was done should tell of it."""
     started: float = field(default_factory=time.perf_counter)
     stages_ms: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
+
+    def count(self, fact: str) -> None:
+        """One more, for a fact that is a number."""
+        self.facts[fact] = cast(int, self.facts.get(fact, 0)) + 1
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Generator[None]:
