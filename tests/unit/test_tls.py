@@ -1,6 +1,8 @@
 """TLS: who is believed on either side, and certificates that change while the server serves."""
 
 import asyncio
+import errno
+import os
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -186,6 +188,31 @@ async def test_half_a_change_is_waited_out(
     await describe(server, place.tls())
     place.issue("server", place.authority)
     assert await asyncio.to_thread(serial, server.address, place) != before
+
+
+async def test_file_that_may_be_read_only_later_is_read_then(
+    server: Parts, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its owner was changed after it was put in place, and not a byte of it."""
+    before = await asyncio.to_thread(serial, server.address, place)
+    place.issue("server", place.authority)
+    refused: list[Path] = []
+
+    def refuse(path: Path) -> bytes:
+        refused.append(path)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        assert await asyncio.to_thread(serial, server.address, place) == before
+    certificate = place.folder / "server.pem"
+    changed = certificate.stat().st_ctime_ns
+    while certificate.stat().st_ctime_ns == changed:  # the clock of files ticks slowly
+        certificate.chmod(0o640)
+
+    assert await asyncio.to_thread(serial, server.address, place) != before
+    assert refused
+    assert "server.pem cannot be read: Permission denied" in caplog.text
 
 
 async def test_files_that_do_not_fit_are_a_sentence_at_the_start(place: Place) -> None:

@@ -93,7 +93,7 @@ class _Files:
             stats = [path.stat() for path in self._all()]
         except OSError as error:
             raise BadSettings(f"{error.filename} cannot be read: {error.strerror}") from error
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+        return tuple((stat.st_ctime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
 def _no_password() -> str:
