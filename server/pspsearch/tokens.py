@@ -95,7 +95,7 @@ def read_tokens(path: Path) -> list[Token]:
         return [_decode(one) for one in json.loads(path.read_text())["tokens"]]
     except OSError as error:
         raise BadSettings(f"the file of tokens {path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadSettings(f"{path} is no file of tokens: `pspsearch token create` makes one") from error
 
 
@@ -177,7 +177,7 @@ def _encode(token: Token) -> dict[str, Any]:
 
 
 def _decode(encoded: dict[str, Any]) -> Token:
-    """What `_encode` made; ValueError, KeyError or TypeError where it is something else."""
+    """What `_encode` made; ValueError, KeyError, TypeError or AttributeError where it is something else."""
     known = {"name", "sha256", "right", "created", "collections", "expires", "calls_per_s", "max_request_bytes"}
     if unknown := encoded.keys() - known:  # a misspelt bound must not be no bound
         raise ValueError(f"a token has no {', '.join(unknown)}")
@@ -191,6 +191,8 @@ def _decode(encoded: dict[str, Any]) -> Token:
         float(encoded["calls_per_s"]) if "calls_per_s" in encoded else None,
         int(encoded["max_request_bytes"]) if "max_request_bytes" in encoded else None,
     )
+    if access.calls_per_s is not None and not access.calls_per_s >= 0:
+        raise ValueError("a negative rate would be none")
     expires = _time(encoded["expires"]) if "expires" in encoded else None
     return Token(str(encoded["sha256"]), access, _time(encoded["created"]), expires)
 
