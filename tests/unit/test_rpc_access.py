@@ -33,6 +33,8 @@ from pspsearch.v1 import (
     model_service_pb2,
     search_service_pb2,
 )
+from tests.fakes.describer import ColourDescriber
+from tests.rollout_place import second
 from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api, refuse
 
 SERVICES: list[ServiceDescriptor] = [
@@ -244,6 +246,29 @@ async def test_revocation_reaches_streams_that_are_open(api: Api, file: Path) ->
     assert isinstance(taken["after"], Unauthenticated)
     async with client_of(api, file, Access("reader", Right.READ)) as client:
         assert [item.id async for item in client.list()] == ["temple", "before"]
+
+
+async def test_revocation_reaches_who_watches_a_rollout(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What happens after it is not told any more, and the stream ends with the reason."""
+    candidate = second()
+    candidate.may_answer.clear()
+    settings = SecuritySettings(tokens=str(file))
+    async with (
+        open_api(security=settings, versions={1: ColourDescriber(), 2: candidate}) as api,
+        client_of(api, file, Access("admin")) as admin,
+        client_of(api, file, Access("shop")) as shop,
+    ):
+        await admin.upsert([ItemInput("temple", TEMPLE), ItemInput("flower", FLOWER)])
+        await admin.start_rollout()
+        watching = shop.watch_rollout()
+        assert (await anext(watching)).described == 0
+        revoke_token(file, "shop")
+        candidate.may_answer.set()
+
+        with pytest.raises(Unauthenticated, match="the token is not one that the server knows"):
+            async with asyncio.timeout(30):
+                [moment async for moment in watching]
+    assert_nothing_escaped(caplog)
 
 
 async def test_rate_is_each_callers_own(api: Api, file: Path) -> None:

@@ -63,6 +63,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> None:
         async with self._gate.enter("WatchRollout", context, request):
             async for rollout in self._rollouts.watch(request.collection):
+                self._gate.guard.check_still("WatchRollout", context, request)
                 await context.write(models.WatchRolloutResponse(rollout=_write_rollout(rollout)))
 
     async def TryRollout(self, request: models.TryRolloutRequest, context: Context) -> models.TryRolloutResponse:
