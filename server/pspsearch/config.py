@@ -83,7 +83,7 @@ class StorageSettings:
 
     data: str = setting("pspsearch-data", "The folder of the catalog and the indexes; made where it is missing.")
     memory_bytes: int = setting(
-        0, "The server's memory, near which nothing is taken in; 0 for the machine's, or the container's."
+        0, "The memory of the server's process, near which nothing is taken in; 0 for what it may take at all."
     )
     sample: bool = setting(False, "Draw a gallery of sample pictures into the collection `sample`, once.")
 
@@ -167,8 +167,13 @@ class Settings:
             raise BadSettings("tls_client_ca needs tls_certificate: without TLS no caller can show a certificate")
         if not self.security.caller_calls_per_s >= 0:
             raise BadSettings(f"caller_calls_per_s must be at least 0, not {self.security.caller_calls_per_s}")
-        if self.security.caller_calls < 0:
-            raise BadSettings(f"caller_calls must be at least 0, not {self.security.caller_calls}")
+        for name, group in (
+            ("caller_calls", self.security),
+            ("memory_bytes", self.storage),
+            ("index_memory_bytes", self.index),
+        ):
+            if getattr(group, name) < 0:
+                raise BadSettings(f"{name} must be at least 0, not {getattr(group, name)}")
         if self.security.is_open and not self.security.insecure and not _is_loopback(self.serving.host):
             raise BadSettings(
                 f"host is {self.serving.host}, and whoever reaches it could read and change everything: set "

@@ -4,25 +4,47 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 from pspsearch.errors import MemoryFull
 
-_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 _LOOK_S = 0.05
 _GIVE_BACK_S = 1.0
 _SHARE = 0.9
 """Of the bound, from where on nothing is taken in: what is under way needs some, too."""
 
 
-def available_bytes() -> int:
-    """What the machine has, or the container where that is less."""
+def available_bytes(groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
+    """What the machine has, or less where the container or the service may take less.
+
+    `groups` is where the kernel shows its control groups, `own` names those of this process.
+    """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in _CONTAINER_LIMITS:
+    for path in _limit_files(groups, own):
         with contextlib.suppress(OSError, ValueError):  # `max` is no number
-            limits.append(int(Path(path).read_text()))
+            limits.append(int(path.read_text()))
     return min(limits)
+
+
+def _limit_files(groups: Path, own: Path) -> Iterator[Path]:
+    """Of each group that the process is in, and of those around it, in either version of control groups.
+
+    In a container its own group is the root, whatever `own` says.
+    """
+    roots = {"": (groups, "memory.max"), "memory": (groups / "memory", "memory.limit_in_bytes")}
+    lines = ["0::/", "0:memory:/"]
+    with contextlib.suppress(OSError):
+        lines += own.read_text().splitlines()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in roots:
+                root, name = roots[controller]
+                inner = PurePosixPath(path.lstrip("/"))
+                yield from (root / group / name for group in (inner, *inner.parents))
 
 
 def taken_bytes() -> int:

@@ -62,6 +62,8 @@ def test_names_are_unique_and_every_setting_says_what_it_is() -> None:
         ("", {}, {"port": 70000}, r"port must be 0 to 65535, not 70000"),
         ("", {}, {"device": "tpu"}, r"device must be one of auto, cpu, gpu, not 'tpu'"),
         ("", {}, {"max_calls": 0}, r"max_calls must be at least 1, not 0"),
+        ("", {}, {"memory_bytes": -1}, r"^memory_bytes must be at least 0, not -1"),
+        ("", {"PSPSEARCH_INDEX_MEMORY_BYTES": "-5"}, {}, r"index_memory_bytes must be at least 0, not -5"),
         ("", {}, {"drain_s": "nan"}, r"drain_s must be at least 0, not nan"),
     ],
 )

@@ -1,5 +1,7 @@
 """What is refused when the memory is full, and from where on."""
 
+from pathlib import Path
+
 import pytest
 
 from pspsearch.errors import MemoryFull
@@ -13,6 +15,39 @@ def test_what_a_process_takes_is_counted() -> None:
 
     assert taken_bytes() - before == pytest.approx(len(kept), rel=0.1)
     assert taken_bytes() < available_bytes()
+
+
+MACHINE = available_bytes(Path("/nowhere"), Path("/nowhere"))
+UNIT = "system.slice/pspsearch.service"
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "expected"),
+    [
+        (f"0::/{UNIT}", {f"{UNIT}/memory.max": "300"}, 300),
+        (f"0::/{UNIT}", {f"{UNIT}/memory.max": "max", "system.slice/memory.max": "200"}, 200),
+        (f"0::/{UNIT}", {f"{UNIT}/memory.max": "300", "system.slice/memory.max": "200", "memory.max": "400"}, 200),
+        (f"0::/{UNIT}", {"another.slice/memory.max": "100"}, MACHINE),
+        (f"0::/{UNIT}", {"memory.max": "400"}, 400),
+        (f"4:memory:/{UNIT}", {f"memory/{UNIT}/memory.limit_in_bytes": "300"}, 300),
+        (f"4:cpu,memory:/{UNIT}\n1:name=systemd:/\n0::/", {"memory/system.slice/memory.limit_in_bytes": "200"}, 200),
+        ("4:memory:/docker/0f", {"memory/memory.limit_in_bytes": "400"}, 400),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": str(1 << 62)}, MACHINE),
+        (None, {"memory.max": "400"}, 400),
+        ("", {}, MACHINE),
+    ],
+)
+def test_least_bound_of_the_groups_around_counts(
+    tmp_path: Path, own: str | None, limits: dict[str, str], expected: int
+) -> None:
+    """A service's, its slice's, a container's; in both versions of control groups."""
+    if own is not None:
+        (tmp_path / "own").write_text(own + "\n" if own else "")
+    for name, text in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+
+    assert available_bytes(tmp_path, tmp_path / "own") == expected
 
 
 def test_bound_is_held_and_given_back() -> None:
