@@ -1,7 +1,9 @@
 """The list of a model version's files with their digests: how an edited or half-copied version is noticed."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
@@ -38,7 +40,9 @@ class Manifest:
             return cls({str(name): str(sha256) for name, sha256 in raw["files"].items()})
         except FileNotFoundError as error:
             raise RepositoryError(f"{path} is missing") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RepositoryError(f"{path} is not a manifest: {error}") from error
 
     def write(self, folder: Path) -> None:
@@ -51,17 +55,27 @@ class Manifest:
 
         What Python leaves of a model.py that it has run is not looked at.
         """
-        for name, sha256 in sorted(self.files.items()):
-            path = folder / name
-            if path.name != name or path.is_symlink():
-                raise RepositoryError(f"{folder / MANIFEST} names {name!r}, which is not a plain file beside it")
-            if not path.is_file():
-                raise RepositoryError(f"{path} is missing, though the manifest lists it")
-            if file_sha256(path) != sha256:
-                raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
-        there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
-        for name in sorted(there - self.files.keys()):
-            raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
+        with readable(folder):
+            for name, sha256 in sorted(self.files.items()):
+                path = folder / name
+                if path.name != name or path.is_symlink():
+                    raise RepositoryError(f"{folder / MANIFEST} names {name!r}, which is not a plain file beside it")
+                if not path.is_file():
+                    raise RepositoryError(f"{path} is missing, though the manifest lists it")
+                if file_sha256(path) != sha256:
+                    raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
+            there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
+            for name in sorted(there - self.files.keys()):
+                raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Generator[None]:
+    """RepositoryError where the block cannot read what is there or under it, or where that goes away meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pspsearch.errors import RepositoryError
-from pspsearch.manifest import Manifest
+from pspsearch.manifest import Manifest, readable
 
 CONFIG = "config.pbtxt"
 
@@ -28,11 +28,13 @@ def default_repository() -> Path:
 
 def check_repository(root: Path) -> CheckedRepository:
     """Reads every file of every model; RepositoryError only where `root` itself is unusable."""
-    if not root.is_dir():
-        raise RepositoryError(f"{root} is not a folder: a model repository holds one folder per model")
+    with readable(root):
+        if not root.is_dir():
+            raise RepositoryError(f"{root} is not a folder: a model repository holds one folder per model")
+        folders = list(_visible_folders(root))
     sound: list[str] = []
     broken: dict[str, RepositoryError] = {}
-    for folder in _visible_folders(root):
+    for folder in folders:
         try:
             check_model(folder)
             sound.append(folder.name)
@@ -48,11 +50,12 @@ def check_model(folder: Path) -> None:
 
     A version without a manifest was not published by pspsearch, and is Triton's to judge.
     """
-    if not (folder / CONFIG).is_file():
-        raise RepositoryError(f"{folder / CONFIG} is missing")
-    for path in (folder, folder / CONFIG):
-        _check_owned(path)
-    versions = list(_visible_folders(folder))
+    with readable(folder):
+        if not (folder / CONFIG).is_file():
+            raise RepositoryError(f"{folder / CONFIG} is missing")
+        for path in (folder, folder / CONFIG):
+            _check_owned(path)
+        versions = list(_visible_folders(folder))
     if not versions:
         raise RepositoryError(f"{folder} holds no version: a version is a folder whose name is a number")
     for version in versions:
@@ -60,9 +63,14 @@ def check_model(folder: Path) -> None:
 
 
 def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
-    """Of a model: those whose files are missing, or not those that were published."""
+    """Of a model: those whose files are missing, unreadable, or not those that were published; none without a folder.
+
+    RepositoryError where the folder itself cannot be read.
+    """
     broken: dict[int, RepositoryError] = {}
-    for version in _visible_folders(folder):
+    with readable(folder):
+        versions = list(_visible_folders(folder)) if folder.is_dir() else []
+    for version in versions:
         try:
             _check_version(version)
         except RepositoryError as error:
@@ -73,12 +81,14 @@ def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
 def _check_version(version: Path) -> None:
     if not version.name.isdecimal() or int(version.name) < 1:
         raise RepositoryError(f"{version} is not a version: its name is not a number from 1 up")
-    if any(version.iterdir()) is False:
-        raise RepositoryError(f"{version} is empty")
-    for path in (version, *version.iterdir()):
-        _check_owned(path)
-    if _is_published(version):
-        Manifest.read(version).verify(version)
+    with readable(version):
+        files = list(version.iterdir())
+        if not files:
+            raise RepositoryError(f"{version} is empty")
+        for path in (version, *files):
+            _check_owned(path)
+        if _is_published(version):
+            Manifest.read(version).verify(version)
 
 
 def _check_owned(path: Path) -> None:

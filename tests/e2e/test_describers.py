@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -20,6 +21,25 @@ def has_region(describer: TritonDescriber) -> bool:
     """Through which its pixels go."""
     claim = describer._claim
     return claim is not None and (SHARED_MEMORY / f"{claim.prefix}-pixels").exists()
+
+
+async def test_model_that_is_not_in_the_repository_is_a_sentence(client: TritonClient, repository: Path) -> None:
+    """Asked for by somebody who mistyped it."""
+    async with Describers(client, repository) as opened:
+        with pytest.raises(ModelMismatch, match=r"^the model repository has no model nosuch$"):
+            await opened.look("nosuch")
+        assert [one.reason for one in await opened.look(SHIPPED)] == [""]
+
+
+async def test_model_whose_folder_is_gone_is_told_while_it_is_in_use(client: TritonClient, tmp_path: Path) -> None:
+    """It answers from memory, and nothing is loaded until it is put back."""
+    async with Describers(client, tmp_path) as opened:
+        with pytest.raises(ModelMismatch):
+            await opened.look(SHIPPED)
+        await opened.open(SHIPPED, 1)
+        (version,) = await opened.look(SHIPPED)
+
+    assert version.reason == f"{tmp_path / SHIPPED / '1'} is gone, and is in use: put it back"
 
 
 async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(

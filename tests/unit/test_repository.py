@@ -1,13 +1,17 @@
 """A model repository on disk, sound and broken."""
 
+import errno
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.manifest import MANIFEST, Manifest
-from pspsearch.repository import check_model, check_repository
+from pspsearch.repository import check_model, check_repository, find_broken_versions
 
 
 @pytest.fixture
@@ -134,6 +138,41 @@ def test_damage_is_named_and_spares_the_other_models(model: Path, damage: Callab
 
     assert checked.sound == ("other",)
     assert str(path) in str(checked.broken["pspnet"])
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("open", "1/model.onnx"), ("open", f"1/{MANIFEST}"), ("iterdir", "1"), ("lstat", "1"), ("lstat", "1/model.py"),
+        ("stat", "1/model.onnx"), ("iterdir", ""), ("lstat", "config.pbtxt"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOENT])
+def test_what_cannot_be_read_is_named_and_spares_the_others(
+    model: Path, monkeypatch: pytest.MonkeyPatch, how: str, name: str, number: int
+) -> None:
+    """Somebody else's file, a disk that fails, a file that goes away while it is looked at."""
+    shutil.copytree(model, model.with_name("other"))
+    shutil.copytree(model / "1", model / "2")
+    real: Any = getattr(Path, how)
+
+    def fail(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == model / name:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, how, fail)
+    checked = check_repository(model.parent)
+
+    assert checked.sound == ("other",)
+    assert str(model / name) in str(checked.broken["pspnet"])
+    if name.startswith("1"):
+        assert find_broken_versions(model).keys() == {1}
+
+
+def test_model_that_is_not_there_has_no_broken_versions(tmp_path: Path) -> None:
+    """Whether there is such a model is somebody else's question."""
+    assert find_broken_versions(tmp_path / "nosuch") == {}
 
 
 def test_edited_file_is_told_from_a_missing_one(model: Path) -> None:

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 from pspsearch.contract import Contract
 from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
-from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.manifest import MANIFEST, Manifest, readable
 from pspsearch.repository import find_broken_versions
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
@@ -63,7 +63,7 @@ class Describers:
                 self._closing[describer] = asyncio.create_task(close_later(describer))
 
     async def look(self, model: str) -> list[OfferedVersion]:
-        """Has Triton load what is new, and tells all versions, ascending.
+        """Has Triton load what is new, and tells all versions, ascending; ModelMismatch where there is no such model.
 
         While a version in the folder is broken, nothing is loaded: Triton would load that one, too, and a version that
         answers might become another one under the same number.
@@ -72,6 +72,8 @@ class Describers:
         if self._repository is not None:
             broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
             broken |= self._find_changed(self._repository / model, broken)
+            if not broken and not (self._repository / model).is_dir():
+                raise ModelMismatch(f"the model repository has no model {model}")
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
         if not broken:
@@ -180,5 +182,7 @@ def _is_another(version: Path, describer: TritonDescriber) -> bool:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """The versions in a model's folder."""
-    return {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()}
+    """The versions in a model's folder; none without one."""
+    with readable(folder):
+        paths = list(folder.iterdir()) if folder.is_dir() else []
+        return {int(path.name) for path in paths if path.is_dir() and path.name.isdecimal()}
