@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -36,6 +38,12 @@ def traces(prefix: str) -> list[str]:
 def python_processes(triton: BundledTriton) -> list[psutil.Process]:
     """That compute for it."""
     return [one for one in psutil.Process(triton.pid).children() if one.name().startswith("triton_python")]
+
+
+def pipes() -> int:
+    """That this process has an end of."""
+    files = Path("/proc/self/fd").iterdir()
+    return sum(os.path.realpath(file).rpartition("/")[2].startswith("pipe:") for file in files)
 
 
 async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photographs: list[Pixels]) -> None:
@@ -71,6 +79,53 @@ async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photograp
     assert errors
     assert not any(isinstance(error, DeadlineExceeded) for error in errors), "they were told, not left to wait"
     assert traces(prefix) == []
+
+
+async def test_recovers_where_no_process_can_be_started_for_a_while(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The machine has too many open files, or too many processes, at the moment: it is tried again."""
+    start: Any = asyncio.create_subprocess_exec
+    failures = iter([errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
+
+    async def fail_at_first(*arguments: Any, **options: Any) -> Any:
+        for number in failures:
+            raise OSError(number, os.strerror(number))
+        return await start(*arguments, **options)
+
+    async with BundledTriton(BundledTritonSettings(repository)) as triton, TritonClient(triton.address) as client:
+        killed, before = triton.pid, pipes()
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", fail_at_first)
+        os.kill(killed, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while triton.pid == killed:
+                await asyncio.sleep(0.02)
+            await client.wait_until_live(30)
+
+        assert pipes() == before
+    said = [one for one in caplog.messages if one.startswith("Triton could not be started again")]
+    assert [one.rpartition(": ")[2] for one in said] == [
+        f"[Errno {number}] {os.strerror(number)}" for number in (errno.EMFILE, errno.EAGAIN, errno.ENOMEM)
+    ]
+
+
+async def test_leaves_nothing_whatever_went_wrong_with_watching_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug there is raised when it ends, and Triton is stopped all the same."""
+    failed = asyncio.Event()
+
+    async def fail() -> str:
+        failed.set()
+        raise ZeroDivisionError
+
+    triton = BundledTriton(BundledTritonSettings(repository))
+    monkeypatch.setattr(triton, "_until_it_is_broken", fail)
+    with pytest.raises(ZeroDivisionError):
+        async with triton:
+            await failed.wait()
+
+    assert traces(triton.claim.prefix) == []
 
 
 async def test_recovers_from_the_kill_of_a_python_process(repository: Path, photographs: list[Pixels]) -> None:

@@ -111,9 +111,11 @@ class BundledTriton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._supervisor.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._supervisor
-        await self._stop()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        finally:
+            await self._stop()
 
     async def _start(self) -> None:
         """Returns when Triton answers and has tried to load each sound model."""
@@ -134,6 +136,9 @@ class BundledTriton:
                 # scheduler, too (autogroup), which on a busy core let the stubs wait for seconds.
                 process_group=0,
             )
+        except BaseException:
+            os.close(output)
+            raise
         finally:
             os.close(child_stderr)
         self._log_reader = asyncio.create_task(self._read_log(output))
@@ -216,7 +221,7 @@ class BundledTriton:
             delay_s = min(2 * delay_s, self._settings.max_restart_delay_s)
             try:
                 await self._start()
-            except PspsearchError as error:
+            except (PspsearchError, OSError) as error:
                 log.error("Triton could not be started again: %s", error)  # noqa: TRY400 - a sentence, not a trace
                 self._kill_group()
             for name, reason in self._failures.items():
