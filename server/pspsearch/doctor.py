@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from pspsearch import traces
 from pspsearch.catalog.connections import connect_reader, translate_errors
 from pspsearch.catalog.folder import CATALOG, LOCK
 from pspsearch.catalog.integrity import check_pages
 from pspsearch.catalog.log import check_log, log_of
 from pspsearch.catalog.schema import check_schema
-from pspsearch.config import SecuritySettings, ServingSettings, Settings, join_address
+from pspsearch.config import LogSettings, SecuritySettings, ServingSettings, Settings, join_address
 from pspsearch.errors import CatalogError, PspsearchError
 from pspsearch.memory import available_bytes
 from pspsearch.repository import check_repository, default_repository
@@ -68,7 +69,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("server", Grade.GOOD, f"one runs on {data}")
     if os.geteuid() == 0:
         yield Finding("account", Grade.DOUBTFUL, "root, which the server does not need to be: use another")
-    for finding in (*_data(data, running=running), *_security(settings.security)):
+    for finding in (*_data(data, running=running), *_security(settings.security), *_traces(settings.log)):
         yield finding
     yield await _triton(settings)
     yield _faiss(settings)
@@ -165,6 +166,8 @@ def _security(settings: SecuritySettings) -> Iterator[Finding]:
         yield _certificate(settings)
     if settings.tokens:
         yield from _tokens(Path(settings.tokens))
+    if settings.audit_log:
+        yield _audit_log(Path(settings.audit_log))
     if settings.is_open and settings.insecure:
         yield Finding("callers", Grade.DOUBTFUL, "insecure: whoever reaches the port can read and change everything")
 
@@ -199,6 +202,29 @@ def _tokens(path: Path) -> Iterator[Finding]:
     if soon:
         words = f"{', '.join(soon)} will be over within {_SOON.days} days: create others in time"
         yield Finding("tokens", Grade.DOUBTFUL, words)
+
+
+def _audit_log(path: Path) -> Finding:
+    """What is there must be a file; where nothing is, one will be made."""
+    folder = path.absolute().parent
+    if os.access(path, os.F_OK):
+        good, words = not path.is_dir() and os.access(path, os.W_OK), f"{path} is no file"
+    else:
+        good, words = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK), f"{folder} is no folder"
+    if not good:
+        return Finding("audit log", Grade.BAD, f"{words} that this account can write to: chown it, or name another")
+    return Finding("audit log", Grade.GOOD, f"{path} can be written")
+
+
+def _traces(settings: LogSettings) -> Iterator[Finding]:
+    if not settings.traces:
+        return
+    try:
+        traces.check_packages()
+    except PspsearchError as error:
+        yield Finding("traces", Grade.BAD, str(error))
+    else:
+        yield Finding("traces", Grade.GOOD, f"go to {settings.traces}, which was not asked")
 
 
 def _private(path: Path, what: str, words: str) -> Finding:

@@ -4,6 +4,7 @@ A caller's trace is gone on with, through the stages of its call, and passed on 
 """
 
 import contextlib
+import importlib
 import time
 from collections.abc import Callable, Generator, Iterable
 
@@ -15,14 +16,24 @@ except ModuleNotFoundError:  # the extra `traces` brings it
     propagate = trace = None
 
 _NAME = "pspsearch"
+_PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
 _listeners: list[object] = []
 """While there is none, nothing is noted."""
 
 
+def check_packages() -> None:
+    """BadSettings where those that traces need are not installed."""
+    try:
+        for package in _PACKAGES:
+            importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise BadSettings("traces need packages that are not installed: pip install 'pspsearch[traces]'") from error
+
+
 def set_up(collector: str) -> Callable[[], None]:
     """Sends spans to the collector at this URL, until what is returned is called; BadSettings without the packages."""
-    if trace is None:
-        raise BadSettings("traces need packages that are not installed: pip install 'pspsearch[traces]'")
+    check_packages()
+    assert trace is not None
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -201,6 +203,17 @@ def put_a_file_in_the_way(data: Path) -> list[str]:
     return ["--data", str(data.parent / "file" / "data")]
 
 
+def put_a_folder_where_the_audit_log_is(data: Path) -> list[str]:
+    """It was meant as its folder."""
+    (data.parent / "audit").mkdir()
+    return ["--audit-log", str(data.parent / "audit")]
+
+
+def lose_the_folder_of_the_audit_log(data: Path) -> list[str]:
+    """The server makes none."""
+    return ["--audit-log", str(data.parent / "nowhere" / "audit.jsonl")]
+
+
 BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
     (cut_catalog, "catalog", "restore a backup"),
     (lose_catalog, "catalog", "but indexes: name the folder of the catalog, or restore a backup"),
@@ -212,6 +225,8 @@ BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
     (expire_certificate, "certificate", "put another in its place"),
     (expire_tokens, "tokens", "has no token that is good"),
     (want_all_memory, "memory", "lower it"),
+    (put_a_folder_where_the_audit_log_is, "audit log", "audit is no file that this account can write to"),
+    (lose_the_folder_of_the_audit_log, "audit log", "nowhere is no folder that this account can write to"),
     (put_a_file_in_the_way, "data", "is no folder that this account can write to"),
 ]
 
@@ -225,6 +240,40 @@ def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], list[str
     assert [one for one, told in found.items() if told.startswith("bad")] == [what], found
     assert words in found[what], found[what]
     assert "open files" in found
+
+
+def test_traces_without_their_packages_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the server would say; with them it is good."""
+    code, found = examine(data, "--traces", "http://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    broken_code, broken = examine(data, "--traces", "http://127.0.0.1:1")
+
+    assert (code, found["traces"]) == (0, "good go to http://127.0.0.1:1, which was not asked")
+    assert broken_code == 1
+    assert broken["traces"].startswith("bad traces need packages that are not installed: pip install")
+
+
+def test_audit_log_is_looked_at_and_not_made(data: Path) -> None:
+    """Whether it is there already or not."""
+    path = data.parent / "audit.jsonl"
+
+    new = examine(data, "--audit-log", str(path))[1]["audit log"]
+    was_made = path.exists()
+    path.touch()
+    there = examine(data, "--audit-log", str(path))[1]["audit log"]
+
+    assert new == there == f"good {path} can be written"
+    assert not was_made
+
+
+def test_example_in_the_manual_is_in_order(tmp_path: Path) -> None:
+    """Of a server that was never started."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    example = re.findall(r"^(\w[\w ]*?) {2,}(?:good|doubtful|bad) {2}", text, re.MULTILINE)
+    found = [what for what in examine(tmp_path / "new")[1] if what != "account"]
+
+    assert len(example) > 5
+    assert [what for what in example if what not in {"port", "metrics"}] == found
 
 
 def doubts(found: dict[str, str]) -> Iterator[str]:
