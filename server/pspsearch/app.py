@@ -1,4 +1,4 @@
-"""Puts the parts together: the one module that names concrete adapters."""
+"""A Triton, named or bundled, and describers over it, for as long as somebody needs them."""
 
 import contextlib
 from collections.abc import AsyncGenerator

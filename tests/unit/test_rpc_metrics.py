@@ -1,11 +1,14 @@
 """What Prometheus reads."""
 
 import asyncio
+import re
 import socket
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from pspsearch.v1 import search_service_pb2 as searches
@@ -31,14 +34,19 @@ async def api(port: int) -> AsyncIterator[Api]:
         yield api
 
 
-async def scrape(port: int) -> Callable[..., float]:
-    """Every sample of now, by its name and its labels."""
+async def read_families(port: int) -> list[Metric]:
+    """Those of now."""
 
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
             return response.read().decode()
 
-    families = list(text_string_to_metric_families(await asyncio.to_thread(read)))
+    return list(text_string_to_metric_families(await asyncio.to_thread(read)))
+
+
+async def scrape(port: int) -> Callable[..., float]:
+    """Every sample of now, by its name and its labels."""
+    families = await read_families(port)
 
     def find(name: str, **labels: str) -> float:
         samples = [one for family in families for one in family.samples]
@@ -46,6 +54,21 @@ async def scrape(port: int) -> Callable[..., float]:
         return value
 
     return find
+
+
+async def test_figures_of_the_manual_are_there(api: Api, port: int) -> None:
+    """By the names that somebody copies into an alert."""
+    await api.search.Describe(searches.DescribeRequest(image=TEMPLE))
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+    families = await read_families(port)
+    there = {family.name for family in families} | {one.name for family in families for one in family.samples}
+    counters = {family.name for family in families if family.type == "counter"}
+
+    told = set(re.findall(r"`(pspsearch_\w+)", manual))
+
+    assert len(told) > 5
+    assert told <= there - counters
 
 
 async def test_calls_are_counted_by_method_and_code(api: Api, port: int) -> None:
