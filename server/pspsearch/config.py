@@ -158,30 +158,28 @@ class Settings:
         for name, port in (("port", self.serving.port), ("metrics_port", self.serving.metrics_port)):
             if not 0 <= port < 65536:
                 raise BadSettings(f"{name} must be 0 to 65535, not {port}")
-        for name, least in (("max_calls", 1), ("max_message_bytes", 1 << 16), ("drain_s", 0)):
-            if not getattr(self.serving, name) >= least:
-                raise BadSettings(f"{name} must be at least {least}, not {getattr(self.serving, name)}")
+        for group, name, least in (
+            (self.serving, "max_calls", 1),
+            (self.serving, "max_message_bytes", 1 << 16),
+            (self.serving, "drain_s", 0),
+            (self.storage, "memory_bytes", 0),
+            (self.index, "index_memory_bytes", 0),
+            (self.images, "max_image_bytes", 1),
+            (self.images, "max_image_pixels", 1),
+            (self.security, "caller_calls_per_s", 0),
+            (self.security, "caller_calls", 0),
+        ):
+            if not getattr(group, name) >= least:
+                raise BadSettings(f"{name} must be at least {least}, not {getattr(group, name)}")
         if bool(self.security.tls_certificate) is not bool(self.security.tls_key):
             raise BadSettings("tls_certificate and tls_key go together")
         if self.security.tls_client_ca and not self.security.tls_certificate:
             raise BadSettings("tls_client_ca needs tls_certificate: without TLS no caller can show a certificate")
-        if not self.security.caller_calls_per_s >= 0:
-            raise BadSettings(f"caller_calls_per_s must be at least 0, not {self.security.caller_calls_per_s}")
-        for name, group in (
-            ("caller_calls", self.security),
-            ("memory_bytes", self.storage),
-            ("index_memory_bytes", self.index),
-        ):
-            if getattr(group, name) < 0:
-                raise BadSettings(f"{name} must be at least 0, not {getattr(group, name)}")
         if self.security.is_open and not self.security.insecure and not _is_loopback(self.serving.host):
             raise BadSettings(
                 f"host is {self.serving.host}, and whoever reaches it could read and change everything: set "
                 "tls_certificate, tls_key and tokens (or tls_client_ca), or insecure where something else protects it"
             )
-        for name in ("max_image_bytes", "max_image_pixels"):
-            if not getattr(self.images, name) >= 1:
-                raise BadSettings(f"{name} must be at least 1, not {getattr(self.images, name)}")
 
     def to_toml(self) -> str:
         """The file that would give these settings."""
