@@ -208,9 +208,9 @@ def _audit_log(path: Path) -> Finding:
     """What is there must be a file; where nothing is, one will be made."""
     folder = path.absolute().parent
     if os.access(path, os.F_OK):
-        good, words = not path.is_dir() and os.access(path, os.W_OK), f"{path} is no file"
+        good, words = os.access(path, os.W_OK) and not path.is_dir(), f"{path} is no file"
     else:
-        good, words = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK), f"{folder} is no folder"
+        good, words = os.access(folder, os.W_OK | os.X_OK) and folder.is_dir(), f"{folder} is no folder"
     if not good:
         return Finding("audit log", Grade.BAD, f"{words} that this account can write to: chown it, or name another")
     return Finding("audit log", Grade.GOOD, f"{path} can be written")

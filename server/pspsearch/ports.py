@@ -185,6 +185,10 @@ class Catalog(Protocol):
 class RowSource(Protocol):
     """The rows of one generation, to be read from any thread, one at a time."""
 
+    def last_change(self) -> int:
+        """The sequence of the catalog's last one, in whatever generation."""
+        ...
+
     def sequences(self) -> Sequences:
         """Of every row there is, ascending."""
         ...

@@ -20,12 +20,14 @@ _BATCH = 24
 
 
 async def fill_sample(collections: Collections, ingester: Ingester, model: str) -> None:
-    """Draws the gallery into its collection, unless it is all there; what a killed start left out is added."""
-    there = {live.collection.name: live.index.state.rows for live in collections.all()}
-    if there.get(NAME, 0) >= GALLERY_SIZE:
+    """Draws the gallery into its collection, unless it is all there; what a killed start left out is added.
+
+    A collection that is there and cannot be opened is left alone.
+    """
+    await collections.create_missing(NAME, CollectionSettings(model))
+    rows = next((live.index.state.rows for live in collections.all() if live.collection.name == NAME), GALLERY_SIZE)
+    if rows >= GALLERY_SIZE:
         return
-    if NAME not in there:
-        await collections.create(NAME, CollectionSettings(model))
     log.info("drawing the sample gallery: %d pictures, once", GALLERY_SIZE)
     pictures = draw_gallery()
     while batch := await asyncio.to_thread(_take, pictures):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -96,6 +97,8 @@ async def test_recovers_where_no_process_can_be_started_for_a_while(
     async with BundledTriton(BundledTritonSettings(repository)) as triton, TritonClient(triton.address) as client:
         killed, before = triton.pid, pipes()
         monkeypatch.setattr(asyncio, "create_subprocess_exec", fail_at_first)
+        kill = Mock(wraps=os.killpg)
+        monkeypatch.setattr(os, "killpg", kill)
         os.kill(killed, signal.SIGKILL)
         async with asyncio.timeout(60):
             while triton.pid == killed:
@@ -103,6 +106,7 @@ async def test_recovers_where_no_process_can_be_started_for_a_while(
             await client.wait_until_live(30)
 
         assert pipes() == before
+        assert kill.call_count == 1, "its number may be somebody else's by now"
     said = [one for one in caplog.messages if one.startswith("Triton could not be started again")]
     assert [one.rpartition(": ")[2] for one in said] == [
         f"[Errno {number}] {os.strerror(number)}" for number in (errno.EMFILE, errno.EAGAIN, errno.ENOMEM)

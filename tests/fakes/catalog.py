@@ -307,7 +307,7 @@ class MemoryCatalog:
 
     def rows_of(self, generation: Generation) -> "MemoryRows":
         """As they are when they are read."""
-        return MemoryRows(partial(self._rows, generation))
+        return MemoryRows(partial(self._rows, generation), lambda: self._last)
 
     async def failed(self) -> PspsearchError:
         """Never."""
@@ -403,8 +403,13 @@ class MemoryCatalog:
 class MemoryRows:
     """Fills the port `RowSource`."""
 
-    def __init__(self, rows: Callable[[], list[Row]]) -> None:
+    def __init__(self, rows: Callable[[], list[Row]], last_change: Callable[[], int]) -> None:
         self._rows = rows
+        self._last_change = last_change
+
+    def last_change(self) -> int:
+        """Of all."""
+        return self._last_change()
 
     def sequences(self) -> Sequences:
         """Ascending."""

@@ -29,11 +29,12 @@ class Gallery:
         self._chance = np.random.default_rng(seed)
         self._centres = self._chance.standard_normal((centres, DIMENSION))
         self._sequences, self._keys = itertools.count(1), itertools.count(1)
+        self._last_change = 0
 
     @property
     def source(self) -> MemoryRows:
         """What an index is built from."""
-        return MemoryRows(lambda: sorted(self.rows.values(), key=lambda row: row.sequence))
+        return MemoryRows(lambda: sorted(self.rows.values(), key=lambda row: row.sequence), lambda: self._last_change)
 
     def draw(self) -> StoredDescriptor:
         """A descriptor of an item that there might be."""
@@ -50,7 +51,7 @@ class Gallery:
         key = next(self._keys) if old is None else old.key
         descriptor = self.draw() if descriptor is None else descriptor
         row = Row(next(self._sequences), key, id_, json.dumps(attributes), descriptor)
-        self.rows[id_] = row
+        self.rows[id_], self._last_change = row, row.sequence
         return commit([row], [] if old is None else [old.sequence])
 
     def label(self, id_: str, **attributes: Any) -> Commit:

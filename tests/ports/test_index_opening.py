@@ -31,6 +31,10 @@ class Restless:
         elif id_ in self._gallery.rows and what < 0.8:
             self.commits.append(self._gallery.drop(id_))
 
+    def last_change(self) -> int:
+        """Of the gallery."""
+        return self._gallery.source.last_change()
+
     def sequences(self) -> Sequences:
         """Ascending."""
         self.change()

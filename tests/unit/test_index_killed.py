@@ -52,7 +52,7 @@ def rows_found(folder: Path) -> list[int]:
     for step in itertools.count(1):
         tried = Path(shutil.copytree(folder / "kept", folder / f"tried-{step}"))
         killed = save_in_child(tried, sequences, later, step)
-        found = snapshots(tried).load(sequences)
+        found = snapshots(tried).load(sequences, sys.maxsize)
         assert found is not None
         rows.append(found.rows)
         if not killed:
@@ -64,7 +64,7 @@ def save_in_child(folder: Path, sequences: Sequences, later: Commit, step: int) 
     """Whether a process that compacts the index and saves it was killed at that step of the saving."""
     child = os.fork()
     if child == 0:
-        view = snapshots(folder).load(sequences)
+        view = snapshots(folder).load(sequences, sys.maxsize)
         assert view is not None
         segments = Segments(view, recipe(IndexKind.EXACT))
         segments.apply(later)

@@ -23,6 +23,10 @@ class Source:
         self.asked: list[int] = []
         self._rows = gallery.source
 
+    def last_change(self) -> int:
+        """Of all."""
+        return self._rows.last_change()
+
     def sequences(self) -> Sequences:
         """Of every row."""
         return self._rows.sequences()
@@ -78,6 +82,21 @@ async def test_nothing_is_read_again_that_is_in_a_snapshot(folder: Path, gallery
     assert index.state.plan.startswith("IVF")
     assert (index.state.fresh, index.state.tombstones) == (150, 150)
     await assert_whole(index, gallery)
+    await index.close()
+
+
+async def test_snapshot_of_a_catalog_that_went_on_is_of_no_use(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As where an older copy of the catalog was put in its place: the numbers that it gives next were other rows."""
+    older = Gallery(1)
+    for number in range(900):
+        older.put(f"other-{number}")
+
+    index = await open_index(folder, older.source, IndexKind.IVF)
+
+    assert any("it knows changes that the catalog does not" in message for message in caplog.messages)
+    for number in range(200):
+        index.apply(older.put(f"new-{number}"))
+    await assert_whole(index, older)
     await index.close()
 
 

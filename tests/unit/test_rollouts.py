@@ -407,7 +407,7 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
 
     monkeypatch.setattr(Decoder, "decode", decode_others)
     await start(api)
-    await reach(api, models.ROLLOUT_STAGE_READY)
+    assert (await reach(api, models.ROLLOUT_STAGE_READY)).missing_count == 1
 
     refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest()))
 
@@ -486,10 +486,38 @@ async def test_what_cannot_be_written_is_not_aborted(api: Api, monkeypatch: pyte
     await assert_answers_from(api, 1, EXPECTED)
 
 
-async def test_a_collection_that_cannot_be_deleted_stays(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its rollout, as if nobody had tried."""
-    await start(api)
+async def test_what_is_ready_stays_ready_where_it_cannot_be_aborted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its index and its canary."""
+    await start(api, canary=1.0)
     await reach(api, models.ROLLOUT_STAGE_READY)
+    tried, dropped = api.server.collections.trial(""), len(api.server.dropped)
+
+    async def refuse_all(*_: Any) -> None:
+        raise StorageFull("the server's disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.server.catalog, "end_generation", refuse_all)
+        refusal = await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))
+
+    assert refusal.reason == "STORAGE_FULL"
+    assert tried is not None
+    assert (api.server.collections.trial(""), len(api.server.dropped)) == (tried, dropped)
+    assert (await search(api, picture(0))).origin.model_version == 2
+    await promote(api)
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+@pytest.mark.parametrize("stage", [models.ROLLOUT_STAGE_DESCRIBING, models.ROLLOUT_STAGE_READY])
+async def test_a_collection_that_cannot_be_deleted_stays(
+    api: Api, monkeypatch: pytest.MonkeyPatch, stage: "models.RolloutStage.ValueType"
+) -> None:
+    """With its rollout, as if nobody had tried."""
+    describer = api.server.versions[2]
+    if stage == models.ROLLOUT_STAGE_DESCRIBING:
+        describer.may_answer.clear()
+    await start(api)
+    await describer.entered.wait()
+    await reach(api, stage)
     delete = api.server.catalog.delete_collection
 
     async def refuse_once(_: int) -> int:
@@ -502,6 +530,8 @@ async def test_a_collection_that_cannot_be_deleted_stays(api: Api, monkeypatch: 
     refusal = await refuse(api.collections.DeleteCollection(request))
 
     assert refusal.reason == "STORAGE_FULL"
+    describer.may_answer.set()
+    await reach(api, models.ROLLOUT_STAGE_READY)
     await api.fill(item("new", FLOWER))
     await promote(api)
     await assert_answers_from(api, 2, EXPECTED | {"new": FLOWER})

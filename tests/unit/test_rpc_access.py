@@ -309,14 +309,15 @@ async def test_ingest_goes_at_its_callers_rate(
 
 
 async def test_queries_of_a_stream_wait_for_their_turn(api: Api, file: Path) -> None:
-    """By either protocol; a call beside them is refused, as ever."""
+    """By either protocol; the calls beside them have their own, or none would come in as long as a stream has more."""
     token = create_token(file, Access("slow", Right.READ, calls_per_s=4.0), None)
     metadata = (("authorization", f"Bearer {token}"),)
     started = time.monotonic()
     async with AsyncClient(api.server.address, token=token) as client:
         answers = [answer async for _, answer in client.search_stream([("", TEMPLE)] * 6)]
+        await asyncio.gather(*(client.status() for _ in range(4)))
         with pytest.raises(RateExceeded):
-            await client.status()
+            await asyncio.gather(*(client.status() for _ in range(4)))
     stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
     requests = [service_pb2.ModelInferRequest(model_name="search.default", id=str(number)) for number in range(2)]
     told = [answer.error_message async for answer in stub.ModelStreamInfer(iter(requests), metadata=metadata)]

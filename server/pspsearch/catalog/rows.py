@@ -23,6 +23,11 @@ class GenerationRows:
         self._generation = generation
         self._names = {"collection": generation.collection, "generation": generation.key}
 
+    def last_change(self) -> int:
+        """The sequence of the catalog's last one, in whatever generation."""
+        with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
+            return connection.execute(LAST_CHANGE).get
+
     def sequences(self) -> Sequences:
         """Of every row there is at this moment, ascending."""
         with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
@@ -35,9 +40,7 @@ class GenerationRows:
         can be read in chunks, each with a short transaction: a row never changes, so no chunk contradicts another, and
         one long transaction would keep SQLite from resetting its log, which would grow for as long as an index is read.
         """
-        with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
-            last: int = connection.execute(LAST_CHANGE).get
-        return self._chunks(sequence, last)
+        return self._chunks(sequence, self.last_change())
 
     def _chunks(self, after: int, last: int) -> Iterator[Row]:
         while rows := self._chunk(after, last):

@@ -80,6 +80,7 @@ class SegmentedIndex:
         rows = view.table.find(removed, view.rows)
         there = np.zeros(len(rows), np.bool_)
         there[rows >= 0] = view.alive[rows[rows >= 0]]
+        there |= np.isin(removed, self._segments.delayed_sequences())
         for sequence in removed[~there].tolist():
             added.pop(sequence, None)  # one that came and went, or one that went before it was read
         for commit in commits[-1:]:
@@ -121,7 +122,7 @@ class SegmentedIndex:
 
 
 def _load(snapshots: Snapshots, recipe: Recipe, source: RowSource) -> View:
-    view = snapshots.load(source.sequences())
+    view = snapshots.load(source.sequences(), source.last_change())
     if view is None:
         table = Table.empty(snapshots.new_matrix(), recipe.dimension)
         view = View(table, np.zeros(0, np.bool_), 0, recipe.build_empty(), 0)

@@ -43,6 +43,11 @@ class Segments:
         self.delayed.append(commit)
         self.take_delayed()
 
+    def delayed_sequences(self) -> list[int]:
+        """Of rows that will be there when there is room."""
+        with self._turn:
+            return [row.sequence for commit in self.delayed for row in commit.added]
+
     def take_delayed(self) -> None:
         """Publishes the moment after the last commit; OSError where the disk is still full."""
         with self._turn:

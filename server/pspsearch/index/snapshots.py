@@ -90,14 +90,15 @@ class Snapshots:
             _sync(file)
         _sync(folder)
 
-    def load(self, current: Sequences) -> View | None:
+    def load(self, current: Sequences, last_change: int) -> View | None:
         """The newest sound snapshot, with those rows alive that are `current`; None where there is none.
 
+        One of changes after the catalog's last is of another catalog, in which the same numbers were other rows.
         Everything else is removed. OSError where the folder cannot be read.
         """
         for path in self._saved():
             try:
-                view, is_whole = self._load(path, current)
+                view, is_whole = self._load(path, current, last_change)
             except IndexDamaged as error:
                 log.warning("a snapshot is of no use: %s", error)
             else:
@@ -107,10 +108,12 @@ class Snapshots:
         self._remove_all_but(set())
         return None
 
-    def _load(self, path: Path, current: Sequences) -> tuple[View, bool]:
+    def _load(self, path: Path, current: Sequences, last_change: int) -> tuple[View, bool]:
         """And whether its base is the stored one."""
         manifest = SnapshotManifest.read(path)
         manifest.check_belongs(path, self._generation)
+        if manifest.sequence > last_change:
+            raise IndexDamaged(f"{path}: it knows changes that the catalog does not")
         table = self._load_table(path, manifest)
         rows = table.find(current[current <= manifest.sequence], manifest.rows)
         if (rows < 0).any():

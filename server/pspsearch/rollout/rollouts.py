@@ -190,13 +190,8 @@ class Rollouts(Carrier):
         """Ends the rollout under way; what answers goes on answering."""
         async with self._turn:
             under_way = self._one_under_way(collection)
-            await _cancel(under_way.task)
-            try:
+            async with self._stopped(self._collections.get(collection).collection, under_way):
                 await self._end(under_way, "it was aborted")
-            except RetryLater:
-                await self._take_back(under_way)
-                under_way.task = asyncio.create_task(self._run(self._collections.get(collection).collection, under_way))
-                raise
             return under_way.now
 
     @to_its_end
@@ -346,7 +341,22 @@ class Rollouts(Carrier):
         if candidate is not None:
             self._collections.end_trial(candidate.generation)
             self._stop_keeper(candidate.generation)
-            await self._collections.shut(candidate)
+            await asyncio.shield(self.carry(self._collections.shut(candidate)))
+
+    @contextlib.asynccontextmanager
+    async def _stopped(self, collection: Collection, under_way: _UnderWay | None) -> AsyncGenerator[None]:
+        """The block ends it; where that fails, it goes on."""
+        if under_way is None:
+            yield
+            return
+        await _cancel(under_way.task)
+        try:
+            yield
+        except BaseException:
+            if under_way.now.stage is not Stage.READY:  # as it is, that waits for its operator
+                await self._take_back(under_way)
+                under_way.task = asyncio.create_task(self._run(collection, under_way))
+            raise
 
     async def _build(self, collection: Collection, under_way: _UnderWay) -> None:
         space = under_way.space
@@ -387,12 +397,14 @@ class Rollouts(Carrier):
             under_way.tell(described=described, total=max(under_way.now.total, described), per_second=per_second)
 
         pace = Pace(under_way.now.options.share, self._settings.rollout_strain, self._latencies)
-        await self._filler.fill(under_way.space, pace, told, renew=False)
+        unreadable = await self._filler.fill(under_way.space, pace, told, renew=False)
+        under_way.tell(missing=counted.without_image + unreadable)
 
     async def _promote(self, under_way: _UnderWay, candidate: Live) -> None:
         generation = candidate.generation
-        unreadable = await self._fill_up(candidate.space)
-        missing = (await self._catalog.count_lacking(generation)).without_image + unreadable
+        counted = await self._catalog.count_lacking(generation)
+        unreadable = await self._fill_up(candidate.space) if counted.with_image else 0
+        missing = counted.without_image + unreadable
         under_way.tell(missing=missing)
         if missing and not under_way.now.options.drop_missing:
             raise RolloutRefused(
@@ -458,10 +470,11 @@ class Rollouts(Carrier):
         """The block deletes the collection; nothing of it is promoted meanwhile, and afterwards nothing is left."""
         async with self._turn:
             live = self._collections.get(collection.name)
-            yield
-            under_way = self._under_way.pop(collection.key, None)
+            under_way = self._under_way.get(collection.key)
+            async with self._stopped(collection, under_way):
+                yield
             if under_way is not None:
-                await _cancel(under_way.task)
+                self._under_way.pop(collection.key, None)
                 under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
             self._gate.forget(collection)
             kept = self._kept.pop(collection.key, None)

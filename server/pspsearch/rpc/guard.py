@@ -46,7 +46,8 @@ class Guard:
         self._calls = calls
         self._shares: dict[str, Share] = {}
         self._clock = clock
-        self._allowances: OrderedDict[str, Allowance] = OrderedDict()
+        self._allowances: OrderedDict[tuple[str, bool], Allowance] = OrderedDict()
+        """Of callers, for their calls and for their streams: those take all that there is, and would leave none."""
 
     def identify(self, context: Context) -> Access:
         """What the caller may do. Unauthenticated where nobody knows who it is."""
@@ -60,7 +61,7 @@ class Guard:
             access.check_right(rule.right)
             return
         _check(rule, access, request)
-        if (allowance := self._allowance(access, context)) is not None:
+        if (allowance := self._allowance(access, context, streams=False)) is not None:
             allowance.take()
 
     def check_still(self, method: str, context: Context, request: Message) -> Access:
@@ -73,7 +74,7 @@ class Guard:
 
     async def check_next(self, method: str, context: Context, request: Message) -> None:
         """For each request of a stream; returns when it is its turn."""
-        allowance = self._allowance(self.check_still(method, context, request), context)
+        allowance = self._allowance(self.check_still(method, context, request), context, streams=True)
         if allowance is not None and await allowance.wait():
             self.check_still(method, context, request)
 
@@ -95,15 +96,15 @@ class Guard:
         """What the caller of a stream that is open may have under way."""
         return self._shares[self.identify(context).holder or host_of(context)]
 
-    def _allowance(self, access: Access, context: Context) -> Allowance | None:
+    def _allowance(self, access: Access, context: Context, *, streams: bool) -> Allowance | None:
         """None where the caller may call as often as it likes."""
         calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
         if not calls_per_s:
             return None
         caller = access.holder or host_of(context)
-        allowance = self._allowances.setdefault(caller, Allowance(caller, self._clock))
+        allowance = self._allowances.setdefault((caller, streams), Allowance(caller, self._clock))
         allowance.calls_per_s = calls_per_s
-        self._allowances.move_to_end(caller)
+        self._allowances.move_to_end((caller, streams))
         if len(self._allowances) > _MOST_CALLERS:
             self._allowances.popitem(last=False)
         return allowance

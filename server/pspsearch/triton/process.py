@@ -56,6 +56,8 @@ class BundledTriton:
         self._port = settings.port
         self._failures: dict[str, str] = {}
         self._answers = False
+        self._group = 0
+        """Of processes, as long as nobody has killed it: afterwards its number may be anybody's."""
         self._finished = asyncio.Event()
         """It was told to stop, and nothing is under way any more."""
         self._last_lines: deque[str] = deque(maxlen=40)
@@ -141,6 +143,7 @@ class BundledTriton:
             raise
         finally:
             os.close(child_stderr)
+        self._group = self._process.pid
         self._log_reader = asyncio.create_task(self._read_log(output))
         await self._wait_until_it_answers()
         self._failures |= await self._load_failures(models)
@@ -269,8 +272,10 @@ class BundledTriton:
         await self._log_reader
 
     def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        group, self._group = self._group, 0
+        if group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 def _dead_children(pid: int) -> set[str]:
