@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from pspsearch.errors import BrokenModel
+from pspsearch.domain import Generation
+from pspsearch.errors import BrokenModel, InvalidRequest
+from pspsearch.rpc.kserve_tensors import read_options, read_queries
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
@@ -215,6 +218,9 @@ TWO_INPUTS = request()
 TWO_INPUTS.inputs.append(request().inputs[0])
 ELSEWHERE = request()
 ELSEWHERE.inputs[0].parameters["shared_memory_region"].string_param = "ring"
+TWICE = request()
+for output in ("IDS", "SCORES", "IDS"):
+    TWICE.outputs.add(name=output)
 FINGERPRINTED = request("DESCRIPTOR", "FP32", (1, DIMENSION), bytes(4 * DIMENSION - 4))
 FINGERPRINTED.parameters["fingerprint"].string_param = VERSION.contract.fingerprint
 
@@ -235,6 +241,8 @@ FINGERPRINTED.parameters["fingerprint"].string_param = VERSION.contract.fingerpr
         (request("IMAGE", "BYTES", (1, 1), b"\x01\x00"), "ends in the middle of a length"),
         (request("IMAGE", "BYTES", (1, 1), b"\xff\xff\xff\xffab"), "ends in the middle of an image"),
         (request("IMAGE", "BYTES", (2, 1), b"\x01\x00\x00\x00a"), "promises 2 images, and there are 1"),
+        (request("IMAGE", "BYTES", (2, 1), bytes(4 * 3 + 1)), "promises 2 images, and there are more"),
+        (TWICE, "the output IDS is named twice"),
         (request("IMAGE", "BYTES", (1, 1)), "promises 1 images, and there are 0"),
         (request("DESCRIPTOR", "FP32", (1, 3)), f"of the shape [1 to 256, {DIMENSION}], not FP32 [1, 3]"),
         (request("DESCRIPTOR", "FP32", (1, DIMENSION), b"abc"), "ends in the middle of a number"),
@@ -251,6 +259,37 @@ async def test_requests_that_make_no_sense_are_refused(
         await stub.ModelInfer(asked)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert words in (refused.value.details() or "")
+
+
+MANY_SIZES = request("IMAGE", "BYTES", tuple(range(300_000)))
+MANY_INPUTS = service_pb2.ModelInferRequest(inputs=[service_pb2.ModelInferRequest.InferInputTensor()] * 100_000)
+MANY_NUMBERS = request("DESCRIPTOR", "FP32", (1, DIMENSION))
+MANY_NUMBERS.inputs[0].contents.fp32_contents.extend(range(300_000))
+MANY_PARAMETERS = request()
+for number in range(30_000):
+    MANY_PARAMETERS.parameters[f"{number}"].int64_param = number
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (MANY_SIZES, r"BYTES \[0, 1, 2, 3, 4, 5, 6, 7\]"),
+        (MANY_INPUTS, "one input is expected"),
+        (MANY_NUMBERS, f"promises {DIMENSION} numbers, and there are 300000"),
+        (MANY_PARAMETERS, "there is no parameter"),
+    ],
+)
+def test_what_is_too_much_is_not_read_before_it_is_refused(asked: service_pb2.ModelInferRequest, words: str) -> None:
+    """Other calls would wait for it, as these are read where all of them are answered."""
+    generation = Generation(1, 1, "model", 1, VERSION.contract.fingerprint, DIMENSION)
+    tracemalloc.start()
+
+    with pytest.raises(InvalidRequest, match=words):
+        _ = read_options(asked), read_queries(asked, generation)
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 100_000
 
 
 async def test_contents_may_be_in_fields(api: Api) -> None:

@@ -4,9 +4,10 @@ import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from pspsearch.domain import Descriptors, Generation
+from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.messages import read_filter
 from pspsearch.search.query import MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
@@ -77,7 +78,7 @@ def read_options(request: service_pb2.ModelInferRequest) -> Options:
 def read_queries(request: service_pb2.ModelInferRequest, generation: Generation) -> list[Query]:
     """InvalidRequest where the tensors make no sense; of two inputs, one must be given."""
     if len(request.inputs) != 1 or request.inputs[0].name not in (IMAGE, DESCRIPTOR):
-        given = ", ".join(tensor.name[:80] for tensor in request.inputs) or "none"
+        given = ", ".join(tensor.name[:80] for tensor in request.inputs[:8]) or "none"
         raise InvalidRequest(f"one input is expected, {IMAGE} or {DESCRIPTOR}, and got {given}")
     (tensor,) = request.inputs
     if "shared_memory_region" in tensor.parameters:
@@ -87,16 +88,12 @@ def read_queries(request: service_pb2.ModelInferRequest, generation: Generation)
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
     if tensor.name == IMAGE:
         count = _rows(tensor, "BYTES", 1)
-        images = tensor.contents.bytes_contents if raw is None else _split(raw)
+        images = tensor.contents.bytes_contents if raw is None else _split(raw, count)
         if len(images) != count:
             raise InvalidRequest(f"the shape of {IMAGE} promises {count} images, and there are {len(images)}")
         return [ImageQuery(image) for image in images]
     count = _rows(tensor, "FP32", generation.dimension)
-    values = _floats(tensor, raw).reshape(-1)
-    if len(values) != count * generation.dimension:
-        raise InvalidRequest(
-            f"the shape of {DESCRIPTOR} promises {count * generation.dimension} numbers, and there are {len(values)}"
-        )
+    values = _floats(tensor, raw, count * generation.dimension)
     fingerprint = request.parameters[FINGERPRINT].string_param if FINGERPRINT in request.parameters else ""
     if not fingerprint and not request.model_version:
         raise InvalidRequest(
@@ -130,22 +127,28 @@ def write_answer(
 
 
 def check_outputs(request: service_pb2.ModelInferRequest) -> None:
-    """InvalidRequest for one that there is not, or that is to be somewhere else."""
+    """InvalidRequest for one that there is not, that is named twice, or that is to be somewhere else."""
+    named = set[str]()
     for output in request.outputs:
         if output.name not in (IDS, SCORES):
             raise InvalidRequest(f"the outputs are {IDS} and {SCORES}, not {output.name[:80]!r}")
         if output.parameters:
-            raise InvalidRequest(f"outputs take no parameters, and {output.name} has {next(iter(output.parameters))}")
+            parameter = next(iter(output.parameters))
+            raise InvalidRequest(f"outputs take no parameters, and {output.name} has {parameter[:80]}")
+        if output.name in named:
+            raise InvalidRequest(f"the output {output.name} is named twice")
+        named.add(output.name)
 
 
 _NOTHING = Hit("", float("nan"))
 
 
 class _Parameters:
-    """Of a request, each to be taken once; InvalidRequest where one is of another type."""
+    """Of a request, by name; InvalidRequest where one is of another type."""
 
     def __init__(self, parameters: Mapping[str, service_pb2.InferParameter]) -> None:
-        self._left = dict(parameters)
+        self._given = parameters
+        self._taken = set(_IGNORED)
 
     def whole(self, name: str, default: int) -> int:
         """A whole number."""
@@ -171,32 +174,35 @@ class _Parameters:
         return value or ""
 
     def refuse_others(self) -> None:
-        """What is not known."""
-        unknown = self._left.keys() - _IGNORED
-        if unknown:
-            raise InvalidRequest(f"there is no parameter {min(unknown)[:80]!r}")
+        """What is neither taken nor ignored."""
+        unknown = next((name for name in self._given if name not in self._taken), None)
+        if unknown is not None:
+            raise InvalidRequest(f"there is no parameter {unknown[:80]!r}")
 
     def _take(self, name: str) -> float | str | None:
-        given = self._left.pop(name, None)
+        self._taken.add(name)
+        given = self._given.get(name)
         choice = None if given is None else given.WhichOneof("parameter_choice")
         return None if choice is None else getattr(given, choice)
 
 
 def _rows(tensor: service_pb2.ModelInferRequest.InferInputTensor, datatype: str, width: int) -> int:
-    shape = list(tensor.shape)
+    shape = tensor.shape
     if tensor.datatype != datatype or len(shape) != 2 or shape[1] != width or not 1 <= shape[0] <= MAX_QUERIES:
         raise InvalidRequest(
             f"{tensor.name} is {datatype} of the shape [1 to {MAX_QUERIES}, {width}], "
-            f"not {tensor.datatype[:20]} {shape[:8]}"
+            f"not {tensor.datatype[:20]} {list(shape[:8])}"
         )
     return shape[0]
 
 
-def _split(raw: bytes) -> list[bytes]:
-    """Each with its length before it."""
+def _split(raw: bytes, count: int) -> list[bytes]:
+    """Each with its length before it; no more are looked at than there should be."""
     parts: list[bytes] = []
     place = 0
     while place < len(raw):
+        if len(parts) == count:
+            raise InvalidRequest(f"the shape of {IMAGE} promises {count} images, and there are more")
         start = place + _LENGTH.size
         if start > len(raw):
             raise InvalidRequest(f"the raw content of {IMAGE} ends in the middle of a length")
@@ -208,9 +214,15 @@ def _split(raw: bytes) -> list[bytes]:
     return parts
 
 
-def _floats(tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Descriptors:
+def _floats(
+    tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None, count: int
+) -> NDArray[np.float32]:
+    """So many in a row; none is converted where there are more or fewer."""
+    if raw is not None and len(raw) % 4:
+        raise InvalidRequest(f"the raw content of {DESCRIPTOR} ends in the middle of a number")
+    found = len(tensor.contents.fp32_contents) if raw is None else len(raw) // 4
+    if found != count:
+        raise InvalidRequest(f"the shape of {DESCRIPTOR} promises {count} numbers, and there are {found}")
     if raw is None:
         return np.array(tensor.contents.fp32_contents, np.float32)
-    if len(raw) % 4:
-        raise InvalidRequest(f"the raw content of {DESCRIPTOR} ends in the middle of a number")
     return np.frombuffer(raw, "<f4").astype(np.float32)
