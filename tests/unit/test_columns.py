@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,22 @@ def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, 
 
     expected = [keep.matches(row) for row in rows + rows]
     assert again.holds(keep, len(expected)).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["n=1 " * 1000, "n=2 OR " * 1000 + "n=1"])
+def test_many_comparisons_hold_few_masks(text: str) -> None:
+    """A mask of a million rows is a megabyte, and a filter has room for thousands of comparisons."""
+    rows = 100_000
+    columns = fill([{"n": 1}])
+    keep = Filter.parse(text)
+    tracemalloc.start()
+
+    mask = columns.holds(keep, rows)
+
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.flatnonzero(mask).tolist() == [0]
+    assert peak_bytes < 4 * rows
 
 
 def test_texts_are_written_and_read_one_by_one(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_parses_what_is_spelt(expression: Expression) -> None:
         ("just words", 5, "there is 'words'; expected '.' or one of ="),
         ("a, b", 1, "there is ', b'"),
         ("(" * 65 + "a=1" + ")" * 65, 64, "more than 64 parentheses"),
+        ("a<x " * 11, 41, "at character 42 it does so once more"),
+        ("a:* a<1 a=x " * 20 + "(a>=x OR NOT b.c!=x*) " * 5 + "a:'*x'", 351, "by order or by pattern at most 10 times"),
         ("a=" + "x" * 9000, 8192, "at most 8192 characters"),
     ],
 )
@@ -75,6 +77,14 @@ def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, s
         Filter.parse(text)
 
     assert caught.value.position == position
+
+
+@pytest.mark.parametrize(
+    "text", ["a<x " * 10, "a=x* " * 10, "a=x " * 1000, "a<1 " * 1000, "a!=x OR a<true OR " * 99 + "a:*"]
+)
+def test_only_what_asks_every_text_is_bounded(text: str) -> None:
+    """Numbers are compared all at once, and a text that is to be equal is looked up."""
+    assert Filter.parse(text).matches({"a": True}) is ("true" in text)
 
 
 @given(st.text(st.sampled_from("ab.:=<>!()\"'\\*- 1ANDORT\n\0é"), max_size=40))

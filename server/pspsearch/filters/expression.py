@@ -1,6 +1,6 @@
 """What a parsed filter says, as a tree."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 Value = str | float | bool
@@ -33,6 +33,8 @@ class Comparison:
     """The attribute's name; inside objects, names joined by dots."""
     operator: Operator
     value: Value
+    position: int = field(default=0, kw_only=True, compare=False, repr=False)
+    """Of the operator, in characters from the start of the filter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ def compares(found: Value, how: Operator, value: Value) -> bool:
     return found == value
 
 
+def asks_every_text(how: Operator, value: Value) -> bool:
+    """Whether each text must be looked at to compare so, by order or by pattern; others are merely looked up."""
+    return isinstance(value, str) and (how in ORDERS or "*" in value)
+
+
 def is_like(text: str, pattern: str) -> bool:
     """Whether the text is one that the pattern stands for: each `*` is any characters.
 

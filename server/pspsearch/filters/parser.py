@@ -1,7 +1,7 @@
 """From text to a filter."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -11,10 +11,12 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput
 
 from pspsearch.errors import BadFilter
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
-from pspsearch.filters.meaning import holds
+from pspsearch.filters.meaning import asks_every_text, holds
 
 MAX_CHARACTERS = 8192
 MAX_DEPTH = 64
+MAX_TEXT_SCANS = 10
+"""Of comparisons that ask every text: each takes as long as a column has texts, half a second for a million."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -58,9 +60,11 @@ def _parse(text: str) -> Expression:
         raise BadFilter(f"a filter has at most {MAX_CHARACTERS} characters, not {len(text)}", MAX_CHARACTERS)
     _check_depth(text)
     try:
-        return _grammar().parse(text)  # pyright: ignore[reportReturnType] - what the builder makes of `start`
+        expression = cast(Expression, _grammar().parse(text))  # what the builder makes of `start`
     except UnexpectedInput as error:
         raise _explain(text, error) from error
+    _check_scans(expression)
+    return expression
 
 
 @lru_cache(maxsize=1)
@@ -79,6 +83,31 @@ def _check_depth(text: str) -> None:
                 f"at character {found.start() + 1} the filter has more than {MAX_DEPTH} parentheses inside one another",
                 found.start(),
             )
+
+
+def _check_scans(expression: Expression) -> None:
+    scans = [found for found in _comparisons(expression) if asks_every_text(found.operator, found.value)]
+    if len(scans) > MAX_TEXT_SCANS:
+        position = scans[MAX_TEXT_SCANS].position
+        raise BadFilter(
+            f"a filter compares texts by order or by pattern at most {MAX_TEXT_SCANS} times,"
+            f" and at character {position + 1} it does so once more",
+            position,
+        )
+
+
+def _comparisons(expression: Expression) -> Iterator[Comparison]:
+    """In the order of the text."""
+    match expression:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _comparisons(part)
+        case Not(part):
+            yield from _comparisons(part)
+        case Comparison():
+            yield expression
+        case Presence():
+            pass
 
 
 def _explain(text: str, error: UnexpectedInput) -> BadFilter:
@@ -126,7 +155,7 @@ class _Builder(Transformer[Token, Expression]):
         path, operator, token = str(parts[0]), Operator(str(parts[1])), parts[2]
         if operator is Operator.HAS and token.type == "BARE" and token == _ANYTHING:
             return Presence(path)
-        return Comparison(path, operator, _read(token))
+        return Comparison(path, operator, _read(token), position=parts[1].start_pos)
 
 
 def _read(token: Token) -> Value:

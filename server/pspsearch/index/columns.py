@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
 from pspsearch.filters.expression import Value
-from pspsearch.filters.meaning import ORDERS, compares, flatten
+from pspsearch.filters.meaning import ORDERS, asks_every_text, compares, flatten
 from pspsearch.index.base import Mask
 from pspsearch.index.growing_array import GrowingArray
 
@@ -97,9 +97,9 @@ class Columns:
     def _evaluate(self, expression: Expression, rows: int) -> Mask:
         match expression:
             case And(parts):
-                return np.logical_and.reduce([self._evaluate(part, rows) for part in parts])
+                return self._fold(np.logical_and, parts, rows)
             case Or(parts):
-                return np.logical_or.reduce([self._evaluate(part, rows) for part in parts])
+                return self._fold(np.logical_or, parts, rows)
             case Not(part):
                 return ~self._evaluate(part, rows)
             case Presence(path):
@@ -108,6 +108,13 @@ class Columns:
                 return self._present(path, rows) & ~self._compare(path, Operator.EQUAL, value, rows)
             case Comparison(path, how, value):
                 return self._compare(path, how, value, rows)
+
+    def _fold(self, join: np.ufunc, parts: Sequence[Expression], rows: int) -> Mask:
+        """One part after the other, so that thousands of them hold no more than two masks."""
+        mask = self._evaluate(parts[0], rows)
+        for part in parts[1:]:
+            join(mask, self._evaluate(part, rows), out=mask)
+        return mask
 
     def _present(self, path: str, rows: int, *, below: bool = False) -> Mask:
         """Which rows have a value there; or under a longer path, for an object."""
@@ -155,9 +162,9 @@ class _Column:
     def compare(self, values: NDArray[Any], how: Operator, value: Value) -> Mask:
         """Which of the values compare so; of a text's every spelling is looked at once."""
         if isinstance(value, str):
-            if how not in ORDERS and "*" not in value:
-                return values == self._places.get(value, -1)
-            return np.array([compares(text, how, value) for text in self.texts], np.bool_)[values]
+            if asks_every_text(how, value):
+                return np.array([compares(text, how, value) for text in self.texts], np.bool_)[values]
+            return values == self._places.get(value, -1)
         if how in ORDERS:
             return np.zeros(len(values), np.bool_) if isinstance(value, bool) else ORDERS[how](values, value)
         return values == value

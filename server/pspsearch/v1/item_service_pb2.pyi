@@ -373,7 +373,7 @@ class DeleteItemsRequest(_message.Message):
     collection: _builtins.str
     """The name of the collection; `default` where empty."""
     filter: _builtins.str
-    """Every item that it holds for, as of one moment; `*` for all of them."""
+    """Every item that it holds for, as of one moment; `*` for all of them. As in SearchOptions."""
     request_id: _builtins.str
     """As in UpsertItemsRequest."""
     @_builtins.property

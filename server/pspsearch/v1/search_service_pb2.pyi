@@ -76,7 +76,8 @@ class SearchOptions(_message.Message):
     """How many of the best hits to leave out before the first, for paging; offset and limit together at most 10000."""
     filter: _builtins.str
     """Which items may be hits, an AIP-160 expression over their attributes: `category = "shoes" AND price < 50`.
-    All where empty.
+    All where empty. At most 8192 characters, 64 parentheses inside one another, and 10 comparisons of texts by order
+    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for.
     """
     min_score: _builtins.float
     """Only hits with at least this score."""
