@@ -78,6 +78,8 @@ CASES: dict[str, tuple[Message, str]] = {
     "limit 100,000": (opt(limit=100_000), "INVALID_REQUEST"),
     "offset -1": (opt(offset=-1), "INVALID_REQUEST"),
     "offset too deep": (opt(offset=9_991), "INVALID_REQUEST"),
+    "offset too deep to group": (opt(offset=991, group_by="kind"), "INVALID_REQUEST"),
+    "offset too deep to fold": (opt(limit=1000, offset=1, fold_above=1), "INVALID_REQUEST"),
     "group_size -1": (opt(group_by="kind", group_size=-1), "INVALID_REQUEST"),
     "min_score NaN": (opt(min_score=np.nan), "INVALID_REQUEST"),
     "fold_above 2": (opt(fold_above=2), "INVALID_REQUEST"),

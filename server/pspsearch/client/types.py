@@ -46,7 +46,7 @@ class SearchOptions(TypedDict, total=False):
     limit: int | None
     """How many hits, 1 to 1000; 10 where it is not given."""
     offset: int
-    """How many of the best hits to leave out; with the limit at most 10000."""
+    """How many of the best hits to leave out; with the limit at most 10000, or 1000 with `group_by` or `fold_above`."""
     filter: str | None
     """Which items may be hits: `category = "shoes" AND price < 50`."""
     min_score: float | None

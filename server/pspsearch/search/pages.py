@@ -17,8 +17,8 @@ from pspsearch.search.ranking import Pick
 
 MAX_CARRIED_BYTES = 64 << 20
 """Images, attributes, descriptors, groups and duplicates of one answer, each counted for every hit that carries it."""
+ATTRIBUTES_AT_ONCE = 1000
 _IMAGES_AT_ONCE = 16
-_ATTRIBUTES_AT_ONCE = 1000
 
 _T = TypeVar("_T")
 
@@ -90,7 +90,7 @@ class _Room:
 async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> _Details:
     """In slices, so that an answer that would be too large is noticed before it is there."""
     details, room = _Details(), _Room()
-    if options.group_by or options.fold_above is not None:
+    if options.sets_apart:
         for page in pages:
             room.take(sum(len("".join((picked.group, *picked.duplicates)).encode()) for picked in page.picks))
     if not (options.attributes or options.images or options.descriptors):
@@ -101,26 +101,27 @@ async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options:
         details.descriptors.update(zip(rows, await live.index.descriptors(rows), strict=True))
     if options.attributes:
         carriers = Counter(sequence for page in pages for sequence in page.sequences)
-        for some in _slices(rows.items(), _ATTRIBUTES_AT_ONCE):
-            attributes = await _attributes(catalog, live, dict(some))
+        for some in slices(rows.items(), ATTRIBUTES_AT_ONCE):
+            attributes = await attributes_of(catalog, live, dict(some))
             room.take(sum(carriers[sequence] * len(text.encode()) for sequence, text in attributes.items()))
             details.attributes.update(attributes)
     if options.images:
         carriers = Counter(id_ for page in pages for id_ in page.ids)
-        for ids in _slices(carriers, _IMAGES_AT_ONCE):
+        for ids in slices(carriers, _IMAGES_AT_ONCE):
             images = await asyncio.gather(*(catalog.image(live.collection.key, id_) for id_ in ids))
             room.take(sum(carriers[id_] * len(image or b"") for id_, image in zip(ids, images, strict=True)))
             details.images.update(zip(ids, images, strict=True))
     return details
 
 
-def _slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
+def slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """The last one may be shorter."""
     rest = iter(things)
     while some := list(islice(rest, size)):
         yield some
 
 
-async def _attributes(catalog: Catalog, live: Live, rows: dict[int, str]) -> dict[int, str]:
+async def attributes_of(catalog: Catalog, live: Live, rows: dict[int, str]) -> dict[int, str]:
     """As they were found; of a row that was replaced since, those of now, and none of one that was deleted."""
     attributes = await catalog.attributes(live.collection.key, list(rows))
     gone = {sequence: id_ for sequence, id_ in rows.items() if sequence not in attributes}

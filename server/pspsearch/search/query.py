@@ -14,6 +14,8 @@ from pspsearch.filters import Filter
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000
 """How far down the ranking any call may look."""
+MAX_APART = 1000
+"""How many hits may be held against one another, to group them or to fold near-duplicates."""
 MAX_QUERIES = 256
 MAX_EXAMPLES = 64
 
@@ -66,6 +68,10 @@ class Options:
             raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
         if self.offset < 0 or self.offset + self.limit > MAX_DEPTH:
             raise InvalidRequest(f"offset must be 0 to {MAX_DEPTH} less the limit, not {self.offset}")
+        if self.sets_apart and self.depth > MAX_APART:
+            raise InvalidRequest(
+                f"with group_by or fold_above, offset and limit together are at most {MAX_APART}, not {self.depth}"
+            )
         if self.group_size < 1:
             raise InvalidRequest(f"group_size must be at least 1, not {self.group_size}")
         for name, bound in (("min_score", self.min_score), ("fold_above", self.fold_above)):
@@ -76,6 +82,11 @@ class Options:
     def depth(self) -> int:
         """How many hits it takes to fill the page."""
         return self.offset + self.limit
+
+    @property
+    def sets_apart(self) -> bool:
+        """Whether a row may be no hit because of better ones."""
+        return bool(self.group_by) or self.fold_above is not None
 
 
 class Hit(NamedTuple):

@@ -63,6 +63,11 @@ def _pick_apart(
     return picks
 
 
+def group_values(attributes: Mapping[int, str], path: str) -> dict[int, str]:
+    """Of rows by their sequences."""
+    return {sequence: group_value(text, path) for sequence, text in attributes.items()}
+
+
 def group_value(attributes: str, path: str) -> str:
     """The attribute as JSON; empty where there is none."""
     value: Any = json.loads(attributes)

@@ -1,5 +1,6 @@
 """Searches: from a query to its hits."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.describing import Point, QueryDescriber, normalise
 from pspsearch.search.latencies import Latencies
 from pspsearch.search.live import Live
-from pspsearch.search.pages import Page, complete
+from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, attributes_of, complete, slices
 from pspsearch.search.query import (
     MAX_DEPTH,
     MAX_EXAMPLES,
@@ -29,7 +30,7 @@ from pspsearch.search.query import (
     Options,
     Query,
 )
-from pspsearch.search.ranking import Pick, group_value, pick
+from pspsearch.search.ranking import Pick, group_values, pick
 from pspsearch.search.recent import RecentImages
 
 T = TypeVar("T")
@@ -167,13 +168,27 @@ class Searcher:
         return await complete(self._catalog, live, [pages[number] for number in range(len(points))], options)
 
     async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
-        groups: dict[int, str] = {}
-        if options.group_by:
-            attributes = await self._catalog.attributes(live.collection.key, found.sequences.tolist())
-            groups = {sequence: group_value(text, options.group_by) for sequence, text in attributes.items()}
+        if not options.sets_apart:
+            return pick(found, options, excluded, {}, None)
+        groups = await self._groups(live, found, options.group_by) if options.group_by else {}
         folding = options.fold_above is not None
         descriptors = await live.index.descriptors(found.sequences.tolist()) if folding else None
-        return pick(found, options, excluded, groups, descriptors)
+        return await asyncio.to_thread(pick, found, options, excluded, groups, descriptors)
+
+    async def _groups(self, live: Live, found: Found, path: str) -> dict[int, str]:
+        """By sequence. In slices: only one has its attributes in memory."""
+        groups: dict[int, str] = {}
+        room_bytes = MAX_CARRIED_BYTES
+        for some in slices(zip(found.sequences.tolist(), found.ids, strict=True), ATTRIBUTES_AT_ONCE):
+            attributes = await attributes_of(self._catalog, live, dict(some))
+            values = await asyncio.to_thread(group_values, attributes, path)
+            room_bytes -= sum(len(value.encode()) for value in values.values())
+            if room_bytes < 0:
+                raise InvalidRequest(
+                    f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute"
+                )
+            groups |= values
+        return groups
 
 
 def _below(found: Found, options: Options) -> bool:

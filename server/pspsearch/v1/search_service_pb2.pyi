@@ -73,7 +73,9 @@ class SearchOptions(_message.Message):
     limit: _builtins.int
     """How many hits, 1 to 1000; 10 where absent."""
     offset: _builtins.int
-    """How many of the best hits to leave out before the first, for paging; offset and limit together at most 10000."""
+    """How many of the best hits to leave out before the first, for paging; offset and limit together at most 10000, and
+    at most 1000 with `group_by` or `fold_above`.
+    """
     filter: _builtins.str
     """Which items may be hits, an AIP-160 expression over their attributes: `category = "shoes" AND price < 50`.
     All where empty. At most 8192 characters, 64 parentheses inside one another, and 10 comparisons of texts by order
@@ -83,13 +85,13 @@ class SearchOptions(_message.Message):
     """Only hits with at least this score."""
     group_by: _builtins.str
     """The name of an attribute: of items with the same value, only the best `group_size` are hits. Items that have no
-    such attribute are groups of their own.
+    such attribute are groups of their own. Offset and limit together are then at most 1000.
     """
     group_size: _builtins.int
     """1 where 0."""
     fold_above: _builtins.float
     """Hits that score at least this with a better hit are near-duplicates of it: they are named in its `duplicates` and
-    take no place of their own.
+    take no place of their own. Offset and limit together are then at most 1000.
     """
     return_attributes: _builtins.bool
     """Return each hit's attributes. An answer to all its queries carries at most 64 MiB of attributes, images and
