@@ -38,6 +38,41 @@ def test_a_search_that_began_before_the_company_left_was_not_alone() -> None:
     assert latencies.strain == 5
 
 
+def test_late_searches_are_past_where_none_come() -> None:
+    """Nobody suffers then; and one that comes after such a rest does not bring the others back."""
+    now = 0.0
+    latencies = Latencies(lambda: now)
+    for _ in range(100):
+        latencies.add(1.0, 0.01)
+    with latencies.company():
+        for _ in range(128):
+            latencies.add(1.0, 0.03)
+        now = 10.0
+        assert latencies.strain == 3
+        now = 10.5
+        assert latencies.strain == 1
+        latencies.add(10.5, 0.03)
+        assert latencies.strain == 1
+        for _ in range(31):
+            latencies.add(10.5, 0.03)
+
+    assert latencies.strain == 3
+
+
+def test_a_search_that_takes_longer_than_a_rest_is_none() -> None:
+    """What was slow before it still counts."""
+    now = 0.0
+    latencies = Latencies(lambda: now)
+    for _ in range(100):
+        latencies.add(1.0, 1.0)
+    with latencies.company():
+        for number in range(32):
+            now = 20.0 * (number + 1)
+            latencies.add(now - 20, 20.0)
+
+    assert latencies.strain == 20
+
+
 def test_too_few_searches_tell_nothing() -> None:
     """One that is slow by chance slows nothing down."""
     latencies = Latencies()
