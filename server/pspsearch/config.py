@@ -50,7 +50,7 @@ class SecuritySettings:
     tls_client_ca: str = setting("", "The PEM file of those whose certificates callers must show; empty asks for none.")
     tokens: str = setting("", "The file of tokens that `pspsearch token` writes; empty asks nobody for one.")
     insecure: bool = setting(False, "Be reachable from other machines without TLS, or without asking who calls.")
-    caller_calls_per_s: float = setting(0.0, "Calls and streamed requests of one caller per second; 0 for any.")
+    caller_calls_per_s: float = setting(0.0, "Calls of one caller per second, and requests of streams; 0 for any.")
     caller_calls: int = setting(0, "Calls and streams of one caller under way at once; 0 for any.")
     audit_log: str = setting("", "A file for one JSON line per write and act of administration; empty for none.")
 

@@ -507,6 +507,28 @@ async def test_what_is_ready_stays_ready_where_it_cannot_be_aborted(api: Api, mo
     await assert_answers_from(api, 2, EXPECTED)
 
 
+async def test_what_waits_for_room_to_be_promoted_goes_on_where_it_cannot_be_aborted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if nobody had tried."""
+
+    async def refuse_all(*_: Any, **__: Any) -> None:
+        raise StorageFull("the server's disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.server.catalog, "promote_generation", refuse_all)
+        patched.setattr(api.server.catalog, "end_generation", refuse_all)
+        await start(api, automatic=True)
+        async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
+            if "it waits" in answer.rollout.reason:
+                break
+        assert (await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))).reason == "STORAGE_FULL"
+
+    async with asyncio.timeout(60):
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+    await assert_answers_from(api, 2, EXPECTED)
+
+
 @pytest.mark.parametrize("stage", [models.ROLLOUT_STAGE_DESCRIBING, models.ROLLOUT_STAGE_READY])
 async def test_a_collection_that_cannot_be_deleted_stays(
     api: Api, monkeypatch: pytest.MonkeyPatch, stage: "models.RolloutStage.ValueType"

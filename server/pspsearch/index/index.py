@@ -74,13 +74,14 @@ class SegmentedIndex:
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
         """See the port. One commit of all that is left, so it takes about as long as a commit of as many rows."""
+        delayed = self._segments.delayed_sequences()  # before the view, which may have them by then
         view = self._segments.view
         added = {row.sequence: row for commit in commits for row in commit.added if row.sequence > view.sequence}
         removed = np.array([sequence for commit in commits for sequence in commit.removed], np.int64)
         rows = view.table.find(removed, view.rows)
         there = np.zeros(len(rows), np.bool_)
         there[rows >= 0] = view.alive[rows[rows >= 0]]
-        there |= np.isin(removed, self._segments.delayed_sequences())
+        there |= np.isin(removed, delayed)
         for sequence in removed[~there].tolist():
             added.pop(sequence, None)  # one that came and went, or one that went before it was read
         for commit in commits[-1:]:

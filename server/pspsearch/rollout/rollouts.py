@@ -54,6 +54,8 @@ class _UnderWay:
     candidate: Live | None = None
     """As soon as its index is there."""
     task: "asyncio.Task[None] | None" = None
+    closing: "asyncio.Task[None] | None" = None
+    """Of the index of an attempt before this one."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Replaced by another one with every change."""
 
@@ -232,6 +234,7 @@ class Rollouts(Carrier):
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
             await _cancel(keeper)
+        await self.carried()
         candidates = [one.candidate for one in self._under_way.values() if one.candidate is not None]
         for live in (*candidates, *self._kept.values()):
             await live.index.close()
@@ -339,21 +342,24 @@ class Rollouts(Carrier):
         """Leaves nothing of what was built, for another attempt."""
         candidate, under_way.candidate = under_way.candidate, None
         if candidate is not None:
+            under_way.tell(stage=Stage.DESCRIBING)
             self._collections.end_trial(candidate.generation)
             self._stop_keeper(candidate.generation)
-            await asyncio.shield(self.carry(self._collections.shut(candidate)))
+            under_way.closing = self.carry(self._collections.shut(candidate))
+        if under_way.closing is not None:
+            await asyncio.shield(under_way.closing)
 
     @contextlib.asynccontextmanager
     async def _stopped(self, collection: Collection, under_way: _UnderWay | None) -> AsyncGenerator[None]:
-        """The block ends it; where that fails, it goes on."""
-        if under_way is None:
+        """The block ends it; where that fails, it goes on, unless it waits for its operator."""
+        if under_way is None or under_way.task is None or under_way.task.done():
             yield
             return
         await _cancel(under_way.task)
         try:
             yield
         except BaseException:
-            if under_way.now.stage is not Stage.READY:  # as it is, that waits for its operator
+            if not under_way.now.ended:
                 await self._take_back(under_way)
                 under_way.task = asyncio.create_task(self._run(collection, under_way))
             raise
@@ -402,8 +408,10 @@ class Rollouts(Carrier):
 
     async def _promote(self, under_way: _UnderWay, candidate: Live) -> None:
         generation = candidate.generation
-        counted = await self._catalog.count_lacking(generation)
-        unreadable = await self._fill_up(candidate.space) if counted.with_image else 0
+        unreadable, counted = 0, await self._catalog.count_lacking(generation)
+        if counted.with_image:
+            unreadable = await self._fill_up(candidate.space)
+            counted = await self._catalog.count_lacking(generation)
         missing = counted.without_image + unreadable
         under_way.tell(missing=missing)
         if missing and not under_way.now.options.drop_missing:
