@@ -1,9 +1,7 @@
 """The list of a model version's files with their digests: how an edited or half-copied version is noticed."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
@@ -55,27 +53,17 @@ class Manifest:
 
         What Python leaves of a model.py that it has run is not looked at.
         """
-        with readable(folder):
-            for name, sha256 in sorted(self.files.items()):
-                path = folder / name
-                if path.name != name or path.is_symlink():
-                    raise RepositoryError(f"{folder / MANIFEST} names {name!r}, which is not a plain file beside it")
-                if not path.is_file():
-                    raise RepositoryError(f"{path} is missing, though the manifest lists it")
-                if file_sha256(path) != sha256:
-                    raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
-            there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
-            for name in sorted(there - self.files.keys()):
-                raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Generator[None]:
-    """RepositoryError where the block cannot read what is there or under it, or where that goes away meanwhile."""
-    try:
-        yield
-    except OSError as error:
-        raise RepositoryError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+        for name, sha256 in sorted(self.files.items()):
+            path = folder / name
+            if path.name != name or path.is_symlink():
+                raise RepositoryError(f"{folder / MANIFEST} names {name!r}, which is not a plain file beside it")
+            if not path.is_file():
+                raise RepositoryError(f"{path} is missing, though the manifest lists it")
+            if file_sha256(path) != sha256:
+                raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
+        there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
+        for name in sorted(there - self.files.keys()):
+            raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
 
 
 def file_sha256(path: Path) -> str:

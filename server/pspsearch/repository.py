@@ -1,12 +1,13 @@
 """A model repository on disk, checked before Triton is asked to load it."""
 
+import contextlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pspsearch.errors import RepositoryError
-from pspsearch.manifest import Manifest, readable
+from pspsearch.manifest import Manifest
 
 CONFIG = "config.pbtxt"
 
@@ -24,6 +25,15 @@ def default_repository() -> Path:
     package = Path(__file__).parent
     installed = package / "model_repository"
     return installed if installed.is_dir() else package.parents[1] / "model_repository"
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Generator[None]:
+    """RepositoryError where the block cannot read what is there or under it, or where that goes away meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def check_repository(root: Path) -> CheckedRepository:

@@ -373,17 +373,23 @@ async def test_items_without_images_are_listed(api: Api) -> None:
     assert both.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def ready_without_images(api: Api) -> items.UpsertItemsRequest:
+    """A rollout of a collection `thrifty` that keeps no images, and what is in it."""
+    made = resources.Collection(name="thrifty", keep_images=False)
+    await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
+    put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
+    await api.items.UpsertItems(put)
+    await start(api, collection="thrifty")
+    async for answer in api.models.WatchRollout(models.WatchRolloutRequest(collection="thrifty")):
+        if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
+            break
+    return put
+
+
 async def test_what_was_dropped_comes_again(place: Place) -> None:
     """Also when nothing is left of the version that knew it."""
     async with place.open() as api:
-        made = resources.Collection(name="thrifty", keep_images=False)
-        await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
-        put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
-        await api.items.UpsertItems(put)
-        await start(api, collection="thrifty")
-        async for answer in api.models.WatchRollout(models.WatchRolloutRequest(collection="thrifty")):
-            if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
-                break
+        put = await ready_without_images(api)
         await promote(api, collection="thrifty", drop_missing=True)
         await api.models.RetireGeneration(models.RetireGenerationRequest(collection="thrifty"))
 
@@ -419,15 +425,7 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
 async def test_images_that_are_not_kept_come_again(place: Place) -> None:
     """The same image put in again is described for the version that lacks it."""
     async with place.open() as api:
-        made = resources.Collection(name="thrifty", keep_images=False)
-        await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
-        put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
-        await api.items.UpsertItems(put)
-        await start(api, collection="thrifty")
-        watching = api.models.WatchRollout(models.WatchRolloutRequest(collection="thrifty"))
-        async for answer in watching:
-            if answer.rollout.stage == models.ROLLOUT_STAGE_READY:
-                break
+        put = await ready_without_images(api)
         refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest(collection="thrifty")))
         assert "1 items" in refusal.status.message
 

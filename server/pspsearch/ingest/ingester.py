@@ -105,7 +105,11 @@ class Ingester:
         async with self._collections.use(collection) as live:
             matched = await live.index.match(keep)
             items = await self._catalog.items_by_key(live.collection.key, matched.keys.tolist())
-            writes = [Delete(item.id, lambda attributes: keep.matches(json.loads(attributes))) for item in items]
+
+            def still(attributes: str) -> bool:
+                return keep.matches(json.loads(attributes))
+
+            writes = [Delete(item.id, still) for item in items]
             return await self._delete(live, writes, request_id, _digest("delete where", keep.text))
 
     async def _delete(self, live: Live, writes: Sequence[Delete], request_id: str, asked: str) -> tuple[int, int]:

@@ -17,6 +17,10 @@ from pspsearch.search.ranking import Pick
 
 MAX_CARRIED_BYTES = 64 << 20
 """Images, attributes, descriptors, groups and duplicates of one answer, each counted for every hit that carries it."""
+_TOO_MUCH = (
+    f"the hits carry more than the {MAX_CARRIED_BYTES >> 20} MiB that one answer may have: "
+    "ask for fewer hits, or fetch each image with GetItemImage"
+)
 ATTRIBUTES_AT_ONCE = 1000
 _IMAGES_AT_ONCE = 16
 
@@ -71,25 +75,23 @@ async def complete(catalog: Catalog, live: Live, pages: Sequence[Page], options:
     ]
 
 
-class _Room:
-    """What an answer may still carry."""
+class Room:
+    """What an answer, or what it is made of, may still hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: str) -> None:
         self._bytes = MAX_CARRIED_BYTES
+        self._refusal = refusal
 
     def take(self, size_bytes: int) -> None:
-        """InvalidRequest where it is more than that."""
+        """InvalidRequest, in those words, where it is more than that."""
         self._bytes -= size_bytes
         if self._bytes < 0:
-            raise InvalidRequest(
-                f"the hits carry more than the {MAX_CARRIED_BYTES >> 20} MiB that one answer may have: "
-                "ask for fewer hits, or fetch each image with GetItemImage"
-            )
+            raise InvalidRequest(self._refusal)
 
 
 async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> _Details:
     """In slices, so that an answer that would be too large is noticed before it is there."""
-    details, room = _Details(), _Room()
+    details, room = _Details(), Room(_TOO_MUCH)
     if options.sets_apart:
         for page in pages:
             room.take(sum(len("".join((picked.group, *picked.duplicates)).encode()) for picked in page.picks))

@@ -14,7 +14,7 @@ from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.describing import Point, QueryDescriber, normalise
 from pspsearch.search.latencies import Latencies
 from pspsearch.search.live import Live
-from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, attributes_of, complete, slices
+from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
 from pspsearch.search.query import (
     MAX_DEPTH,
     MAX_EXAMPLES,
@@ -178,15 +178,11 @@ class Searcher:
     async def _groups(self, live: Live, found: Found, path: str) -> dict[int, str]:
         """By sequence. In slices: only one has its attributes in memory."""
         groups: dict[int, str] = {}
-        room_bytes = MAX_CARRIED_BYTES
+        room = Room(f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute")
         for some in slices(zip(found.sequences.tolist(), found.ids, strict=True), ATTRIBUTES_AT_ONCE):
             attributes = await attributes_of(self._catalog, live, dict(some))
             values = await asyncio.to_thread(group_values, attributes, path)
-            room_bytes -= sum(len(value.encode()) for value in values.values())
-            if room_bytes < 0:
-                raise InvalidRequest(
-                    f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute"
-                )
+            room.take(sum(len(value.encode()) for value in values.values()))
             groups |= values
         return groups
 

@@ -11,8 +11,8 @@ from tritonclient.grpc import model_config_pb2
 from pspsearch.contract import Contract
 from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
-from pspsearch.manifest import MANIFEST, Manifest, readable
-from pspsearch.repository import find_broken_versions
+from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.repository import find_broken_versions, readable
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
 from pspsearch.triton.model_config import check_policy
