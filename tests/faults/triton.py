@@ -56,7 +56,7 @@ async def killed(place: Place, times: int) -> str:
                 await _answered_since(seen, time.perf_counter())
                 victim.kill()
                 seen.killed = died = time.perf_counter()
-                while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
+                while not _ended(victim):
                     await asyncio.sleep(0.01)
                 await _answered_since(seen, time.perf_counter() + 0.2)
                 slowest_s = max(slowest_s, seen.answered - died)
@@ -146,8 +146,15 @@ def _children(server: SearchServer, name: str) -> Iterator[psutil.Process]:
     """Of that name; those that are there now."""
     for child in psutil.Process(server.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end while the next is looked at
-            if child.name().startswith(name[:15]) and child.status() != psutil.STATUS_ZOMBIE:
+            if child.name().startswith(name[:15]) and not _ended(child):
                 yield child
+
+
+def _ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it was reaped, perhaps just now
+        return True
 
 
 def _regions() -> set[str]:
