@@ -62,7 +62,8 @@ def draw_sample(matrix: Matrix, queries: int, seed: int, advance: Advance) -> Sa
     """Up to so many rows of the matrix, each moved in a random direction half as far as its nearest neighbour is away.
 
     A row of the base as it is makes a graph look too good, whose links were chosen to be right for it; one that is
-    moved further leaves the places where rows lie. At a half the recall came nearest to that of rows which the base had
+    moved further leaves the places where rows lie. A half is a little too kind: with descriptors of the shipped model
+    the recall of such queries was by 0.011 (lists) and 0.014 (graph) better than that of pictures which the base had
     never seen. The same input draws the same sample.
     """
     random = np.random.default_rng(seed)
