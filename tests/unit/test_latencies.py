@@ -5,10 +5,10 @@ import time
 from pspsearch.search.latencies import Latencies
 
 
-def add(latencies: Latencies, count: int, seconds: float) -> None:
-    """Searches that begin and end now."""
+def add(latencies: Latencies, count: int, seconds: float, started: float | None = None) -> None:
+    """Searches that end now, and begin now where nothing else is said."""
     for _ in range(count):
-        latencies.add(time.perf_counter(), seconds)
+        latencies.add(time.perf_counter() if started is None else started, seconds)
 
 
 def test_strain_is_the_slowest_of_late_over_the_slowest_alone() -> None:
@@ -32,8 +32,7 @@ def test_a_search_that_began_before_the_company_left_was_not_alone() -> None:
     began = time.perf_counter()
     with latencies.company():
         pass
-    for _ in range(128):
-        latencies.add(began, 0.05)
+    add(latencies, 128, 0.05, began)
 
     assert latencies.strain == 5
 
@@ -42,19 +41,16 @@ def test_late_searches_are_past_where_none_come() -> None:
     """Nobody suffers then; and one that comes after such a rest does not bring the others back."""
     now = 0.0
     latencies = Latencies(lambda: now)
-    for _ in range(100):
-        latencies.add(1.0, 0.01)
+    add(latencies, 100, 0.01, 1.0)
     with latencies.company():
-        for _ in range(128):
-            latencies.add(1.0, 0.03)
+        add(latencies, 128, 0.03, 1.0)
         now = 10.0
         assert latencies.strain == 3
         now = 10.5
         assert latencies.strain == 1
-        latencies.add(10.5, 0.03)
+        add(latencies, 1, 0.03, 10.5)
         assert latencies.strain == 1
-        for _ in range(31):
-            latencies.add(10.5, 0.03)
+        add(latencies, 31, 0.03, 10.5)
 
     assert latencies.strain == 3
 
@@ -63,8 +59,7 @@ def test_a_search_that_takes_longer_than_a_rest_is_none() -> None:
     """What was slow before it still counts."""
     now = 0.0
     latencies = Latencies(lambda: now)
-    for _ in range(100):
-        latencies.add(1.0, 1.0)
+    add(latencies, 100, 1.0, 1.0)
     with latencies.company():
         for number in range(32):
             now = 20.0 * (number + 1)
