@@ -40,14 +40,18 @@ def blocks() -> Iterator[Block]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The tree with photographs in it; what the commands change is a copy, the rest are links."""
+    """The tree with photographs in it; what the commands change is a copy, the rest are links.
+
+    What else lies in the folder is its owner's, as the data of a server and photographs: nothing may be written there.
+    """
     # In a link to .venv that is out of date, `make serve` would install the temporary tree.
     subprocess.run(["make", ".venv/.development"], cwd=ROOT, check=True)
-    for path in ROOT.iterdir():
-        if path.name == "model_repository":
-            shutil.copytree(path, tmp_path / path.name)
-        elif path.name not in {".git", ".bench"}:
-            (tmp_path / path.name).symlink_to(path)
+    tracked = subprocess.check_output(["git", "ls-tree", "--name-only", "HEAD"], cwd=ROOT, text=True).splitlines()
+    for name in (*tracked, ".venv"):
+        if name == "model_repository":
+            shutil.copytree(ROOT / name, tmp_path / name)
+        else:
+            (tmp_path / name).symlink_to(ROOT / name)
     load_photo(number=0).save(tmp_path / "a.jpg")
     load_photo(number=1).save(tmp_path / "b.png")
     (tmp_path / "photographs").mkdir()
