@@ -15,6 +15,7 @@ from pspsearch.config import all_settings
 from tests.pictures import load_photo
 
 ROOT = Path(__file__).parents[2]
+LINKED = (".venv", "Makefile", "README.md", "build", "docs", "protos", "pyproject.toml", "requirements.lock", "server")
 PAGES = ("README.md", "docs/rollouts.md", "docs/security.md", "docs/operations.md")
 _FENCE = re.compile(r"(?:^<!-- (serves|not run): (.+?) -->\n)?^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -46,12 +47,9 @@ def clone(tmp_path: Path) -> Path:
     """
     # In a link to .venv that is out of date, `make serve` would install the temporary tree.
     subprocess.run(["make", ".venv/.development"], cwd=ROOT, check=True)
-    tracked = subprocess.check_output(["git", "ls-tree", "--name-only", "HEAD"], cwd=ROOT, text=True).splitlines()
-    for name in (*tracked, ".venv"):
-        if name == "model_repository":
-            shutil.copytree(ROOT / name, tmp_path / name)
-        else:
-            (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "model_repository", tmp_path / "model_repository")
+    for name in LINKED:
+        (tmp_path / name).symlink_to(ROOT / name)
     load_photo(number=0).save(tmp_path / "a.jpg")
     load_photo(number=1).save(tmp_path / "b.png")
     (tmp_path / "photographs").mkdir()
