@@ -15,7 +15,7 @@ async def main(names: list[str]) -> int:
     """How many failed."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        async with open_place(Path(folder)) as place:
+        async with open_place(Path(folder), timed=True) as place:
             for fault in FAULTS:
                 if names and not any(name in fault.name for name in names):
                     continue

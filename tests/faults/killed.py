@@ -19,9 +19,10 @@ from tests.faults.place import ONCE, Ledger, Place, change, check_ended, check_s
 from tests.pictures import encode, load_photo
 from tests.search_server import SearchServer
 
-RESTART_S = 10.0
-"""For 100,000 items, the issue's own bound; there are fewer."""
-WRITES_PER_S = 200
+RESTART_S, GRACE_S = 10.0, 10.0
+"""A restart with 100,000 items, of which there are fewer; and how long calls may still take."""
+MOST_WRITES = 300
+"""Until a kill, which comes after so many as chance will have it."""
 MANY = 10
 PICTURES, PADDING = 40, 500_000
 """For a backup that takes a while."""
@@ -57,39 +58,30 @@ async def during_changes(place: Place, times: int) -> str:
 async def _kill(place: Place, name: str, times: int, work: Work) -> str:
     """Again and again on one data folder, and looks after each time."""
     ledger, chance, data = Ledger(), random.Random(1), place.new_folder(name)
-    slowest_s = writing_s = 0.0
+    slowest_s = 0.0
     for number in range(times + 1):
         with place.serve(data) as server:
             slowest_s = max(slowest_s, server.ready_s)
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
                 if number < times:
-                    writing_s += await _until_killed(server, client, ledger, chance, work)
-    rate = ledger.writes / writing_s
-    assert slowest_s < RESTART_S
-    assert rate >= WRITES_PER_S, f"{rate:.0f} writes/s are too few to prove anything"
+                    await _until_killed(server, client, ledger, chance, work)
+    place.within(slowest_s, RESTART_S, "a restart")
     return (
-        f"{times} kills, {ledger.writes} acknowledged writes at {rate:.0f}/s: none lost, none stale, no phantom; "
+        f"{times} kills, {ledger.writes} acknowledged writes: none lost, none stale, no phantom; "
         f"slowest restart {slowest_s:.1f} s with {len(ledger.acknowledged)} items"
     )
 
 
 async def _until_killed(
     server: SearchServer, client: AsyncClient, ledger: Ledger, chance: random.Random, work: Work
-) -> float:
-    """Seconds from the first acknowledgement to the kill."""
-    before = ledger.writes
+) -> None:
+    """Killed while it works."""
     working = asyncio.create_task(work(client, ledger, chance))
-    while ledger.writes == before:
-        await asyncio.sleep(0.001)
-        assert not working.done() or working.exception() is None, working.exception()
-    started = time.perf_counter()
-    await asyncio.sleep(0.6 * chance.random())
+    await ledger.grow(chance.randint(1, MOST_WRITES), working)
     server.process.kill()
-    taken = time.perf_counter() - started
     (ended,) = await asyncio.gather(working, return_exceptions=True)
     check_ended(ended, RetryLater)
-    return taken
 
 
 async def by_sigterm(place: Place, times: int) -> str:
@@ -101,16 +93,16 @@ async def by_sigterm(place: Place, times: int) -> str:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
                 working = asyncio.create_task(change(client, ledger, chance, versions))
-                await asyncio.sleep(0.1 + 0.3 * chance.random())
+                await ledger.grow(chance.randint(1, MOST_WRITES), working)
                 started = time.perf_counter()
                 server.process.send_signal(signal.SIGTERM)
-                code = await asyncio.to_thread(server.process.wait, 30)
+                code = await asyncio.to_thread(server.process.wait, 120)
                 slowest_s = max(slowest_s, time.perf_counter() - started)
                 (ended,) = await asyncio.gather(working, return_exceptions=True)
                 check_ended(ended, RetryLater)
                 assert code == 0, code
     await place.check(data, ledger)
-    assert slowest_s < 10, "the grace period"
+    place.within(slowest_s, GRACE_S, "the slowest end")
     return f"{times} stops, {ledger.writes} acknowledged writes: none lost; slowest end {slowest_s:.1f} s"
 
 
@@ -123,7 +115,7 @@ async def during_upkeep(place: Place, times: int) -> str:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
                 working = asyncio.create_task(change(client, ledger, chance, versions))
-                await asyncio.sleep(0.2 + 0.6 * chance.random())
+                await ledger.grow(chance.randint(MOST_WRITES // 3, MOST_WRITES), working)
                 server.process.kill()
                 server.process.wait()
                 halves += any(data.rglob(".snapshot-*"))
@@ -150,12 +142,13 @@ async def during_backup(place: Place, times: int) -> str:
                 await client.upsert([ItemInput(f"p{number}", padded, {"version": -1})])
     back_up(data, folder / "first")
     before = (folder / "first").read_bytes()
+    incoming = copy.with_name("copy.incoming")
     command = [sys.executable, "-m", "pspsearch", "backup", str(data), str(copy)]
     for _ in range(times):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            while process.poll() is None and not copy.with_name("copy.incoming").exists():
+            written = 0.5 * chance.random() * len(before)
+            while process.poll() is None and not (incoming.exists() and incoming.stat().st_size >= written):
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.05 * chance.random())
             process.kill()
         halves += not copy.exists()
         copy.unlink(missing_ok=True)

@@ -34,6 +34,8 @@ class Place:
     folder: Path
     triton: str
     """Its address."""
+    timed: bool = False
+    """Whether bounds of time are judged: not by the tests, where a busy machine would decide."""
 
     @contextlib.contextmanager
     def serve(self, data: Path, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> Generator[SearchServer]:
@@ -46,6 +48,10 @@ class Place:
         with self.serve(data) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
+
+    def within(self, taken_s: float, bound_s: float, what: str) -> None:
+        """Where time is judged, what took so long took less than its bound."""
+        assert not self.timed or taken_s < bound_s, f"{what} took {taken_s:.2f} s"
 
     def new_folder(self, name: str) -> Path:
         """Empty."""
@@ -60,14 +66,14 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def open_place(folder: Path) -> AsyncGenerator[Place]:
+async def open_place(folder: Path, *, timed: bool = False) -> AsyncGenerator[Place]:
     """In an empty folder."""
     repository = folder / "model_repository"
     repository.mkdir()
     publish(Publication(write_colour_network(folder / "1.onnx", dimension=DIMENSION), repository, MODEL))
     async with BundledTriton(BundledTritonSettings(repository)) as triton:
         triton.require(MODEL)
-        yield Place(folder, triton.address)
+        yield Place(folder, triton.address, timed)
 
 
 def point(id_: str, version: int) -> NDArray[np.float32]:
@@ -104,6 +110,7 @@ class Ledger:
     """Sent and not acknowledged; None for a deletion."""
     writes: int = 0
     """Acknowledged ones."""
+    _awaited: list[tuple[int, asyncio.Event]] = field(default_factory=list[tuple[int, asyncio.Event]])
 
     def send(self, id_: str, version: int | None) -> None:
         """Before the call; of one id only one is under way."""
@@ -116,6 +123,19 @@ class Ledger:
         self.acknowledged.pop(id_, None)
         if version is not None:
             self.acknowledged[id_] = version
+        for writes, come in self._awaited:
+            if self.writes >= writes:
+                come.set()
+
+    async def grow(self, writes: int, working: "asyncio.Task[None]") -> None:
+        """Waits until that work has had so many more acknowledged."""
+        come = asyncio.Event()
+        self._awaited.append((self.writes + writes, come))
+        waiting = asyncio.create_task(come.wait())
+        await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        self._awaited.pop()
+        assert come.is_set(), f"the work ended: {working.exception()!r}"
 
     def check(self, found: Mapping[str, int]) -> None:
         """Nothing acknowledged is lost or stale, and nothing is there that was deleted or never sent."""

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -23,6 +24,9 @@ from tests.search_server import SearchServer, serve
 
 FLAGS = ("--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "100")
 IDS = 120
+MOST_CALLS = 60
+"""Acknowledged ones, until a kill."""
+HANGS_S = 120
 
 
 @dataclass
@@ -81,6 +85,7 @@ class Writer:
 
     def __init__(self, address: str, ledger: Ledger, seed: int) -> None:
         self._stop = threading.Event()
+        self._written = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(address, ledger, random.Random(seed)))
 
     def _run(self, address: str, ledger: Ledger, chance: random.Random) -> None:
@@ -88,9 +93,16 @@ class Writer:
             while not self._stop.is_set():
                 with contextlib.suppress(PspsearchError):
                     ledger.write(client, chance)
+                    self._written.release()
 
-    def __enter__(self) -> None:
+    def wait_for(self, calls: int) -> None:
+        """Until so many calls more are acknowledged."""
+        for _ in range(calls):
+            assert self._written.acquire(timeout=HANGS_S), "nothing is acknowledged any more"
+
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -151,8 +163,8 @@ def _kill_servers(folder: Path, triton: str, times: int) -> str:
                     ledger.check(client, spaces)
                 break
             begin(client)
-            with Writer(server.address, ledger, number):
-                time.sleep(chance.random() * 1.5)
+            with Writer(server.address, ledger, number) as writer:
+                writer.wait_for(chance.randint(1, MOST_CALLS))
                 server.process.kill()
     assert promoted == {1, 2} or times < 10
     return f"{times} kills, {len(ledger.pictures)} ids written: none lost, none came back, one version in each answer"
@@ -182,8 +194,8 @@ def _kill_tritons(folder: Path, times: int) -> str:
         spaces = spaces_of(client, folder)
         for number in range(times):
             begin(client)
-            with Writer(server.address, ledger, number):
-                time.sleep(chance.random())
+            with Writer(server.address, ledger, number) as writer:
+                writer.wait_for(chance.randint(1, MOST_CALLS))
                 triton_of(server).kill()
                 finish(client)
             for attempt in range(20):  # Triton may be on its way up

@@ -26,6 +26,8 @@ from tests.faults.place import (
 from tests.search_server import why_refused
 
 TOLD_S = 5.0
+MOST_WRITES = 300
+"""Until it happens, which is after so many as chance will have it."""
 
 
 async def lost(place: Place, times: int) -> str:
@@ -39,13 +41,11 @@ async def lost(place: Place, times: int) -> str:
         with place.serve(data, program=("-m", "tests.faults.disk", "record", str(shadow))) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
-                before = ledger.writes
                 writing = asyncio.create_task(change(client, ledger, chance, versions))
-                await asyncio.sleep(0.1 + 0.5 * chance.random())
+                await ledger.grow(chance.randint(1, MOST_WRITES), writing)
                 server.process.kill()
                 (ended,) = await asyncio.gather(writing, return_exceptions=True)
                 check_ended(ended, PspsearchError)
-                assert ledger.writes > before
 
         def keeps(number: int = number) -> bool:
             return bool(number % 2) and chance.random() < 0.5
@@ -67,20 +67,20 @@ async def failed(place: Place, times: int) -> str:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
                 writing = asyncio.create_task(change(client, ledger, chance, versions))
-                await asyncio.sleep(0.1 + 0.2 * chance.random())
+                await ledger.grow(chance.randint(1, MOST_WRITES), writing)
                 flag.touch()
                 acknowledged = ledger.writes
                 (ended,) = await asyncio.gather(writing, return_exceptions=True)
                 check_ended(ended, PspsearchError)
                 started = time.perf_counter()
-                code = await asyncio.to_thread(server.process.wait, 30)
+                code = await asyncio.to_thread(server.process.wait, 120)
                 slowest_s = max(slowest_s, time.perf_counter() - started)
                 assert code == 1, code
                 assert ledger.writes - acknowledged <= CALLERS * MOST_AT_ONCE, (
                     "writes were acknowledged after the disk had failed"
                 )
     await place.check(folder / "data", ledger)
-    assert slowest_s < TOLD_S
+    place.within(slowest_s, TOLD_S, "the slowest end")
     return f"{times} times, {ledger.writes} acknowledged writes: none lost, none after it; ended in {slowest_s:.1f} s"
 
 

@@ -21,7 +21,8 @@ from tests.search_server import SearchServer, serve
 CALLERS = 4
 TOLD_S, RECOVERED_S, LATE_S = 1.0, 10.0, 0.05
 """The issue's own bounds: until a caller is told, until it is answered again, and past its own deadline."""
-TIMEOUT_S = 2.0
+TIMEOUT_S, PATIENCE_S = 2.0, 60.0
+"""Of calls, where time is judged and where it is not."""
 INSTANCES = 2
 TARGETS = ("tritonserver", "triton_python_backend_stub")
 
@@ -47,7 +48,8 @@ async def killed(place: Place, times: int) -> str:
     slowest_s, seen = 0.0, _Seen()
     before = _regions()
     with _serve(place, "triton-killed") as server:
-        async with AsyncClient(server.address, retries=ONCE, timeout_s=TIMEOUT_S) as client:
+        timeout_s = TIMEOUT_S if place.timed else PATIENCE_S
+        async with AsyncClient(server.address, retries=ONCE, timeout_s=timeout_s) as client:
             stop = asyncio.Event()
             callers = [asyncio.create_task(_call(client, seen, stop)) for _ in range(CALLERS)]
             await _answered_since(seen, time.perf_counter())
@@ -60,13 +62,13 @@ async def killed(place: Place, times: int) -> str:
                     await asyncio.sleep(0.01)
                 await _answered_since(seen, time.perf_counter() + 0.2)
                 slowest_s = max(slowest_s, seen.answered - died)
-                assert slowest_s < RECOVERED_S, f"{victim} killed: answered again after {slowest_s:.1f} s"
+                place.within(slowest_s, RECOVERED_S, f"the recovery from the death of {victim}")
             stop.set()
             await asyncio.gather(*callers)
     assert seen.failed.keys() <= {TritonUnavailable, Overloaded, DeadlineExceeded}, seen.failed
     late = seen.failed[DeadlineExceeded]
-    assert not late, f"{late} callers were told nothing in {TIMEOUT_S} s"
-    assert seen.slowest_told_s < TOLD_S, f"{seen.slowest_told_s:.2f} s until {seen.slowest} was told"
+    assert not late, f"{late} callers were told nothing in {timeout_s} s"
+    place.within(seen.slowest_told_s, TOLD_S, f"telling {seen.slowest}")
     assert _regions() <= before, "shared memory is left over"
     return (
         f"{times} kills, {seen.failed.total()} calls told to come again, "
