@@ -2,7 +2,10 @@
 
 Fusion, head, bottleneck, output stride and cells are covered in pairs: each value of one occurs with each value of
 the other (`test_network_spec` holds it). Backbones, padding, dimensions, segmentation and a map that the bins do
-not divide each occur. Widths and inputs are small, so that all of it takes seconds.
+not divide each occur. Widths and inputs are small.
+
+FEW of them hold every choice by itself, and every kind of block that a backbone is made of: what costs seconds each is
+tried with those, and with the others in `make slow`.
 """
 
 from pspsearch.contract import InputShape
@@ -42,14 +45,23 @@ VARIANTS = {
         _variant("mobilenet_v2", "concat", "parts_gem", "separable", 16, True, 96, 256),
         _variant("mobilenet_v2", "sum_concat", "gem", "full", 8, True, 80),
         _variant("resnet18", "concat", "parts", "full", 8, False, 64),
-        _variant("mobilenet_v2", "dilated", "gem", "separable", 8, False, 64, 512),
+        _variant("mobilenet_v2", "dilated", "gem", "separable", 8, False, 64),
         _variant("resnet34", "sum_concat", "parts_gem", "full", 16, False, 64),
         _variant("mobilenet_v2", "dilated", "parts", "full", 16, True, 80),
         _variant("resnet50", "sum_concat", "parts", "separable", 16, True, 64),
-        _variant("resnet18", "dilated", "parts_gem", "full", 8, True, 64),
-        _variant("mobilenet_v2", "none", "parts", "separable", 16, True, 64),
+        _variant("resnet18", "dilated", "parts_gem", "full", 8, False, 64),
+        _variant("mobilenet_v2", "none", "parts", "separable", 16, True, 64, 512),
         _variant("mobilenet_v2", "none", "gem", "full", 8, False, 64),
         _variant("mobilenet_v2", "none", "parts_gem", "full", 8, True, 64),
         _variant("resnet101", "concat", "gem", "separable", 16, False, 64),
     )
 }
+
+FEW = (
+    "mobilenet_v2-concat-parts_gem-separable-16",
+    "mobilenet_v2-sum_concat-gem-full-8",
+    "mobilenet_v2-none-parts-separable-16",
+    "resnet18-dilated-parts_gem-full-8",
+    "resnet50-sum_concat-parts-separable-16",
+)
+"""By name."""

@@ -9,7 +9,7 @@ import pytest
 from pspsearch.contract import Fit, InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.spec import BackboneName, ConvolutionKind, FusionName, HeadName, NetworkSpec, Padding
-from tests.build.network_variants import VARIANTS
+from tests.build.network_variants import FEW, VARIANTS
 
 
 def test_a_spec_survives_json() -> None:
@@ -100,3 +100,13 @@ def test_the_variants_cover_every_choice() -> None:
     assert {spec.backbone for spec in VARIANTS.values()} == set(BackboneName)
     assert {spec.padding for spec in VARIANTS.values()} == set(Padding)
     assert {spec.dimension for spec in VARIANTS.values()} == {128, 256, 512}
+
+
+@pytest.mark.parametrize(
+    "field", ["fusion", "head", "bottleneck", "output_stride", "padding", "dimension", "cells", "segmentation_classes"]
+)
+def test_few_variants_hold_every_choice(field: str) -> None:
+    """What is tried with them alone is tried with each value that the others have."""
+    of_few = {getattr(VARIANTS[name], field) for name in FEW}
+
+    assert of_few == {getattr(spec, field) for spec in VARIANTS.values()}

@@ -13,10 +13,12 @@ from pspsearch_build.network.onnx_facts import Precision
 from pspsearch_build.network.random_pictures import random_pictures
 from pspsearch_build.parity import compare_forms
 from tests.build.crops import cut_crops
-from tests.build.network_variants import VARIANTS
+from tests.build.network_variants import FEW, VARIANTS
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> None:
     """ONNX FP32, ONNX FP16, OpenVINO and torch again stay within the bounds at batch 1 and 8, on photographs."""
     spec = VARIANTS[name]

@@ -87,20 +87,20 @@ def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) 
         "loss": [{"name": "proxy_anchor"}, {"name": "triplet", "options": {"triplets": "hard"}}],
         "distillation": {"weight": 0.5},
         "accumulate": 2,
-        "steps": 6,
+        "steps": 4,
     }
     broken = Run(tmp_path / "broken")
     run.go(**what)
 
     with pytest.raises(_PulledPlug):
-        broken.go(_PullsPlug(after=5), **what)
+        broken.go(_PullsPlug(after=3), **what)
     broken.go(**what)
 
     assert figures(broken) == figures(run)
     whole, resumed = run.folder.load(), broken.folder.load()
     assert whole is not None
     assert resumed is not None
-    assert resumed["trainer"]["step"] == 6
+    assert resumed["trainer"]["step"] == 4
     torch.testing.assert_close(resumed["trainer"], whole["trainer"], rtol=0, atol=0)
 
 
@@ -131,7 +131,7 @@ def test_half_precision_learns_alike(precision: str, patterns: Path, run: Run, t
     """Step after step the loss is that of FP32 within a twentieth: eight bits of precision, through eighteen layers."""
     half: list[dict[str, float]] = []
     full: list[dict[str, float]] = []
-    what: dict[str, Any] = {"source": [source(patterns)], "batch_size": 16, "steps": 5, "validate_every": 5}
+    what: dict[str, Any] = {"source": [source(patterns)], "batch_size": 8, "steps": 5, "validate_every": 5}
 
     run.go(half, **what, precision=precision)
     Run(tmp_path / "full").go(full, **what)

@@ -1,13 +1,8 @@
 """The whole server in a process of its own: real Triton, real gRPC, real FAISS, a catalog on disk."""
 
-import contextlib
-import itertools
-import random
 import re
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +14,15 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from pspsearch.client import Client, Descriptor, ItemId, ItemInput, Retries
+from pspsearch.client import Client, Descriptor, ItemId, ItemInput
 from pspsearch.domain import Outcome
-from pspsearch.errors import BadFilter, InvalidRequest, ModelMismatch, NotFound, RetryLater
+from pspsearch.errors import BadFilter, InvalidRequest, ModelMismatch, NotFound
 from pspsearch.triton.process import BundledTriton
 from tests.pictures import encode, load_photo
 from tests.search_server import SearchServer, serve
 
 README = Path(__file__).parents[2] / "README.md"
 PICTURES = 12
-ROUNDS = 3
 
 
 def picture(number: int) -> bytes:
@@ -161,58 +155,6 @@ def test_everything_is_there_after_a_restart(triton: BundledTriton, tmp_path: Pa
 
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     assert kept == picture(3)
-
-
-def kill_while_writing(triton: BundledTriton, data: Path, seed: int) -> None:
-    """Puts in, replaces and deletes until a SIGKILL strikes, then looks whether every acknowledgement holds."""
-    chance = random.Random(seed)
-    points = np.random.default_rng(seed).standard_normal((1000, 256)).astype(np.float32)
-    acknowledged: dict[str, int | None] = {}
-    with serve(data, triton.address) as server, Client(server.address, retries=Retries(budget=0)) as client:
-        fingerprint = client.describe(picture(0)).descriptor.fingerprint
-        killer = threading.Timer(chance.uniform(0.02, 0.6), server.process.kill)
-        killer.start()
-        asked: dict[str, int | None] = {}
-        with contextlib.suppress(RetryLater):  # what the killed server's client raises
-            for number in itertools.count():
-                how = chance.choice(("stream", "call", "deletion"))
-                ids = [f"i{place}" for place in chance.sample(range(120), 80 if how == "stream" else 4)]
-                asked = dict.fromkeys(ids, None if how == "deletion" else number)
-                inputs = [
-                    ItemInput(id_, Descriptor(points[number % 1000], fingerprint), {"number": number}) for id_ in ids
-                ]
-                if how == "stream":
-                    for done in client.ingest(inputs):
-                        assert done.error is None
-                        acknowledged[done.id] = number
-                elif how == "call":
-                    assert all(done.error is None for done in client.upsert(inputs))
-                else:
-                    client.delete(ids)
-                acknowledged |= asked
-        killer.join()
-    assert server.process.returncode == -signal.SIGKILL
-
-    with serve(data, triton.address) as server, Client(server.address) as client:
-        there = {item.id: item.attributes["number"] for item in client.list()}
-        found = {hit.id for hit in client.search(Descriptor(points[0], fingerprint), limit=1000).hits}
-
-    assert found == set(there), seed
-    for id_ in acknowledged.keys() | there.keys():
-        assert there.get(id_) in {acknowledged.get(id_), asked.get(id_, acknowledged.get(id_))}, (seed, id_)
-
-
-def test_killed_server_loses_nothing_that_it_acknowledged(triton: BundledTriton, tmp_path: Path) -> None:
-    """kill -9 under writes: each item is as its last acknowledgement said, or as the write that was cut off asked."""
-    for seed in range(ROUNDS):
-        kill_while_writing(triton, tmp_path / str(seed), seed)
-
-
-@pytest.mark.slow
-def test_killed_server_loses_nothing_fifty_times(triton: BundledTriton, tmp_path: Path) -> None:
-    """The same, 50 times."""
-    for seed in range(100, 150):
-        kill_while_writing(triton, tmp_path / str(seed), seed)
 
 
 def test_backup_while_writing_restores_elsewhere(triton: BundledTriton, tmp_path: Path) -> None:

@@ -170,31 +170,31 @@ async def soak(place: Place, seconds: int) -> str:
     """Searches, writes and deletions at a steady pace: nothing grows, nothing slows down."""
     seen, image = _Soak(), encode(load_photo(300, 200))
     versions = itertools.count()
-    with place.serve(place.new_folder("soak")) as server:
-        process = psutil.Process(server.process.pid)
-        async with AsyncClient(server.address) as client:
-            fingerprint = await fingerprint_of(client)
-            await client.upsert([item(f"i{number}", 0, fingerprint) for number in range(SOAKED_ITEMS)])
-            chance = random.Random(10)
+    server = place.shared()
+    process = psutil.Process(server.process.pid)
+    async with AsyncClient(server.address) as client:
+        fingerprint = await fingerprint_of(client)
+        await client.upsert([item(f"i{number}", 0, fingerprint) for number in range(SOAKED_ITEMS)])
+        chance = random.Random(10)
 
-            async def act() -> None:
-                id_ = f"i{chance.randrange(SOAKED_ITEMS)}"
-                acts: list[Callable[[], Awaitable[object]]] = [
-                    lambda: client.search(image, filter="version >= 0"),
-                    lambda: client.search(Descriptor(point(id_, 0), fingerprint)),
-                    lambda: client.upsert([item(id_, next(versions), fingerprint)]),
-                    lambda: client.delete([id_]),
-                ]
-                started = time.perf_counter()
-                await chance.choice(acts)()
-                seen.times_ms.append((started, 1000 * (time.perf_counter() - started)))
+        async def act() -> None:
+            id_ = f"i{chance.randrange(SOAKED_ITEMS)}"
+            acts: list[Callable[[], Awaitable[object]]] = [
+                lambda: client.search(image, filter="version >= 0"),
+                lambda: client.search(Descriptor(point(id_, 0), fingerprint)),
+                lambda: client.upsert([item(id_, next(versions), fingerprint)]),
+                lambda: client.delete([id_]),
+            ]
+            started = time.perf_counter()
+            await chance.choice(acts)()
+            seen.times_ms.append((started, 1000 * (time.perf_counter() - started)))
 
-            until = time.perf_counter() + seconds
-            while (now := time.perf_counter()) < until:
-                await act()
-                if not seen.usage or len(seen.times_ms) % 100 == 0:
-                    seen.usage.append(_Usage(process.memory_info().rss, process.num_fds(), process.num_threads()))
-                await asyncio.sleep(max(0.0, 0.01 - (time.perf_counter() - now)))
+        until = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < until:
+            await act()
+            if not seen.usage or len(seen.times_ms) % 100 == 0:
+                seen.usage.append(_Usage(process.memory_info().rss, process.num_fds(), process.num_threads()))
+            await asyncio.sleep(max(0.0, 0.01 - (time.perf_counter() - now)))
     return _judge(seen, seconds)
 
 

@@ -36,6 +36,8 @@ class Place:
     """Its address."""
     timed: bool = False
     """Whether bounds of time are judged: not by the tests, where a busy machine would decide."""
+    _servers: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _shared: list[SearchServer] = field(default_factory=list[SearchServer])
 
     @contextlib.contextmanager
     def serve(self, data: Path, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> Generator[SearchServer]:
@@ -48,6 +50,12 @@ class Place:
         with self.serve(data) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
+
+    def shared(self) -> SearchServer:
+        """One for all faults that leave it as it was; its default collection is everybody's."""
+        if not self._shared:
+            self._shared.append(self._servers.enter_context(self.serve(self.new_folder("shared"))))
+        return self._shared[0]
 
     def within(self, taken_s: float, bound_s: float, what: str) -> None:
         """Where time is judged, what took so long took less than its bound."""
@@ -73,7 +81,9 @@ async def open_place(folder: Path, *, timed: bool = False) -> AsyncGenerator[Pla
     publish(Publication(write_colour_network(folder / "1.onnx", dimension=DIMENSION), repository, MODEL))
     async with BundledTriton(BundledTritonSettings(repository)) as triton:
         triton.require(MODEL)
-        yield Place(folder, triton.address, timed)
+        place = Place(folder, triton.address, timed)
+        with place._servers:
+            yield place
 
 
 def point(id_: str, version: int) -> NDArray[np.float32]:

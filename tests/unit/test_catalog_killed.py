@@ -21,7 +21,7 @@ IMAGES = 20
 """Different ones, so that many items share an image whose last owner goes sooner or later."""
 
 
-@pytest.mark.parametrize("repetitions", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("repetitions", [4, pytest.param(50, marks=pytest.mark.slow)])
 async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, repetitions: int) -> None:
     """Killed at a random moment, again and again on one catalog; seed 1, though the moment depends on the machine."""
     chance = random.Random(1)

@@ -11,25 +11,7 @@ from pspsearch.index.approximate_base import ApproximateBase
 from pspsearch.index.base import Base, Matrix
 from pspsearch.index.bases import IndexDamaged, read_base
 from pspsearch.index.plan import GpuFlatPlan
-from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, MORE, QUERIES, ROWS, build
-
-
-@pytest.fixture(scope="module")
-def bases() -> dict[IndexKind, Base]:
-    """One of each kind over MATRIX."""
-    return {kind: build(kind) for kind in KINDS}
-
-
-@pytest.fixture(params=KINDS)
-def base(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each in turn."""
-    return bases[request.param]
-
-
-@pytest.fixture(params=APPROXIMATE)
-def approximate(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each that is not exact, in turn."""
-    return bases[request.param]
+from tests.index_bases import DIMENSION, MATRIX, MORE, QUERIES, ROWS, build
 
 
 def test_base_on_disk_answers_as_before(base: Base, tmp_path: Path) -> None:

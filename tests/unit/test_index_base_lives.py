@@ -18,24 +18,6 @@ from tests.clustered import clustered_descriptors, recall, true_rows
 from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, MORE, QUERIES, ROWS, build, check_answers, mask_of
 
 
-@pytest.fixture(scope="module")
-def bases() -> dict[IndexKind, Base]:
-    """One of each kind over MATRIX."""
-    return {kind: build(kind) for kind in KINDS}
-
-
-@pytest.fixture(params=KINDS)
-def base(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each in turn."""
-    return bases[request.param]
-
-
-@pytest.fixture(params=APPROXIMATE)
-def approximate(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each that is not exact, in turn."""
-    return bases[request.param]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_input_builds_the_same_base(kind: IndexKind, bases: dict[IndexKind, Base], tmp_path: Path) -> None:
     """Byte for byte on disk."""

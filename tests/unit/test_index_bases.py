@@ -15,27 +15,9 @@ from pspsearch.index.finder import Advance, Effort
 from pspsearch.index.plan import ExactPlan, IvfPlan
 from pspsearch.index.selection import Selection
 from tests.clustered import clustered_descriptors, recall, true_rows, true_scores
-from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, QUERIES, ROWS, build, check_answers, mask_of
+from tests.index_bases import DIMENSION, KINDS, MATRIX, QUERIES, ROWS, build, check_answers, mask_of
 
 SHARES = {"all": 1.0, "half": 0.5, "5 %": 0.05, "0.1 %": 0.001}
-
-
-@pytest.fixture(scope="module")
-def bases() -> dict[IndexKind, Base]:
-    """One of each kind over MATRIX."""
-    return {kind: build(kind) for kind in KINDS}
-
-
-@pytest.fixture(params=KINDS)
-def base(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each in turn."""
-    return bases[request.param]
-
-
-@pytest.fixture(params=APPROXIMATE)
-def approximate(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each that is not exact, in turn."""
-    return bases[request.param]
 
 
 def only(*rows: int) -> Mask:

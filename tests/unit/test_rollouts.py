@@ -15,6 +15,7 @@ from pspsearch.domain import Descriptors, Generation, OfferedVersion, Pixels
 from pspsearch.errors import BrokenModel, DamagedImage, InvalidRequest, StorageFull, TritonUnavailable
 from pspsearch.rollout import filling
 from pspsearch.rollout.rollout import Rollout
+from pspsearch.search import describing
 from pspsearch.search.call import Call
 from pspsearch.search.decoding import Decoder
 from pspsearch.v1 import collection_service_pb2 as collections
@@ -813,6 +814,26 @@ async def test_a_version_that_hangs_is_given_up(place: Place, api: Api, monkeypa
 
     assert refused.reason.startswith("the version does not answer in time: ")
     await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
+
+
+async def test_a_write_waits_a_little_for_a_version_that_is_slow(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has its descriptor with it then, so that nothing is described again."""
+    monkeypatch.setattr(describing, "_GRACE_S", 60.0)
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    describer = api.server.versions[2]
+    describer.may_answer.clear()
+    describer.entered.clear()
+    images = describer.images
+
+    writing = asyncio.create_task(api.fill(item("new", FLOWER)))
+    await describer.entered.wait()
+    describer.may_answer.set()
+    await writing
+
+    lacking = items.ListItemsRequest(not_in_generation=2)
+    assert list((await api.items.ListItems(lacking)).items) == []
+    assert describer.images == images + 1
 
 
 @pytest.mark.parametrize("stage", ["describing", "ready", "kept"])
