@@ -119,9 +119,28 @@ def add(model: Path) -> Path:
     return model / "1" / "weights.pkl"
 
 
+def compile_program(model: Path) -> Path:
+    """Leaves something compiled beside the program, which Python would run instead."""
+    (model / "1" / "__pycache__").mkdir()
+    (model / "1" / "__pycache__" / "model.cpython-313.pyc").write_bytes(b"anything")
+    return model / "1" / "__pycache__"
+
+
+def add_compiled(model: Path) -> Path:
+    """Puts a compiled program where the sources are."""
+    (model / "1" / "numpy.pyc").write_bytes(b"anything")
+    return model / "1" / "numpy.pyc"
+
+
+def add_beside(model: Path) -> Path:
+    """Puts a program beside the version, under whose name Python looks for the version's."""
+    (model / "1.py").write_text("raise SystemExit")
+    return model / "1.py"
+
+
 DAMAGES = [
     edit, lose, lose_config, misname, zero, empty, garble, escape, link,
-    link_version, link_config, open_up, open_up_folder, add,
+    link_version, link_config, open_up, open_up_folder, add, compile_program, add_compiled, add_beside,
 ]  # fmt: skip
 
 
@@ -168,6 +187,14 @@ def test_what_cannot_be_read_is_named_and_spares_the_others(
     assert str(model / name) in str(checked.broken["pspnet"])
     if name.startswith("1"):
         assert find_broken_versions(model).keys() == {1}
+
+
+@pytest.mark.parametrize("damage", [edit, compile_program, add_beside])
+def test_damage_is_found_where_versions_are_looked_for(model: Path, damage: Callable[[Path], Path]) -> None:
+    """A version that comes while the server runs is checked for the same."""
+    path = damage(model)
+
+    assert any(str(path) in str(error) for error in find_broken_versions(model).values())
 
 
 def test_model_that_is_not_there_has_no_broken_versions(tmp_path: Path) -> None:
