@@ -30,6 +30,7 @@ from pspsearch.errors import (
     TritonUnavailable,
     Unauthenticated,
 )
+from pspsearch.logs import one_line
 
 DETAILS = "grpc-status-details-bin"
 """The trailing metadata that carries the whole status."""
@@ -113,6 +114,8 @@ def _retry(error: RetryLater) -> error_details_pb2.RetryInfo:
 
 
 def _cut(message: str) -> str:
+    """It may repeat what a caller sent, and is read in logs and on screens."""
+    message = one_line(message)
     encoded = message.encode(errors="replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:
         return message
