@@ -37,7 +37,8 @@ PspsearchError
     |-- IndexFailed
     `-- CatalogError
         |-- CatalogDamaged
-        `-- DiskFailed
+        |-- DiskFailed
+        `-- WriterFailed
 
 The message of each is one sentence for the person who reads it. A bug is an assertion, not a class here.
 """
@@ -206,3 +207,7 @@ class CatalogDamaged(CatalogError):
 
 class DiskFailed(CatalogError):
     """The disk did not take what was written to the catalog: what is on it is not known until it is read again."""
+
+
+class WriterFailed(CatalogError):
+    """Something that nobody foresaw happened while the catalog was written; what is on disk is good."""
