@@ -22,6 +22,7 @@ PspsearchError
 |   |-- MemoryFull
 |   |-- StorageFull
 |   |-- StorageReadOnly
+|   |-- IndexBehind
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
@@ -143,6 +144,10 @@ class StorageFull(RetryLater):
 
 class StorageReadOnly(RetryLater):
     """The server's disk takes no writes; nothing was written."""
+
+
+class IndexBehind(RetryLater):
+    """What was written is on disk, and searches do not find it yet; sent again, it is acknowledged when they do."""
 
 
 class TritonUnavailable(RetryLater):

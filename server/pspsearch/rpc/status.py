@@ -15,6 +15,7 @@ from pspsearch.errors import (
     CatalogDamaged,
     DeadlineExceeded,
     Forbidden,
+    IndexBehind,
     InvalidRequest,
     MemoryFull,
     ModelMismatch,
@@ -50,6 +51,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     MemoryFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    IndexBehind: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TritonUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     OperatorError: grpc.StatusCode.INTERNAL,
@@ -62,6 +64,7 @@ _RETRY_MS: dict[type[RetryLater], int] = {
     Overloaded: 100,
     MemoryFull: 5000,
     StorageFull: 5000,
+    IndexBehind: 5000,
     DeadlineExceeded: 0,
 }
 _USUAL_RETRY_MS = 500
