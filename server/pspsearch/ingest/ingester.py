@@ -84,7 +84,9 @@ class Ingester:
             given = await self._put_in(live, good, known, call, request_id)
             lost = [number for number, one in enumerate(given) if _was_lost(good[number], one)]
             if lost:
-                again = await self._put_in(live, [good[number] for number in lost], {}, call, "")
+                # under a name of its own: else the call sent again later would write these anew, over what came since
+                name = _digest("again", request_id) if request_id else ""
+                again = await self._put_in(live, [good[number] for number in lost], {}, call, name)
                 for number, one in zip(lost, again, strict=True):
                     given[number] = one
             told = iter(given)
