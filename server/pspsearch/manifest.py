@@ -11,6 +11,8 @@ from pspsearch.errors import DigestMismatch, RepositoryError
 MANIFEST = "manifest.json"
 _COMPILED = "__pycache__"
 """Where Python leaves what it has compiled; Triton's does that wherever it may write."""
+_INSTALLED = Path(__file__).parent / "model_repository"
+"""What an installed package brings: pip compiles all that it installs. The bundled Triton runs nothing of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Manifest:
             if file_sha256(path) != sha256:
                 raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
         there = {path.name for path in folder.iterdir()} - {MANIFEST}
+        if folder.is_relative_to(_INSTALLED):
+            there.discard(_COMPILED)
         for name in sorted(there - self.files.keys()):
             what = "it was not published with this version"
             if name == _COMPILED:

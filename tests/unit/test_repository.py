@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pspsearch import manifest
 from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.manifest import MANIFEST, Manifest
 from pspsearch.repository import check_model, check_repository, find_broken_versions
@@ -195,6 +196,16 @@ def test_damage_is_found_where_versions_are_looked_for(model: Path, damage: Call
     path = damage(model)
 
     assert any(str(path) in str(error) for error in find_broken_versions(model).values())
+
+
+def test_what_pip_compiled_of_an_installed_package_is_passed_over(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compiles the shipped model's program like any other file; there, and nowhere else."""
+    compile_program(model)
+    with pytest.raises(RepositoryError, match="__pycache__ is not in the manifest"):
+        check_model(model)
+    monkeypatch.setattr(manifest, "_INSTALLED", model.parent)
+
+    check_model(model)
 
 
 def test_model_that_is_not_there_has_no_broken_versions(tmp_path: Path) -> None:
