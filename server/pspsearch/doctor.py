@@ -30,6 +30,7 @@ from pspsearch.rpc.tls import credentials, expiry
 from pspsearch.tokens import read_tokens
 from pspsearch.triton.bundle import Bundle
 from pspsearch.triton.client import TritonClient
+from pspsearch.triton.model_config import check_config
 
 _LEAST_FREE_BYTES = 1 << 30
 _SLOW_SYNC_S = 0.05
@@ -245,6 +246,7 @@ async def _triton(settings: Settings) -> Finding:
             return Finding("model", Grade.BAD, str(checked.broken[model]))
         if model not in checked.sound:
             return Finding("model", Grade.BAD, f"{root} has no model {model}, but {', '.join(checked.sound)}")
+        check_config(root / model)
     except PspsearchError as error:
         return Finding("model", Grade.BAD, str(error))
     return Finding("model", Grade.GOOD, f"{model} in {root} is what was published; the bundled Triton is there")

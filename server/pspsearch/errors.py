@@ -22,6 +22,7 @@ PspsearchError
 |   |-- MemoryFull
 |   |-- StorageFull
 |   |-- StorageReadOnly
+|   |-- IndexBehind
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
 `-- OperatorError             somebody has to change the set-up
@@ -37,7 +38,8 @@ PspsearchError
     |-- IndexFailed
     `-- CatalogError
         |-- CatalogDamaged
-        `-- DiskFailed
+        |-- DiskFailed
+        `-- WriterFailed
 
 The message of each is one sentence for the person who reads it. A bug is an assertion, not a class here.
 """
@@ -144,6 +146,10 @@ class StorageReadOnly(RetryLater):
     """The server's disk takes no writes; nothing was written."""
 
 
+class IndexBehind(RetryLater):
+    """What was written is on disk, and searches do not find it yet; sent again, it is acknowledged when they do."""
+
+
 class TritonUnavailable(RetryLater):
     """Triton cannot be reached, or went away while it worked."""
 
@@ -206,3 +212,7 @@ class CatalogDamaged(CatalogError):
 
 class DiskFailed(CatalogError):
     """The disk did not take what was written to the catalog: what is on it is not known until it is read again."""
+
+
+class WriterFailed(CatalogError):
+    """Something that nobody foresaw happened while the catalog was written; what is on disk is good."""

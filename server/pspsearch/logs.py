@@ -1,4 +1,4 @@
-"""Lines for people, or one JSON object per line."""
+"""Lines for people, or one JSON object per line. A caller's text in one never looks like another line."""
 
 import json
 import logging
@@ -25,14 +25,39 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+_MAX_MESSAGE_CHARACTERS = 4000
+"""What is longer in a message is left out: nothing that a caller sends fills a log by its length."""
+
+
+def one_line(text: str) -> str:
+    """The text with all that is not printable as an escape: no new line, no colour, no other direction of writing."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def _shorten(message: str) -> str:
+    if len(message) <= _MAX_MESSAGE_CHARACTERS:
+        return message
+    return f"{message[:_MAX_MESSAGE_CHARACTERS]}... ({len(message):,} characters)"
+
+
 class TextFormatter(logging.Formatter):
-    """A line for people, with the call's id at its end."""
+    """A line for people, with the call's id at its end; the lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """Without a traceback."""
         request_id = getattr(record, "request_id", "")
-        line = super().formatMessage(record)
-        return f"{line} [{request_id}]" if request_id else line
+        record.message = _shorten(record.message)
+        line = one_line(super().formatMessage(record))
+        return f"{line} [{one_line(request_id)}]" if request_id else line
+
+    def format(self, record: logging.LogRecord) -> str:
+        """What an error says stands in its traceback, too, and is no line of its own either."""
+        line, *trace = super().format(record).split("\n")
+        return "\n".join((line, *(f"  {one_line(one)}" for one in trace)))
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,12 +69,15 @@ class JsonFormatter(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _shorten(record.getMessage()),
             **{name: value for name, value in vars(record).items() if name not in _OWN},
         }
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False, default=str)
+        line = json.dumps(told, ensure_ascii=False, default=str)
+        if line.isprintable():
+            return line
+        return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def set_up_logs(settings: LogSettings) -> None:

@@ -9,6 +9,10 @@ from typing import Any, Self, cast
 from pspsearch.errors import DigestMismatch, RepositoryError
 
 MANIFEST = "manifest.json"
+_COMPILED = "__pycache__"
+"""Where Python leaves what it has compiled; Triton's does that wherever it may write."""
+_INSTALLED = Path(__file__).parent / "model_repository"
+"""What an installed package brings: pip compiles all that it installs. The bundled Triton runs nothing of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,7 @@ class Manifest:
         (folder / MANIFEST).write_text(text + "\n", "utf-8")
 
     def verify(self, folder: Path) -> None:
-        """Reads every file; RepositoryError names the first that is missing, changed, or not in the manifest.
-
-        What Python leaves of a model.py that it has run is not looked at.
-        """
+        """Reads every file; RepositoryError names the first that is missing, changed, or not in the manifest."""
         for name, sha256 in sorted(self.files.items()):
             path = folder / name
             if path.name != name or path.is_symlink():
@@ -61,9 +62,14 @@ class Manifest:
                 raise RepositoryError(f"{path} is missing, though the manifest lists it")
             if file_sha256(path) != sha256:
                 raise DigestMismatch(f"{path} is not the file that was published: its sha256 differs")
-        there = {path.name for path in folder.iterdir()} - {MANIFEST, "__pycache__"}
+        there = {path.name for path in folder.iterdir()} - {MANIFEST}
+        if folder.is_relative_to(_INSTALLED):
+            there.discard(_COMPILED)
         for name in sorted(there - self.files.keys()):
-            raise RepositoryError(f"{folder / name} is not in the manifest: it was not published with this version")
+            what = "it was not published with this version"
+            if name == _COMPILED:
+                what = "Python would run what is in it instead of the program that was published; delete it"
+            raise RepositoryError(f"{folder / name} is not in the manifest: {what}")
 
 
 def file_sha256(path: Path) -> str:

@@ -205,7 +205,10 @@ class Index(Protocol):
     """The rows of one generation, found by nearness. A cache of the catalog."""
 
     def apply(self, commit: Commit) -> None:
-        """Takes one commit in, in commit order, from one thread at a time; quick. Searches begun later see it."""
+        """Takes one commit in, in commit order, from one thread at a time; quick. Searches begun later see it.
+
+        Where the disk does not let it, they see it later, and `check_current` says so until then.
+        """
         ...
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
@@ -213,6 +216,10 @@ class Index(Protocol):
 
         They are all of its generation since before the opening began, in commit order. Before the first `apply`.
         """
+        ...
+
+    def check_current(self) -> None:
+        """IndexBehind while it could not take in all that it was given: no write may be acknowledged then."""
         ...
 
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:

@@ -4,10 +4,11 @@ import contextlib
 import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from pspsearch.errors import RepositoryError
-from pspsearch.manifest import Manifest
+from pspsearch.manifest import MANIFEST, Manifest
 
 CONFIG = "config.pbtxt"
 
@@ -66,6 +67,7 @@ def check_model(folder: Path) -> None:
         for path in (folder, folder / CONFIG):
             _check_owned(path)
         versions = list(_visible_folders(folder))
+        _check_beside(folder)
     if not versions:
         raise RepositoryError(f"{folder} holds no version: a version is a folder whose name is a number")
     for version in versions:
@@ -80,12 +82,31 @@ def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
     broken: dict[int, RepositoryError] = {}
     with readable(folder):
         versions = list(_visible_folders(folder)) if folder.is_dir() else []
+        try:
+            if versions:
+                _check_beside(folder)
+        except RepositoryError as error:
+            broken[0] = error
     for version in versions:
         try:
             _check_version(version)
         except RepositoryError as error:
             broken[int(version.name) if version.name.isdecimal() else 0] = error
     return broken
+
+
+def _check_beside(folder: Path) -> None:
+    """Python would import a program beside the versions before the one in a version's folder."""
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(tuple(all_suffixes())):
+            raise RepositoryError(f"{path} is not part of a version, and Python would run it: delete it")
+
+
+def find_published(folder: Path) -> dict[int, Path]:
+    """Of a model: the versions that pspsearch published, which have a manifest; none without a folder."""
+    with readable(folder):
+        versions = list(_visible_folders(folder)) if folder.is_dir() else []
+    return {int(path.name): path for path in versions if path.name.isdecimal() and _is_published(path)}
 
 
 def _check_version(version: Path) -> None:
@@ -111,7 +132,7 @@ def _check_owned(path: Path) -> None:
 
 
 def _is_published(version: Path) -> bool:
-    return (version / "manifest.json").exists()
+    return (version / MANIFEST).exists()
 
 
 def _visible_folders(root: Path) -> Iterator[Path]:

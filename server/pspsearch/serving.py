@@ -10,6 +10,7 @@ from pathlib import Path
 from pspsearch import sample_collection, traces
 from pspsearch.app import open_triton
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.folder import INDEXES
 from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
 from pspsearch.domain import Collection, CollectionSettings, Generation, ModelVersion
 from pspsearch.errors import BadSettings
@@ -35,8 +36,6 @@ from pspsearch.search.searcher import Searcher
 from pspsearch.triton.describers import Describers
 
 log = logging.getLogger(__name__)
-
-INDEXES = "indexes"
 
 
 @contextlib.asynccontextmanager

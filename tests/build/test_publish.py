@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2 as pb
 
 from pspsearch.contract import Contract, parameter_key
-from pspsearch.errors import RepositoryError
+from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.manifest import Manifest
 from pspsearch.repository import check_model
+from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.publish import publish as publish_command
 from pspsearch_build.errors import BuildError, PublishRefused
 from pspsearch_build.publish import Batching, Flavour, Instances, Publication, publish
@@ -98,6 +99,19 @@ def test_second_version_keeps_the_first_and_the_operators_changes(publication: P
     assert contents(first) == before
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 99
     assert contract_of(config, 1).fingerprint != contract_of(config, 2).fingerprint
+
+
+def test_published_config_has_its_digest_and_an_edited_one_is_not_published_into(publication: Publication) -> None:
+    """What somebody changed is not sealed by the way."""
+    folder = publish(publication)
+    path = folder.parent / "config.pbtxt"
+    check_config(folder.parent)
+    path.write_text(path.read_text().replace("squash", "crop"))
+
+    with pytest.raises(DigestMismatch, match="is not the one that was published"):
+        publish(publication)
+
+    assert not (folder.parent / "2").exists()
 
 
 def test_versions_of_different_input_sizes_share_a_config(publication: Publication, tmp_path: Path) -> None:
@@ -255,6 +269,7 @@ def test_death_at_any_step_leaves_all_or_nothing(publication: Publication) -> No
         arguments = [str(len(seen) + 1), str(publication.onnx), str(publication.repository)]
         code = subprocess.run([sys.executable, "-c", _DIE_AT, *arguments], check=False).returncode
         check_model(first.parent)
+        check_config(first.parent)
         seen.append((first.parent / "2").exists())
         if code == 9 and seen[-1]:
             shutil.rmtree(first.parent / "2")

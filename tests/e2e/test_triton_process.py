@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import errno
+import importlib.util
+import marshal
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +24,14 @@ from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Pixels
 from pspsearch.errors import BundleMissing, DeadlineExceeded, ModelLoadFailed, PortTaken, RepositoryError, RetryLater
 from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.repository import check_repository
+from pspsearch.triton import process
 from pspsearch.triton.bundle import Bundle
 from pspsearch.triton.claim import SHARED_MEMORY, sweep
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton
+from pspsearch_build.seal import seal
 from tests.e2e.conftest import SHIPPED, crops
 
 
@@ -314,24 +320,78 @@ def test_backends_are_assembled_from_this_python(tmp_path: Path) -> None:
     assert {"libtriton_python.so", "triton_python_backend_stub", "triton_python_backend_utils.py"} <= names
 
 
+async def test_compiled_files_in_a_version_are_neither_run_nor_written(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poisoned one with the program's own time and size, put there after all was checked, is not what runs."""
+    root, ran = tmp_path / "models", tmp_path / "ran"
+    program = Path(shutil.copytree(repository / SHIPPED, root / SHIPPED)) / "1" / "model.py"
+    poison = Path(importlib.util.cache_from_source(str(program)))
+    source = f"{program.read_text()}\nopen({str(ran)!r}, 'w').close()\n"
+
+    def check_and_poison(*arguments: Any) -> Any:
+        checked = check_repository(*arguments)
+        poison.parent.mkdir()
+        header = struct.pack("<III", 0, int(program.stat().st_mtime), program.stat().st_size)
+        code = marshal.dumps(compile(source, str(program), "exec"))
+        poison.write_bytes(importlib.util.MAGIC_NUMBER + header + code)
+        return checked
+
+    monkeypatch.setattr(process, "check_repository", check_and_poison)
+    async with BundledTriton(BundledTritonSettings(root)) as triton:
+        assert triton.failures == {}
+        monkeypatch.undo()
+        assert not ran.exists()
+        assert list(poison.parent.iterdir()) == [poison]
+        shutil.rmtree(poison.parent)
+
+        os.kill(triton.pid, signal.SIGKILL)
+        killed = triton.pid
+        async with asyncio.timeout(30), TritonClient(triton.address) as client:
+            while triton.pid == killed:
+                await asyncio.sleep(0.02)
+            await client.wait_until_live(20)
+
+        assert not poison.parent.exists()
+        assert triton.failures == {}
+
+
 def change_dimension(model: Path) -> str:
     """The config promises more numbers than the network gives."""
     config = model / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: 256", "dims: 512"))
+    seal(model)
     return f"{model}/1/model.onnx"
+
+
+def republish(model: Path) -> None:
+    """Gives what is in the version's folder a manifest, a contract and a digest of its own."""
+    was = Manifest.read(model / "1").digest
+    now = Manifest.of_files(model / "1")
+    now.write(model / "1")
+    config = model / "config.pbtxt"
+    config.write_text(config.read_text().replace(was, now.digest))
+    seal(model)
+
+
+def edit_config(model: Path) -> str:
+    """Another precision than the contract promises."""
+    config = model / "config.pbtxt"
+    config.write_text(config.read_text().replace('string_value: "bf16"', 'string_value: "f32"'))
+    return "is not the one that was published"
 
 
 def break_code(model: Path) -> str:
     """A model.py that does not run, properly published."""
     (model / "1" / "model.py").write_text("raise RuntimeError('not today')")
-    Manifest.of_files(model / "1").write(model / "1")
+    republish(model)
     return "not today"
 
 
 def break_weights(model: Path) -> str:
     """An ONNX file that is none, properly published."""
     (model / "1" / "model.onnx").write_bytes(b"not an ONNX file")
-    Manifest.of_files(model / "1").write(model / "1")
+    republish(model)
     return "model.onnx"
 
 
@@ -355,13 +415,13 @@ def lose_weights(model: Path) -> str:
     return "model.onnx"
 
 
-DAMAGES = [change_dimension, break_code, break_weights, break_config, edit_weights, lose_weights]
+DAMAGES = [change_dimension, edit_config, break_code, break_weights, break_config, edit_weights, lose_weights]
 
 
 async def test_broken_models_are_named_and_the_sound_one_is_served(
     repository: Path, tmp_path: Path, photographs: list[Pixels]
 ) -> None:
-    """Six models, broken in six ways, beside the shipped one: each has its reason, and the shipped one answers."""
+    """Seven models, broken in seven ways, beside the shipped one: each has its reason, and the shipped one answers."""
     root = Path(shutil.copytree(repository / SHIPPED, tmp_path / SHIPPED)).parent
     telling: dict[str, str] = {}
     for damage in DAMAGES:

@@ -98,6 +98,9 @@ class MemoryIndex:
             removed = tuple(sequence for sequence in one.removed if sequence in self._rows)
             self.apply(Commit(one.collection, one.generation, added, removed))
 
+    def check_current(self) -> None:
+        """It always is."""
+
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
         """Every row is scored."""
         return nearest([row for row in self._rows.values() if holds(keep, row)], queries, count)

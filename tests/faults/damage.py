@@ -13,14 +13,13 @@ import numpy as np
 
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.connections import connect_reader
-from pspsearch.catalog.folder import CATALOG
+from pspsearch.catalog.folder import CATALOG, INDEXES
 from pspsearch.catalog.salvage import salvage
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.domain import Generation
 from pspsearch.errors import CatalogDamaged
 from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.planner import Room
-from pspsearch.serving import INDEXES
 from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
 from tests.search_server import ServerEnded, why_refused

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from pspsearch.catalog.backup import back_up, restore
+from pspsearch.catalog.folder import INDEXES
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.errors import RetryLater
-from pspsearch.serving import INDEXES
 from tests.faults.place import ONCE, Ledger, Place, change, check_ended, check_server, fingerprint_of, item
 from tests.pictures import encode, load_photo
 from tests.search_server import SearchServer

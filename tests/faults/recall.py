@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pspsearch.catalog.folder import INDEXES
 from pspsearch.client import AsyncClient, Descriptor, ItemInput
 from pspsearch.domain import Descriptors, IndexKind
-from pspsearch.serving import INDEXES
 from tests.clustered import clustered_descriptors, true_rows
 from tests.faults.place import DIMENSION, Place, fingerprint_of
 

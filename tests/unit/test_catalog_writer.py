@@ -14,7 +14,7 @@ from pspsearch.catalog.changes import write_items
 from pspsearch.catalog.connections import connect_reader
 from pspsearch.catalog.transaction import Transaction
 from pspsearch.domain import Commit, Delete, Generation, Outcome
-from pspsearch.errors import AlreadyExists, CatalogError, DiskFailed, NotFound, StorageFull
+from pspsearch.errors import AlreadyExists, CatalogError, DiskFailed, NotFound, StorageFull, WriterFailed
 from tests.fakes.catalog import SETTINGS, VERSION, Ear, picture
 
 MAX_QUEUED_BYTES = 20_000
@@ -202,6 +202,56 @@ async def test_disk_that_fails_while_it_is_tidied_up_is_the_end(
         assert isinstance(await asyncio.wait_for(catalog.failed(), 10), DiskFailed)
         with pytest.raises(DiskFailed):
             await catalog.write(generation, [picture("b", b"b")])
+
+
+class Unforeseen(BaseException):
+    """Something that no code of the writer knows."""
+
+
+def deaf(_: Commit) -> None:
+    """A listener with a bug."""
+    raise Unforeseen
+
+
+def clumsy(_: Transaction) -> bool:
+    """What tidies up, with a bug."""
+    raise Unforeseen
+
+
+@pytest.mark.parametrize("where", ["while it is tidied up", "in the listener"])
+async def test_what_nobody_foresaw_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never silently: whoever waits hears of it, so does whoever comes later, and the server ends."""
+    async with await SqliteCatalog.open(tmp_path) as catalog:
+        _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
+        if where == "in the listener":
+            catalog.listen(deaf)
+        else:
+            monkeypatch.setattr(catalog._writer, "_tidy", clumsy)
+        async with asyncio.timeout(20):
+            with contextlib.suppress(WriterFailed):  # it may be tidied up before or afterwards
+                await catalog.write(generation, [picture("a", b"a")])
+
+            assert isinstance(await catalog.failed(), WriterFailed)
+            with pytest.raises(WriterFailed, match="Unforeseen"):
+                await catalog.write(generation, [picture("b", b"b")])
+        assert await ids(catalog, generation) in ([], ["a"])
+
+    assert "the catalog's writer has failed" in caplog.messages
+
+
+async def test_bug_in_one_call_is_that_calls_alone(catalog: SqliteCatalog, generation: Generation) -> None:
+    """It is undone, so nothing is in doubt."""
+
+    def fail(_: Transaction) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await catalog._writer.do(fail)
+    (written,) = await catalog.write(generation, [picture("b", b"b")])
+
+    assert written.outcome is Outcome.CREATED
 
 
 async def test_caller_who_leaves_before_its_turn_is_passed_over(

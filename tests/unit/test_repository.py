@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pspsearch import manifest
 from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.manifest import MANIFEST, Manifest
 from pspsearch.repository import check_model, check_repository, find_broken_versions
@@ -119,9 +120,28 @@ def add(model: Path) -> Path:
     return model / "1" / "weights.pkl"
 
 
+def compile_program(model: Path) -> Path:
+    """Leaves something compiled beside the program, which Python would run instead."""
+    (model / "1" / "__pycache__").mkdir()
+    (model / "1" / "__pycache__" / "model.cpython-313.pyc").write_bytes(b"anything")
+    return model / "1" / "__pycache__"
+
+
+def add_compiled(model: Path) -> Path:
+    """Puts a compiled program where the sources are."""
+    (model / "1" / "numpy.pyc").write_bytes(b"anything")
+    return model / "1" / "numpy.pyc"
+
+
+def add_beside(model: Path) -> Path:
+    """Puts a program beside the version, under whose name Python looks for the version's."""
+    (model / "1.py").write_text("raise SystemExit")
+    return model / "1.py"
+
+
 DAMAGES = [
     edit, lose, lose_config, misname, zero, empty, garble, escape, link,
-    link_version, link_config, open_up, open_up_folder, add,
+    link_version, link_config, open_up, open_up_folder, add, compile_program, add_compiled, add_beside,
 ]  # fmt: skip
 
 
@@ -168,6 +188,24 @@ def test_what_cannot_be_read_is_named_and_spares_the_others(
     assert str(model / name) in str(checked.broken["pspnet"])
     if name.startswith("1"):
         assert find_broken_versions(model).keys() == {1}
+
+
+@pytest.mark.parametrize("damage", [edit, compile_program, add_beside])
+def test_damage_is_found_where_versions_are_looked_for(model: Path, damage: Callable[[Path], Path]) -> None:
+    """A version that comes while the server runs is checked for the same."""
+    path = damage(model)
+
+    assert any(str(path) in str(error) for error in find_broken_versions(model).values())
+
+
+def test_what_pip_compiled_of_an_installed_package_is_passed_over(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compiles the shipped model's program like any other file; there, and nowhere else."""
+    compile_program(model)
+    with pytest.raises(RepositoryError, match="__pycache__ is not in the manifest"):
+        check_model(model)
+    monkeypatch.setattr(manifest, "_INSTALLED", model.parent)
+
+    check_model(model)
 
 
 def test_model_that_is_not_there_has_no_broken_versions(tmp_path: Path) -> None:

@@ -705,6 +705,48 @@ async def test_a_collection_can_be_deleted_during_a_rollout(api: Api) -> None:
     assert {1, 2} <= {generation.version for generation in api.server.dropped}
 
 
+@pytest.mark.parametrize("generation", ["active", "kept"])
+async def test_who_waits_for_callers_holds_nobody_else_up(api: Api, generation: str) -> None:
+    """A deletion that waits for a slow search: collections are made and deleted meanwhile, and rollouts begun."""
+    slow = api.server.versions[1]
+    await api.collections.CreateCollection(
+        collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
+    )
+    if generation == "kept":
+        await start(api)
+        await reach(api, models.ROLLOUT_STAGE_READY)
+    slow.entered.clear()
+    slow.may_answer.clear()
+    search = asyncio.ensure_future(api.search.Search(searches.SearchRequest(query=query(image=FLOWER))))
+    await slow.entered.wait()
+    if generation == "kept":  # the search has begun on what answers no more
+        await promote(api)
+    deletion = asyncio.ensure_future(
+        api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="default"))
+    )
+    async with asyncio.timeout(10):
+        while [live.collection.name for live in api.server.collections.all()] != ["birds"]:
+            await asyncio.sleep(0.01)
+
+        await api.models.StartRollout(models.StartRolloutRequest(collection="birds", model_version=2))
+        await api.models.AbortRollout(models.AbortRolloutRequest(collection="birds"))
+        for name, request in (("ants", "Create"), ("birds", "Delete"), ("ants", "Delete")):
+            if request == "Create":
+                made = resources.Collection(name=name)
+                await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
+            else:
+                await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name=name))
+    assert not deletion.done()
+
+    slow.may_answer.set()
+    answer = await search
+    deleted = await deletion
+
+    assert answer.origin.model_version == 1
+    assert deleted.deleted_count == 20
+    assert await api.server.catalog.collections() == []
+
+
 async def test_no_answer_is_of_two_versions(api: Api) -> None:
     """Searches that go on all the time, while it is promoted and taken back, each agree with brute force in a space."""
     images = [picture(number) for number in range(20)]

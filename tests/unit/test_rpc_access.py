@@ -26,6 +26,7 @@ from pspsearch.client import AsyncClient, Client, ItemInput
 from pspsearch.config import SecuritySettings
 from pspsearch.errors import Forbidden, Overloaded, RateExceeded, Unauthenticated
 from pspsearch.rpc.rights import RULES
+from pspsearch.rpc.strangers import Strangers
 from pspsearch.tokens import create_token, revoke_token
 from pspsearch.v1 import (
     collection_service_pb2,
@@ -33,6 +34,7 @@ from pspsearch.v1 import (
     model_service_pb2,
     search_service_pb2,
 )
+from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import ColourDescriber
 from tests.rollout_place import second
 from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api, refuse
@@ -435,6 +437,55 @@ async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path:
     assert (lines[3]["deleted"], lines[3]["filter"]) == (1, 'NOT colour = "red"')
     assert all(line["peer"].startswith("ipv4:127.0.0.1:") and line["request_id"] and line["time"] for line in lines)
     assert token not in text
+
+
+async def test_a_crowd_of_strangers_does_not_fill_the_audit_log(
+    api: Api, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor the server's own; how many there were is told, and whoever has a token is written of as always."""
+    path, strangers = tmp_path / "audit.jsonl", api.server.rpc._audit._strangers
+    before = len(path.read_text().splitlines())
+    for _ in range(40):
+        assert (await refuse(api.search.Search(searches.SearchRequest()))).code is grpc.StatusCode.UNAUTHENTICATED
+    async with client_of(api, file, Access("shop", Right.WRITE)) as client:
+        await client.delete(["nothing"])
+        monkeypatch.setattr(strangers, "_clock", lambda: time.monotonic() + 60)
+        await client.delete(["nothing"])
+
+    told = [json.loads(line) for line in path.read_text().splitlines()[before:]]
+    assert [line["code"] for line in told] == ["UNAUTHENTICATED"] * 10 + ["OK", "UNAUTHENTICATED", "OK"]
+    assert (told[11]["left_out"], list(told[11]["left_out_by_host"].values())) == (30, [30])
+    assert "127.0.0.1" in next(iter(told[11]["left_out_by_host"]))
+    loud = [one for one in caplog.records if one.levelno > logging.DEBUG and "refused" in one.getMessage()]
+    assert loud == []
+
+
+async def test_strangers_who_were_left_out_are_told_at_the_end(file: Path, tmp_path: Path) -> None:
+    """Also where nobody calls any more."""
+    settings = SecuritySettings(tokens=str(file), audit_log=str(tmp_path / "audit.jsonl"))
+    async with open_api(security=settings) as api:
+        for _ in range(12):
+            await refuse(api.search.Search(searches.SearchRequest()))
+
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line.get("left_out") for line in lines] == [None] * 10 + [2]
+
+
+def test_strangers_with_many_addresses_have_no_more_lines() -> None:
+    """A hundred in a minute, of whatever host, and no more is held of them; then it begins anew."""
+    now_s = [0.0]
+    strangers = Strangers(lambda: now_s[0])
+
+    admitted = [strangers.admit(f"ipv6:[2001:db8::{number:x}]") for number in range(100_000)]
+
+    assert sum(admitted) == 100
+    assert not strangers.is_over()
+    assert len(strangers._written) + len(strangers._left_out) <= 200
+    now_s[0] = 60.0
+    assert strangers.is_over()
+    assert strangers.end() == {"": 99_900}
+    assert strangers.admit("ipv4:192.0.2.1")
+    assert strangers.end() == {}
 
 
 async def test_audit_log_has_what_streams_turned_away(api: Api, file: Path, tmp_path: Path) -> None:

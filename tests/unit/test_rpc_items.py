@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -150,6 +151,34 @@ async def test_call_that_is_sent_again_has_no_second_effect(api: Api) -> None:
 
     assert again == first
     (kept,) = await api.list_all()
+    assert kept.image.sha256 == hashlib.sha256(FLOWER).hexdigest()
+
+
+async def test_call_that_is_sent_again_does_not_write_over_what_came_since(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where the item had the image when it was looked up, and not when it was written: it is put in twice then."""
+    await api.fill(item("photo", TEMPLE))
+    look_up = api.server.catalog.items
+
+    async def look_up_and_change(collection: int, ids: Sequence[str]) -> Any:
+        known = await look_up(collection, ids)
+        monkeypatch.setattr(api.server.catalog, "items", look_up)
+        await api.fill(item("photo", FLOWER, '{"by": "another"}'))
+        return known
+
+    monkeypatch.setattr(api.server.catalog, "items", look_up_and_change)
+    request = items.UpsertItemsRequest(items=[item("photo", TEMPLE, '{"by": "one"}')], request_id="once")
+    first = await api.items.UpsertItems(request)
+    (written,) = await api.list_all()
+    assert (written.attributes_json, first.results[0].status.code) == ('{"by":"one"}', 0)
+    await api.fill(item("photo", FLOWER, '{"by": "a third"}'))
+
+    again = await api.items.UpsertItems(request)
+
+    assert again == first
+    (kept,) = await api.list_all()
+    assert kept.attributes_json == '{"by":"a third"}'
     assert kept.image.sha256 == hashlib.sha256(FLOWER).hexdigest()
 
 

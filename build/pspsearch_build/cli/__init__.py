@@ -12,6 +12,7 @@ COMMANDS = {
     "parity": "Compare the forms of one network on photographs.",
     "engine": "Compile ONNX to a TensorRT FP16 engine.",
     "publish": "Write a model version into a repository.",
+    "seal": "Write the digest of a config.pbtxt that was changed.",
     "train": "Train a network.",
     "evaluate": "Measure how well descriptors find what is alike.",
 }
@@ -37,7 +38,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def commands() -> None:
-    """From weights to a model version: export, parity, engine, publish, train, evaluate."""
+    """From weights to a model version: export, parity, engine, publish, seal, train, evaluate."""
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """One model version, from files to a folder that Triton may load: tried first, then written at a stroke."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -11,10 +10,11 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from pspsearch.config_digest import DIGEST_KEY, check_digest, digest_of
 from pspsearch.contract import Contract, parameter_key
-from pspsearch.errors import RepositoryError
 from pspsearch.manifest import Manifest
 from pspsearch_build.errors import PublishRefused
+from pspsearch_build.model_lock import exclusive
 from pspsearch_build.network.onnx_facts import OnnxFacts, read_onnx_facts
 from pspsearch_build.publish import config as triton_config
 from pspsearch_build.publish.config import Batching, Flavour, Instances
@@ -53,7 +53,7 @@ def publish(publication: Publication) -> Path:
     if not name or name.startswith(".") or Path(name).name != name:
         raise PublishRefused(f"{name!r} cannot be the name of a model: it must be the name of a folder")
     facts = read_onnx_facts(publication.onnx)
-    with _exclusive(model), _incoming(model) as incoming:
+    with exclusive(model), _incoming(model) as incoming:
         version = _free_version(model, publication.version)
         files = incoming / "version"
         files.mkdir()
@@ -116,8 +116,10 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
         )
     else:
         config = triton_config.parse(path.read_text("utf-8"), str(path))
+        check_digest(config)
         _refuse_contradictions(config, publication, contract)
     triton_config.add_version(config, version, contract)
+    config.parameters[DIGEST_KEY].string_value = digest_of(config)
     return config
 
 
@@ -144,24 +146,6 @@ def _contracts_in_use(config: pb.ModelConfig, model: Path) -> Iterator[Contract]
     for path in model.iterdir():
         if path.name.isdecimal() and parameter_key(int(path.name)) in config.parameters:
             yield Contract.from_json(config.parameters[parameter_key(int(path.name))].string_value)
-
-
-@contextlib.contextmanager
-def _exclusive(model: Path) -> Generator[None]:
-    """One publisher at a time per model; a model folder made for a refused publication goes again."""
-    if not model.parent.is_dir():
-        raise RepositoryError(f"{model.parent} is not a folder: make it first, it will be the model repository")
-    model.mkdir(exist_ok=True)
-    lock = os.open(model, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise PublishRefused(f"somebody else is publishing into {model} just now") from error
-    finally:
-        os.close(lock)
-        with contextlib.suppress(OSError):
-            model.rmdir()  # only where it is empty
 
 
 @contextlib.contextmanager

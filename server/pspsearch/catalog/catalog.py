@@ -184,7 +184,7 @@ class SqliteCatalog:
         return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
     async def failed(self) -> PspsearchError:
-        """Its disk did not take what was written."""
+        """Its disk did not take what was written, or something happened that nobody foresaw."""
         return await self._writer.failed()
 
     async def check(self) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import logging
 import os
+import stat
 from collections.abc import Generator
 from pathlib import Path
 from typing import Self
@@ -12,14 +14,26 @@ from pspsearch.errors import CatalogError
 CATALOG = "catalog.sqlite3"
 """The file of the catalog; beside it, while it is open, SQLite's `-wal` and `-shm`."""
 
+INDEXES = "indexes"
+"""The folder of the indexes."""
+
 LOCK = "lock"
 """Locked, in the kernel's sense, while a process has the folder; empty, and never removed."""
+
+PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+"""The modes of what is made in it; SQLite gives its own files that of the catalog."""
+
+_OTHERS = 0o077
+
+
+log = logging.getLogger(__name__)
 
 
 class FolderLock:
     """Makes the folder this process's own until `release`; CatalogError where another process has it.
 
-    The kernel drops the lock when its owner dies, however it dies.
+    The kernel drops the lock when its owner dies, however it dies. What others than the owner of a file could do with
+    it, because an earlier release made it, they cannot any more.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,6 +45,7 @@ class FolderLock:
             raise CatalogError(f"the data folder {folder} belongs to another server that runs") from error
         except OSError as error:
             raise CatalogError(f"the data folder {folder} cannot be used: {error.strerror}") from error
+        _make_private(folder)
 
     def release(self) -> None:
         """Gives the folder up; once."""
@@ -55,11 +70,11 @@ def empty_folder(folder: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def incoming_file(path: Path) -> Generator[Path]:
-    """A place to write what becomes `path` when it is complete and on disk, or nothing."""
+    """A place to write what becomes `path`, for its owner's eyes alone, when it is complete and on disk, or nothing."""
     incoming = path.with_name(f"{path.name}.incoming")
     try:
         incoming.unlink(missing_ok=True)
-        incoming.touch()
+        incoming.touch(PRIVATE)
         yield incoming
         sync(incoming)
         incoming.rename(path)
@@ -80,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -89,9 +104,24 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
     if folder.is_dir():
         return
-    _make(folder.parent)
-    folder.mkdir(exist_ok=True)
+    _make(folder.parent, 0o777)
+    folder.mkdir(mode, exist_ok=True)
     sync(folder.parent)
+
+
+def _make_private(folder: Path) -> None:
+    """All that is pspsearch's in it, and the folder itself where there is nothing else in it."""
+    there = list(folder.iterdir())
+    own = [path for path in there if path.name in (LOCK, INDEXES) or path.name.startswith(CATALOG)]
+    inside = [path for one in own if one.name == INDEXES for path in one.rglob("*")]
+    for path in (*([folder] if len(own) == len(there) else []), *own, *inside):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) or not mode & _OTHERS:
+            continue
+        try:
+            path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+        except OSError as error:
+            log.warning("others than its owner can get at %s, and that cannot be changed: %s", path, error.strerror)

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 
 from pspsearch.catalog.connections import add_checksums, connect_new, damage, has_checksums
-from pspsearch.catalog.folder import sync
+from pspsearch.catalog.folder import PRIVATE, sync
 from pspsearch.errors import CatalogError
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def create(path: Path) -> None:
     """A new, empty catalog that is there completely or not at all; durable on return."""
     incoming = path.with_name(f"{path.name}.incoming")
     incoming.unlink(missing_ok=True)
+    incoming.touch(PRIVATE)
     with contextlib.closing(connect_new(incoming)) as connection:
         migrate(connection)
     sync(incoming)

@@ -17,7 +17,7 @@ from pspsearch.catalog.connections import translate_errors
 from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
-from pspsearch.errors import CatalogError, DiskFailed, StorageFull, StorageReadOnly
+from pspsearch.errors import DiskFailed, PspsearchError, WriterFailed
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class Writer:
 
     A call that fails leaves nothing behind and fails alone. Where the commit fails, all calls in it do. A call whose
     caller has left before its turn is dropped. After DiskFailed nothing is written any more: the kernel forgets what it
-    could not put onto the disk, and says so only once.
+    could not put onto the disk, and says so only once. After WriterFailed neither: what nobody foresaw may have left
+    listeners without a commit.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Writer:
         self._room = asyncio.Event()
         self._closed = False
         self._listener: Callable[[Commit], None] | None = None
-        self._failure: DiskFailed | None = None
+        self._failure: DiskFailed | WriterFailed | None = None
         self._has_failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # a daemon: a program that ends without closing must not hang, and what was acknowledged is on disk anyway
@@ -89,7 +90,7 @@ class Writer:
             self._queue.put(call)
         return await call.future
 
-    async def failed(self) -> DiskFailed:
+    async def failed(self) -> DiskFailed | WriterFailed:
         """Waits until nothing can be written any more."""
         await self._has_failed.wait()
         assert self._failure is not None
@@ -131,11 +132,11 @@ class Writer:
             for commit in commits:
                 if self._listener is not None:
                     self._listener(commit)
-        except Exception as error:  # the callers must hear it, and the next ones must find the thread
+        except BaseException as error:  # the callers must hear it, and the next ones must find the thread
             self._roll_back()
-            self._note(error)
+            told = self._note(error)
             for call in calls:
-                call.error = call.error or error
+                call.error = call.error or told
         self._loop.call_soon_threadsafe(self._acknowledge, calls)
 
     def _commit(self, calls: list[_Call]) -> list[Commit]:
@@ -168,18 +169,23 @@ class Writer:
                 self._connection.execute("BEGIN")
                 more = self._tidy(self._transaction())
                 self._connection.execute("COMMIT")
-        except (CatalogError, StorageFull, StorageReadOnly) as error:
+        except BaseException as error:
             self._roll_back()
-            self._note(error)
-            log.error("tidying up is put off: %s", error)  # noqa: TRY400 - a sentence
+            log.error("tidying up is put off: %s", self._note(error))  # noqa: TRY400 - a sentence
             return False
         return more
 
-    def _note(self, error: Exception) -> None:
-        """Where it is the end."""
-        if isinstance(error, DiskFailed):
-            self._failure = error
+    def _note(self, error: BaseException) -> PspsearchError:
+        """What to tell of it; where it is the end, whoever serves hears of it, too."""
+        told = (
+            error if isinstance(error, PspsearchError) else WriterFailed(f"the catalog's writer has failed: {error!r}")
+        )
+        if isinstance(told, WriterFailed) and self._failure is None:
+            log.critical("the catalog's writer has failed", exc_info=error)
+        if isinstance(told, DiskFailed | WriterFailed):
+            self._failure = self._failure or told
             self._loop.call_soon_threadsafe(self._has_failed.set)
+        return told
 
     def _transaction(self) -> Transaction:
         return Transaction(self._connection, to_us(self._now()))

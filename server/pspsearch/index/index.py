@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Generation, IndexState, Matched, Row
-from pspsearch.errors import IndexFailed
+from pspsearch.errors import IndexBehind, IndexFailed
 from pspsearch.filters import Filter
 from pspsearch.index.planner import Room
 from pspsearch.index.probes import Probes
@@ -87,6 +87,11 @@ class SegmentedIndex:
         for commit in commits[-1:]:
             gone = tuple(removed[there].tolist())
             self.apply(Commit(commit.collection, commit.generation, tuple(added.values()), gone))
+
+    def check_current(self) -> None:
+        """See the port."""
+        if self._segments.is_behind:
+            raise IndexBehind("what was written is stored, and not found by searches yet: the server's disk is full")
 
     async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
         """See the port."""

@@ -28,7 +28,7 @@ class MatrixFile:
         """Opens the file, or makes it, with room for so many rows. OSError where that fails."""
         self.path = path
         self.dimension = dimension
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         weakref.finalize(self, os.close, self._file)
         self._rows = self._map(max(LEAST_ROWS, rows))
         self._hash = hashlib.blake2b()

@@ -30,7 +30,9 @@ class Segments:
     def __init__(self, view: View, recipe: Recipe) -> None:
         self.view = view
         self.delayed: deque[Commit] = deque()
-        """Commits that could not be taken in yet."""
+        """Commits that could not be taken in yet, or are just being taken in."""
+        self.is_behind = False
+        """Whether the first of them was tried, and could not be."""
         self.retired: Table | None = None
         """The table that a compaction replaced: it still has the rows that are gone."""
         self._recipe = recipe
@@ -51,12 +53,17 @@ class Segments:
     def take_delayed(self) -> None:
         """Publishes the moment after the last commit; OSError where the disk is still full."""
         with self._turn:
-            while self.delayed:
-                commit = self.delayed[0]
-                self.view = self.view.after(commit.added, commit.removed)
-                if self._missed is not None:
-                    self._missed.append(commit)
-                self.delayed.popleft()
+            try:
+                while self.delayed:
+                    commit = self.delayed[0]
+                    self.view = self.view.after(commit.added, commit.removed)
+                    if self._missed is not None:
+                        self._missed.append(commit)
+                    self.delayed.popleft()
+            except OSError:
+                self.is_behind = True
+                raise
+            self.is_behind = False
 
     def merge(self, advance: Advance) -> None:
         """Publishes a base that covers all rows there are at the time of the call."""

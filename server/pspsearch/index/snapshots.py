@@ -25,6 +25,8 @@ SNAPSHOT = "snapshot"
 MATRIX = "matrix"
 _NAME = re.compile(rf"\.?(?:{SNAPSHOT}|{MATRIX})-(\d+)")
 
+_PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
+
 _Mark = tuple[str, int, int]
 """Tells the views of one index apart: the matrix, the base's rows, and the rows."""
 
@@ -38,7 +40,8 @@ class Snapshots:
 
     def __init__(self, folder: Path, generation: Generation, recipe: Recipe) -> None:
         """Makes the folder where it is missing; OSError where that fails."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        folder.mkdir(_PRIVATE_FOLDER, exist_ok=True)
         self._folder = folder
         self._generation = generation
         self._recipe = recipe
@@ -60,7 +63,7 @@ class Snapshots:
         """Leaves this view, durably, and nothing else; OSError, with what was there before, where that fails."""
         path = self._new_path(SNAPSHOT)
         hidden = path.with_name(f".{path.name}")
-        hidden.mkdir()
+        hidden.mkdir(_PRIVATE_FOLDER)
         try:
             self._write(view, hidden)
             hidden.rename(path)
@@ -87,6 +90,7 @@ class Snapshots:
             digests={**digests, MATRIX: view.table.matrix.digest(view.rows)},
         ).write(folder)
         for file in folder.iterdir():
+            file.chmod(_PRIVATE)
             _sync(file)
         _sync(folder)
 

@@ -21,6 +21,9 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 """Before what failed is tried again."""
 
+LONGEST_WAIT_S = 10.0
+"""The same for commits that could not be taken in: writes are not acknowledged until they are."""
+
 LOOK_S = 30.0
 """How often the clock is looked at."""
 
@@ -73,12 +76,13 @@ class _Chore:
     """Why it failed when it was last tried."""
     pause_s: float = FIRST_PAUSE_S
     not_before_s: float = -math.inf
+    longest_pause_s: float = LONGEST_PAUSE_S
 
     def keep_failure(self, reason: str, now_s: float) -> None:
         """Each pause is twice the one before."""
         self.failure = reason
         self.not_before_s = now_s + self.pause_s
-        self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+        self.pause_s = min(2 * self.pause_s, self.longest_pause_s)
 
     def forget_failure(self) -> None:
         """It is done, or there is nothing to be done any more."""
@@ -103,7 +107,12 @@ class Upkeep:
         self._bounds = bounds
         self._saved_s = self._retired_s = clock()
         self._chores: tuple[_Chore, ...] = (
-            _Chore("catching up", lambda: bool(segments.delayed), lambda _: segments.take_delayed()),
+            _Chore(
+                "catching up",
+                lambda: bool(segments.delayed),
+                lambda _: segments.take_delayed(),
+                longest_pause_s=LONGEST_WAIT_S,
+            ),
             _Chore("compacting", lambda: bounds.is_sparse(segments.view), self._compact),
             _Chore("merging", lambda: bounds.is_stale(segments.view), segments.merge),
             _Chore("saving", self._is_save_due, self._save),

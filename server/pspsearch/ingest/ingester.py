@@ -63,7 +63,8 @@ class Ingester:
 
         An item that is an error already is acknowledged with it.
 
-        What may pass (Triton away, a full queue, or memory) is raised, and then nothing was written.
+        What may pass (Triton away, a full queue, or memory) is raised, and then nothing was written; IndexBehind where
+        it was, and searches do not find it yet.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
             raise InvalidRequest(f"an upsert has 1 to {MAX_ITEMS} items, not {len(items)}")
@@ -83,7 +84,9 @@ class Ingester:
             given = await self._put_in(live, good, known, call, request_id)
             lost = [number for number, one in enumerate(given) if _was_lost(good[number], one)]
             if lost:
-                again = await self._put_in(live, [good[number] for number in lost], {}, call, "")
+                # under a name of its own: else the call sent again later would write these anew, over what came since
+                name = _digest("again", request_id) if request_id else ""
+                again = await self._put_in(live, [good[number] for number in lost], {}, call, name)
                 for number, one in zip(lost, again, strict=True):
                     given[number] = one
             told = iter(given)
@@ -114,6 +117,7 @@ class Ingester:
 
     async def _delete(self, live: Live, writes: Sequence[Delete], request_id: str, asked: str) -> tuple[int, int]:
         answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
+        live.index.check_current()
         deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
         return len(deleted), max((answer.sequence for answer in answers), default=0)
 
@@ -134,6 +138,7 @@ class Ingester:
             for space in live.others:
                 if any(_lacks(write, space.generation.key) for write in writes):
                     space.lags.set()
+            live.index.check_current()
         written = iter(answers)
         return [
             _acknowledge(item, next(written)) if isinstance(one, _Stored) else Acknowledgement(item.id, error=one)

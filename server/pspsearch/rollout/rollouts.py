@@ -94,7 +94,7 @@ class Rollouts(Carrier):
         self._kept: dict[int, Live] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         """By generation: what describes later what a write could not."""
-        self._turn = asyncio.Lock()
+        self._turn = collections.turn
         self._watching: asyncio.Task[None] | None = None
         self._told: set[tuple[str, int, str]] = set()
         """What was found in the repository, and is not news any more."""
@@ -321,13 +321,15 @@ class Rollouts(Carrier):
         """Until it is ready or has failed; what may pass, like a full disk, is tried again."""
         while True:
             try:
+                if under_way.closing is not None:
+                    await asyncio.shield(under_way.closing)
                 await self._build(collection, under_way)
             except DeadlineExceeded as error:
                 await self._fail(under_way, f"the version does not answer in time: {error}")
             except (RetryLater, CatalogError, IndexFailed, OSError) as error:
                 log.warning("the rollout of %s waits: %s", collection.name, error)
                 under_way.tell(reason=f"it waits: {error}")
-                await self._take_back(under_way)
+                self._take_back(under_way)
                 await asyncio.sleep(_AGAIN_S)
                 under_way.tell(reason="")
                 continue
@@ -338,7 +340,7 @@ class Rollouts(Carrier):
                 await self._fail(under_way, told)
             return
 
-    async def _take_back(self, under_way: _UnderWay) -> None:
+    def _take_back(self, under_way: _UnderWay) -> None:
         """Leaves nothing of what was built, for another attempt."""
         candidate, under_way.candidate = under_way.candidate, None
         if candidate is not None:
@@ -346,8 +348,6 @@ class Rollouts(Carrier):
             self._collections.end_trial(candidate.generation)
             self._stop_keeper(candidate.generation)
             under_way.closing = self.carry(self._collections.shut(candidate))
-        if under_way.closing is not None:
-            await asyncio.shield(under_way.closing)
 
     @contextlib.asynccontextmanager
     async def _stopped(self, collection: Collection, under_way: _UnderWay | None) -> AsyncGenerator[None]:
@@ -360,7 +360,7 @@ class Rollouts(Carrier):
             yield
         except BaseException:
             if not under_way.now.ended:
-                await self._take_back(under_way)
+                self._take_back(under_way)
                 under_way.task = asyncio.create_task(self._run(collection, under_way))
             raise
 
@@ -474,24 +474,26 @@ class Rollouts(Carrier):
         under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
 
     @contextlib.asynccontextmanager
-    async def _deleting(self, collection: Collection) -> AsyncGenerator[None]:
-        """The block deletes the collection; nothing of it is promoted meanwhile, and afterwards nothing is left."""
-        async with self._turn:
-            live = self._collections.get(collection.name)
-            under_way = self._under_way.get(collection.key)
-            async with self._stopped(collection, under_way):
-                yield
-            if under_way is not None:
-                self._under_way.pop(collection.key, None)
-                under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
-            self._gate.forget(collection)
-            kept = self._kept.pop(collection.key, None)
-            for space in live.others:
-                self._leave(live, space.generation)
-            if kept is not None:
-                await self._collections.shut(kept)
-            if under_way is not None:
-                await self._shut(under_way)
+    async def _deleting(self, live: Live) -> AsyncGenerator[None]:
+        """The block deletes the collection; nothing of it is promoted meanwhile, and afterwards nothing is left.
+
+        Entered in this object's turn, and left when that may be others'.
+        """
+        collection = live.collection
+        under_way = self._under_way.get(collection.key)
+        async with self._stopped(collection, under_way):
+            yield
+        if under_way is not None:
+            self._under_way.pop(collection.key, None)
+            under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
+        self._gate.forget(collection)
+        kept = self._kept.pop(collection.key, None)
+        for space in live.others:
+            self._leave(live, space.generation)
+        if kept is not None:
+            await self._collections.shut(kept)
+        if under_way is not None:
+            await self._shut(under_way)
 
     async def _shut(self, under_way: _UnderWay) -> None:
         """Nothing is left of one that has ended without being promoted."""

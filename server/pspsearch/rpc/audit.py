@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from collections.abc import Callable, Mapping
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -12,8 +14,9 @@ from google.protobuf.message import Message
 from pspsearch.access import Access, Right
 from pspsearch.errors import BadSettings
 from pspsearch.logs import JsonFormatter
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.guard import Context, host_of
 from pspsearch.rpc.rights import RULES
+from pspsearch.rpc.strangers import Strangers
 from pspsearch.search.call import Call
 
 log = logging.getLogger(__name__)
@@ -25,11 +28,15 @@ _DENIALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class Audit:
-    """A file that is only ever added to; where it is moved away, a new one is begun."""
+    """A file that is only ever added to; where it is moved away, a new one is begun.
 
-    def __init__(self, path: Path | None) -> None:
+    Of callers whom nobody knows it has so many lines in a minute, and then how many it left out.
+    """
+
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
         """BadSettings where it cannot be written; None writes nothing."""
         self._file = None if path is None else _open(path)
+        self._strangers = Strangers(clock)
 
     def write(
         self,
@@ -46,6 +53,14 @@ class Audit:
             return
         if rule.right is Right.READ and code not in _DENIALS and TURNED_AWAY not in call.facts:
             return
+        if self._strangers.is_over():
+            self._tell_left_out()
+        if (
+            code is grpc.StatusCode.UNAUTHENTICATED
+            and not access.holder
+            and not self._strangers.admit(host_of(context))
+        ):
+            return
         told = {
             "collection": rule.collection(request) if request is not None else None,
             "method": method,
@@ -58,13 +73,26 @@ class Audit:
             **call.facts,
         }
         message = f"{access.holder or call.caller} called {method}: {code.name}"
-        record = logging.makeLogRecord({"name": "pspsearch.audit", "levelname": "INFO", "msg": message, **told})
-        self._file.handle(record)
+        self._write(message, told)
 
     def close(self) -> None:
         """Nothing more is written."""
         if self._file is not None:
+            self._tell_left_out()
             self._file.close()
+
+    def _tell_left_out(self) -> None:
+        """One line, where anything was."""
+        if by_host := self._strangers.end():
+            count = sum(by_host.values())
+            message = f"{count:,} more calls of strangers were turned away, and have no lines"
+            code = grpc.StatusCode.UNAUTHENTICATED.name
+            self._write(message, {"code": code, "left_out": count, "left_out_by_host": by_host})
+
+    def _write(self, message: str, told: Mapping[str, object]) -> None:
+        assert self._file is not None
+        record = logging.makeLogRecord({"name": "pspsearch.audit", "levelname": "INFO", "msg": message, **told})
+        self._file.handle(record)
 
 
 class _File(WatchedFileHandler):

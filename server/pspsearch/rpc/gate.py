@@ -130,8 +130,9 @@ class Gate:
         """Raises what tells gRPC that the call is over."""
         status = self.explain(method, error, call)
         if is_callers(error):
-            # a server that is overloaded must not write about each of thousands of calls; `refused` counts them
-            level = logging.DEBUG if isinstance(error, Overloaded) else logging.INFO
+            # a server that is overloaded must not write about each of thousands of calls, of strangers neither: the
+            # metrics count them
+            level = logging.DEBUG if isinstance(error, Overloaded | Unauthenticated) else logging.INFO
             told = _tell(method, error, call)
             log.log(level, "%s refused: %s", method, status.message, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))

@@ -15,6 +15,7 @@ from pspsearch.errors import (
     CatalogDamaged,
     DeadlineExceeded,
     Forbidden,
+    IndexBehind,
     InvalidRequest,
     MemoryFull,
     ModelMismatch,
@@ -30,6 +31,7 @@ from pspsearch.errors import (
     TritonUnavailable,
     Unauthenticated,
 )
+from pspsearch.logs import one_line
 
 DETAILS = "grpc-status-details-bin"
 """The trailing metadata that carries the whole status."""
@@ -49,6 +51,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     MemoryFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    IndexBehind: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TritonUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     OperatorError: grpc.StatusCode.INTERNAL,
@@ -61,6 +64,7 @@ _RETRY_MS: dict[type[RetryLater], int] = {
     Overloaded: 100,
     MemoryFull: 5000,
     StorageFull: 5000,
+    IndexBehind: 5000,
     DeadlineExceeded: 0,
 }
 _USUAL_RETRY_MS = 500
@@ -113,6 +117,8 @@ def _retry(error: RetryLater) -> error_details_pb2.RetryInfo:
 
 
 def _cut(message: str) -> str:
+    """It may repeat what a caller sent, and is read in logs and on screens."""
+    message = one_line(message)
     encoded = message.encode(errors="replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:
         return message

@@ -74,8 +74,10 @@ class Collections(Carrier):
         self._trials: dict[str, Trial] = {}
         self._feeds: dict[int, Feed] = {}
         self._creating = asyncio.Lock()
-        self.deleting: Callable[[Collection], AbstractAsyncContextManager[object]] = contextlib.nullcontext
-        """Entered while a collection is deleted; what its block raises says that it stays."""
+        self.turn = asyncio.Lock()
+        """Of whoever changes which generation answers for a collection; never held while callers are waited for."""
+        self.deleting: Callable[[Live], AbstractAsyncContextManager[object]] = contextlib.nullcontext
+        """Entered in that turn for a deletion, and left later; what its block raises says that the collection stays."""
         catalog.listen(self._apply)
 
     async def open(self) -> None:
@@ -158,21 +160,22 @@ class Collections(Carrier):
         Where the catalog cannot do it, the collection stays as it was.
         """
         name = name or DEFAULT
-        async with self._creating:
-            if name in self._unopened:
-                return await self._delete_unopened(name)
-            async with self.deleting(self.get(name).collection):
+        if name in self._unopened:
+            return await self._delete_unopened(name)
+        async with contextlib.AsyncExitStack() as stack:
+            async with self.turn:
                 live = self.get(name)
-                del self._live[name]
+                await stack.enter_async_context(self.deleting(live))
+                del self._live[name]  # from now on there is no such collection for calls, and for rollouts neither
+            try:
                 await live.until_unused()
-                try:
-                    count = await self._catalog.delete_collection(live.collection.key)
-                except BaseException:
-                    live.open_again()
-                    self._live[name] = live
-                    raise
-            await self.shut(live)
-            return count
+                count = await self._catalog.delete_collection(live.collection.key)
+            except BaseException:
+                live.open_again()
+                self._live[name] = live
+                raise
+        await self.shut(live)
+        return count
 
     async def open_describer(self, generation: Generation) -> Describer:
         """What describes for a generation; ModelMismatch where its version is not served, or is another one by now."""
@@ -219,9 +222,10 @@ class Collections(Carrier):
 
     async def release(self, version: ModelVersion) -> None:
         """Of a generation that is gone: lets go of what described for it, unless another one needs it."""
-        spaces = [space for live in self._live.values() for space in (live.space, *live.others)]
-        if version not in [space.describer.version for space in spaces]:
-            await self._release_describer(version)
+        async with self._creating:  # a collection that is being made may have it
+            spaces = [space for live in self._live.values() for space in (live.space, *live.others)]
+            if version not in [space.describer.version for space in spaces]:
+                await self._release_describer(version)
 
     async def close(self) -> None:
         """Closes every index; no call may be under way."""
@@ -231,10 +235,13 @@ class Collections(Carrier):
         self._live.clear()
 
     async def _delete_unopened(self, name: str) -> int:
-        collection = self._unopened[name].collection
-        generations = await self._catalog.generations(collection.key)
-        count = await self._catalog.delete_collection(collection.key)
-        del self._unopened[name]
+        async with self._creating:
+            if name not in self._unopened:
+                raise NotFound(f"there is no collection {name!r}")  # somebody was quicker
+            collection = self._unopened[name].collection
+            generations = await self._catalog.generations(collection.key)
+            count = await self._catalog.delete_collection(collection.key)
+            del self._unopened[name]
         for record in generations:
             self._drop_index(record.generation)
         return count

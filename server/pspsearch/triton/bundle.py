@@ -1,6 +1,9 @@
 """The Triton that comes with `pip install 'pspsearch[cpu]'`: where its parts lie and how they are put together."""
 
 import importlib.util
+import os
+import shutil
+import site
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from pspsearch.errors import BundleMissing
+from pspsearch.triton import uncached
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,26 @@ class Bundle:
         for part in (*self.python_backend.iterdir(), self.python_stub):
             (target / part.name).symlink_to(part)
         return target.parent
+
+
+def assemble_python(folder: Path, repository: Path) -> Path:
+    """The folder of a `python3` for the stub: this Python with its packages, which compiles what is in the repository.
+
+    It is what `python -m venv` would make, with one line that Python runs before any program.
+    """
+    home = folder / "python"
+    packages = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    programs = home / "bin"
+    for part in (packages, programs):
+        part.mkdir(parents=True)
+    (programs / "python3").symlink_to(sys.executable)
+    interpreter = Path(os.path.realpath(sys.executable))
+    (home / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n", "utf-8")
+    shutil.copyfile(uncached.__file__, packages / "pspsearch_uncached.py")
+    folders = "; ".join(f"site.addsitedir({path!a})" for path in site.getsitepackages())
+    line = f"import site, pspsearch_uncached; pspsearch_uncached.read_sources_only({str(repository)!a}); {folders}\n"
+    (packages / "pspsearch.pth").write_text(line, "ascii")
+    return programs
 
 
 def _python_library_folder() -> Path:

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from pspsearch.config_digest import check_digest
 from pspsearch.contract import DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.domain import Descriptors, ModelVersion, Pixels
 from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError
@@ -197,13 +198,17 @@ async def _choose_version(client: TritonClient, model: str, version: int | None)
 
 
 def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
-    """Of one version, where the config carries one that agrees with it; ModelMismatch or RepositoryError."""
+    """Of one version, where the config is as published and carries one that agrees with it.
+
+    ModelMismatch or RepositoryError where it does not.
+    """
     key = parameter_key(version)
     if key not in config.parameters:
         raise ModelMismatch(
             f"{config.name}/{version} carries no contract: its config.pbtxt has no parameter {key} "
             "(pspsearch-build publish writes it)"
         )
+    check_digest(config)
     contract = Contract.from_json(config.parameters[key].string_value)
     shape = contract.input
     _agree(config, PIXELS, [shape.height_px, shape.width_px, 3], {i.name: list(i.dims) for i in config.input})

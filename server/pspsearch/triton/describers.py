@@ -15,7 +15,7 @@ from pspsearch.manifest import MANIFEST, Manifest
 from pspsearch.repository import find_broken_versions, readable
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
-from pspsearch.triton.model_config import check_policy
+from pspsearch.triton.model_config import check_policy, find_broken_contracts
 
 _LAST_CALL_S = 60.0
 """Longer than anything takes that was begun with a describer."""
@@ -72,6 +72,7 @@ class Describers:
         if self._repository is not None:
             broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
             broken |= self._find_changed(self._repository / model, broken)
+            broken = await asyncio.to_thread(_find_broken_contracts, self._repository / model) | broken
             if not broken and not (self._repository / model).is_dir():
                 raise ModelMismatch(f"the model repository has no model {model}")
         reasons = {number: str(error) for number, error in broken.items()}
@@ -179,6 +180,16 @@ class Describers:
 def _is_another(version: Path, describer: TritonDescriber) -> bool:
     """Whether what was published there is not what it describes with."""
     return (version / MANIFEST).is_file() and Manifest.read(version).digest != describer.version.contract.digest
+
+
+def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
+    """Every version there is, where the configuration that they share is not what was published."""
+    if not model.is_dir():
+        return {}
+    try:
+        return find_broken_contracts(model)
+    except RepositoryError as error:
+        return dict.fromkeys(_numbers(model), error)
 
 
 def _numbers(folder: Path) -> set[int]:

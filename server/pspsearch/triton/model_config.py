@@ -5,8 +5,11 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from pspsearch.errors import RepositoryError, VersionPolicyRefused
-from pspsearch.repository import CONFIG
+from pspsearch.config_digest import check_digest
+from pspsearch.contract import Contract, parameter_key
+from pspsearch.errors import DigestMismatch, RepositoryError, VersionPolicyRefused
+from pspsearch.manifest import Manifest
+from pspsearch.repository import CONFIG, find_published
 
 _LEAST_VERSIONS = 2
 """The one that answers, and the one that comes."""
@@ -19,6 +22,37 @@ def read_config(model: Path) -> model_config_pb2.ModelConfig:
         return text_format.Parse(path.read_text("utf-8"), model_config_pb2.ModelConfig())
     except (text_format.ParseError, OSError, ValueError) as error:
         raise RepositoryError(f"{path} is not a Triton model configuration: {error}") from error
+
+
+def check_config(model: Path) -> None:
+    """RepositoryError where the configuration in a model's folder, or a contract in it, is not what was published."""
+    for error in find_broken_contracts(model).values():
+        raise error
+
+
+def find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
+    """The published versions of a model whose files are not those that their contract names.
+
+    RepositoryError where the configuration as a whole is not the one that was published.
+    """
+    config = read_config(model)
+    published = find_published(model)
+    if not check_digest(config) and published:
+        raise RepositoryError(
+            f"{model / CONFIG} carries no digest, as those that earlier releases wrote: see that it says what you "
+            "mean, then have pspsearch-build seal write one"
+        )
+    broken: dict[int, RepositoryError] = {}
+    for number, version in published.items():
+        key = parameter_key(number)
+        if key not in config.parameters:
+            continue  # nobody uses such a one: it promises nothing
+        if Contract.from_json(config.parameters[key].string_value).digest != Manifest.read(version).digest:
+            broken[number] = DigestMismatch(
+                f"{version} is not what its contract in {CONFIG} was written for: publish a change under a number of "
+                "its own"
+            )
+    return broken
 
 
 def check_policy(config: model_config_pb2.ModelConfig, version: int) -> None:

@@ -25,10 +25,10 @@ from pspsearch.errors import (
 )
 from pspsearch.repository import check_repository
 from pspsearch.triton import child
-from pspsearch.triton.bundle import Bundle
+from pspsearch.triton.bundle import Bundle, assemble_python
 from pspsearch.triton.claim import Claim
 from pspsearch.triton.client import TritonClient
-from pspsearch.triton.model_config import read_config
+from pspsearch.triton.model_config import check_config
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class BundledTriton:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=child_stderr,
+                cwd=self._claim.folder,  # the stub would import from wherever the server was started
                 # Its Python stubs share its group and go with it. A session of its own would be a group of the kernel's
                 # scheduler, too (autogroup), which on a busy core let the stubs wait for seconds.
                 process_group=0,
@@ -296,7 +297,7 @@ def _check_models(repository: Path, objection: Callable[[str], str]) -> tuple[li
     failures = {name: str(error) for name, error in checked.broken.items()}
     for name in checked.sound:
         try:
-            read_config(repository / name)
+            check_config(repository / name)
         except RepositoryError as error:
             failures[name] = str(error)
         if reason := objection(name):
@@ -308,9 +309,11 @@ def _command_line(
     bundle: Bundle, claim: Claim, settings: BundledTritonSettings, port: int
 ) -> tuple[list[str], dict[str, str]]:
     backends = bundle.assemble_backends(claim.folder)
+    repository = settings.repository.absolute()
+    python = assemble_python(claim.folder, repository)
     command = [
         *(sys.executable, "-I", "-S", str(Path(child.__file__)), str(os.getpid()), str(bundle.server)),
-        f"--model-repository={settings.repository}",
+        f"--model-repository={repository}",
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",  # configs are whole; a third of the start went by in asking each model
         "--exit-on-error=false",  # a model that fails must not take the others with it
@@ -328,8 +331,7 @@ def _command_line(
         # The stub embeds a Python that takes its library from here, and its packages from the first python3 on PATH;
         # PYTHONHOME and PYTHONPATH it ignores.
         "LD_LIBRARY_PATH": os.pathsep.join((str(bundle.libraries), str(bundle.python_library))),
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a version folder stays as it was published
+        "PATH": os.pathsep.join((str(python), os.environ.get("PATH", os.defpath))),
     }
     return command, environment
 

@@ -85,7 +85,8 @@ class ItemServiceServicer:
 
     def IngestItems(self, request_iterator, context):
         """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-        what was not acknowledged: an item that is already there unchanged costs no inference.
+        what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
+        a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

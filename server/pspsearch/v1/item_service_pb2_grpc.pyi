@@ -37,7 +37,8 @@ class ItemServiceStub:
     """Puts in or replaces some items. One bad item does not fail the others."""
     IngestItems: _grpc.StreamStreamMultiCallable[_item_service_pb2.IngestItemsRequest, _item_service_pb2.IngestItemsResponse]
     """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-    what was not acknowledged: an item that is already there unchanged costs no inference.
+    what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
+    a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
     """
     GetItem: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_service_pb2.GetItemResponse]
     """One item; NOT_FOUND where there is none."""
@@ -61,7 +62,8 @@ class ItemServiceAsyncStub(ItemServiceStub):
     """Puts in or replaces some items. One bad item does not fail the others."""
     IngestItems: _aio.StreamStreamMultiCallable[_item_service_pb2.IngestItemsRequest, _item_service_pb2.IngestItemsResponse]  # type: ignore[assignment]
     """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-    what was not acknowledged: an item that is already there unchanged costs no inference.
+    what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
+    a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
     """
     GetItem: _aio.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_service_pb2.GetItemResponse]  # type: ignore[assignment]
     """One item; NOT_FOUND where there is none."""
@@ -94,7 +96,8 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_item_service_pb2.IngestItemsResponse], _abc.AsyncIterator[_item_service_pb2.IngestItemsResponse]]:
         """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-        what was not acknowledged: an item that is already there unchanged costs no inference.
+        what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
+        a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
         """
 
     @_abc_1.abstractmethod

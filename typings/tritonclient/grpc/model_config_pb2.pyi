@@ -69,6 +69,16 @@ class ModelWarmup(Message):
     count: int
     inputs: MutableMapping[str, Input]
 
+class ModelOperations(Message):
+    op_library_filename: MutableSequence[str]
+
+class ModelOptimizationPolicy(Message):
+    class PinnedMemoryBuffer(Message):
+        enable: bool
+
+    input_pinned_memory: PinnedMemoryBuffer
+    output_pinned_memory: PinnedMemoryBuffer
+
 class _Inputs(MutableSequence[ModelInput]):
     def add(
         self, *, name: str = ..., data_type: int = ..., dims: Iterable[int] = ..., optional: bool = ...
@@ -96,4 +106,6 @@ class ModelConfig(Message):
     instance_group: _InstanceGroups
     model_warmup: _Warmups
     parameters: MutableMapping[str, ModelParameter]
+    model_operations: ModelOperations
+    optimization: ModelOptimizationPolicy
     def __init__(self, *, name: str = ..., platform: str = ..., max_batch_size: int = ...) -> None: ...
