@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspsearch.filters import Expression, Filter
+from pspsearch.index.column import Kind
 from pspsearch.index.columns import Columns
 from tests.filter_cases import attributes, expressions, spell
 
@@ -104,4 +105,4 @@ def test_texts_are_written_and_read_one_by_one(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak_bytes < 4 << 20
     again = Columns.read(tmp_path / "columns")
-    assert again._columns["text", "str"].texts == texts
+    assert again._columns["text", Kind.STR].texts == texts

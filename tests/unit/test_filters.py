@@ -69,6 +69,14 @@ def test_parses_what_is_spelt(expression: Expression) -> None:
         ("a<x " * 11, 41, "at character 42 it does so once more"),
         ("a:* a<1 a=x " * 20 + "(a>=x OR NOT b.c!=x*) " * 5 + "a:'*x'", 351, "by order or by pattern at most 10 times"),
         ("a=" + "x" * 9000, 8192, "at most 8192 characters"),
+        (
+            "a=1 b < 18446744073709551616",
+            8,
+            "at character 9 of the filter there is 18446744073709551616: whole numbers",
+        ),
+        ("a=-9223372036854775809", 2, "from -9223372036854775808 to 18446744073709551615"),
+        ("a = 1e999", 4, "at character 5 of the filter there is 1e999: numbers end at about 1.8e308"),
+        ("NOT a:-" + "9" * 5000, 6, "whole numbers are from"),
     ],
 )
 def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, sentence: str) -> None:

@@ -78,3 +78,20 @@ def test_folding_equals_the_plain_rule(angles: list[float], least: float, limit:
 def test_value_of_a_group_is_json(path: str, value: str) -> None:
     """Dots go into objects; what is not there, or null, is empty."""
     assert group_value('{"a": "x", "b": {"c": 1}, "e": null, "l": ["\\u00e9", 1]}', path) == value
+
+
+@pytest.mark.parametrize(
+    ("spellings", "group"),
+    [
+        (("1", "1.0", "1e0"), "1"),
+        (('[1.0, {"b": -0.0}]', '[1, {"b": 0}]'), '[1, {"b": 0}]'),
+        (("1e18", "1000000000000000000"), "1000000000000000000"),
+        (("9007199254740993",), "9007199254740993"),
+        (("true",), "true"),
+        (("1.5",), "1.5"),
+        (("1e20", "100000000000000000000"), "1e+20"),
+    ],
+)
+def test_a_number_is_one_group_however_it_is_written(spellings: tuple[str, ...], group: str) -> None:
+    """As it is one number to a filter; whole ones of 64 bits are exact."""
+    assert {group_value(f'{{"a": {text}}}', "a") for text in spellings} == {group}

@@ -11,7 +11,8 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput
 
 from pspsearch.errors import BadFilter
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
-from pspsearch.filters.meaning import asks_every_text, holds
+from pspsearch.filters.meaning import Facts, asks_every_text, holds
+from pspsearch.number import one_form, read_number
 
 MAX_CHARACTERS = 8192
 MAX_DEPTH = 64
@@ -51,7 +52,7 @@ class Filter:
 
     def matches(self, attributes: Mapping[str, Any]) -> bool:
         """Whether it holds for an item: the meaning that every faster way is held to."""
-        return self.expression is None or holds(self.expression, attributes)
+        return self.expression is None or holds(self.expression, Facts(attributes))
 
 
 @lru_cache(maxsize=1024)
@@ -163,7 +164,16 @@ def _read(token: Token) -> Value:
         return _unquote(token)
     if token in _TRUTH:
         return _TRUTH[token]
-    return float(token) if _NUMBER.fullmatch(token) else str(token)
+    return _read_number(token) if _NUMBER.fullmatch(token) else str(token)
+
+
+def _read_number(token: Token) -> int | float:
+    try:
+        return one_form(read_number(token))
+    except ValueError as error:
+        position = token.start_pos or 0
+        found = f"at character {position + 1} of the filter there is {str(token)[:40]}"
+        raise BadFilter(f"{found}: {error}", position) from error
 
 
 def _unquote(token: Token) -> str:

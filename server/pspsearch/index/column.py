@@ -1,0 +1,158 @@
+"""The values of one kind under one path, by row."""
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.filters import Operator
+from pspsearch.filters.expression import Value
+from pspsearch.filters.meaning import ORDERS, asks_every_text, compares_text
+from pspsearch.index.base import Mask
+from pspsearch.index.growing_array import GrowingArray
+from pspsearch.number import LEAST, MOST
+
+
+class Kind(StrEnum):
+    """How a value is kept: every value has one kind, and every number one form in it."""
+
+    INT = "int"
+    """A whole number of 64 bits, signed."""
+    UINT = "uint"
+    """A whole number above those, and of 64 bits, unsigned."""
+    FLOAT = "float"
+    """Any other number."""
+    BOOL = "bool"
+    STR = "str"
+
+    @classmethod
+    def of(cls, value: Value) -> "Kind":
+        """The one kind of a value."""
+        kind = _KINDS[type(value)]
+        return cls.UINT if kind is cls.INT and value > _MOST_SIGNED else kind  # pyright: ignore[reportOperatorIssue] - an int
+
+
+_MOST_SIGNED = (1 << 63) - 1
+_KINDS = {int: Kind.INT, float: Kind.FLOAT, bool: Kind.BOOL, str: Kind.STR}
+_DTYPES = {Kind.INT: np.int64, Kind.UINT: np.uint64, Kind.FLOAT: np.float64, Kind.BOOL: np.bool_, Kind.STR: np.int32}
+"""Of the values; a text's is its place among the column's texts."""
+
+NUMBERS = (Kind.INT, Kind.UINT, Kind.FLOAT)
+"""What an order of numbers asks, all of them."""
+
+_ANY = "surrogatepass"
+"""JSON can hold half of a pair that UTF-8 has no form for."""
+
+
+class Column:
+    """Sparse attributes and lists cost what they hold: the row numbers that have such a value, ascending.
+
+    A row is there once for each element of a list. One thread appends, any others read what was there before.
+    """
+
+    def __init__(self, kind: Kind, rows: NDArray[np.int32], values: NDArray[Any], texts: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self._rows = GrowingArray(rows)
+        self._values = GrowingArray(values)
+        self.texts = list(texts)
+        self._places = {text: place for place, text in enumerate(texts)}
+
+    @classmethod
+    def empty(cls, kind: Kind) -> Self:
+        """Without values."""
+        return cls(kind, np.empty(0, np.int32), np.empty(0, _DTYPES[kind]))
+
+    @property
+    def size_bytes(self) -> int:
+        """In memory; a text is taken for a hundred bytes with its place."""
+        return self._rows.size_bytes + self._values.size_bytes + 100 * len(self.texts)
+
+    def append(self, rows: Sequence[int], values: Sequence[Value]) -> None:
+        """More values, of these rows, ascending, which come after those that there are or are the last of them."""
+        stored = [self._place(value) if isinstance(value, str) else value for value in values]
+        self._values.append(np.array(stored, _DTYPES[self.kind]))
+        self._rows.append(np.array(rows, np.int32))
+
+    def first(self, rows: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """The row numbers below `rows`, and the value beside each."""
+        numbers = self._rows.first(len(self._rows))
+        count = int(np.searchsorted(numbers, rows))
+        return numbers[:count], self._values.first(count)
+
+    def mark(self, mask: Mask, how: Operator, value: Value) -> None:
+        """Sets those of the mask's rows that have a value here which compares so."""
+        rows, values = self.first(len(mask))
+        mask[rows[self._compare(values, how, value)]] = True
+
+    def keep_rows(self, keep: Mask) -> Self | None:
+        """Those of the first rows that `keep` holds for, numbered anew; None where nothing is left."""
+        rows, values = self.first(len(keep))
+        chosen = keep[rows]
+        if not chosen.any():
+            return None
+        texts, values = self._packed(values[chosen])
+        numbers = np.cumsum(keep, dtype=np.int32) - 1
+        return type(self)(self.kind, numbers[rows[chosen]], values, texts)
+
+    def write(self, file: BinaryIO, rows: int) -> None:
+        """Of the first rows; texts one after the other, as they can be most of an index."""
+        numbers, values = self.first(rows)
+        texts, values = self._packed(values)
+        np.save(file, numbers)
+        np.save(file, values)
+        np.save(file, np.fromiter((len(text.encode(errors=_ANY)) for text in texts), np.int64, len(texts)))
+        for text in texts:
+            file.write(text.encode(errors=_ANY))
+
+    @classmethod
+    def read(cls, kind: Kind, file: BinaryIO) -> Self:
+        """What `write` wrote."""
+        numbers, values, lengths = np.load(file), np.load(file), np.load(file)
+        return cls(kind, numbers, values, [file.read(length).decode(errors=_ANY) for length in lengths.tolist()])
+
+    def _compare(self, values: NDArray[Any], how: Operator, value: Value) -> Mask:
+        """Which of the values compare so; of a text every spelling is looked at once."""
+        if isinstance(value, str):
+            if asks_every_text(how, value):
+                return np.array([compares_text(text, how, value) for text in self.texts], np.bool_)[values]
+            return values == self._places.get(value, -1)
+        if how not in ORDERS:
+            return values == np.array(value, values.dtype)
+        highest = _highest(self.kind, value, inclusive=how in (Operator.LESS_OR_EQUAL, Operator.GREATER))
+        up_to: Mask = np.zeros(len(values), np.bool_) if highest is None else values <= highest
+        return up_to if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else ~up_to
+
+    def _place(self, text: str) -> int:
+        if text not in self._places:
+            self.texts.append(text)
+            self._places[text] = len(self.texts) - 1
+        return self._places[text]
+
+    def _packed(self, values: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
+        """The texts that these values stand for, and the values by their new places; numbers stay as they are."""
+        if self.kind is not Kind.STR:
+            return [], values
+        places, packed = np.unique(values, return_inverse=True)
+        return [self.texts[place] for place in places], packed.astype(np.int32)
+
+
+def _highest(kind: Kind, number: float, *, inclusive: bool) -> np.generic | None:
+    """The highest one of that kind that is less than the number, or no more; None where there is none.
+
+    It makes comparisons exact: what numpy does to an int64 beside a float, or to a float beside an int64, is not.
+    """
+    if kind is Kind.FLOAT:
+        nearest = float(number)
+        is_below = nearest <= number if inclusive else nearest < number
+        return np.float64(nearest if is_below else math.nextafter(nearest, -math.inf))
+    least, most = (0, MOST) if kind is Kind.UINT else (LEAST, _MOST_SIGNED)
+    if math.isinf(number):
+        highest = most if number > 0 else least - 1
+    else:
+        highest = math.floor(number) if inclusive else math.ceil(number) - 1
+    if highest < least:
+        return None
+    return (np.uint64 if kind is Kind.UINT else np.int64)(min(highest, most))
