@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspsearch.errors import BadFilter
-from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
+from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence, meaning
 from pspsearch.filters.meaning import is_like
 from tests.filter_cases import expressions, spell
 
@@ -150,6 +150,22 @@ def test_meaning(text: str, holds: bool) -> None:
     }
 
     assert Filter.parse(text).matches(attributes) is holds
+
+
+def test_attributes_are_read_once_for_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a wide item they are tens of thousands, and a filter has hundreds of comparisons."""
+    read: list[Any] = []
+    flatten = meaning.flatten
+
+    def spy(attributes: Any) -> Any:
+        read.append(attributes)
+        return flatten(attributes)
+
+    monkeypatch.setattr(meaning, "flatten", spy)
+    keep = Filter.parse("(" + " OR ".join(f"a<{number} OR b:* OR a!=x" for number in range(-300, 0)) + ") a=1")
+
+    assert keep.matches({"a": 1, "c": {"b": 2}}) is True
+    assert len(read) == 1
 
 
 def stands_for(pattern: str, text: str) -> bool:
