@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pspsearch.errors import BadFilter
 from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence, meaning
-from pspsearch.filters.meaning import is_like
+from pspsearch.filters.meaning import like
 from tests.filter_cases import expressions, spell
 
 A, B, C = (Comparison(name, Operator.EQUAL, 1.0) for name in "abc")
@@ -185,8 +185,8 @@ _SIGNS = "ab\n\ud800\udc00😀"
 @given(st.text(st.sampled_from(_SIGNS + "***"), max_size=8), st.text(st.sampled_from(_SIGNS), max_size=12))
 def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
     """As found out sign by sign."""
-    assert is_like(text, f"*{pattern}") is stands_for(f"*{pattern}", text)
-    assert is_like(text, f"{pattern}*") is stands_for(f"{pattern}*", text)
+    assert like(f"*{pattern}")(text) is stands_for(f"*{pattern}", text)
+    assert like(f"{pattern}*")(text) is stands_for(f"{pattern}*", text)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
 )
 def test_parts_of_a_pattern_share_no_characters(pattern: str, text: str, holds: bool) -> None:
     """And mean nothing but themselves, whatever else reads them as signs."""
-    assert is_like(text, pattern) is holds
+    assert like(pattern)(text) is holds
 
 
 def test_hostile_pattern_answers() -> None:

@@ -76,7 +76,7 @@ class _Values:
             outermost = least if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else most
             return not isinstance(value, bool) and ORDERS[how](outermost, value)
         if asks_every_text(how, value):
-            return any(is_like(text, str(value)) for text in self._values)
+            return any(map(like(str(value)), self._values))
         return value in self._values
 
 
@@ -129,25 +129,35 @@ def asks_every_text(how: Operator, value: Value) -> bool:
     return isinstance(value, str) and (how in ORDERS or "*" in value)
 
 
-def compares_text(text: str, how: Operator, value: str) -> bool:
-    """Whether one text compares so."""
+def text_test(how: Operator, value: str) -> Callable[[str], bool]:
+    """What is to be asked of every text where `asks_every_text` says so."""
     if how in ORDERS:
-        return ORDERS[how](text, value)
-    return is_like(text, value) if "*" in value else text == value
+        return {
+            Operator.LESS: value.__gt__,
+            Operator.LESS_OR_EQUAL: value.__ge__,
+            Operator.GREATER: value.__lt__,
+            Operator.GREATER_OR_EQUAL: value.__le__,
+        }[how]
+    return like(value)
 
 
-def is_like(text: str, pattern: str) -> bool:
-    """Whether the text is one that the pattern stands for: each `*` is any characters.
+def like(pattern: str) -> Callable[[str], bool]:
+    """Whether a text is one that the pattern stands for: each `*` is any characters, and there is at least one.
 
     Each part is taken where it comes first: what a later place would leave to the next parts, this one leaves, too.
     """
     first, *middle, last = pattern.split("*")
-    place, end = len(first), len(text) - len(last)
-    if not (text.startswith(first) and text.endswith(last)):
-        return False
-    for part in middle:
-        place = text.find(part, place, end)
-        if place < 0:
+    start = len(first)
+
+    def is_like(text: str) -> bool:
+        place, end = start, len(text) - len(last)
+        if not (text.startswith(first) and text.endswith(last)):
             return False
-        place += len(part)
-    return place <= end
+        for part in middle:
+            place = text.find(part, place, end)
+            if place < 0:
+                return False
+            place += len(part)
+        return place <= end
+
+    return is_like

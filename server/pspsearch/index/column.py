@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pspsearch.filters import Operator
 from pspsearch.filters.expression import Value
-from pspsearch.filters.meaning import ORDERS, asks_every_text, compares_text
+from pspsearch.filters.meaning import ORDERS, asks_every_text, text_test
 from pspsearch.index.base import Mask
 from pspsearch.index.growing_array import GrowingArray
 from pspsearch.number import LEAST, MOST
@@ -43,6 +43,9 @@ _DTYPES = {Kind.INT: np.int64, Kind.UINT: np.uint64, Kind.FLOAT: np.float64, Kin
 NUMBERS = (Kind.INT, Kind.UINT, Kind.FLOAT)
 """What an order of numbers asks, all of them."""
 
+DENSE_STEPS, SPARSE_STEPS, ORDER_STEPS, PATTERN_STEPS = 1, 8, 50, 250
+"""A value of a column in which every row has one, of any other, and a text that is compared by order or by pattern."""
+
 _ANY = "surrogatepass"
 """JSON can hold half of a pair that UTF-8 has no form for."""
 
@@ -57,24 +60,39 @@ class Column:
         self.kind = kind
         self._rows = GrowingArray(rows)
         self._values = GrowingArray(values)
+        self._dense = _count_dense(rows, 0)
         self.texts = list(texts)
         self._places = {text: place for place, text in enumerate(texts)}
+        self._characters = sum(map(len, texts))
 
     @classmethod
     def empty(cls, kind: Kind) -> Self:
         """Without values."""
         return cls(kind, np.empty(0, np.int32), np.empty(0, _DTYPES[kind]))
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     @property
     def size_bytes(self) -> int:
-        """In memory; a text is taken for a hundred bytes with its place."""
-        return self._rows.size_bytes + self._values.size_bytes + 100 * len(self.texts)
+        """In memory; a text is taken for a hundred bytes with its place, and its characters."""
+        return self._rows.size_bytes + self._values.size_bytes + 100 * len(self.texts) + self._characters
+
+    def steps(self, how: Operator, value: Value) -> int:
+        """How long `mark` takes at most, in nanoseconds or so of a usual processor."""
+        steps = len(self) * (DENSE_STEPS if self._dense == len(self) else SPARSE_STEPS)
+        if asks_every_text(how, value):
+            steps += len(self.texts) * (ORDER_STEPS if how in ORDERS else PATTERN_STEPS) + self._characters // 4
+        return steps
 
     def append(self, rows: Sequence[int], values: Sequence[Value]) -> None:
         """More values, of these rows, ascending, which come after those that there are or are the last of them."""
         stored = [self._place(value) if isinstance(value, str) else value for value in values]
+        numbers = np.array(rows, np.int32)
+        if self._dense == len(self):
+            self._dense += _count_dense(numbers, len(self))
         self._values.append(np.array(stored, _DTYPES[self.kind]))
-        self._rows.append(np.array(rows, np.int32))
+        self._rows.append(numbers)
 
     def first(self, rows: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
         """The row numbers below `rows`, and the value beside each."""
@@ -82,10 +100,30 @@ class Column:
         count = int(np.searchsorted(numbers, rows))
         return numbers[:count], self._values.first(count)
 
+    def mark_present(self, mask: Mask) -> None:
+        """Sets those of the mask's rows that have a value here."""
+        rows, _ = self.first(len(mask))
+        self._mark(mask, rows, None)
+
     def mark(self, mask: Mask, how: Operator, value: Value) -> None:
         """Sets those of the mask's rows that have a value here which compares so."""
         rows, values = self.first(len(mask))
-        mask[rows[self._compare(values, how, value)]] = True
+        self._mark(mask, rows, self._compare(values, how, value))
+
+    def mark_any(self, mask: Mask, wanted: Sequence[Value]) -> None:
+        """Sets those of the mask's rows that have one of these values, all of this column's kind, in one pass."""
+        rows, values = self.first(len(mask))
+        stored = [self._places.get(value, -1) if isinstance(value, str) else value for value in wanted]
+        self._mark(mask, rows, np.isin(values, np.array(stored, values.dtype)))
+
+    def _mark(self, mask: Mask, rows: NDArray[np.int32], chosen: Mask | None) -> None:
+        """Where each row has one value, the first of them the first, no row need be looked up."""
+        count = len(rows)
+        if count <= self._dense:
+            there = mask[:count]
+            there |= True if chosen is None else chosen
+        else:
+            mask[rows if chosen is None else rows[np.flatnonzero(chosen)]] = True
 
     def keep_rows(self, keep: Mask) -> Self | None:
         """Those of the first rows that `keep` holds for, numbered anew; None where nothing is left."""
@@ -117,7 +155,8 @@ class Column:
         """Which of the values compare so; of a text every spelling is looked at once."""
         if isinstance(value, str):
             if asks_every_text(how, value):
-                return np.array([compares_text(text, how, value) for text in self.texts], np.bool_)[values]
+                count = len(self.texts)  # those that are appended meanwhile are of later rows
+                return np.fromiter(map(text_test(how, value), self.texts), np.bool_, count)[values]
             return values == self._places.get(value, -1)
         if how not in ORDERS:
             return values == np.array(value, values.dtype)
@@ -129,6 +168,7 @@ class Column:
         if text not in self._places:
             self.texts.append(text)
             self._places[text] = len(self.texts) - 1
+            self._characters += len(text)
         return self._places[text]
 
     def _packed(self, values: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
@@ -137,6 +177,12 @@ class Column:
             return [], values
         places, packed = np.unique(values, return_inverse=True)
         return [self.texts[place] for place in places], packed.astype(np.int32)
+
+
+def _count_dense(rows: NDArray[np.int32], start: int) -> int:
+    """How many of these are the rows from `start` on, one after the other."""
+    others = np.flatnonzero(rows != np.arange(start, start + len(rows)))
+    return int(others[0]) if len(others) else len(rows)
 
 
 def _highest(kind: Kind, number: float, *, inclusive: bool) -> np.generic | None:

@@ -1,20 +1,28 @@
 """The attributes of rows by path, so that a filter is a few passes over arrays and not over a million dictionaries."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
+from pspsearch.filters import Filter
 from pspsearch.filters.expression import Value
-from pspsearch.filters.meaning import ORDERS, Type, flatten, type_of
+from pspsearch.filters.meaning import flatten
 from pspsearch.index.base import Mask
-from pspsearch.index.column import NUMBERS, Column, Kind
+from pspsearch.index.column import Column, Kind
+from pspsearch.index.evaluation import Evaluation
+from pspsearch.index.paths import Paths
 
 _AT_ONCE = 1 << 16
 """Values that are held before they are appended."""
+_COLUMN_BYTES = 1000
+"""Of a column beside its values."""
+
+_SHORT, _FEW_PATHS = 512, 4096
+"""Characters of a filter, and paths, that are looked through in no time."""
+_QUICK_STEPS = 1 << 24
 
 
 class Columns:
@@ -22,7 +30,7 @@ class Columns:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._columns: dict[tuple[str, Kind], Column] = {}
+        self._paths = Paths()
 
     def append(self, attributes: Sequence[str]) -> None:
         """The next rows, each a JSON object."""
@@ -41,37 +49,52 @@ class Columns:
         self.rows += len(attributes)
 
     def _append(self, found: dict[tuple[str, Kind], tuple[list[int], list[Value]]]) -> None:
-        for key, (rows, values) in found.items():
-            if key not in self._columns:
-                self._columns[key] = Column.empty(key[1])
-            self._columns[key].append(rows, values)
+        for (path, kind), (rows, values) in found.items():
+            column = self._paths.find(path, kind)
+            if column is None:
+                column = Column.empty(kind)
+                self._paths.add(path, column)
+            column.append(rows, values)
         found.clear()
 
+    def is_quick(self, keep: Filter, rows: int) -> bool:
+        """Whether `holds` takes a few milliseconds at most; this itself takes a fraction of one."""
+        if keep.expression is None:
+            return True
+        if len(keep.text) > _SHORT or len(self._paths) > _FEW_PATHS:
+            return False
+        return Evaluation(self._paths, rows).steps(keep.expression) <= _QUICK_STEPS
+
     def holds(self, keep: Filter, rows: int) -> Mask:
-        """For which of the first `rows` rows the filter holds: what `Filter.matches` says of each."""
+        """For which of the first `rows` rows the filter holds: what `Filter.matches` says of each.
+
+        InvalidRequest, before anything is done, where that would be too much work.
+        """
         if keep.expression is None:
             return np.ones(rows, np.bool_)
-        return self._evaluate(keep.expression, rows)
+        evaluation = Evaluation(self._paths, rows)
+        evaluation.check(keep.expression)
+        return evaluation.mask(keep.expression)
 
     @property
     def size_bytes(self) -> int:
         """In memory, about."""
-        return sum(column.size_bytes for column in list(self._columns.values()))
+        return sum(len(path) + _COLUMN_BYTES + column.size_bytes for path, column in self._paths)
 
     def keep_rows(self, keep: Mask) -> "Columns":
         """Those of the first rows that `keep` holds for, numbered anew."""
         kept = Columns()
         kept.rows = int(np.count_nonzero(keep))
-        for key, column in list(self._columns.items()):
+        for path, column in self._paths:
             left = column.keep_rows(keep)
             if left is not None:
-                kept._columns[key] = left
+                kept._paths.add(path, left)
         return kept
 
     def write(self, path: Path, rows: int) -> None:
         """The first rows, into one file; nothing large is made on the way."""
-        columns = list(self._columns.items())
-        header = json.dumps({"rows": rows, "columns": [key for key, _ in columns]}).encode()
+        columns = list(self._paths)
+        header = json.dumps({"rows": rows, "columns": [(path, column.kind) for path, column in columns]}).encode()
         with path.open("wb") as file:
             np.save(file, np.frombuffer(header, np.uint8))
             for _, column in columns:
@@ -85,51 +108,5 @@ class Columns:
             header = json.loads(np.load(file).tobytes())
             columns.rows = int(header["rows"])
             for name, kind in header["columns"]:
-                columns._columns[name, Kind(kind)] = Column.read(Kind(kind), file)
+                columns._paths.add(name, Column.read(Kind(kind), file))
         return columns
-
-    def _evaluate(self, expression: Expression, rows: int) -> Mask:
-        match expression:
-            case And(parts):
-                return self._fold(np.logical_and, parts, rows)
-            case Or(parts):
-                return self._fold(np.logical_or, parts, rows)
-            case Not(part):
-                return ~self._evaluate(part, rows)
-            case Presence(path):
-                return self._present(path, rows, below=True)
-            case Comparison(path, Operator.UNEQUAL, value):
-                return self._present(path, rows) & ~self._compare(path, Operator.EQUAL, value, rows)
-            case Comparison(path, how, value):
-                return self._compare(path, how, value, rows)
-
-    def _fold(self, join: np.ufunc, parts: Sequence[Expression], rows: int) -> Mask:
-        """One part after the other, so that thousands of them hold no more than two masks."""
-        mask = self._evaluate(parts[0], rows)
-        for part in parts[1:]:
-            join(mask, self._evaluate(part, rows), out=mask)
-        return mask
-
-    def _present(self, path: str, rows: int, *, below: bool = False) -> Mask:
-        """Which rows have a value there; or under a longer path, for an object."""
-        mask = np.zeros(rows, np.bool_)
-        for (name, _), column in list(self._columns.items()):
-            if name == path or (below and name.startswith(f"{path}.")):
-                mask[column.first(rows)[0]] = True
-        return mask
-
-    def _compare(self, path: str, how: Operator, value: Value, rows: int) -> Mask:
-        mask = np.zeros(rows, np.bool_)
-        for column in self._asked(path, how, value):
-            column.mark(mask, how, value)
-        return mask
-
-    def _asked(self, path: str, how: Operator, value: Value) -> Iterator[Column]:
-        """The columns with values that may compare so."""
-        kinds: tuple[Kind, ...] = (Kind.of(value),)
-        if how in ORDERS:
-            kinds = {Type.NUMBER: NUMBERS, Type.TRUTH: ()}.get(type_of(value), kinds)
-        for kind in kinds:
-            column = self._columns.get((path, kind))
-            if column is not None:
-                yield column

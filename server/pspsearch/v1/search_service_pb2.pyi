@@ -79,7 +79,8 @@ class SearchOptions(_message.Message):
     filter: _builtins.str
     """Which items may be hits, an AIP-160 expression over their attributes: `category = "shoes" AND price < 50`.
     All where empty. At most 8192 characters, 64 parentheses inside one another, and 10 comparisons of texts by order
-    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for.
+    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for. One that would take more than
+    about a second over the collection is INVALID_ARGUMENT.
     """
     min_score: _builtins.float
     """Only hits with at least this score."""
