@@ -1,5 +1,6 @@
 """Filters: what parses, what it means, and what is said of what does not parse."""
 
+import gc
 import subprocess
 import sys
 from typing import Any
@@ -166,6 +167,18 @@ def test_attributes_are_read_once_for_all_comparisons(monkeypatch: pytest.Monkey
 
     assert keep.matches({"a": 1, "c": {"b": 2}}) is True
     assert len(read) == 1
+
+
+def test_what_is_kept_of_parsed_filters_is_bounded() -> None:
+    """A thousand trees of long ones are 400 MB; short ones are not driven out by them."""
+    short = Filter.parse("kept = 1")
+    size = len("n=1 ") * 2000
+    for number in range(20):
+        Filter.parse(f"n={number} " + "n=1 " * 2000)
+    kept = sum(isinstance(one, Comparison) for one in gc.get_objects())
+
+    assert kept * len("n=1 ") < 12 * size
+    assert Filter.parse("kept = 1").expression is short.expression
 
 
 def stands_for(pattern: str, text: str) -> bool:
