@@ -26,7 +26,7 @@ def infer() -> service_pb2.ModelInferRequest:
     """A search in Triton's protocol."""
     request = service_pb2.ModelInferRequest(model_name="search.default")
     contents = service_pb2.InferTensorContents(bytes_contents=[TEMPLE])
-    tensor = service_pb2.ModelInferRequest.InferInputTensor
+    tensor = cast(Any, service_pb2.ModelInferRequest.InferInputTensor)
     request.inputs.extend([tensor(name="IMAGE", datatype="BYTES", shape=[1, 1], contents=contents)])
     request.parameters["filter"].string_param = long()
     return request

@@ -71,10 +71,23 @@ def group_values(attributes: Mapping[int, str], path: str) -> dict[int, str]:
 
 def group_value(attributes: str, path: str) -> str:
     """The attribute as JSON, one text for all spellings of its numbers; empty where there is none."""
-    value: object = json.loads(attributes)
-    for name in path.split("."):
-        value = cast("dict[str, object]", value).get(name) if isinstance(value, dict) else None
+    value = _find(json.loads(attributes), path)
     return "" if value is None else json.dumps(_in_one_form(value), ensure_ascii=False, sort_keys=True)
+
+
+def _find(value: object, path: str) -> object:
+    """Where a filter finds it: a dot goes into an object, or is one in a name. None where there is none.
+
+    Of several, the one under the shortest name.
+    """
+    members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    dots = [place for place, sign in enumerate(path) if sign == "."] if members else []
+    for dot in dots:
+        if path[:dot] in members:
+            found = _find(members[path[:dot]], path[dot + 1 :])
+            if found is not None:
+                return found
+    return members.get(path)
 
 
 def _in_one_form(value: object) -> object:

@@ -85,8 +85,9 @@ class SearchOptions(_message.Message):
     min_score: _builtins.float
     """Only hits with at least this score."""
     group_by: _builtins.str
-    """The name of an attribute: of items with the same value, only the best `group_size` are hits. Items that have no
-    such attribute are groups of their own. Offset and limit together are then at most 1000.
+    """The name of an attribute, inside objects names joined by dots: of items with the same value, only the best
+    `group_size` are hits. Items that have no such attribute are groups of their own. Offset and limit together are then
+    at most 1000. At most 1024 characters.
     """
     group_size: _builtins.int
     """1 where 0."""
