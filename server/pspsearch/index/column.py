@@ -13,6 +13,7 @@ from pspsearch.filters.expression import Value
 from pspsearch.filters.meaning import ORDERS, asks_every_text, text_test
 from pspsearch.index.base import Mask
 from pspsearch.index.growing_array import GrowingArray
+from pspsearch.index.order import Order, Orders
 from pspsearch.number import LEAST, MOST
 
 
@@ -42,6 +43,11 @@ _DTYPES = {Kind.INT: np.int64, Kind.UINT: np.uint64, Kind.FLOAT: np.float64, Kin
 
 NUMBERS = (Kind.INT, Kind.UINT, Kind.FLOAT)
 """What an order of numbers asks, all of them."""
+
+_UP_TO_IT = (Operator.LESS_OR_EQUAL, Operator.GREATER)
+"""Where the value itself is on the side of those that are less."""
+_WORTH, _FEW = 8, 8
+"""A pass sets so many rows in the time of one; and values that are compared one after the other."""
 
 DENSE_STEPS, SPARSE_STEPS, ORDER_STEPS, PATTERN_STEPS = 1, 8, 50, 250
 """A value of a column in which every row has one, of any other, and a text that is compared by order or by pattern."""
@@ -97,7 +103,7 @@ class Column:
     def first(self, rows: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
         """The row numbers below `rows`, and the value beside each."""
         numbers = self._rows.first(len(self._rows))
-        count = int(np.searchsorted(numbers, rows))
+        count = int(np.searchsorted(numbers, np.int32(rows)))  # of another type it would convert all of them
         return numbers[:count], self._values.first(count)
 
     def mark_present(self, mask: Mask) -> None:
@@ -105,16 +111,43 @@ class Column:
         rows, _ = self.first(len(mask))
         self._mark(mask, rows, None)
 
-    def mark(self, mask: Mask, how: Operator, value: Value) -> None:
-        """Sets those of the mask's rows that have a value here which compares so."""
+    def mark(self, mask: Mask, how: Operator, value: Value, orders: Orders | None = None) -> None:
+        """Sets those of the mask's rows that have a value here which compares so; quick where an order is kept."""
         rows, values = self.first(len(mask))
-        self._mark(mask, rows, self._compare(values, how, value))
+        is_ordered = orders is not None and self.kind is not Kind.BOOL and not asks_every_text(how, value)
+        order = orders.find(self, values, rows) if orders is not None and is_ordered else None
+        found = None if order is None else self._find(order, how, value)
+        if order is None or found is None or self._is_slower(found, values):
+            self._mark(mask, rows, self._compare(values, how, value))
+        else:
+            mask[_within(found, order, rows, mask)] = True
+            mask[rows[len(order) :][self._compare(values[len(order) :], how, value)]] = True
 
-    def mark_any(self, mask: Mask, wanted: Sequence[Value]) -> None:
+    def mark_any(self, mask: Mask, wanted: Sequence[Value], orders: Orders | None = None) -> None:
         """Sets those of the mask's rows that have one of these values, all of this column's kind, in one pass."""
         rows, values = self.first(len(mask))
         stored = [self._places.get(value, -1) if isinstance(value, str) else value for value in wanted]
-        self._mark(mask, rows, np.isin(values, np.array(stored, values.dtype)))
+        among = np.array(stored, values.dtype)
+        order = None if orders is None or self.kind is Kind.BOOL else orders.find(self, values, rows)
+        found = None if order is None else np.concatenate(order.equal(among))
+        if order is None or found is None or self._is_slower(found, values):
+            self._mark(mask, rows, _is_among(values, among))
+        else:
+            mask[_within(found, order, rows, mask)] = True
+            mask[rows[len(order) :][_is_among(values[len(order) :], among)]] = True
+
+    def _find(self, order: Order, how: Operator, value: Value) -> NDArray[np.int32]:
+        """The rows that compare so, among those that the order covers, perhaps with later ones than are asked for."""
+        if isinstance(value, str):
+            return order.equal(np.array([self._places.get(value, -1)], np.int32))[0]
+        if how not in ORDERS:
+            return order.equal(np.array([value], order.values.dtype))[0]
+        count = order.up_to(_highest(self.kind, value, inclusive=how in _UP_TO_IT))
+        return order.rows[:count] if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else order.rows[count:]
+
+    def _is_slower(self, found: NDArray[np.int32], values: NDArray[Any]) -> bool:
+        """Whether a pass over all is quicker than setting so many rows one by one."""
+        return self._dense >= len(values) and len(found) * _WORTH > len(values)
 
     def _mark(self, mask: Mask, rows: NDArray[np.int32], chosen: Mask | None) -> None:
         """Where each row has one value, the first of them the first, no row need be looked up."""
@@ -160,7 +193,7 @@ class Column:
             return values == self._places.get(value, -1)
         if how not in ORDERS:
             return values == np.array(value, values.dtype)
-        highest = _highest(self.kind, value, inclusive=how in (Operator.LESS_OR_EQUAL, Operator.GREATER))
+        highest = _highest(self.kind, value, inclusive=how in _UP_TO_IT)
         up_to: Mask = np.zeros(len(values), np.bool_) if highest is None else values <= highest
         return up_to if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else ~up_to
 
@@ -177,6 +210,20 @@ class Column:
             return [], values
         places, packed = np.unique(values, return_inverse=True)
         return [self.texts[place] for place in places], packed.astype(np.int32)
+
+
+def _within(found: NDArray[np.int32], order: Order, rows: NDArray[np.int32], mask: Mask) -> NDArray[np.int32]:
+    """Without later rows than the mask has, which an order may know."""
+    return found if len(order) <= len(rows) else found[found < len(mask)]
+
+
+def _is_among(values: NDArray[Any], wanted: NDArray[Any]) -> Mask:
+    if len(wanted) > _FEW:
+        return np.isin(values, wanted)
+    found: Mask = np.zeros(len(values), np.bool_)
+    for one in wanted:
+        found |= values == one
+    return found
 
 
 def _count_dense(rows: NDArray[np.int32], start: int) -> int:

@@ -13,6 +13,7 @@ from pspsearch.filters.meaning import flatten
 from pspsearch.index.base import Mask
 from pspsearch.index.column import Column, Kind
 from pspsearch.index.evaluation import Evaluation
+from pspsearch.index.order import Orders
 from pspsearch.index.paths import Paths
 
 _AT_ONCE = 1 << 16
@@ -31,6 +32,7 @@ class Columns:
     def __init__(self) -> None:
         self.rows = 0
         self._paths = Paths()
+        self._orders = Orders(lambda: self._own_bytes)
 
     def append(self, attributes: Sequence[str]) -> None:
         """The next rows, each a JSON object."""
@@ -63,7 +65,7 @@ class Columns:
             return True
         if len(keep.text) > _SHORT or len(self._paths) > _FEW_PATHS:
             return False
-        return Evaluation(self._paths, rows).steps(keep.expression) <= _QUICK_STEPS
+        return Evaluation(self._paths, self._orders, rows).steps(keep.expression) <= _QUICK_STEPS
 
     def holds(self, keep: Filter, rows: int) -> Mask:
         """For which of the first `rows` rows the filter holds: what `Filter.matches` says of each.
@@ -72,13 +74,17 @@ class Columns:
         """
         if keep.expression is None:
             return np.ones(rows, np.bool_)
-        evaluation = Evaluation(self._paths, rows)
+        evaluation = Evaluation(self._paths, self._orders, rows)
         evaluation.check(keep.expression)
         return evaluation.mask(keep.expression)
 
     @property
     def size_bytes(self) -> int:
-        """In memory, about."""
+        """In memory, about, with the orders that are kept."""
+        return self._own_bytes + self._orders.size_bytes
+
+    @property
+    def _own_bytes(self) -> int:
         return sum(len(path) + _COLUMN_BYTES + column.size_bytes for path, column in self._paths)
 
     def keep_rows(self, keep: Mask) -> "Columns":

@@ -11,6 +11,7 @@ from pspsearch.filters.expression import Value
 from pspsearch.filters.meaning import asks_every_text
 from pspsearch.index.base import Mask
 from pspsearch.index.column import Column, Kind
+from pspsearch.index.order import Orders
 from pspsearch.index.paths import Paths
 
 MAX_STEPS = 1 << 30
@@ -38,8 +39,9 @@ _Part = Expression | _Among
 class Evaluation:
     """Of the first rows of columns."""
 
-    def __init__(self, paths: Paths, rows: int) -> None:
+    def __init__(self, paths: Paths, orders: Orders, rows: int) -> None:
         self._paths = paths
+        self._orders = orders
         self._rows = rows
 
     def check(self, expression: Expression) -> None:
@@ -121,10 +123,10 @@ class Evaluation:
                 for kind, some in _by_kind(values).items():
                     column = self._paths.find(path, kind)
                     if column is not None:
-                        column.mark_any(mask, some)
+                        column.mark_any(mask, some, self._orders)
             case Comparison(path, how, value) if how is not Operator.UNEQUAL:
                 for column in self._paths.asked(path, how, value):
-                    column.mark(mask, how, value)
+                    column.mark(mask, how, value, self._orders)
             case _:
                 np.logical_or(mask, self.mask(expression), out=mask)
 
