@@ -8,9 +8,9 @@ from pspsearch.filters import And, Comparison, Expression, Not, Operator, Or, Pr
 
 PATHS = ("a", "b", "c.d", "c.e.f", "odd name")
 TEXTS = st.sampled_from(["", "red", "Red", "reddish", "blue", "é", "a*b", "it's", 'say "x"', "10"])
-NUMBERS = st.sampled_from([-1.5, 0.0, 1.0, 2.0, 10.0, 1e300])
+NUMBERS = st.sampled_from([-1.5, 0, 0.5, 1, 2, 10, 1e300, 2**53, 2**53 + 1, -(2**63), 2**63, 2**64 - 1, 2.0**64])
 VALUES = st.one_of(TEXTS, NUMBERS, st.booleans())
-_ELEMENTS = st.one_of(VALUES, st.integers(-3, 3), st.none())
+_ELEMENTS = st.one_of(VALUES, st.integers(-3, 3), st.sampled_from([-0.0, 1.0, 2.0, 2.0**53]), st.none())
 _LEAVES = st.one_of(_ELEMENTS, st.lists(_ELEMENTS, max_size=3))
 
 attributes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(

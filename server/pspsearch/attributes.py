@@ -1,12 +1,18 @@
 """The attributes of an item: a JSON object in its canonical form."""
 
+import itertools
 import json
+import re
 from typing import Any, NoReturn
 
 from pspsearch.errors import InvalidRequest
+from pspsearch.number import read_number
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
+
+_NUMBERS = re.compile(r'"(?:\\.|[^"\\])*"|(-?\d[\d.eE+-]*)', re.DOTALL)
+"""And the texts, which may look as if they held some."""
 
 
 def validate_attributes(text: str) -> str:
@@ -15,7 +21,10 @@ def validate_attributes(text: str) -> str:
     if size_bytes > MAX_BYTES:
         raise InvalidRequest(f"attributes have at most {MAX_BYTES} bytes, not {size_bytes}")
     try:
-        read = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        numbers = _Numbers(text)
+        read = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=numbers.read, parse_float=numbers.read
+        )
         read_again = json.dumps(read, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         read_again.encode()
     except RecursionError:
@@ -29,6 +38,27 @@ def validate_attributes(text: str) -> str:
     if _depth(read_again) > MAX_DEPTH:
         raise InvalidRequest(f"attributes are nested more than {MAX_DEPTH} deep")
     return read_again
+
+
+class _Numbers:
+    """Reads the numbers of a text, from the first to the last."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._count = 0
+
+    def read(self, number: str) -> int | float:
+        """InvalidRequest, with its place, for one that cannot be told from others."""
+        self._count += 1
+        try:
+            return read_number(number)
+        except ValueError as error:
+            place = self._place(self._count)
+            raise InvalidRequest(f"attributes hold {number[:40]} at character {place + 1}: {error}") from error
+
+    def _place(self, count: int) -> int:
+        found = (match.start() for match in _NUMBERS.finditer(self._text) if match[1])
+        return next(itertools.islice(found, count - 1, None))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -213,6 +213,10 @@ class Delete:
     id: str
     still: Callable[[str], bool] | None = None
     """What must hold for its attributes, a JSON object, in the moment when it goes: it may have changed."""
+    key: int | None = None
+    """Of the item that is meant: another one that was put in under that id since stays."""
+    sequence: int | None = None
+    """Of the item's change for which `still` is known to hold, so that it is not asked again."""
 
 
 class Outcome(StrEnum):
@@ -233,6 +237,18 @@ class Written:
     outcome: Outcome
     sequence: int
     """Of the change; where nothing changed, of the item's last one, or 0 where there is no item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How far the deletion of many items has come: it goes in portions, each durable."""
+
+    last_key: int
+    """Of the items that there were when it was asked for; later ones stay."""
+    deleted: int = 0
+    sequence: int = 0
+    """Of its last change."""
+    is_done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

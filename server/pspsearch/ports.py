@@ -8,6 +8,7 @@ from pspsearch.domain import (
     CollectionSettings,
     Commit,
     Delete,
+    Deletion,
     Descriptors,
     Filling,
     Found,
@@ -86,6 +87,30 @@ class Catalog(Protocol):
         descriptors are of
         `generation`'s space, and each upsert's `others` of other ones: all generations that live get what is there for
         them. ModelChanged where the active one gets none. NotFound where the collection is gone.
+        """
+        ...
+
+    async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
+        """How far a deletion came that had this request id within a day, None where there was none.
+
+        InvalidRequest where something else was asked under that name.
+        """
+        ...
+
+    async def delete_portion(
+        self,
+        generation: Generation,
+        deletes: Sequence[Delete],
+        so_far: Deletion,
+        *,
+        is_last: bool,
+        request_id: str = "",
+        asked: str = "",
+    ) -> Deletion:
+        """Makes these deletions or none; durable on return, with how far that is, and heard by the commit's listener.
+
+        What is known of the request id counts, and not `so_far`: where it is done, nothing is deleted. Items after its
+        last key stay. NotFound where the collection is gone, InvalidRequest as for `write`.
         """
         ...
 

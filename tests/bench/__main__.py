@@ -6,7 +6,15 @@ Each is measured in a process of its own: none finds the threads and the memory 
 import subprocess
 import sys
 
-BENCHES = ("bench_images", "bench_training", "bench_triton", "bench_search", "bench_rollout", "bench_million")
+BENCHES = (
+    "bench_images",
+    "bench_training",
+    "bench_triton",
+    "bench_search",
+    "bench_rollout",
+    "bench_million",
+    "bench_filters",
+)
 
 for bench in BENCHES:
     subprocess.run([sys.executable, "-m", f"tests.bench.{bench}"], check=True)

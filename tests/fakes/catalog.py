@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from pspsearch.domain import (
     CollectionSettings,
     Commit,
     Delete,
+    Deletion,
     Filling,
     Generation,
     GenerationRecord,
@@ -107,9 +109,7 @@ class _Contents:
     collection: Collection
     records: dict[int, GenerationRecord] = field(default_factory=dict[int, GenerationRecord])
     held: dict[str, _Held] = field(default_factory=dict[str, _Held])
-    answers: dict[str, tuple[datetime, str, list[Written]]] = field(
-        default_factory=dict[str, tuple[datetime, str, list[Written]]]
-    )
+    answers: dict[str, tuple[datetime, str, Any]] = field(default_factory=dict[str, tuple[datetime, str, Any]])
 
     def living(self) -> dict[int, Generation]:
         """Those that writes reach."""
@@ -177,11 +177,9 @@ class MemoryCatalog:
         contents = self._contents.get(generation.collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
-        then, earlier, answer = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), "", []))
-        if self._now() - then < timedelta(days=1):
-            if earlier != asked:
-                raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
-            return answer
+        earlier = self._recall(contents, request_id, asked)
+        if earlier is not None:
+            return earlier
         active = contents.find(GenerationState.ACTIVE)
         described = (one for one in writes if isinstance(one, Upsert) and one.descriptor is not None)
         if active != generation.key and any(active not in one.others for one in described):
@@ -191,6 +189,36 @@ class MemoryCatalog:
         if request_id:
             contents.answers[request_id] = (self._now(), asked, answer)
         return answer
+
+    async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
+        """As it was told last."""
+        contents = self._contents.get(generation.collection)
+        return None if contents is None else self._recall(contents, request_id, asked)
+
+    async def delete_portion(
+        self,
+        generation: Generation,
+        deletes: Sequence[Delete],
+        so_far: Deletion,
+        *,
+        is_last: bool,
+        request_id: str = "",
+        asked: str = "",
+    ) -> Deletion:
+        """NotFound where the collection is gone."""
+        contents = self._contents.get(generation.collection)
+        if contents is None:
+            raise NotFound("the collection has been deleted")
+        so_far = self._recall(contents, request_id, asked) or so_far
+        if so_far.is_done:
+            return so_far
+        meant = [one for one in deletes if one.key is None or one.key <= so_far.last_key]
+        taken = [one for one in await self.write(generation, meant) if one.outcome is Outcome.DELETED]
+        last = max((one.sequence for one in taken), default=so_far.sequence)
+        now = Deletion(so_far.last_key, so_far.deleted + len(taken), last, is_last)
+        if request_id:
+            contents.answers[request_id] = (self._now(), asked, now)
+        return now
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
         """By key."""
@@ -322,6 +350,15 @@ class MemoryCatalog:
     async def close(self) -> None:
         """Nothing was begun."""
 
+    def _recall(self, contents: _Contents, request_id: str, asked: str) -> Any:
+        """What was told within a day; None where nothing was."""
+        then, earlier, told = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), "", None))
+        if self._now() - then >= timedelta(days=1):
+            return None
+        if earlier != asked:
+            raise InvalidRequest(f"the request_id {request_id!r} was used for another call")
+        return told
+
     def _held(self, collection: int) -> dict[str, _Held]:
         contents = self._contents.get(collection)
         return {} if contents is None else contents.held
@@ -366,7 +403,7 @@ class MemoryCatalog:
     def _write(self, contents: _Contents, generation: int, write: Upsert | Delete) -> Written:
         held = contents.held.get(write.id)
         if isinstance(write, Delete):
-            if held is None or not (write.still is None or write.still(held.item.attributes)):
+            if held is None or not _is_meant(held.item, write):
                 return Written(Outcome.ABSENT, 0)
             del contents.held[write.id]
             return Written(Outcome.DELETED, self._next_sequence())
@@ -426,6 +463,12 @@ def _has_image(held: _Held, wanted: ImageInfo | None, generation: int) -> bool:
     if held.item.image is None or generation not in held.descriptors:
         return False
     return held.item.image.sha256 == wanted.sha256 and held.item.image.kept >= wanted.kept
+
+
+def _is_meant(item: Item, delete: Delete) -> bool:
+    if delete.key not in (None, item.key):
+        return False
+    return delete.still is None or item.sequence == delete.sequence or delete.still(item.attributes)
 
 
 def _is_same(held: _Held, upsert: Upsert, descriptors: Mapping[int, StoredDescriptor]) -> bool:

@@ -1,18 +1,22 @@
 """Attribute columns: they say of every row what the filter itself says of its attributes."""
 
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspsearch.filters import Expression, Filter
+from pspsearch.errors import InvalidRequest
+from pspsearch.filters import Comparison, Expression, Filter, Operator
+from pspsearch.index import evaluation
+from pspsearch.index.column import Column, Kind
 from pspsearch.index.columns import Columns
-from tests.filter_cases import attributes, expressions, spell
+from tests.filter_cases import VALUES, attributes, expressions, spell
 
 ROWS = st.lists(attributes, max_size=12)
 
@@ -24,6 +28,7 @@ def fill(rows: list[dict[str, Any]]) -> Columns:
     return columns
 
 
+@settings(deadline=None)  # the first one makes the grammar
 @given(ROWS, expressions)
 def test_holds_for_the_rows_that_match(rows: list[dict[str, Any]], expression: Expression) -> None:
     """Vectorised and plain evaluation agree on every row."""
@@ -34,6 +39,7 @@ def test_holds_for_the_rows_that_match(rows: list[dict[str, Any]], expression: E
     assert mask.tolist() == [keep.matches(row) for row in rows]
 
 
+@settings(deadline=None)  # the first one makes the grammar
 @given(ROWS, ROWS, expressions)
 def test_later_rows_change_nothing_for_earlier_ones(
     rows: list[dict[str, Any]], later: list[dict[str, Any]], expression: Expression
@@ -47,6 +53,7 @@ def test_later_rows_change_nothing_for_earlier_ones(
     assert columns.holds(keep, len(rows)).tolist() == before
 
 
+@settings(deadline=None)  # the first one makes the grammar
 @given(ROWS, expressions, st.data())
 def test_kept_rows_are_numbered_anew(rows: list[dict[str, Any]], expression: Expression, data: st.DataObject) -> None:
     """Compacting drops rows and changes nothing else; what is appended then is found as well."""
@@ -61,6 +68,7 @@ def test_kept_rows_are_numbered_anew(rows: list[dict[str, Any]], expression: Exp
     assert columns.holds(keep, len(expected)).tolist() == expected
 
 
+@settings(deadline=None)  # the first one makes the grammar
 @given(rows=ROWS, expression=expressions)
 def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, Any]], expression: Expression) -> None:
     """The file holds the rows that were asked for, and later ones can follow."""
@@ -74,6 +82,90 @@ def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, 
 
     expected = [keep.matches(row) for row in rows + rows]
     assert again.holds(keep, len(expected)).tolist() == expected
+
+
+@settings(deadline=None)
+@given(
+    ROWS,
+    st.lists(
+        st.builds(Comparison, st.sampled_from("ab"), st.sampled_from(list(Operator)), VALUES), min_size=1, max_size=10
+    ),
+    st.sampled_from([" OR ", " AND "]),
+)
+def test_comparisons_that_are_made_together_mean_the_same(
+    rows: list[dict[str, Any]], parts: list[Comparison], joint: str
+) -> None:
+    """Many of one path, as a list of ids: equal to one of them, or to none."""
+    keep = Filter.parse(joint.join(map(spell, parts)))
+
+    assert fill(rows).holds(keep, len(rows)).tolist() == [keep.matches(row) for row in rows]
+
+
+def count_lines(columns: Columns, keep: Filter, rows: int) -> int:
+    """How many lines of Python it takes to evaluate the filter."""
+    lines = 0
+
+    def trace(_frame: Any, event: str, _given: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        columns.holds(keep, rows)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("text", ["p != 1", "o:*", "NOT o.q:*", "p:*", "z != x"])
+def test_other_columns_are_not_gone_through(text: str) -> None:
+    """A collection may have very many, and a filter very many comparisons."""
+    keep, own = Filter.parse(text), {"p": 1, "o": {"q": 1, "r": 2}}
+    few, many = (fill([own, *({f"x{number}": number} for number in range(count))]) for count in (10, 2000))
+    few.holds(keep, 1)
+    many.holds(keep, 1)
+
+    assert count_lines(many, keep, 11) == count_lines(few, keep, 11)
+
+
+HOSTILE = {
+    "comparisons": " ".join(f"n<{number % 10}" for number in range(1638)),
+    "presences": "l:* OR " * 1000 + "l:*",
+    "unequal": " ".join(f"l!=x{number % 10} n=1" for number in range(500)),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_too_much_work_is_refused_before_it_is_done(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the one thread that searches; what is asked for less often is answered."""
+    rows = [{"n": list(range(5000)), "l": [f"x{number}" for number in range(5000)]} for _ in range(100)]
+    columns = fill([*rows, {"n": 1, "l": "x"}])
+    monkeypatch.delattr(Column, "first")  # nothing can be read
+
+    with pytest.raises(
+        InvalidRequest, match=r"the filter would take \d+\.\d times the work that one may, over \d+ rows"
+    ):
+        columns.holds(Filter.parse(text), columns.rows)
+
+    monkeypatch.undo()
+    assert np.flatnonzero(columns.holds(Filter.parse("n=1 l=x"), columns.rows)).tolist() == [len(rows)]
+
+
+def test_texts_that_must_all_be_looked_at_count_as_they_are_many_and_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is to be equal is merely looked up."""
+    short = fill([{"t": f"{number}"} for number in range(1000)])
+    long = fill([{"t": f"{number} {'x' * 10_000}"} for number in range(100)])
+    monkeypatch.setattr(evaluation, "MAX_STEPS", 1 << 20)
+
+    for columns in (short, long):
+        for text, is_too_much in (("t=*a*b* " * 10, True), ("t=*a*b* " * 2, False), ("t=a " * 100, False)):
+            if is_too_much:
+                with pytest.raises(InvalidRequest, match="times the work"):
+                    columns.holds(Filter.parse(text), columns.rows)
+            else:
+                assert not columns.holds(Filter.parse(text), columns.rows).any()
 
 
 @pytest.mark.parametrize("text", ["n=1 " * 1000, "n=2 OR " * 1000 + "n=1"])
@@ -104,4 +196,6 @@ def test_texts_are_written_and_read_one_by_one(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak_bytes < 4 << 20
     again = Columns.read(tmp_path / "columns")
-    assert again._columns["text", "str"].texts == texts
+    column = again._paths.find("text", Kind.STR)
+    assert column is not None
+    assert column.texts == texts

@@ -1,5 +1,6 @@
 """Filters: what parses, what it means, and what is said of what does not parse."""
 
+import gc
 import subprocess
 import sys
 from typing import Any
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspsearch.errors import BadFilter
-from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence
-from pspsearch.filters.meaning import is_like
+from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence, meaning
+from pspsearch.filters.meaning import like
 from tests.filter_cases import expressions, spell
 
 A, B, C = (Comparison(name, Operator.EQUAL, 1.0) for name in "abc")
@@ -69,6 +70,14 @@ def test_parses_what_is_spelt(expression: Expression) -> None:
         ("a<x " * 11, 41, "at character 42 it does so once more"),
         ("a:* a<1 a=x " * 20 + "(a>=x OR NOT b.c!=x*) " * 5 + "a:'*x'", 351, "by order or by pattern at most 10 times"),
         ("a=" + "x" * 9000, 8192, "at most 8192 characters"),
+        (
+            "a=1 b < 18446744073709551616",
+            8,
+            "at character 9 of the filter there is 18446744073709551616: whole numbers",
+        ),
+        ("a=-9223372036854775809", 2, "from -9223372036854775808 to 18446744073709551615"),
+        ("a = 1e999", 4, "at character 5 of the filter there is 1e999: numbers end at about 1.8e308"),
+        ("NOT a:-" + "9" * 5000, 6, "whole numbers are from"),
     ],
 )
 def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, sentence: str) -> None:
@@ -144,6 +153,34 @@ def test_meaning(text: str, holds: bool) -> None:
     assert Filter.parse(text).matches(attributes) is holds
 
 
+def test_attributes_are_read_once_for_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a wide item they are tens of thousands, and a filter has hundreds of comparisons."""
+    read: list[Any] = []
+    flatten = meaning.flatten
+
+    def spy(attributes: Any) -> Any:
+        read.append(attributes)
+        return flatten(attributes)
+
+    monkeypatch.setattr(meaning, "flatten", spy)
+    keep = Filter.parse("(" + " OR ".join(f"a<{number} OR b:* OR a!=x" for number in range(-300, 0)) + ") a=1")
+
+    assert keep.matches({"a": 1, "c": {"b": 2}}) is True
+    assert len(read) == 1
+
+
+def test_what_is_kept_of_parsed_filters_is_bounded() -> None:
+    """A thousand trees of long ones are 400 MB; short ones are not driven out by them."""
+    short = Filter.parse("kept = 1")
+    size = len("n=1 ") * 2000
+    for number in range(20):
+        Filter.parse(f"n={number} " + "n=1 " * 2000)
+    kept = sum(isinstance(one, Comparison) for one in gc.get_objects())
+
+    assert kept * len("n=1 ") < 12 * size
+    assert Filter.parse("kept = 1").expression is short.expression
+
+
 def stands_for(pattern: str, text: str) -> bool:
     """The slow way: which beginnings of the text each beginning of the pattern stands for."""
     reached = [True, *(False for _ in text)]
@@ -161,8 +198,8 @@ _SIGNS = "ab\n\ud800\udc00😀"
 @given(st.text(st.sampled_from(_SIGNS + "***"), max_size=8), st.text(st.sampled_from(_SIGNS), max_size=12))
 def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
     """As found out sign by sign."""
-    assert is_like(text, f"*{pattern}") is stands_for(f"*{pattern}", text)
-    assert is_like(text, f"{pattern}*") is stands_for(f"{pattern}*", text)
+    assert like(f"*{pattern}")(text) is stands_for(f"*{pattern}", text)
+    assert like(f"{pattern}*")(text) is stands_for(f"{pattern}*", text)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +219,7 @@ def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
 )
 def test_parts_of_a_pattern_share_no_characters(pattern: str, text: str, holds: bool) -> None:
     """And mean nothing but themselves, whatever else reads them as signs."""
-    assert is_like(text, pattern) is holds
+    assert like(pattern)(text) is holds
 
 
 def test_hostile_pattern_answers() -> None:

@@ -22,6 +22,8 @@ from pspsearch.index.view import View
 from tests.fakes.index import DIMENSION, Gallery, holds
 from tests.indexes import recipe
 
+PATIENCE_S = 10.0
+
 
 class GatedBase:
     """A Base that answers one call after the other, each when it is let through, and remembers what it was asked."""
@@ -122,6 +124,38 @@ async def test_what_waits_is_searched_together(searches: Searches, base: GatedBa
         assert [found.ids for found in answer] == [one.ids for one in gallery.nearest(queries, count, filter_)]
         assert all(len(found.ids) == len(found.scores) == len(found.sequences) == count for found in answer)
         assert all(holds(filter_, gallery.rows[id_]) for found in answer for id_ in found.ids)
+
+
+async def test_a_slow_filter_holds_up_its_own_searches_alone(
+    view: View, base: GatedBase, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is evaluated beside the thread that searches, once for all that wait for it."""
+    slow = Filter.parse(" OR ".join(f"number = {number}" for number in range(5, 100)))
+    may_go, evaluated, mask = threading.Event(), list[str](), View.mask
+
+    def wait(self: View, keep: Filter | None) -> Mask | None:
+        if keep is not None:
+            evaluated.append(keep.text)
+            may_go.wait(PATIENCE_S)
+        return mask(self, keep)
+
+    monkeypatch.setattr(View, "mask", wait)
+    searches = Searches(lambda: view, Probes())
+    base.gate.release(1000)
+    queries = [gallery.queries(1) for _ in range(3)]
+    waiting = [asyncio.ensure_future(searches.search(query, 10, slow)) for query in queries]
+    await asyncio.sleep(0)
+
+    (quick,) = await searches.search(queries[0], 10, None)
+    waited = not any(one.done() for one in waiting)
+    may_go.set()
+
+    assert waited
+    assert len(quick.ids) == 10
+    for query, (found,) in zip(queries, await asyncio.gather(*waiting), strict=True):
+        assert found.ids == gallery.nearest(query, 10, slow)[0].ids
+    assert evaluated == [slow.text]
+    await searches.close()
 
 
 async def test_few_and_many_are_searched_apart(searches: Searches, base: GatedBase, gallery: Gallery) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from pspsearch.domain import IndexKind, Row, Sequences
 from pspsearch.errors import IndexFailed
+from pspsearch.filters import Filter
 from pspsearch.ports import Index
 from tests.fakes.index import GENERATION, Gallery, join
 from tests.indexes import DAMAGES, PARTS, open_index, snapshot_files
+from tests.old_snapshot import make_old
 
 
 class Source:
@@ -168,6 +170,23 @@ async def test_snapshot_of_another_generation_is_not_used(
 
     assert source.asked == [0]
     await assert_whole(index, gallery)
+    await index.close()
+
+
+async def test_snapshot_with_rounded_numbers_is_not_read(tmp_path: Path) -> None:
+    """One of the form in which whole numbers were floats: two users would be one."""
+    gallery = Gallery()
+    for user in (2**53, 2**53 + 1):
+        gallery.put(f"of-{user}", user=user)
+    await (await open_index(tmp_path, gallery.source, IndexKind.EXACT)).close()
+    make_old(tmp_path, user=[float(2**53)] * 2)
+    source = Source(gallery)
+
+    index = await open_index(tmp_path, source, IndexKind.EXACT)
+
+    matched = await index.match(Filter.parse(f"user = {2**53 + 1}"))
+    assert matched.sequences.tolist() == [gallery.rows[f"of-{2**53 + 1}"].sequence]
+    assert source.asked == [0]
     await index.close()
 
 

@@ -1,11 +1,15 @@
 """Which rows become hits: thresholds, exclusions, groups and near-duplicates."""
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pspsearch.domain import Descriptors, Found
+from pspsearch.filters import Filter
 from pspsearch.search.query import Options
 from pspsearch.search.ranking import group_value, pick
 
@@ -78,3 +82,42 @@ def test_folding_equals_the_plain_rule(angles: list[float], least: float, limit:
 def test_value_of_a_group_is_json(path: str, value: str) -> None:
     """Dots go into objects; what is not there, or null, is empty."""
     assert group_value('{"a": "x", "b": {"c": 1}, "e": null, "l": ["\\u00e9", 1]}', path) == value
+
+
+@pytest.mark.parametrize(
+    ("attributes", "path", "value"),
+    [
+        ({"a.b": 1}, "a.b", 1),
+        ({"a": {"b.c": 1}}, "a.b.c", 1),
+        ({"a.b": {"c": 1}}, "a.b.c", 1),
+        ({"a": {"x": 1}, "a.b": {"x": 2, "c": 3}}, "a.b.c", 3),
+        ({"a": {"b": None}, "a.b": 2}, "a.b", 2),
+        ({"a": {"b": 1}, "a.b": 2}, "a.b", 1),
+        ({"a.": {".b": 1}}, "a...b", 1),
+        ({"": {"": 1}}, ".", 1),
+        ({"a": 1, "a.b": [{"c": 1}]}, "a.b.c", None),
+    ],
+)
+def test_a_group_is_found_where_a_filter_finds_it(attributes: dict[str, Any], path: str, value: int | None) -> None:
+    """Also where a name has dots in it."""
+    names = ".".join(f'"{name}"' for name in path.split("."))
+
+    assert group_value(json.dumps(attributes), path) == ("" if value is None else str(value))
+    assert Filter.parse(f"{names} = {0 if value is None else value}").matches(attributes) is (value is not None)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "group"),
+    [
+        (("1", "1.0", "1e0"), "1"),
+        (('[1.0, {"b": -0.0}]', '[1, {"b": 0}]'), '[1, {"b": 0}]'),
+        (("1e18", "1000000000000000000"), "1000000000000000000"),
+        (("9007199254740993",), "9007199254740993"),
+        (("true",), "true"),
+        (("1.5",), "1.5"),
+        (("1e20", "100000000000000000000"), "1e+20"),
+    ],
+)
+def test_a_number_is_one_group_however_it_is_written(spellings: tuple[str, ...], group: str) -> None:
+    """As it is one number to a filter; whole ones of 64 bits are exact."""
+    assert {group_value(f'{{"a": {text}}}', "a") for text in spellings} == {group}

@@ -112,6 +112,8 @@ BAD_ITEMS = {
     "no id": (item(""), "INVALID_REQUEST"),
     "NUL in the id": (item("a\0b"), "INVALID_REQUEST"),
     "attributes are not JSON": (item("bad", attributes="{"), "INVALID_REQUEST"),
+    "number beyond all": (item("bad", attributes='{"a": [1, {"b": 1e999}]}'), "INVALID_REQUEST"),
+    "whole number beyond 64 bits": (item("bad", attributes='{"a": 18446744073709551616}'), "INVALID_REQUEST"),
     "attributes are a list": (item("bad", attributes="[]"), "INVALID_REQUEST"),
     "attributes of 10 MB": (item("bad", attributes='{"a": "' + 10_000_000 * "x" + '"}'), "INVALID_REQUEST"),
     "empty image": (item("bad", b""), "EMPTY_IMAGE"),
@@ -253,6 +255,16 @@ async def test_deletion_by_filter_takes_what_it_holds_for(api: Api, matching: st
     expected = [f"point {number}" for number in numbers] if left is None else left
     assert [one.id for one in await api.list_all()] == expected
     assert answer.deleted_count == len(numbers) - len(expected)
+
+
+@pytest.mark.parametrize(("user", "other"), [(2**53 + 1, 2**53), (-(2**63), 1 - 2**63), (2**64 - 1, 2**64 - 2)])
+async def test_deletion_by_a_long_number_takes_nobody_elses_items(api: Api, user: int, other: int) -> None:
+    """Whole numbers of 64 bits are told apart, however near they are."""
+    await api.fill(point(1, f'{{"user": {user}}}'), point(2, f'{{"user": {other}}}'))
+    answer = await api.items.DeleteItems(items.DeleteItemsRequest(filter=f"user = {user}"))
+
+    assert answer.deleted_count == 1
+    assert [one.attributes_json for one in await api.list_all()] == [f'{{"user":{other}}}']
 
 
 async def test_count_is_that_of_the_filter(api: Api) -> None:

@@ -157,6 +157,13 @@ async def test_who_leaves_stops_it_at_the_next_query(
     assert len(begun) == 1
 
 
+def test_the_path_of_groups_is_bounded() -> None:
+    """Each of its dots is looked at for each row."""
+    assert Options(group_by="." * 1024).sets_apart
+    with pytest.raises(InvalidRequest, match="group_by has at most 1024 characters, not 1025"):
+        Options(group_by="." * 1025)
+
+
 @pytest.mark.parametrize("options", [{"group_by": "kind"}, {"fold_above": 1.0}])
 def test_only_so_many_hits_are_held_against_one_another(options: dict[str, Any]) -> None:
     """Without it a page may be deeper."""

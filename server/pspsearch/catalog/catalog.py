@@ -13,6 +13,7 @@ import apsw
 from pspsearch.catalog.changes import fill, write_items
 from pspsearch.catalog.collections import create_collection, delete_collection, set_follows, take_out_slice
 from pspsearch.catalog.connections import connect_reader, connect_writer, translate_errors
+from pspsearch.catalog.deletions import delete_portion, find_deletion
 from pspsearch.catalog.folder import CATALOG, FolderLock
 from pspsearch.catalog.generations import begin_generation, end_generation, note_generation, promote_generation
 from pspsearch.catalog.integrity import check_pages
@@ -39,6 +40,7 @@ from pspsearch.domain import (
     CollectionSettings,
     Commit,
     Delete,
+    Deletion,
     Filling,
     Generation,
     GenerationRecord,
@@ -109,6 +111,26 @@ class SqliteCatalog:
         """Durable on return. Cancelled before its turn, it is dropped; after, it is made and nobody hears of it."""
         work = partial(write_items, generation=generation, writes=writes, request_id=request_id, asked=asked)
         return await self._writer.do(work, sum(map(_size_bytes, writes)))
+
+    async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
+        """Asks the writer, who knows the time."""
+        work = partial(find_deletion, generation=generation, request_id=request_id, asked=asked)
+        return await self._writer.do(work)
+
+    async def delete_portion(
+        self,
+        generation: Generation,
+        deletes: Sequence[Delete],
+        so_far: Deletion,
+        *,
+        is_last: bool,
+        request_id: str = "",
+        asked: str = "",
+    ) -> Deletion:
+        """Durable on return; cancelled as `write`."""
+        given = {"so_far": so_far, "is_last": is_last, "request_id": request_id, "asked": asked}
+        work = partial(delete_portion, generation=generation, deletes=deletes, **given)
+        return await self._writer.do(work, sum(map(_size_bytes, deletes)))
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
         """As of one moment."""

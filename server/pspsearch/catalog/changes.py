@@ -99,7 +99,7 @@ class _Items:
     def delete(self, delete: Delete) -> Written:
         """Takes an item out."""
         stored = self._find("collection = ? AND id = ?", self._collection, delete.id)
-        if stored is None or not (delete.still is None or delete.still(stored.attributes)):
+        if stored is None or not _is_meant(stored, delete):
             return Written(Outcome.ABSENT, 0)
         self._execute("DELETE FROM items WHERE key = ?", (stored.key,))
         if stored.image is not None:
@@ -211,6 +211,13 @@ class _Items:
                 added = Row(after.sequence, after.key, after.id, after.attributes, descriptor)
             if removed is not None or added is not None:
                 self._transaction.changes.append(Change(generation, removed, added))
+
+
+def _is_meant(stored: _Stored, delete: Delete) -> bool:
+    """Only what has changed since it was looked at is looked at again: the writer has no time for more."""
+    if delete.key not in (None, stored.key):
+        return False
+    return delete.still is None or stored.sequence == delete.sequence or delete.still(stored.attributes)
 
 
 def _is_same(stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> bool:

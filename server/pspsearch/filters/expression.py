@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Value = str | float | bool
-"""What an attribute is compared with; numbers are floats, whole or not."""
+Value = str | int | float | bool
+"""What an attribute is compared with; a number is in the one form that it has, see `pspsearch.number`."""
 
 
 class Operator(StrEnum):
@@ -26,7 +26,8 @@ class Operator(StrEnum):
 class Comparison:
     """Holds where some value of the attribute compares so; of a list, every element is a value.
 
-    Values of different types are never equal and never ordered. Strings are ordered by code point.
+    Values of different types are never equal and never ordered; whole numbers and others are of one type, and compared
+    exactly. Strings are ordered by code point.
     """
 
     path: str

@@ -1,12 +1,16 @@
 """What an expression means for one item."""
 
 import operator
-from collections.abc import Iterator, Mapping
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, cast
 
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
+from pspsearch.number import one_form
 
-ORDERS = {
+ORDERS: Mapping[Operator, Callable[[Any, Any], Any]] = {
     Operator.LESS: operator.lt,
     Operator.LESS_OR_EQUAL: operator.le,
     Operator.GREATER: operator.gt,
@@ -14,28 +18,90 @@ ORDERS = {
 }
 
 
-def holds(expression: Expression, attributes: Mapping[str, Any]) -> bool:
+class Type(StrEnum):
+    """Of a value; those of different ones are never equal and never ordered."""
+
+    TRUTH = "truth"
+    NUMBER = "number"
+    TEXT = "text"
+
+
+class Facts:
+    """What the attributes of one item say, read once for all comparisons: each takes the same short time.
+
+    Only a pattern looks at every text that its path has.
+    """
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        found: dict[str, dict[Type, set[Value]]] = {}
+        for path, value in flatten(attributes):
+            found.setdefault(path, {}).setdefault(type_of(value), set()).add(value)
+        self._values = {path: {of: _Values(values) for of, values in types.items()} for path, types in found.items()}
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return sorted(self._values)
+
+    def has(self, path: str) -> bool:
+        """Whether there is a value there or under a longer path, for an object."""
+        if path in self._values:
+            return True
+        place = bisect_left(self._paths, f"{path}.")
+        return place < len(self._paths) and self._paths[place].startswith(f"{path}.")
+
+    def has_value(self, path: str) -> bool:
+        """Whether there is a value at just this path."""
+        return path in self._values
+
+    def compares(self, path: str, how: Operator, value: Value) -> bool:
+        """Whether some value there compares so."""
+        found = self._values.get(path, {}).get(type_of(value))
+        return found is not None and found.compares(how, value)
+
+
+class _Values:
+    """Those of one type under one path."""
+
+    def __init__(self, values: set[Value]) -> None:
+        self._values = cast("set[Any]", values)
+
+    @cached_property
+    def _ends(self) -> tuple[Any, Any]:
+        return min(self._values), max(self._values)
+
+    def compares(self, how: Operator, value: Value) -> bool:
+        """Of an order only the outermost value is asked."""
+        if how in ORDERS:
+            least, most = self._ends
+            outermost = least if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else most
+            return not isinstance(value, bool) and ORDERS[how](outermost, value)
+        if asks_every_text(how, value):
+            return any(map(like(str(value)), self._values))
+        return value in self._values
+
+
+def holds(expression: Expression, facts: Facts) -> bool:
     """Whether the expression holds for an item with these attributes."""
     match expression:
         case And(parts):
-            return all(holds(part, attributes) for part in parts)
+            return all(holds(part, facts) for part in parts)
         case Or(parts):
-            return any(holds(part, attributes) for part in parts)
+            return any(holds(part, facts) for part in parts)
         case Not(part):
-            return not holds(part, attributes)
+            return not holds(part, facts)
         case Presence(path):
-            return any(name == path or name.startswith(f"{path}.") for name, _ in flatten(attributes))
+            return facts.has(path)
         case Comparison(path, Operator.UNEQUAL, value):
-            values = [found for name, found in flatten(attributes) if name == path]
-            return bool(values) and not any(compares(found, Operator.EQUAL, value) for found in values)
+            return facts.has_value(path) and not facts.compares(path, Operator.EQUAL, value)
         case Comparison(path, how, value):
-            return any(compares(found, how, value) for name, found in flatten(attributes) if name == path)
+            return facts.compares(path, how, value)
 
 
 def flatten(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     """Every path with each of its values: elements of a list one by one, members of an object under longer paths.
 
-    null is nothing. Lists are looked into once: what is a list or an object inside one is nothing either.
+    null is nothing. Lists are looked into once: what is a list or an object inside one is nothing either. Numbers are
+    in their one form.
     """
     waiting = [("", attributes)]
     while waiting:
@@ -48,26 +114,14 @@ def flatten(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
                     if isinstance(element, str | bool):
                         yield prefix + name, element
                     elif isinstance(element, int | float):
-                        yield prefix + name, to_float(element)
+                        yield prefix + name, one_form(element)
 
 
-def to_float(number: float) -> float:
-    """Whole numbers beyond 2^53 are rounded, and beyond the largest float they are infinite."""
-    try:
-        return float(number)
-    except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
-
-
-def compares(found: Value, how: Operator, value: Value) -> bool:
-    """Whether one value of an attribute compares so; values of different types never do."""
-    if type(found) is not type(value):
-        return False
-    if how in ORDERS:
-        return not isinstance(value, bool) and ORDERS[how](found, value)
-    if isinstance(found, str) and isinstance(value, str) and "*" in value:
-        return is_like(found, value)
-    return found == value
+def type_of(value: Value) -> Type:
+    """Whole numbers and others are of one type."""
+    if isinstance(value, bool):
+        return Type.TRUTH
+    return Type.TEXT if isinstance(value, str) else Type.NUMBER
 
 
 def asks_every_text(how: Operator, value: Value) -> bool:
@@ -75,18 +129,35 @@ def asks_every_text(how: Operator, value: Value) -> bool:
     return isinstance(value, str) and (how in ORDERS or "*" in value)
 
 
-def is_like(text: str, pattern: str) -> bool:
-    """Whether the text is one that the pattern stands for: each `*` is any characters.
+def text_test(how: Operator, value: str) -> Callable[[str], bool]:
+    """What is to be asked of every text where `asks_every_text` says so."""
+    if how in ORDERS:
+        return {
+            Operator.LESS: value.__gt__,
+            Operator.LESS_OR_EQUAL: value.__ge__,
+            Operator.GREATER: value.__lt__,
+            Operator.GREATER_OR_EQUAL: value.__le__,
+        }[how]
+    return like(value)
+
+
+def like(pattern: str) -> Callable[[str], bool]:
+    """Whether a text is one that the pattern stands for: each `*` is any characters, and there is at least one.
 
     Each part is taken where it comes first: what a later place would leave to the next parts, this one leaves, too.
     """
     first, *middle, last = pattern.split("*")
-    place, end = len(first), len(text) - len(last)
-    if not (text.startswith(first) and text.endswith(last)):
-        return False
-    for part in middle:
-        place = text.find(part, place, end)
-        if place < 0:
+    start = len(first)
+
+    def is_like(text: str) -> bool:
+        place, end = start, len(text) - len(last)
+        if not (text.startswith(first) and text.endswith(last)):
             return False
-        place += len(part)
-    return place <= end
+        for part in middle:
+            place = text.find(part, place, end)
+            if place < 0:
+                return False
+            place += len(part)
+        return place <= end
+
+    return is_like

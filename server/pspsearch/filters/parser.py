@@ -1,7 +1,9 @@
 """From text to a filter."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -10,14 +12,23 @@ from typing import Any, Self, cast
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from pspsearch.errors import BadFilter
+from pspsearch.filters.cache import Cache
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
-from pspsearch.filters.meaning import asks_every_text, holds
+from pspsearch.filters.meaning import Facts, asks_every_text, holds
+from pspsearch.number import one_form, read_number
 
 MAX_CHARACTERS = 8192
 MAX_DEPTH = 64
+MAX_SHORT = 256
+"""Characters that are parsed in a few milliseconds, by whoever asks."""
+MAX_CACHED_BYTES = 8 << 20
+"""Of trees, in about equal parts for short and for long ones, so that these do not drive out the others."""
 MAX_TEXT_SCANS = 10
 """Of comparisons that ask every text: each takes as long as a column has texts, half a second for a million."""
 
+_SHORT_ONES, _LONG_ONES = Cache(MAX_CACHED_BYTES // 2), Cache(MAX_CACHED_BYTES // 2)
+_PARSER = ThreadPoolExecutor(1, "filter-parser")
+"""One thread, however many long filters come: each thread that has work delays the event loop."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PARENTHESES = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|([()])", re.DOTALL)
@@ -46,18 +57,36 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """BadFilter, with the position, where it is none."""
+        """BadFilter, with the position, where it is none. A long one takes a tenth of a second: see `prepare`."""
         return cls(text, None if text.strip() == _ANYTHING else _parse(text))
+
+    @classmethod
+    async def prepare(cls, text: str) -> None:
+        """Parses a long text in another thread, so that `parse` has it at hand; BadFilter as for `parse`."""
+        if MAX_SHORT < len(text) <= MAX_CHARACTERS and _cache_for(text).find(text) is None:
+            await asyncio.get_running_loop().run_in_executor(_PARSER, cls.parse, text)
 
     def matches(self, attributes: Mapping[str, Any]) -> bool:
         """Whether it holds for an item: the meaning that every faster way is held to."""
-        return self.expression is None or holds(self.expression, attributes)
+        return self.expression is None or holds(self.expression, Facts(attributes))
 
 
-@lru_cache(maxsize=1024)
 def _parse(text: str) -> Expression:
     if len(text) > MAX_CHARACTERS:
         raise BadFilter(f"a filter has at most {MAX_CHARACTERS} characters, not {len(text)}", MAX_CHARACTERS)
+    cache = _cache_for(text)
+    expression = cache.find(text)
+    if expression is None:
+        expression = _read_tree(text)
+        cache.keep(text, expression)
+    return expression
+
+
+def _cache_for(text: str) -> Cache:
+    return _SHORT_ONES if len(text) <= MAX_SHORT else _LONG_ONES
+
+
+def _read_tree(text: str) -> Expression:
     _check_depth(text)
     try:
         expression = cast(Expression, _grammar().parse(text))  # what the builder makes of `start`
@@ -163,7 +192,16 @@ def _read(token: Token) -> Value:
         return _unquote(token)
     if token in _TRUTH:
         return _TRUTH[token]
-    return float(token) if _NUMBER.fullmatch(token) else str(token)
+    return _read_number(token) if _NUMBER.fullmatch(token) else str(token)
+
+
+def _read_number(token: Token) -> int | float:
+    try:
+        return one_form(read_number(token))
+    except ValueError as error:
+        position = token.start_pos or 0
+        found = f"at character {position + 1} of the filter there is {str(token)[:40]}"
+        raise BadFilter(f"{found}: {error}", position) from error
 
 
 def _unquote(token: Token) -> str:

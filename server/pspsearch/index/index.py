@@ -99,7 +99,7 @@ class SegmentedIndex:
 
     async def match(self, keep: Filter | None = None) -> Matched:
         """See the port."""
-        return await asyncio.to_thread(self._segments.view.match, keep)
+        return await self._searches.match(keep)
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
         """See the port. For a row that is gone, at most a minute after it was found; NotFound later."""

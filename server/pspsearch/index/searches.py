@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pspsearch.domain import Descriptors, Found
+from pspsearch.domain import Descriptors, Found, Matched
 from pspsearch.filters import Filter
+from pspsearch.index.masks import Masked, Masks
 from pspsearch.index.probes import Probes
 from pspsearch.index.view import View
 
@@ -20,17 +21,22 @@ MOST_ANSWERS = 1 << 17
 """Rows that one call of a base answers with, because its candidates are a multiple of that."""
 
 
+_Kind = tuple[str | None, Masked | None, int]
+
+
 @dataclass(eq=False, slots=True)
 class _Search:
     queries: Descriptors
     count: int
     keep: Filter | None
+    masked: Masked | None
+    """What the filter says, where it was found out before."""
     future: asyncio.Future[list[Found]]
 
     @property
-    def kind(self) -> tuple[str | None, int]:
-        """Equal where two of them can be made together: the filter, and how often the count doubles."""
-        return None if self.keep is None else self.keep.text, self.count.bit_length()
+    def kind(self) -> _Kind:
+        """Equal where two of them can be made together: the filter, its mask, and how often the count doubles."""
+        return None if self.keep is None else self.keep.text, self.masked, self.count.bit_length()
 
 
 @dataclass(eq=False, slots=True)
@@ -47,6 +53,7 @@ class Searches:
 
     def __init__(self, view: Callable[[], View], probes: Probes) -> None:
         self._view = view
+        self._masks = Masks(view)
         self._probes = probes
         self._queue: queue.SimpleQueue[_Search | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -58,13 +65,20 @@ class Searches:
     async def search(self, queries: Descriptors, count: int, keep: Filter | None) -> list[Found]:
         """See the port Index. One that is cancelled before its turn is not made."""
         assert not self._closed, "the index is closed"
-        search = _Search(queries, count, keep, self._loop.create_future())
+        masked = await self._masks.prepare(keep)
+        assert not self._closed, "the index is closed"
+        search = _Search(queries, count, keep, masked, self._loop.create_future())
         self._queue.put(search)
         return await search.future
+
+    async def match(self, keep: Filter | None) -> Matched:
+        """See the port Index; in another thread."""
+        return await self._masks.ask(keep, lambda view: view.match(keep))
 
     async def close(self) -> None:
         """Returns when every search that was begun is made and the thread has ended."""
         self._closed = True
+        await self._masks.close()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -99,7 +113,7 @@ class Searches:
 
 def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
     """By kind, without those whose caller has left."""
-    groups: dict[tuple[str | None, int], _Group] = {}
+    groups: dict[_Kind, _Group] = {}
     for search in searches:
         if not search.future.cancelled():
             groups.setdefault(search.kind, _Group()).searches.append(search)
@@ -111,7 +125,9 @@ def _answer(view: View, group: _Group, probes: Probes) -> None:
     try:
         queries = np.concatenate([search.queries for search in group.searches])
         count = max(search.count for search in group.searches)
-        found = _find(view, queries, count, group.searches[0].keep, probes)
+        first = group.searches[0]
+        masked = first.masked or Masked(view, view.mask(first.keep))
+        found = _find(masked, queries, count, probes)
     except Exception as error:  # the callers must hear it, and the next ones must find the thread
         group.error = error
         return
@@ -122,8 +138,8 @@ def _answer(view: View, group: _Group, probes: Probes) -> None:
         start = end
 
 
-def _find(view: View, queries: Descriptors, count: int, keep: Filter | None, probes: Probes) -> list[Found]:
-    mask = view.mask(keep)
+def _find(masked: Masked, queries: Descriptors, count: int, probes: Probes) -> list[Found]:
+    view, mask = masked.view, masked.mask
     step = max(1, min(MOST_QUERIES, MOST_ANSWERS // count))
     found = [
         one for start in range(0, len(queries), step) for one in view.search(queries[start : start + step], count, mask)

@@ -13,8 +13,11 @@ from pspsearch.index.planner import Device
 
 MANIFEST = "manifest.json"
 
-FORMAT = 2
-"""Of everything in a snapshot; another one is not read."""
+FORMAT = 3
+"""Of everything in a snapshot; another one is not read, and the index is made from the catalog.
+
+In the one before, whole numbers were floats.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,15 @@ class View:
         sequence = added[-1].sequence if added else self.sequence
         return replace(self, alive=alive, living=living, sequence=sequence)
 
+    def is_quick(self, keep: Filter) -> bool:
+        """Whether `mask` takes no longer than a search may wait for; this itself takes a moment."""
+        return self.table.columns.is_quick(keep, self.rows)
+
     def mask(self, keep: Filter | None) -> Mask | None:
-        """The living rows that a filter holds for; None where nothing is to be masked."""
+        """The living rows that a filter holds for; None where nothing is to be masked.
+
+        InvalidRequest where the filter would be too much work.
+        """
         if keep is not None:
             return self.alive & self.table.columns.holds(keep, self.rows)
         return None if self.living == self.rows else self.alive

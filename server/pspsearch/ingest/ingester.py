@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pspsearch.domain import Delete, ImageInfo, Item, Outcome, StoredDescriptor,
 from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError
 from pspsearch.filters import Filter
 from pspsearch.images import ImageLimits, read_facts
+from pspsearch.ingest.deletion import delete_matching
 from pspsearch.ingest.request import (
     MAX_DELETES,
     MAX_ITEMS,
@@ -100,26 +100,20 @@ class Ingester:
             raise InvalidRequest(f"a deletion names 1 to {MAX_DELETES} ids, not {len(ids)}")
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            return await self._delete(live, [Delete(id_) for id_ in ids], request_id, _digest("delete", *ids))
+            writes, asked = [Delete(id_) for id_ in ids], _digest("delete", *ids)
+            answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
+            live.index.check_current()
+            deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
+            return len(deleted), max((answer.sequence for answer in answers), default=0)
 
     async def delete_matching(self, collection: str, keep: Filter, *, request_id: str = "") -> tuple[int, int]:
-        """Takes out every item that the filter holds for, all or none; none that it does not hold for any more."""
+        """Takes out every item that the filter holds for, in portions: see `delete_matching`."""
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            matched = await live.index.match(keep)
-            items = await self._catalog.items_by_key(live.collection.key, matched.keys.tolist())
-
-            def still(attributes: str) -> bool:
-                return keep.matches(json.loads(attributes))
-
-            writes = [Delete(item.id, still) for item in items]
-            return await self._delete(live, writes, request_id, _digest("delete where", keep.text))
-
-    async def _delete(self, live: Live, writes: Sequence[Delete], request_id: str, asked: str) -> tuple[int, int]:
-        answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
-        live.index.check_current()
-        deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
-        return len(deleted), max((answer.sequence for answer in answers), default=0)
+            asked = _digest("delete where", keep.text)
+            done = await delete_matching(self._catalog, live, keep, request_id=request_id, asked=asked)
+            live.index.check_current()
+            return done.deleted, done.sequence
 
     async def _put_in(
         self, live: Live, items: Sequence[ItemInput], known: Mapping[str, Item], call: Call, request_id: str

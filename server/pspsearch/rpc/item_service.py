@@ -13,7 +13,14 @@ from pspsearch.ingest.stream import ingest
 from pspsearch.ports import Catalog
 from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.guard import Context
-from pspsearch.rpc.messages import read_descriptor, read_filter, write_descriptor, write_image_info, write_item
+from pspsearch.rpc.messages import (
+    prepare_filter,
+    read_descriptor,
+    read_filter,
+    write_descriptor,
+    write_image_info,
+    write_item,
+)
 from pspsearch.rpc.page_token import read_token, write_token
 from pspsearch.rpc.streams import Exchange
 from pspsearch.search.call import Call
@@ -83,6 +90,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
 
     async def DeleteItems(self, request: items.DeleteItemsRequest, context: Context) -> items.DeleteItemsResponse:
         async with self._gate.enter("DeleteItems", context, request) as call:
+            await prepare_filter(request.filter)
             keep = read_filter(request.filter)
             if (keep is None) == (not request.ids):
                 raise InvalidRequest("a deletion names ids or a filter, and not both")
@@ -109,6 +117,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
 
     async def CountItems(self, request: items.CountItemsRequest, context: Context) -> items.CountItemsResponse:
         async with self._gate.enter("CountItems", context, request), self._collections.use(request.collection) as live:
+            await prepare_filter(request.filter)
             keep = read_filter(request.filter)
             count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
             return items.CountItemsResponse(count=count)
@@ -164,6 +173,7 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
     ) -> tuple[Sequence[Item], int]:
         """The next items, and the key to go on from; 0 where there is no next page."""
         key = live.collection.key
+        await prepare_filter(request.filter)
         keep = read_filter(request.filter)
         if keep is None:
             if request.not_in_generation:

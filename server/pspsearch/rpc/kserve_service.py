@@ -14,6 +14,7 @@ from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.guard import Context
 from pspsearch.rpc.kserve_tensors import (
     check_outputs,
+    prepare_options,
     read_options,
     read_queries,
     write_answer,
@@ -171,6 +172,7 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         live = self._find(request.model_name, request.model_version)
         try:
             check_outputs(request)
+            await prepare_options(request)
             options, queries = read_options(request), read_queries(request, live.generation)
             call.version = int(request.model_version) if request.model_version else None
             hits, generation = await self._search(live.collection.name, queries, options, call)

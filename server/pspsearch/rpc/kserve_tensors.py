@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
-from pspsearch.rpc.messages import read_filter
+from pspsearch.rpc.messages import prepare_filter, read_filter
 from pspsearch.search.query import MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 
 IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
@@ -59,6 +59,12 @@ def write_metadata(name: str, generation: Generation) -> service_pb2.ModelMetada
             tensor(name=SCORES, datatype="FP32", shape=[-1, -1]),
         ],
     )
+
+
+async def prepare_options(request: service_pb2.ModelInferRequest) -> None:
+    """Before `read_options`: a long filter is parsed in another thread; BadFilter."""
+    if "filter" in request.parameters:
+        await prepare_filter(request.parameters["filter"].string_param)
 
 
 def read_options(request: service_pb2.ModelInferRequest) -> Options:

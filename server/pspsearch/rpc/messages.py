@@ -66,6 +66,11 @@ def read_options(options: searches.SearchOptions) -> Options:
     )
 
 
+async def prepare_filter(text: str) -> None:
+    """Before `read_filter`: a long one is parsed in another thread; BadFilter."""
+    await Filter.prepare(text)
+
+
 def read_filter(text: str) -> Filter | None:
     """None for an empty one; BadFilter."""
     return Filter.parse(text) if text else None

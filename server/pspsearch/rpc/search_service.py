@@ -8,6 +8,7 @@ from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.guard import Context
 from pspsearch.rpc.messages import (
+    prepare_filter,
     read_options,
     read_query,
     write_descriptor,
@@ -45,6 +46,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     async def BatchSearch(self, request: searches.BatchSearchRequest, context: Context) -> searches.BatchSearchResponse:
         async with self._gate.enter("BatchSearch", context, request) as call:
             queries = [_try_to_read(query) for query in request.queries]
+            await prepare_filter(request.options.filter)
             options = read_options(request.options)
             answer = await self._searcher.search_batch(request.collection, queries, options, call)
             response = searches.BatchSearchResponse(origin=write_origin(answer.generation))
@@ -85,6 +87,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
 
     async def Recommend(self, request: searches.RecommendRequest, context: Context) -> searches.RecommendResponse:
         async with self._gate.enter("Recommend", context, request) as call:
+            await prepare_filter(request.options.filter)
             answer = await self._searcher.recommend(
                 request.collection,
                 [read_query(query) for query in request.positives],
@@ -98,6 +101,7 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     async def _search(
         self, request: searches.SearchRequest, call: Call, response: searches.SearchResponse
     ) -> searches.SearchResponse:
+        await prepare_filter(request.options.filter)
         query, options = read_query(request.query), read_options(request.options)
         answer = await self._searcher.search(request.collection, query, options, call)
         write_hits(answer.hits, answer.generation, response)

@@ -16,6 +16,8 @@ MAX_DEPTH = 10_000
 """How far down the ranking any call may look."""
 MAX_APART = 1000
 """How many hits may be held against one another, to group them or to fold near-duplicates."""
+MAX_PATH = 1024
+"""Characters of the path of groups, of which every dot is a place to look at."""
 MAX_QUERIES = 256
 MAX_EXAMPLES = 64
 
@@ -72,6 +74,8 @@ class Options:
             raise InvalidRequest(
                 f"with group_by or fold_above, offset and limit together are at most {MAX_APART}, not {self.depth}"
             )
+        if len(self.group_by) > MAX_PATH:
+            raise InvalidRequest(f"group_by has at most {MAX_PATH} characters, not {len(self.group_by)}")
         if self.group_size < 1:
             raise InvalidRequest(f"group_size must be at least 1, not {self.group_size}")
         for name, bound in (("min_score", self.min_score), ("fold_above", self.fold_above)):

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors, Found
+from pspsearch.number import one_form
 from pspsearch.search.query import Options
 
 
@@ -69,11 +70,34 @@ def group_values(attributes: Mapping[int, str], path: str) -> dict[int, str]:
 
 
 def group_value(attributes: str, path: str) -> str:
-    """The attribute as JSON; empty where there is none."""
-    value: Any = json.loads(attributes)
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON
-    return "" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    """The attribute as JSON, one text for all spellings of its numbers; empty where there is none."""
+    value = _find(json.loads(attributes), path)
+    return "" if value is None else json.dumps(_in_one_form(value), ensure_ascii=False, sort_keys=True)
+
+
+def _find(value: object, path: str) -> object:
+    """Where a filter finds it: a dot goes into an object, or is one in a name. None where there is none.
+
+    Of several, the one under the shortest name.
+    """
+    members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    dots = [place for place, sign in enumerate(path) if sign == "."] if members else []
+    for dot in dots:
+        if path[:dot] in members:
+            found = _find(members[path[:dot]], path[dot + 1 :])
+            if found is not None:
+                return found
+    return members.get(path)
+
+
+def _in_one_form(value: object) -> object:
+    """Each of its numbers; an attribute is nested only so deep."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return {name: _in_one_form(inner) for name, inner in members.items()}
+    if isinstance(value, list):
+        return [_in_one_form(inner) for inner in cast("list[object]", value)]
+    return one_form(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _nearest(kept: Descriptors, descriptor: NDArray[np.float32], least: float) -> int | None:

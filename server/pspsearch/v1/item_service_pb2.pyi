@@ -373,9 +373,15 @@ class DeleteItemsRequest(_message.Message):
     collection: _builtins.str
     """The name of the collection; `default` where empty."""
     filter: _builtins.str
-    """Every item that it holds for, as of one moment; `*` for all of them. As in SearchOptions."""
+    """Every item that it holds for, as of one moment, but those that it does not hold for any more when they go; `*` for
+    all of them. Items without a descriptor in the active generation are taken, too. As in SearchOptions.
+
+    They go in portions, between which others write; each portion is durable. Where the call fails midway, what went is
+    gone and the rest is there: call again. By the same `request_id` the same deletion goes on: items that were first put
+    in after it began stay, and `deleted_count` counts all that it took. A deletion by ids takes all or none.
+    """
     request_id: _builtins.str
-    """As in UpsertItemsRequest."""
+    """As in UpsertItemsRequest; a deletion that failed midway goes on."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 10000."""

@@ -213,7 +213,9 @@ class Item(_message.Message):
     id: _builtins.str
     """Chosen by the caller, unique in its collection: 1 to 256 bytes of UTF-8 without control characters."""
     attributes_json: _builtins.str
-    """A JSON object, at most 64 KiB: what filters ask about. `{}` where none was given."""
+    """A JSON object, at most 64 KiB: what filters ask about. `{}` where none was given. Whole numbers are exact, from -2^63
+    to 2^64 - 1; longer ones are refused, as is what no double can hold.
+    """
     sequence: _builtins.int
     """The number of that change in the catalog; later changes have higher ones."""
     @_builtins.property

@@ -79,13 +79,15 @@ class SearchOptions(_message.Message):
     filter: _builtins.str
     """Which items may be hits, an AIP-160 expression over their attributes: `category = "shoes" AND price < 50`.
     All where empty. At most 8192 characters, 64 parentheses inside one another, and 10 comparisons of texts by order
-    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for.
+    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for. One that would take more than
+    about a second over the collection is INVALID_ARGUMENT.
     """
     min_score: _builtins.float
     """Only hits with at least this score."""
     group_by: _builtins.str
-    """The name of an attribute: of items with the same value, only the best `group_size` are hits. Items that have no
-    such attribute are groups of their own. Offset and limit together are then at most 1000.
+    """The name of an attribute, inside objects names joined by dots: of items with the same value, only the best
+    `group_size` are hits. Items that have no such attribute are groups of their own. Offset and limit together are then
+    at most 1000. At most 1024 characters.
     """
     group_size: _builtins.int
     """1 where 0."""

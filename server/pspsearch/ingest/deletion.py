@@ -1,0 +1,78 @@
+"""Deletions by filter: in portions, so that other writes come in between, and looked at before the writer's turn."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pspsearch.domain import Delete, Deletion, Item, Matched
+from pspsearch.filters import Filter
+from pspsearch.ports import Catalog
+from pspsearch.search.live import Live
+
+PORTION = 256
+"""Items in one transaction; the writer has other calls between two."""
+
+
+async def delete_matching(catalog: Catalog, live: Live, keep: Filter, *, request_id: str, asked: str) -> Deletion:
+    """Takes out every item that the filter holds for at one moment, but those that it does not hold for any more.
+
+    Also those that have no descriptor in the active generation. Each portion is durable. Where one fails, those before
+    it are gone; the same request again, by its id, goes on: items that were first put in after it was first asked for
+    stay, and it counts all that it took.
+    """
+    so_far = await catalog.deletion(live.generation, request_id, asked) if request_id else None
+    if so_far is not None and so_far.is_done:
+        return so_far
+    found = await _find(catalog, live, keep)
+    if so_far is None:
+        so_far = Deletion(int(found.keys[-1]) if len(found.keys) else 0)
+    count = int(np.searchsorted(found.keys, so_far.last_key, side="right"))
+    for start in range(0, max(count, 1), PORTION):
+        part = slice(start, min(start + PORTION, count))
+        sequences = dict(zip(found.keys[part].tolist(), found.sequences[part].tolist(), strict=True))
+        items = await catalog.items_by_key(live.collection.key, list(sequences))
+        deletes = await asyncio.to_thread(_look_at, items, sequences, keep)
+        is_last = start + PORTION >= count
+        so_far = await catalog.delete_portion(
+            live.generation, deletes, so_far, is_last=is_last, request_id=request_id, asked=asked
+        )
+    return so_far
+
+
+async def _find(catalog: Catalog, live: Live, keep: Filter) -> Matched:
+    """What the filter holds for, with a descriptor and without.
+
+    Those without come first: what gets one meanwhile is found by the index then.
+    """
+    lacking: dict[int, int] = {}
+    after = 0
+    while items := await catalog.lacking(live.generation, after, PORTION):
+        lacking |= {item.key: item.sequence for item in await asyncio.to_thread(_choose, items, keep)}
+        after = items[-1].key
+    matched = await live.index.match(keep)
+    for key in matched.keys[np.isin(matched.keys, list(lacking))].tolist():
+        del lacking[key]
+    keys = np.concatenate([matched.keys, np.array(list(lacking), np.int64)])
+    order = np.argsort(keys, kind="stable")
+    sequences = np.concatenate([matched.sequences, np.array(list(lacking.values()), np.int64)])
+    return Matched(keys[order], sequences[order])
+
+
+def _look_at(items: Sequence[Item], sequences: Mapping[int, int], keep: Filter) -> list[Delete]:
+    """What is to go: of those that have changed since they were found, the ones that the filter still holds for.
+
+    Only what changes once more is looked at in the writer's turn.
+    """
+    changed = [item for item in items if item.sequence != sequences[item.key]]
+    spared = {item.key for item in changed} - {item.key for item in _choose(changed, keep)}
+
+    def still(attributes: str) -> bool:
+        return keep.matches(json.loads(attributes))
+
+    return [Delete(item.id, still, item.key, item.sequence) for item in items if item.key not in spared]
+
+
+def _choose(items: Sequence[Item], keep: Filter) -> list[Item]:
+    return [item for item in items if keep.matches(json.loads(item.attributes))]
