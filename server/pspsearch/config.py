@@ -37,7 +37,12 @@ class ServingSettings:
     port: int = setting(8500, "The gRPC port; 0 takes a free one.")
     metrics_port: int = setting(8510, "The port on 127.0.0.1 for Prometheus; 0 for none.")
     max_calls: int = setting(256, "Calls under way at once; further ones are refused at once.")
-    max_message_bytes: int = setting(64 << 20, "The largest request.")
+    max_message_bytes: int = setting(
+        42 << 20, "The largest request; as it is, two of the largest images fit in, to be compared."
+    )
+    max_bytes_under_way: int = setting(
+        0, "Requests, and answers of streams, that are held for all callers; 0 for an eighth of the memory."
+    )
     drain_s: float = setting(10.0, "How long calls under way may take when the server stops.")
 
 
@@ -161,6 +166,7 @@ class Settings:
         for group, name, least in (
             (self.serving, "max_calls", 1),
             (self.serving, "max_message_bytes", 1 << 16),
+            (self.serving, "max_bytes_under_way", 0),
             (self.serving, "drain_s", 0),
             (self.storage, "memory_bytes", 0),
             (self.index, "index_memory_bytes", 0),

@@ -10,6 +10,7 @@ from tests.faults import (
     copies,
     crowd,
     damage,
+    excess,
     filters,
     fuzz,
     killed,
@@ -67,5 +68,6 @@ FAULTS = [
     Fault("mutated pictures", fuzz.pictures, 1_000, 1_000_000),
     Fault("pictures that say they are huge", fuzz.bombs, 5, 1_000),
     Fault("requests filled with anything", fuzz.requests, 1_000, 100_000),
+    Fault("requests that hold too much", excess.fields, 0, 1),
     Fault("a model repository that was tampered with", attacks.repository, 1, 8),
 ]

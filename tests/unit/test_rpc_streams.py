@@ -8,12 +8,14 @@ import grpc
 import pytest
 
 from pspsearch.errors import TritonUnavailable
+from pspsearch.rpc.budget import Budget
 from pspsearch.rpc.share import Share
-from pspsearch.rpc.streams import Exchange
+from pspsearch.rpc.streams import MAX_STREAM_BYTES, Exchange, Requests
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
+from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import VERSION
 from tests.pictures import encode, load_photo
 from tests.rpc_client import FLOWER, TEMPLE, Api, Refusal, assert_nothing_escaped, item, open_api, query, refuse
@@ -241,17 +243,17 @@ async def test_no_more_is_read_than_is_answered() -> None:
     """A caller who does not take the answers is not read from: what waits in the server is bounded."""
     reads, sent = 0, list[int]()
 
-    async def incoming() -> AsyncIterator[int]:
+    async def incoming() -> AsyncIterator[tuple[int, int]]:
         nonlocal reads
         for number in range(50):
             reads += 1
-            yield number
+            yield number, 1
 
-    async def send(number: int) -> None:
+    async def send(content: bytes) -> None:
         assert reads - len(sent) <= 4
-        sent.append(number)
+        sent.append(int(content))
 
-    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
+    exchange = open_exchange(incoming())
     await exchange.run(echo(exchange), send)
 
     assert sent == list(range(50))
@@ -261,8 +263,8 @@ async def test_work_ends_when_nothing_can_be_sent() -> None:
     """Its end is waited for."""
     ended = False
 
-    async def incoming() -> AsyncIterator[int]:
-        yield 1
+    async def incoming() -> AsyncIterator[tuple[int, int]]:
+        yield 1, 1
         await asyncio.Event().wait()
 
     async def work() -> None:
@@ -272,10 +274,10 @@ async def test_work_ends_when_nothing_can_be_sent() -> None:
         finally:
             ended = True
 
-    async def send(_number: int) -> None:
+    async def send(_content: bytes) -> None:
         raise ConnectionError("gone")
 
-    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
+    exchange = open_exchange(incoming())
     with pytest.raises(ConnectionError, match="gone"):
         await exchange.run(work(), send)
 
@@ -286,21 +288,108 @@ async def test_failing_work_raises_after_its_answers() -> None:
     """What was answered before is not lost."""
     sent: list[int] = []
 
-    async def incoming() -> AsyncIterator[int]:
-        yield 1
+    async def incoming() -> AsyncIterator[tuple[int, int]]:
+        yield 1, 1
         raise ValueError("broken")
 
-    async def send(number: int) -> None:
-        sent.append(number)
+    async def send(content: bytes) -> None:
+        sent.append(int(content))
 
-    exchange = Exchange[int, int](incoming(), 4, Share("", 0))
+    exchange = open_exchange(incoming())
     with pytest.raises(ValueError, match="broken"):
         await exchange.run(echo(exchange), send)
 
     assert sent == [1]
 
 
-async def echo(exchange: Exchange[int, int]) -> None:
+def open_exchange(incoming: Requests[int], budget: Budget | None = None) -> Exchange[int]:
+    """Four requests at once; an answer may have a MiB for each."""
+    share = Share("", 0, budget or Budget(1 << 30))
+    return Exchange(incoming, 4, share, lambda mebibytes: mebibytes << 20)
+
+
+async def echo(exchange: Exchange[int]) -> None:
     """Work that answers each request with itself."""
-    async for number in exchange.requests():
-        exchange.answer(number)
+    async for turn in exchange.turns():
+        exchange.answer(turn, b"%d" % turn.request)
+
+
+async def count_begun(mebibytes: Sequence[int], budget: Budget | None = None) -> list[int]:
+    """How many requests are begun at first, and after each answer that is sent; an answer is as large as it may be."""
+    may_send, begun, counts = asyncio.Semaphore(0), 0, list[int]()
+
+    async def incoming() -> AsyncIterator[tuple[int, int]]:
+        for number in mebibytes:
+            yield number, 1
+
+    async def work() -> None:
+        nonlocal begun
+        async for turn in exchange.turns():
+            begun += 1
+            exchange.answer(turn, bytes(turn.request << 20))
+
+    async def send(_content: bytes) -> None:
+        await may_send.acquire()
+
+    exchange = open_exchange(incoming(), budget)
+    running = asyncio.create_task(exchange.run(work(), send))
+    for _ in mebibytes:
+        for _ in range(50):  # turns of the loop, in which all that can happen happens
+            await asyncio.sleep(0)
+        counts.append(begun)
+        may_send.release()
+    await running
+    return counts
+
+
+async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:
+    """A request waits until its largest answer has room beside those that are not sent; one always goes on."""
+    assert MAX_STREAM_BYTES == 80 << 20
+    assert await count_begun([1] * 6) == [4, 5, 6, 6, 6, 6]
+    assert await count_begun([64, 8, 64, 64]) == [2, 3, 3, 4]
+    assert await count_begun([100, 100, 1]) == [1, 2, 3]
+
+
+async def test_streams_leave_each_other_room() -> None:
+    """What all hold counts for each, and one caller has half; it is given back in the end."""
+    budget = Budget(8 << 20)
+
+    assert await count_begun([2, 2, 2, 2], budget) == [1, 2, 3, 4]
+    assert budget.held_bytes == 0
+
+
+async def test_answers_with_images_are_made_one_at_a_time() -> None:
+    """Each may have as much as an answer may have at all."""
+    catalog = SlowCatalog()
+    async with open_api(catalog=catalog) as api:
+        await api.fill(item("temple", TEMPLE), item("flower", FLOWER))
+        stream = api.search.SearchStream()
+        for number in range(20):
+            await stream.write(ask(str(number), query(id="temple"), return_images=True))
+        await asyncio.wait_for(catalog.entered.wait(), PATIENCE_S)
+        for _ in range(20):
+            await api.items.CountItems(items.CountItemsRequest())
+        at_once = catalog.waiting
+        catalog.may_go.set()
+        await stream.done_writing()
+        answers = [answer.response.hits[0].image async for answer in stream]
+
+    assert at_once == 1
+    assert answers == [FLOWER] * 20
+
+
+class SlowCatalog(MemoryCatalog):
+    """Its images wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+        self.entered, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the port's word
+        """When they may go."""
+        self.waiting += 1
+        self.entered.set()
+        await self.may_go.wait()
+        self.waiting -= 1
+        return await super().image(collection, id)

@@ -13,13 +13,11 @@ from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.gate import Gate
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import read_kind, write_collection
 from pspsearch.search.collections import Collections
 from pspsearch.search.live import Live
 from pspsearch.v1 import collection_service_pb2 as collections_pb
-from pspsearch.v1 import collection_service_pb2_grpc
 from pspsearch.v1 import resources_pb2 as resources
 
 _TARGET_RECALL = 0.95
@@ -39,7 +37,7 @@ class Surroundings:
     """The versions of the default model that Triton serves."""
 
 
-class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
+class CollectionService:
     """Collections, and the server as a whole."""
 
     def __init__(
@@ -53,67 +51,61 @@ class CollectionService(collection_service_pb2_grpc.CollectionServiceServicer):
         self._started = time.monotonic()
 
     async def CreateCollection(
-        self, request: collections_pb.CreateCollectionRequest, context: Context
+        self, request: collections_pb.CreateCollectionRequest, visitor: Visitor
     ) -> collections_pb.CreateCollectionResponse:
-        async with self._gate.enter("CreateCollection", context, request):
-            wanted = request.collection
-            settings = CollectionSettings(
-                model=wanted.model or self._around.default_model,
-                keep_images=wanted.keep_images if wanted.HasField("keep_images") else True,
-                index_kind=read_kind(wanted.index_kind),
-                target_recall=wanted.target_recall or _TARGET_RECALL,
-            )
-            live = await self._collections.create(wanted.name, settings)
-            return collections_pb.CreateCollectionResponse(collection=self._write(live))
+        wanted = request.collection
+        settings = CollectionSettings(
+            model=wanted.model or self._around.default_model,
+            keep_images=wanted.keep_images if wanted.HasField("keep_images") else True,
+            index_kind=read_kind(wanted.index_kind),
+            target_recall=wanted.target_recall or _TARGET_RECALL,
+        )
+        live = await self._collections.create(wanted.name, settings)
+        return collections_pb.CreateCollectionResponse(collection=self._write(live))
 
     async def GetCollection(
-        self, request: collections_pb.GetCollectionRequest, context: Context
+        self, request: collections_pb.GetCollectionRequest, visitor: Visitor
     ) -> collections_pb.GetCollectionResponse:
-        async with self._gate.enter("GetCollection", context, request):
-            live = self._collections.get(request.name)
-            return collections_pb.GetCollectionResponse(collection=self._write(live))
+        live = self._collections.get(request.name)
+        return collections_pb.GetCollectionResponse(collection=self._write(live))
 
     async def ListCollections(
-        self, request: collections_pb.ListCollectionsRequest, context: Context
+        self, request: collections_pb.ListCollectionsRequest, visitor: Visitor
     ) -> collections_pb.ListCollectionsResponse:
-        async with self._gate.enter("ListCollections", context, request):
-            return collections_pb.ListCollectionsResponse(collections=self._all(context))
+        return collections_pb.ListCollectionsResponse(collections=self._all(visitor))
 
     async def DeleteCollection(
-        self, request: collections_pb.DeleteCollectionRequest, context: Context
+        self, request: collections_pb.DeleteCollectionRequest, visitor: Visitor
     ) -> collections_pb.DeleteCollectionResponse:
-        async with self._gate.enter("DeleteCollection", context, request):
-            if not request.name:
-                raise InvalidRequest("name the collection to delete: nothing is deleted by default")
-            count = await self._collections.delete(request.name)
-            return collections_pb.DeleteCollectionResponse(deleted_count=count)
+        if not request.name:
+            raise InvalidRequest("name the collection to delete: nothing is deleted by default")
+        count = await self._collections.delete(request.name)
+        return collections_pb.DeleteCollectionResponse(deleted_count=count)
 
     async def GetServerStatus(
-        self, request: collections_pb.GetServerStatusRequest, context: Context
+        self, request: collections_pb.GetServerStatusRequest, visitor: Visitor
     ) -> collections_pb.GetServerStatusResponse:
-        async with self._gate.enter("GetServerStatus", context, request, always_open=True):
-            models: Sequence[ModelVersion] = ()
-            with contextlib.suppress(RetryLater, TimeoutError):  # what an operator sees first when Triton is away
-                models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
-            return collections_pb.GetServerStatusResponse(
-                version=version("pspsearch"),
-                serving=self._gate.open,
-                uptime_s=time.monotonic() - self._started,
-                triton=self._around.triton,
-                models=[
-                    resources.Origin(model=one.model, model_version=one.version, fingerprint=one.contract.fingerprint)
-                    for one in models
-                ],
-                collections=self._all(context),
-                memory_bytes=_resident_bytes(),
-                catalog_bytes=self._catalog.size_bytes(),
-                requests_in_flight=self._gate.in_flight,
-            )
+        models: Sequence[ModelVersion] = ()
+        with contextlib.suppress(RetryLater, TimeoutError):  # what an operator sees first when Triton is away
+            models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
+        return collections_pb.GetServerStatusResponse(
+            version=version("pspsearch"),
+            serving=self._gate.open,
+            uptime_s=time.monotonic() - self._started,
+            triton=self._around.triton,
+            models=[
+                resources.Origin(model=one.model, model_version=one.version, fingerprint=one.contract.fingerprint)
+                for one in models
+            ],
+            collections=self._all(visitor),
+            memory_bytes=_resident_bytes(),
+            catalog_bytes=self._catalog.size_bytes(),
+            requests_in_flight=self._gate.in_flight,
+        )
 
-    def _all(self, context: Context) -> list[resources.Collection]:
+    def _all(self, visitor: Visitor) -> list[resources.Collection]:
         """That there are for the caller."""
-        access = self._gate.guard.identify(context)
-        return [self._write(live) for live in self._collections.all() if access.sees(live.collection.name)]
+        return [self._write(live) for live in self._collections.all() if visitor.access.sees(live.collection.name)]
 
     def _write(self, live: Live) -> resources.Collection:
         return write_collection(live, self._rollouts.under_way(live.collection))

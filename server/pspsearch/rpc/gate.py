@@ -6,6 +6,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import cast
 
 import grpc
@@ -14,19 +15,33 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from pspsearch import traces
-from pspsearch.access import EVERYTHING
+from pspsearch.access import EVERYTHING, Access
 from pspsearch.errors import Forbidden, NotServing, Overloaded, PspsearchError, Unauthenticated
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.logs import CURRENT_CALL
 from pspsearch.rpc.audit import TURNED_AWAY, Audit
 from pspsearch.rpc.guard import Context, Guard, host_of
-from pspsearch.rpc.malformed import Malformed
 from pspsearch.rpc.metrics import Metrics
-from pspsearch.rpc.rights import RULES
+from pspsearch.rpc.rights import ALWAYS_OPEN, RULES
+from pspsearch.rpc.share import Share
 from pspsearch.rpc.status import DETAILS, code_of, is_callers, make_status
 from pspsearch.search.call import Call
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Visitor:
+    """One call that was let in, as its service sees it."""
+
+    context: Context
+    call: Call
+    access: Access = EVERYTHING
+    """What its caller may do."""
+    request: Message | None = None
+    """None as long as it is not read, and where a stream of them follows."""
+    share: Share = field(init=False)
+    """What its caller may have under way; of methods that have a rule."""
 
 
 class Gate:
@@ -46,34 +61,30 @@ class Gate:
         metrics.in_flight.set_function(lambda: self.in_flight)
 
     @contextlib.asynccontextmanager
-    async def enter(
-        self, method: str, context: Context, request: Message | Malformed | None = None, *, always_open: bool = False
-    ) -> AsyncGenerator[Call]:
-        """The block is one call; its request is None where a stream of them follows, or where anybody may ask.
+    async def enter(self, method: str, context: Context, *, is_stream: bool) -> AsyncGenerator[Visitor]:
+        """The block is one call, of which nothing has been received yet but who makes it.
 
         What it raises ends the call with its status; cancelling it is left alone.
         """
         call = Call(_timeout_s(context), request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8))
         CURRENT_CALL.set(call.request_id)
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-        code, failure, access = grpc.StatusCode.OK, None, EVERYTHING
+        code, failure, visitor = grpc.StatusCode.OK, None, Visitor(context, call)
         try:
             if (rule := RULES[method]) is not None:
-                access = self.guard.identify(context)
+                visitor.access = access = self.guard.identify(context)
                 call.caller = _sane(context, CALLER_ID) or access.holder or host_of(context)
-                if isinstance(request, Malformed):
-                    raise request.error()  # noqa: TRY301 - answered as any other
-                self.guard.check(rule, access, context, request)
-            self._admit(is_open=self.open or always_open)
+                self.guard.check(rule, access, context, is_stream=is_stream)
+            self._admit(is_open=self.open or method in ALWAYS_OPEN)
             try:
                 if rule is None:
-                    yield call
+                    yield visitor
                 else:
                     with (
-                        self.guard.hold(context, access, is_stream=request is None),
+                        self.guard.hold(context, visitor.access, is_stream=is_stream) as visitor.share,
                         traces.call_span(method, context.invocation_metadata() or (), request_id=call.request_id),
                     ):
-                        yield call
+                        yield visitor
             finally:
                 self._leave()
         except asyncio.CancelledError:
@@ -87,19 +98,19 @@ class Gate:
             code = code_of(failure)
         finally:
             self.metrics.count_call(method, code.name, call)
-            self._audit.write(method, code, access, call, None if isinstance(request, Malformed) else request, context)
+            self._audit.write(method, code, visitor.access, call, visitor.request, context)
         try:
             if failure is not None:
                 await self._end(method, failure, call, context)
         finally:
             failure = None  # its traceback has this frame, which has it: together they would keep the request for long
 
-    async def check_next(self, method: str, context: Context, request: Message, stream: Call) -> None:
+    async def check_next(self, method: str, visitor: Visitor, request: Message) -> None:
         """For each request of a stream, which may go on without it: how many are turned away is a fact of its call."""
         try:
-            await self.guard.check_next(method, context, request)
+            await self.guard.check_next(method, visitor.context, request)
         except (Unauthenticated, Forbidden):
-            stream.count(TURNED_AWAY)
+            visitor.call.count(TURNED_AWAY)
             raise
 
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
@@ -144,13 +155,20 @@ class Gate:
 
 
 def _forget_when_done(aborted: BaseException) -> None:
-    """What the call's frames have: gRPC keeps the exception beside the context that they have.
+    """What the frames of the call and of its failure have: gRPC keeps the exception beside the context that they have.
 
     That is a circle, and with it each refused request would stay in memory until it is collected.
     """
     task = asyncio.current_task()
     assert task is not None
-    task.add_done_callback(lambda _: traceback.clear_frames(aborted.__traceback__))
+
+    def forget(_: object) -> None:
+        error: BaseException | None = aborted
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
+
+    task.add_done_callback(forget)
 
 
 def _sole(error: Exception) -> Exception:

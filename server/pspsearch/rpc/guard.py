@@ -10,9 +10,10 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from pspsearch.access import EVERYTHING, Access
-from pspsearch.errors import InvalidRequest, Unauthenticated
+from pspsearch.errors import Unauthenticated
 from pspsearch.headers import AUTHORIZATION
 from pspsearch.rpc.allowance import Allowance
+from pspsearch.rpc.budget import Budget
 from pspsearch.rpc.rights import RULES, Rule
 from pspsearch.rpc.share import Share
 from pspsearch.tokens import Tokens
@@ -33,13 +34,15 @@ class Guard:
         calls_per_s: float = 0.0,
         calls: int = 0,
         *,
+        budget: Budget,
         certified: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
 
-        `calls_per_s`, and `calls` under way at once, are of one caller; 0 for any.
+        `calls_per_s`, and `calls` under way at once, are of one caller; 0 for any. The budget is all callers'.
         """
+        self._budget = budget
         self._tokens = tokens
         self._certified = certified
         self._calls_per_s = calls_per_s
@@ -55,13 +58,10 @@ class Guard:
             return Access(_certified(context)) if self._certified else EVERYTHING
         return self._tokens.find(_bearer(context)).access
 
-    def check(self, rule: Rule, access: Access, context: Context, request: Message | None) -> None:
-        """Before a call is worked on; the request is None where a stream of them follows, which count instead of it."""
-        if request is None:
-            access.check_right(rule.right)
-            return
-        _check(rule, access, request)
-        if (allowance := self._allowance(access, context, streams=False)) is not None:
+    def check(self, rule: Rule, access: Access, context: Context, *, is_stream: bool) -> None:
+        """Before a request is received; the requests of a stream count instead of it."""
+        access.check_right(rule.right)
+        if not is_stream and (allowance := self._allowance(access, context, streams=False)) is not None:
             allowance.take()
 
     def check_still(self, method: str, context: Context, request: Message) -> Access:
@@ -69,7 +69,7 @@ class Guard:
         rule = RULES[method]
         assert rule is not None, f"{method} is for anybody"
         access = self.identify(context)
-        _check(rule, access, request)
+        access.check(rule.right, rule.collection(request))
         return access
 
     async def check_next(self, method: str, context: Context, request: Message) -> None:
@@ -79,22 +79,18 @@ class Guard:
             self.check_still(method, context, request)
 
     @contextlib.contextmanager
-    def hold(self, context: Context, access: Access, *, is_stream: bool) -> Generator[None]:
+    def hold(self, context: Context, access: Access, *, is_stream: bool) -> Generator[Share]:
         """The block is one call or stream of its caller; Overloaded where that has too many."""
         caller = access.holder or host_of(context)
-        share = self._shares.setdefault(caller, Share(caller, self._calls))
+        share = self._shares.setdefault(caller, Share(caller, self._calls, self._budget))
         share.users += 1
         try:
             with share.stream() if is_stream else share.call():
-                yield
+                yield share
         finally:
             share.users -= 1
             if not share.users:
                 del self._shares[caller]
-
-    def share(self, context: Context) -> Share:
-        """What the caller of a stream that is open may have under way."""
-        return self._shares[self.identify(context).holder or host_of(context)]
 
     def _allowance(self, access: Access, context: Context, *, streams: bool) -> Allowance | None:
         """None where the caller may call as often as it likes."""
@@ -108,12 +104,6 @@ class Guard:
         if len(self._allowances) > _MOST_CALLERS:
             self._allowances.popitem(last=False)
         return allowance
-
-
-def _check(rule: Rule, access: Access, request: Message) -> None:
-    access.check(rule.right, rule.collection(request))
-    if access.max_request_bytes is not None and request.ByteSize() > access.max_request_bytes:
-        raise InvalidRequest(f"a request of {access.holder} may have {access.max_request_bytes:,} bytes")
 
 
 def host_of(context: Context) -> str:

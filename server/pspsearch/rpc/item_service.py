@@ -11,8 +11,7 @@ from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
 from pspsearch.ingest.stream import ingest
 from pspsearch.ports import Catalog
-from pspsearch.rpc.gate import Gate
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import (
     prepare_filter,
     read_descriptor,
@@ -22,12 +21,11 @@ from pspsearch.rpc.messages import (
     write_item,
 )
 from pspsearch.rpc.page_token import read_token, write_token
-from pspsearch.rpc.streams import Exchange
+from pspsearch.rpc.streams import Exchange, Requests, Turn
 from pspsearch.search.call import Call
 from pspsearch.search.collections import DEFAULT, Collections
 from pspsearch.search.live import Live
 from pspsearch.v1 import item_service_pb2 as items
-from pspsearch.v1 import item_service_pb2_grpc
 
 _PAGE = 100
 _MAX_PAGE = 1000
@@ -39,10 +37,14 @@ _OUTCOMES = {
     Outcome.UNCHANGED: items.UPSERT_OUTCOME_UNCHANGED,
 }
 
-_Exchange = Exchange[items.IngestItemsRequest, items.IngestItemsResponse]
+_ACKNOWLEDGEMENT_BYTES = 2048
+"""An id and a sentence."""
+
+_Turn = Turn[items.IngestItemsRequest]
+_Exchange = Exchange[items.IngestItemsRequest]
 
 
-class ItemService(item_service_pb2_grpc.ItemServiceServicer):
+class ItemService:
     """What is acknowledged is durable and found by the next search."""
 
     def __init__(self, gate: Gate, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
@@ -51,25 +53,22 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
         self._collections = collections
         self._catalog = catalog
 
-    async def UpsertItems(self, request: items.UpsertItemsRequest, context: Context) -> items.UpsertItemsResponse:
-        async with self._gate.enter("UpsertItems", context, request) as call:
-            inputs = await asyncio.to_thread(lambda: [_read_item(item) for item in request.items])  # parses JSON
-            given = await self._ingester.upsert(request.collection, inputs, call, request_id=request.request_id)
-            results = [
-                self._write(item.id, one, "UpsertItems", call) for item, one in zip(request.items, given, strict=True)
-            ]
-            call.facts["acknowledged"] = sum(one.error is None for one in given)
-            return items.UpsertItemsResponse(results=results)
+    async def UpsertItems(self, request: items.UpsertItemsRequest, visitor: Visitor) -> items.UpsertItemsResponse:
+        inputs = await asyncio.to_thread(lambda: [_read_item(item) for item in request.items])  # parses JSON
+        given = await self._ingester.upsert(request.collection, inputs, visitor.call, request_id=request.request_id)
+        results = [
+            self._write(item.id, one, "UpsertItems", visitor.call)
+            for item, one in zip(request.items, given, strict=True)
+        ]
+        visitor.call.facts["acknowledged"] = sum(one.error is None for one in given)
+        return items.UpsertItemsResponse(results=results)
 
-    async def IngestItems(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
-        self, request_iterator: AsyncIterator[items.IngestItemsRequest], context: Context
-    ) -> None:
-        async with self._gate.enter("IngestItems", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
-            await exchange.run(self._ingest(exchange, call, context), context.write)
+    async def IngestItems(self, requests: Requests[items.IngestItemsRequest], visitor: Visitor) -> None:
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, lambda _: _ACKNOWLEDGEMENT_BYTES)
+        await exchange.run(self._ingest(exchange, visitor), visitor.context.write)
 
-    async def GetItem(self, request: items.GetItemRequest, context: Context) -> items.GetItemResponse:
-        async with self._gate.enter("GetItem", context, request), self._collections.use(request.collection) as live:
+    async def GetItem(self, request: items.GetItemRequest, visitor: Visitor) -> items.GetItemResponse:
+        async with self._collections.use(request.collection) as live:
             item = await self._find(live, request.id)
             descriptor = None
             if request.return_descriptor:
@@ -77,33 +76,29 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
                 descriptor = None if stored is None else write_descriptor(stored.astype(np.float32), live.generation)
             return items.GetItemResponse(item=write_item(item), descriptor=descriptor)
 
-    async def GetItemImage(self, request: items.GetItemImageRequest, context: Context) -> items.GetItemImageResponse:
-        async with (
-            self._gate.enter("GetItemImage", context, request),
-            self._collections.use(request.collection) as live,
-        ):
+    async def GetItemImage(self, request: items.GetItemImageRequest, visitor: Visitor) -> items.GetItemImageResponse:
+        async with self._collections.use(request.collection) as live:
             item = await self._find(live, request.id)
             image = await self._catalog.image(live.collection.key, request.id)
             if image is None or item.image is None:
                 raise NotFound(f"the image of item {request.id!r} was not kept")
             return items.GetItemImageResponse(image=image, info=write_image_info(item.image))
 
-    async def DeleteItems(self, request: items.DeleteItemsRequest, context: Context) -> items.DeleteItemsResponse:
-        async with self._gate.enter("DeleteItems", context, request) as call:
-            await prepare_filter(request.filter)
-            keep = read_filter(request.filter)
-            if (keep is None) == (not request.ids):
-                raise InvalidRequest("a deletion names ids or a filter, and not both")
-            if keep is not None:
-                deleted = self._ingester.delete_matching(request.collection, keep, request_id=request.request_id)
-            else:
-                deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
-            count, sequence = await deleted
-            call.facts |= {"deleted": count, "filter": request.filter}
-            return items.DeleteItemsResponse(deleted_count=count, sequence=sequence)
+    async def DeleteItems(self, request: items.DeleteItemsRequest, visitor: Visitor) -> items.DeleteItemsResponse:
+        await prepare_filter(request.filter)
+        keep = read_filter(request.filter)
+        if (keep is None) == (not request.ids):
+            raise InvalidRequest("a deletion names ids or a filter, and not both")
+        if keep is not None:
+            deleted = self._ingester.delete_matching(request.collection, keep, request_id=request.request_id)
+        else:
+            deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
+        count, sequence = await deleted
+        visitor.call.facts |= {"deleted": count, "filter": request.filter}
+        return items.DeleteItemsResponse(deleted_count=count, sequence=sequence)
 
-    async def ListItems(self, request: items.ListItemsRequest, context: Context) -> items.ListItemsResponse:
-        async with self._gate.enter("ListItems", context, request), self._collections.use(request.collection) as live:
+    async def ListItems(self, request: items.ListItemsRequest, visitor: Visitor) -> items.ListItemsResponse:
+        async with self._collections.use(request.collection) as live:
             size = request.page_size or _PAGE
             if not 1 <= size <= _MAX_PAGE:
                 raise InvalidRequest(f"page_size must be 1 to {_MAX_PAGE}, not {size}")
@@ -115,48 +110,47 @@ class ItemService(item_service_pb2_grpc.ItemServiceServicer):
             token = write_token(last, name, matching) if last else ""
             return items.ListItemsResponse(items=[write_item(item) for item in page], next_page_token=token)
 
-    async def CountItems(self, request: items.CountItemsRequest, context: Context) -> items.CountItemsResponse:
-        async with self._gate.enter("CountItems", context, request), self._collections.use(request.collection) as live:
+    async def CountItems(self, request: items.CountItemsRequest, visitor: Visitor) -> items.CountItemsResponse:
+        async with self._collections.use(request.collection) as live:
             await prepare_filter(request.filter)
             keep = read_filter(request.filter)
             count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
             return items.CountItemsResponse(count=count)
 
-    async def _ingest(self, exchange: _Exchange, call: Call, context: Context) -> None:
-        requests = exchange.requests()
-        first = await anext(requests, None)
+    async def _ingest(self, exchange: _Exchange, visitor: Visitor) -> None:
+        turns, call = exchange.turns(), visitor.call
+        first = await anext(turns, None)
         if first is None:
             return
-        await self._gate.check_next("IngestItems", context, first, call)
-        self._collections.get(first.collection)
-        call.facts["collection"] = first.collection or DEFAULT
-        told: dict[int, tuple[int, str]] = {}
+        await self._gate.check_next("IngestItems", visitor, first.request)
+        collection = first.request.collection
+        self._collections.get(collection)
+        call.facts["collection"] = collection or DEFAULT
+        told: dict[int, _Turn] = {}
         done = 0
 
         async def read() -> AsyncIterator[tuple[int, ItemInput | PspsearchError]]:
             """Numbers the items: a caller's tags may repeat."""
-            number, request, refusal = 0, first, None
-            while request is not None:
-                told[number] = (request.tag, request.item.id)
-                yield number, refusal or _read_item(request.item)
-                number, request = number + 1, await anext(requests, None)
-                refusal = await self._refuse(request, first.collection, context, call)
+            number, turn, refusal = 0, first, None
+            while turn is not None:
+                told[number] = turn
+                yield number, refusal or _read_item(turn.request.item)
+                number, turn = number + 1, await anext(turns, None)
+                refusal = await self._refuse(turn, collection, visitor)
 
-        async for number, acknowledgement in ingest(self._ingester, first.collection, read()):
-            tag, id_ = told.pop(number)
-            result = self._write(id_, acknowledgement, "IngestItems", call)
+        async for number, acknowledgement in ingest(self._ingester, collection, read()):
+            turn = told.pop(number)
+            result = self._write(turn.request.item.id, acknowledgement, "IngestItems", call)
             call.facts["acknowledged"] = done = done + (acknowledgement.error is None)
-            exchange.answer(items.IngestItemsResponse(tag=tag, result=result))
+            exchange.answer(turn, items.IngestItemsResponse(tag=turn.request.tag, result=result).SerializeToString())
 
-    async def _refuse(
-        self, request: items.IngestItemsRequest | None, collection: str, context: Context, call: Call
-    ) -> PspsearchError | None:
+    async def _refuse(self, turn: _Turn | None, collection: str, visitor: Visitor) -> PspsearchError | None:
         """Why a further item of a stream is not taken: its caller may have lost the right since it began."""
-        if request is None:
+        if turn is None:
             return None
-        request.collection = collection
+        turn.request.collection = collection
         try:
-            await self._gate.check_next("IngestItems", context, request, call)
+            await self._gate.check_next("IngestItems", visitor, turn.request)
         except PspsearchError as error:
             return error
         return None

@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
 from pspsearch.domain import Generation
 from pspsearch.errors import NotFound, PspsearchError
-from pspsearch.rpc.gate import Gate
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.kserve_tensors import (
     check_outputs,
+    most_bytes,
     prepare_options,
     read_options,
     read_queries,
@@ -22,7 +21,7 @@ from pspsearch.rpc.kserve_tensors import (
     write_metadata,
 )
 from pspsearch.rpc.rights import MODEL_PREFIX
-from pspsearch.rpc.streams import Exchange
+from pspsearch.rpc.streams import Exchange, Requests, Turn
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Collections
 from pspsearch.search.live import Live
@@ -32,7 +31,7 @@ from pspsearch.search.searcher import Searcher
 _UNDER_WAY = 32
 """Requests of one stream that are read and not answered."""
 
-_Exchange = Exchange[service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse]
+_Exchange = Exchange[service_pb2.ModelInferRequest]
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class _Figures:
     infer_ns: int = 0
 
 
-class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
+class KserveService:
     """What else Triton can do (loading, shared memory, tracing) is not there, and says so as UNIMPLEMENTED."""
 
     def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
@@ -59,114 +58,99 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._collections = collections
         self._figures: dict[tuple[str, int], _Figures] = {}
 
-    async def ServerLive(self, _: service_pb2.ServerLiveRequest, context: Context) -> service_pb2.ServerLiveResponse:
-        async with self._gate.enter("ServerLive", context, always_open=True):
-            return service_pb2.ServerLiveResponse(live=True)
+    async def ServerLive(self, _: service_pb2.ServerLiveRequest, visitor: Visitor) -> service_pb2.ServerLiveResponse:
+        return service_pb2.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, _: service_pb2.ServerReadyRequest, context: Context) -> service_pb2.ServerReadyResponse:
-        async with self._gate.enter("ServerReady", context, always_open=True):
-            return service_pb2.ServerReadyResponse(ready=self._gate.open)
+    async def ServerReady(self, _: service_pb2.ServerReadyRequest, visitor: Visitor) -> service_pb2.ServerReadyResponse:
+        return service_pb2.ServerReadyResponse(ready=self._gate.open)
 
     async def ModelReady(
-        self, request: service_pb2.ModelReadyRequest, context: Context
+        self, request: service_pb2.ModelReadyRequest, visitor: Visitor
     ) -> service_pb2.ModelReadyResponse:
-        async with self._gate.enter("ModelReady", context, request, always_open=True):
-            try:
-                self._find(request.name, request.version)
-            except PspsearchError:
-                return service_pb2.ModelReadyResponse(ready=False)
-            return service_pb2.ModelReadyResponse(ready=self._gate.open)
+        try:
+            self._find(request.name, request.version)
+        except PspsearchError:
+            return service_pb2.ModelReadyResponse(ready=False)
+        return service_pb2.ModelReadyResponse(ready=self._gate.open)
 
     async def ServerMetadata(
-        self, request: service_pb2.ServerMetadataRequest, context: Context
+        self, request: service_pb2.ServerMetadataRequest, visitor: Visitor
     ) -> service_pb2.ServerMetadataResponse:
-        async with self._gate.enter("ServerMetadata", context, request):
-            extensions = ["model_configuration", "statistics", "parameters"]
-            return service_pb2.ServerMetadataResponse(
-                name="pspsearch", version=version("pspsearch"), extensions=extensions
-            )
+        extensions = ["model_configuration", "statistics", "parameters"]
+        return service_pb2.ServerMetadataResponse(name="pspsearch", version=version("pspsearch"), extensions=extensions)
 
     async def ModelMetadata(
-        self, request: service_pb2.ModelMetadataRequest, context: Context
+        self, request: service_pb2.ModelMetadataRequest, visitor: Visitor
     ) -> service_pb2.ModelMetadataResponse:
-        async with self._gate.enter("ModelMetadata", context, request):
-            return write_metadata(request.name, self._find(request.name, request.version).generation)
+        return write_metadata(request.name, self._find(request.name, request.version).generation)
 
     async def ModelConfig(
-        self, request: service_pb2.ModelConfigRequest, context: Context
+        self, request: service_pb2.ModelConfigRequest, visitor: Visitor
     ) -> service_pb2.ModelConfigResponse:
-        async with self._gate.enter("ModelConfig", context, request):
-            config = write_config(request.name, self._find(request.name, request.version).generation)
-            return service_pb2.ModelConfigResponse(config=config)
+        config = write_config(request.name, self._find(request.name, request.version).generation)
+        return service_pb2.ModelConfigResponse(config=config)
 
     async def RepositoryIndex(
-        self, request: service_pb2.RepositoryIndexRequest, context: Context
+        self, request: service_pb2.RepositoryIndexRequest, visitor: Visitor
     ) -> service_pb2.RepositoryIndexResponse:
-        async with self._gate.enter("RepositoryIndex", context, request):
-            answer = service_pb2.RepositoryIndexResponse()
-            for live in self._seen(context):
-                name = MODEL_PREFIX + live.collection.name
-                answer.models.add(name=name, version=str(live.generation.version), state="READY")
-            return answer
+        answer = service_pb2.RepositoryIndexResponse()
+        for live in self._seen(visitor):
+            name = MODEL_PREFIX + live.collection.name
+            answer.models.add(name=name, version=str(live.generation.version), state="READY")
+        return answer
 
     async def ModelStatistics(
-        self, request: service_pb2.ModelStatisticsRequest, context: Context
+        self, request: service_pb2.ModelStatisticsRequest, visitor: Visitor
     ) -> service_pb2.ModelStatisticsResponse:
-        async with self._gate.enter("ModelStatistics", context, request):
-            if request.name:
-                self._find(request.name, "")
-            there = {MODEL_PREFIX + live.collection.name for live in self._seen(context)}
-            return service_pb2.ModelStatisticsResponse(
-                model_stats=[
-                    _write_figures(name, number, figures)
-                    for (name, number), figures in sorted(self._figures.items())
-                    if name in there and request.name in ("", name) and request.version in ("", str(number))
-                ]
-            )
+        if request.name:
+            self._find(request.name, "")
+        there = {MODEL_PREFIX + live.collection.name for live in self._seen(visitor)}
+        return service_pb2.ModelStatisticsResponse(
+            model_stats=[
+                _write_figures(name, number, figures)
+                for (name, number), figures in sorted(self._figures.items())
+                if name in there and request.name in ("", name) and request.version in ("", str(number))
+            ]
+        )
 
     async def ModelInfer(
-        self, request: service_pb2.ModelInferRequest, context: Context
+        self, request: service_pb2.ModelInferRequest, visitor: Visitor
     ) -> service_pb2.ModelInferResponse:
-        async with self._gate.enter("ModelInfer", context, request) as call:
-            return await self._infer(request, call)
+        return await self._infer(request, visitor.call)
 
-    async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[service_pb2.ModelInferRequest], context: Context
-    ) -> None:
-        async with self._gate.enter("ModelStreamInfer", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
-            await exchange.run(self._answer_all(exchange, call, context), context.write)
+    async def ModelStreamInfer(self, requests: Requests[service_pb2.ModelInferRequest], visitor: Visitor) -> None:
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, most_bytes)
+        await exchange.run(self._answer_all(exchange, visitor), visitor.context.write)
 
-    async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:
+    async def _answer_all(self, exchange: _Exchange, visitor: Visitor) -> None:
         """In the order of the requests, as Triton does, although they are worked on at the same time."""
-        order = asyncio.Queue[asyncio.Task[service_pb2.ModelStreamInferResponse] | None]()
+        order = asyncio.Queue[tuple[Turn[service_pb2.ModelInferRequest], asyncio.Task[bytes]] | None]()
 
         async def send() -> None:
-            while (task := await order.get()) is not None:
-                exchange.answer(await task)
+            while (next_one := await order.get()) is not None:
+                turn, task = next_one
+                exchange.answer(turn, await task)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(send())
-            async for request in exchange.requests():
-                order.put_nowait(group.create_task(self._answer(request, stream, context)))
+            async for turn in exchange.turns():
+                order.put_nowait((turn, group.create_task(self._answer(turn.request, visitor))))
             order.put_nowait(None)
 
-    async def _answer(
-        self, request: service_pb2.ModelInferRequest, stream: Call, context: Context
-    ) -> service_pb2.ModelStreamInferResponse:
+    async def _answer(self, request: service_pb2.ModelInferRequest, visitor: Visitor) -> bytes:
         """Whatever becomes of it, the stream goes on."""
+        stream = visitor.call
         call = stream.within()
         try:
-            await self._gate.check_next("ModelStreamInfer", context, request, stream)
+            await self._gate.check_next("ModelStreamInfer", visitor, request)
             call.begin(stream.remaining_s())
-            return service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
+            answer = service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
         except Exception as error:
             status = self._gate.explain("ModelStreamInfer", error, call)
             answer = service_pb2.ModelStreamInferResponse(error_message=status.message)
             answer.infer_response.id = request.id
-            return answer
-        finally:
-            self._gate.metrics.count_stages(call)
+        self._gate.metrics.count_stages(call)
+        return answer.SerializeToString()
 
     async def _infer(self, request: service_pb2.ModelInferRequest, call: Call) -> service_pb2.ModelInferResponse:
         live = self._find(request.model_name, request.model_version)
@@ -201,10 +185,9 @@ class KserveService(service_pb2_grpc.GRPCInferenceServiceServicer):
                 raise hits
         return [hits for hits in answer.hits if isinstance(hits, list)], answer.generation
 
-    def _seen(self, context: Context) -> list[Live]:
+    def _seen(self, visitor: Visitor) -> list[Live]:
         """The collections that there are for the caller."""
-        access = self._gate.guard.identify(context)
-        return [live for live in self._collections.all() if access.sees(live.collection.name)]
+        return [live for live in self._collections.all() if visitor.access.sees(live.collection.name)]
 
     def _find(self, name: str, number: str) -> Live:
         if not name.startswith(MODEL_PREFIX) or name == MODEL_PREFIX:

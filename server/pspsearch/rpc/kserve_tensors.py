@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.messages import prepare_filter, read_filter
-from pspsearch.search.query import MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
+from pspsearch.search.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 
 IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
 """The inputs, of which a request has one: encoded images, or points of the collection's space."""
@@ -29,6 +29,8 @@ _IGNORED = {
 
 _USUAL = Options()
 _LENGTH = struct.Struct("<I")
+_HIT_BYTES = 512
+"""An id with its length, and a score."""
 
 
 def write_config(name: str, generation: Generation) -> model_config_pb2.ModelConfig:
@@ -130,6 +132,13 @@ def write_answer(
             scores = np.clip(np.array([[hit.score for hit in row] for row in rows], "<f4"), -1, 1)  # NaN stays
             answer.raw_output_contents.append(scores.tobytes())
     return answer
+
+
+def most_bytes(request: service_pb2.ModelInferRequest) -> int:
+    """That the answer may have, whatever else is wrong with the request."""
+    rows = request.inputs[0].shape[0] if request.inputs and request.inputs[0].shape else 1
+    limit = request.parameters["limit"].int64_param if "limit" in request.parameters else _USUAL.limit
+    return max(1, min(rows, MAX_QUERIES)) * max(1, min(limit, MAX_LIMIT)) * _HIT_BYTES
 
 
 def check_outputs(request: service_pb2.ModelInferRequest) -> None:

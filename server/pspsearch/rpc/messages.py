@@ -20,7 +20,9 @@ from pspsearch.search.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, 
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 
-_LIMIT = 10
+USUAL_LIMIT = 10
+"""Of hits, where none is given."""
+
 _KINDS = {
     resources.INDEX_KIND_UNSPECIFIED: IndexKind.AUTO,
     resources.INDEX_KIND_AUTO: IndexKind.AUTO,
@@ -46,14 +48,24 @@ def read_query(query: searches.Query) -> Query:
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:
     """Not yet checked against any space."""
-    values = np.fromiter(descriptor.values, np.float32, len(descriptor.values))
-    return DescriptorQuery(values, descriptor.fingerprint)
+    return DescriptorQuery(_numbers(descriptor), descriptor.fingerprint)
+
+
+def _numbers(descriptor: resources.Descriptor) -> NDArray[np.float32]:
+    """Out of the message as it is written, where they stand one after the other: objects take thrice as long."""
+    count = len(descriptor.values)
+    if not count:
+        return np.empty(0, np.float32)
+    content = descriptor.SerializeToString()
+    start = 1 + ((4 * count).bit_length() + 6) // 7  # after the field's number and the numbers' length
+    assert content[0] == resources.Descriptor.VALUES_FIELD_NUMBER << 3 | 2, "fields are written in their order"
+    return np.frombuffer(content, "<f4", count, start).astype(np.float32)
 
 
 def read_options(options: searches.SearchOptions) -> Options:
     """InvalidRequest or BadFilter where they make no sense."""
     return Options(
-        limit=options.limit if options.HasField("limit") else _LIMIT,
+        limit=options.limit if options.HasField("limit") else USUAL_LIMIT,
         offset=options.offset,
         keep=read_filter(options.filter),
         min_score=options.min_score if options.HasField("min_score") else None,

@@ -93,4 +93,7 @@ RULES: dict[str, Rule | None] = {
     "ModelInfer": _INFER,
     "ModelStreamInfer": _INFER,
 }
-"""None is for whoever can connect: whether the server lives and serves."""
+"""None is for whoever can connect: whether the server lives and serves. Nothing is read of such a request."""
+
+ALWAYS_OPEN = {"ServerLive", "ServerReady", "ModelReady", "GetServerStatus"}
+"""What is answered before everything is loaded, and while the server drains."""

@@ -1,13 +1,14 @@
 """SearchService over the core."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
+from pspsearch.attributes import MAX_BYTES as MAX_ATTRIBUTES_BYTES
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
-from pspsearch.rpc.gate import Gate
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.bounds import MAX_NUMBERS
+from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import (
+    USUAL_LIMIT,
     prepare_filter,
     read_options,
     read_query,
@@ -16,22 +17,25 @@ from pspsearch.rpc.messages import (
     write_origin,
     write_timing,
 )
-from pspsearch.rpc.streams import Exchange
+from pspsearch.rpc.streams import Exchange, Requests, Turn
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
-from pspsearch.search.query import Hit, Query
+from pspsearch.search.pages import MAX_CARRIED_BYTES
+from pspsearch.search.query import MAX_LIMIT, Hit, Query
 from pspsearch.search.searcher import Searcher
 from pspsearch.v1 import search_service_pb2 as searches
-from pspsearch.v1 import search_service_pb2_grpc
 
 _UNDER_WAY = 32
 """Queries of one stream that are read and not answered."""
 _MAX_TAG_BYTES = 256
 
-_Exchange = Exchange[searches.SearchStreamRequest, searches.SearchStreamResponse]
+_HIT_BYTES = 1 << 10
+"""Of a hit that carries nothing: its id, its score, and what is around them."""
+
+_Exchange = Exchange[searches.SearchStreamRequest]
 
 
-class SearchService(search_service_pb2_grpc.SearchServiceServicer):
+class SearchService:
     """Reads only."""
 
     def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
@@ -39,64 +43,56 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         self._searcher = searcher
         self._collections = collections
 
-    async def Search(self, request: searches.SearchRequest, context: Context) -> searches.SearchResponse:
-        async with self._gate.enter("Search", context, request) as call:
-            return await self._search(request, call, searches.SearchResponse())
+    async def Search(self, request: searches.SearchRequest, visitor: Visitor) -> searches.SearchResponse:
+        return await self._search(request, visitor.call, searches.SearchResponse())
 
-    async def BatchSearch(self, request: searches.BatchSearchRequest, context: Context) -> searches.BatchSearchResponse:
-        async with self._gate.enter("BatchSearch", context, request) as call:
-            queries = [_try_to_read(query) for query in request.queries]
-            await prepare_filter(request.options.filter)
-            options = read_options(request.options)
-            answer = await self._searcher.search_batch(request.collection, queries, options, call)
-            response = searches.BatchSearchResponse(origin=write_origin(answer.generation))
-            for found in answer.hits:
-                self._write(found, answer.generation, call, response.results.add())
-            response.timing.CopyFrom(write_timing(call))
-            return response
+    async def BatchSearch(self, request: searches.BatchSearchRequest, visitor: Visitor) -> searches.BatchSearchResponse:
+        queries = [_try_to_read(query) for query in request.queries]
+        await prepare_filter(request.options.filter)
+        options = read_options(request.options)
+        answer = await self._searcher.search_batch(request.collection, queries, options, visitor.call)
+        response = searches.BatchSearchResponse(origin=write_origin(answer.generation))
+        for found in answer.hits:
+            self._write(found, answer.generation, visitor.call, response.results.add())
+        response.timing.CopyFrom(write_timing(visitor.call))
+        return response
 
-    async def SearchStream(  # pyright: ignore[reportIncompatibleMethodOverride] - grpc.aio lets a coroutine write, too
-        self, request_iterator: AsyncIterator[searches.SearchStreamRequest], context: Context
-    ) -> None:
-        async with self._gate.enter("SearchStream", context) as call:
-            exchange = _Exchange(request_iterator, _UNDER_WAY, self._gate.guard.share(context))
-            await exchange.run(self._answer_all(exchange, call, context), context.write)
+    async def SearchStream(self, requests: Requests[searches.SearchStreamRequest], visitor: Visitor) -> None:
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, lambda one: _most_bytes(one.request.options))
+        await exchange.run(self._answer_all(exchange, visitor), visitor.context.write)
 
-    async def Compare(self, request: searches.CompareRequest, context: Context) -> searches.CompareResponse:
-        async with self._gate.enter("Compare", context, request) as call:
-            threshold = request.threshold if request.HasField("threshold") else None
-            if threshold is not None and not -1 <= threshold <= 1:
-                raise InvalidRequest(f"threshold is a score, from -1 to 1, not {threshold}")
-            left, right = read_query(request.left), read_query(request.right)
-            answer = await self._searcher.compare(request.collection, left, right, call)
-            return searches.CompareResponse(
-                score=answer.score,
-                same=None if threshold is None else answer.score >= threshold,
-                origin=write_origin(answer.generation),
-                timing=write_timing(call),
-            )
+    async def Compare(self, request: searches.CompareRequest, visitor: Visitor) -> searches.CompareResponse:
+        threshold = request.threshold if request.HasField("threshold") else None
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise InvalidRequest(f"threshold is a score, from -1 to 1, not {threshold}")
+        left, right = read_query(request.left), read_query(request.right)
+        answer = await self._searcher.compare(request.collection, left, right, visitor.call)
+        return searches.CompareResponse(
+            score=answer.score,
+            same=None if threshold is None else answer.score >= threshold,
+            origin=write_origin(answer.generation),
+            timing=write_timing(visitor.call),
+        )
 
-    async def Describe(self, request: searches.DescribeRequest, context: Context) -> searches.DescribeResponse:
-        async with self._gate.enter("Describe", context, request) as call:
-            answer = await self._searcher.describe(request.collection, request.image, call)
-            return searches.DescribeResponse(
-                descriptor=write_descriptor(answer.descriptor, answer.generation),
-                origin=write_origin(answer.generation),
-                timing=write_timing(call),
-            )
+    async def Describe(self, request: searches.DescribeRequest, visitor: Visitor) -> searches.DescribeResponse:
+        answer = await self._searcher.describe(request.collection, request.image, visitor.call)
+        return searches.DescribeResponse(
+            descriptor=write_descriptor(answer.descriptor, answer.generation),
+            origin=write_origin(answer.generation),
+            timing=write_timing(visitor.call),
+        )
 
-    async def Recommend(self, request: searches.RecommendRequest, context: Context) -> searches.RecommendResponse:
-        async with self._gate.enter("Recommend", context, request) as call:
-            await prepare_filter(request.options.filter)
-            answer = await self._searcher.recommend(
-                request.collection,
-                [read_query(query) for query in request.positives],
-                [read_query(query) for query in request.negatives],
-                read_options(request.options),
-                call,
-            )
-            response = searches.RecommendResponse(origin=write_origin(answer.generation), timing=write_timing(call))
-            return write_hits(answer.hits, answer.generation, response)
+    async def Recommend(self, request: searches.RecommendRequest, visitor: Visitor) -> searches.RecommendResponse:
+        await prepare_filter(request.options.filter)
+        answer = await self._searcher.recommend(
+            request.collection,
+            [read_query(query) for query in request.positives],
+            [read_query(query) for query in request.negatives],
+            read_options(request.options),
+            visitor.call,
+        )
+        response = searches.RecommendResponse(origin=write_origin(answer.generation), timing=write_timing(visitor.call))
+        return write_hits(answer.hits, answer.generation, response)
 
     async def _search(
         self, request: searches.SearchRequest, call: Call, response: searches.SearchResponse
@@ -117,27 +113,39 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
         else:
             write_hits(found, generation, into)
 
-    async def _answer_all(self, exchange: _Exchange, stream: Call, context: Context) -> None:
+    async def _answer_all(self, exchange: _Exchange, visitor: Visitor) -> None:
         async with asyncio.TaskGroup() as group:
-            async for request in exchange.requests():
-                group.create_task(self._answer(request, exchange, stream, context))
+            async for turn in exchange.turns():
+                group.create_task(self._answer(turn, exchange, visitor))
 
-    async def _answer(
-        self, request: searches.SearchStreamRequest, exchange: _Exchange, stream: Call, context: Context
-    ) -> None:
+    async def _answer(self, turn: Turn[searches.SearchStreamRequest], exchange: _Exchange, visitor: Visitor) -> None:
         """Whatever becomes of this query, the stream goes on."""
+        request, stream = turn.request, visitor.call
         answer = searches.SearchStreamResponse(tag=request.tag[:_MAX_TAG_BYTES])
         call = stream.within()
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
                 raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
-            await self._gate.check_next("SearchStream", context, request, stream)
+            await self._gate.check_next("SearchStream", visitor, request)
             call.begin(stream.remaining_s())
             await self._search(request.request, call, answer.response)
         except Exception as error:
             answer.status.CopyFrom(self._gate.explain("SearchStream", error, call))
         self._gate.metrics.count_stages(call)
-        exchange.answer(answer)
+        exchange.answer(turn, answer.SerializeToString())
+
+
+def _most_bytes(options: searches.SearchOptions) -> int:
+    """That the answer may have, which is not known better as long as it is not there."""
+    if options.return_images or options.group_by or options.HasField("fold_above"):
+        return MAX_CARRIED_BYTES
+    each = _HIT_BYTES
+    if options.return_attributes:
+        each += MAX_ATTRIBUTES_BYTES
+    if options.return_descriptors:
+        each += 4 * MAX_NUMBERS
+    limit = max(1, min(options.limit, MAX_LIMIT)) if options.HasField("limit") else USUAL_LIMIT
+    return min(limit * each, MAX_CARRIED_BYTES)
 
 
 def _try_to_read(query: searches.Query) -> Query | InvalidRequest:

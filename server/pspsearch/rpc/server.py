@@ -5,29 +5,33 @@ import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
 from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
+from pspsearch.memory import available_bytes
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.audit import Audit
+from pspsearch.rpc.budget import Budget, usual_budget
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
+from pspsearch.rpc.door import Door
 from pspsearch.rpc.gate import Gate
 from pspsearch.rpc.guard import Guard
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
 from pspsearch.rpc.kserve_service import KserveService
-from pspsearch.rpc.malformed import Tolerant
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
+from pspsearch.rpc.public import Public
 from pspsearch.rpc.search_service import SearchService
 from pspsearch.rpc.tls import credentials
 from pspsearch.search.collections import Collections
@@ -35,21 +39,17 @@ from pspsearch.search.searcher import Searcher
 from pspsearch.tokens import Tokens
 from pspsearch.v1 import (
     collection_service_pb2,
-    collection_service_pb2_grpc,
     item_service_pb2,
-    item_service_pb2_grpc,
     model_service_pb2,
-    model_service_pb2_grpc,
     search_service_pb2,
-    search_service_pb2_grpc,
 )
 
-SERVICES = (
-    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-    item_service_pb2.DESCRIPTOR.services_by_name["ItemService"].full_name,
-    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name,
-    service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+SERVICES: tuple[ServiceDescriptor, ...] = (
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
+    item_service_pb2.DESCRIPTOR.services_by_name["ItemService"],
+    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
+    cast("Any", service_pb2).DESCRIPTOR.services_by_name["GRPCInferenceService"],
 )
 _MAX_ANSWER_BYTES = 1 << 30
 
@@ -75,34 +75,37 @@ class RpcServer:
         self._credentials = credentials(security)
         self._audit = Audit(Path(security.audit_log) if security.audit_log else None)
         guard = Guard(
-            tokens, security.caller_calls_per_s, security.caller_calls, certified=bool(security.tls_client_ca)
+            tokens,
+            security.caller_calls_per_s,
+            security.caller_calls,
+            budget=Budget(settings.max_bytes_under_way or usual_budget(available_bytes(), settings.max_message_bytes)),
+            certified=bool(security.tls_client_ca),
         )
         self.gate = Gate(settings.max_calls, self.metrics, guard, self._audit)
-        self._health = Health(SERVICES)
+        names = [service.full_name for service in SERVICES]
+        self._health = Health(names)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not half of the calls
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on its way may be large here
                 ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             )
         )
-        services: Any = Tolerant(self._server)
         search = SearchService(self.gate, searcher, collections)
         items = ItemService(self.gate, ingester, collections, catalog)
         all_collections = CollectionService(self.gate, collections, rollouts, catalog, around)
-        search_service_pb2_grpc.add_SearchServiceServicer_to_server(search, services)
-        item_service_pb2_grpc.add_ItemServiceServicer_to_server(items, services)
-        collection_service_pb2_grpc.add_CollectionServiceServicer_to_server(all_collections, services)
         all_models = ModelService(self.gate, rollouts, collections, around.default_model)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(all_models, services)
         kserve = KserveService(self.gate, searcher, collections)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, services)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        door = Door(self.gate, settings.max_message_bytes)
+        servicers = (search, all_models, items, all_collections, kserve)
+        self._server.add_generic_rpc_handlers(tuple(map(door.open, SERVICES, servicers)))
+        public: Any = Public(self._server, settings.max_message_bytes)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, public)
+        reflection.enable_server_reflection((*names, HEALTH, reflection.SERVICE_NAME), public)
         self.address = ""
 
     async def __aenter__(self) -> Self:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Generator
 
 from pspsearch.errors import Overloaded
+from pspsearch.rpc.budget import Budget
 
 
 class Share:
@@ -13,8 +14,9 @@ class Share:
     A call or stream that is one too many is refused; a request of a stream waits, and so does its sender.
     """
 
-    def __init__(self, caller: str, most: int) -> None:
-        """At most 0 is any number."""
+    def __init__(self, caller: str, most: int, budget: Budget) -> None:
+        """At most 0 is any number; the budget is all callers'."""
+        self.bytes = budget.account(caller)
         self.users = 0
         """Calls and streams that have it."""
         self._caller = caller

@@ -4,46 +4,76 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from pspsearch.rpc.malformed import Malformed
 from pspsearch.rpc.share import Share
+from pspsearch.search.pages import MAX_CARRIED_BYTES
 
 _Request = TypeVar("_Request")
-_Answer = TypeVar("_Answer")
+
+Requests = AsyncIterator[tuple[_Request, int]]
+"""With their sizes in bytes, as they come."""
+
+MAX_STREAM_BYTES = MAX_CARRIED_BYTES + (16 << 20)
+"""Of the requests of one stream and their answers: the largest answer is made while others are sent."""
 
 
-class Exchange(Generic[_Request, _Answer]):
-    """One such stream. No more requests than `bound`, or its caller's share, are under way; sending ends one."""
+class Turn(Generic[_Request]):
+    """One request of a stream, to be answered once."""
 
-    def __init__(self, incoming: AsyncIterator[_Request], bound: int, share: Share) -> None:
+    def __init__(self, request: _Request, held_bytes: int) -> None:
+        self.request = request
+        self.held_bytes = held_bytes
+        """For it, and for its answer."""
+
+
+class Exchange(Generic[_Request]):
+    """One such stream. No more requests than `bound`, or its caller's share, are under way; sending ends one.
+
+    A request is begun when there is room for it and for the largest answer that it can have, beside what the stream,
+    its caller and all callers make the server hold; or when nothing else of its stream is there.
+    """
+
+    def __init__(
+        self,
+        incoming: Requests[_Request],
+        bound: int,
+        share: Share,
+        most_bytes: Callable[[_Request], int],
+    ) -> None:
+        """`most_bytes` is of the answer to a request."""
         self._incoming = incoming
         self._free = asyncio.Semaphore(bound)
         self._share = share
+        self._most_bytes = most_bytes
         self._taken = 0
-        self._ready: asyncio.Queue[_Answer | None] = asyncio.Queue()
+        self._held_bytes = 0
+        self._ready: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-    async def requests(self) -> AsyncIterator[_Request]:
+    async def turns(self) -> AsyncIterator[Turn[_Request]]:
         """Each has to be answered once, sooner or later. InvalidRequest where one cannot be read."""
         while await self._free.acquire():
-            request = await anext(self._incoming, None)
-            if request is None:
+            came = await anext(self._incoming, None)
+            if came is None:
                 return
-            if isinstance(request, Malformed):
-                raise request.error()
+            request, size_bytes = came
+            turn = Turn(request, size_bytes + self._most_bytes(request))
+            await self._make_room(turn.held_bytes)
             await self._share.take()
             self._taken += 1
-            yield request
+            yield turn
 
-    def answer(self, answer: _Answer) -> None:
+    def answer(self, turn: Turn[_Request], content: bytes) -> None:
         """Sends it when those before it are sent."""
-        self._ready.put_nowait(answer)
+        self._hold(len(content) - turn.held_bytes)
+        self._ready.put_nowait(content)
 
-    async def run(self, work: Coroutine[Any, Any, None], send: Callable[[_Answer], Awaitable[None]]) -> None:
+    async def run(self, work: Coroutine[Any, Any, None], send: Callable[[bytes], Awaitable[None]]) -> None:
         """Sends what `work` answers until it ends; ends it when nothing can be sent any more."""
         task = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._ready.put_nowait(None))
         try:
-            while (answer := await self._ready.get()) is not None:
-                await send(answer)
+            while (content := await self._ready.get()) is not None:
+                await send(content)
+                self._hold(-len(content))
                 self._give_back(1)
                 self._free.release()
             await task
@@ -51,6 +81,18 @@ class Exchange(Generic[_Request, _Answer]):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self._give_back(self._taken)
+            self._hold(-self._held_bytes)
+
+    async def _make_room(self, size_bytes: int) -> None:
+        """Returns when so much more may be held; at once where nothing is: one is always gone on with."""
+        mine = self._share.bytes
+        while self._held_bytes and (self._held_bytes + size_bytes > MAX_STREAM_BYTES or not mine.has_room(size_bytes)):
+            await mine.wait()
+        self._hold(size_bytes)
+
+    def _hold(self, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        self._share.bytes.change(size_bytes)
 
     def _give_back(self, count: int) -> None:
         self._taken -= count

@@ -1,0 +1,105 @@
+"""Where every method is: who calls is known before a request is received, and its bounds before it is parsed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from pspsearch.errors import InvalidRequest
+from pspsearch.rpc.arrival import receive
+from pspsearch.rpc.gate import Gate, Visitor
+from pspsearch.rpc.guard import Context
+from pspsearch.rpc.rights import RULES
+from pspsearch.rpc.wire import NO_MESSAGE, Shape
+
+_LONG_BYTES = 1 << 20
+"""What has more is looked at in a thread."""
+
+_Behaviour = Callable[[Any, Visitor], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method and what it takes."""
+
+    name: str
+    kind: type[Message]
+    shape: Shape
+    behaviour: _Behaviour
+
+    async def read(self, content: bytes, visitor: Visitor) -> Message:
+        """InvalidRequest where it is beyond a bound, which is known before it is parsed."""
+        most_bytes = visitor.access.max_request_bytes
+        if most_bytes is not None and len(content) > most_bytes:
+            raise InvalidRequest(f"a request of {visitor.access.holder} may have {most_bytes:,} bytes")
+        return await asyncio.to_thread(self._parse, content) if len(content) > _LONG_BYTES else self._parse(content)
+
+    def _parse(self, content: bytes) -> Message:
+        self.shape.check(content)
+        try:
+            return self.kind.FromString(content)
+        except DecodeError as error:
+            raise InvalidRequest(f"{NO_MESSAGE}: {error}") from None
+
+
+class Door:
+    """To gRPC every method is one that takes a stream: only such a one is called before its request is there."""
+
+    def __init__(self, gate: Gate, max_message_bytes: int) -> None:
+        self._gate = gate
+        self._max_message_bytes = max_message_bytes
+
+    def open(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+        """For a server: the methods that the servicer has, each taking a request, or turns of them, and a visitor."""
+        handlers = {
+            method.name: self._handler(method, getattr(servicer, method.name))
+            for method in service.methods
+            if hasattr(servicer, method.name)
+        }
+        return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+    def _handler(self, method: MethodDescriptor, behaviour: _Behaviour) -> "grpc.RpcMethodHandler[Any, Any]":
+        one = _Method(method.name, GetMessageClass(method.input_type), Shape(method.input_type), behaviour)
+
+        async def stream(_: object, context: Context) -> None:
+            async with self._gate.enter(one.name, context, is_stream=True) as visitor:
+                await one.behaviour(_receive_all(one, visitor), visitor)
+
+        async def single(_: object, context: Context) -> Message | None:
+            async with self._gate.enter(one.name, context, is_stream=False) as visitor:
+                return await self._answer(one, visitor)
+
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, None, None)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(single, None, None)
+        write = GetMessageClass(method.output_type).SerializeToString
+        return grpc.stream_unary_rpc_method_handler(single, None, write)
+
+    async def _answer(self, method: _Method, visitor: Visitor) -> Message | None:
+        """None where it was sent already, as a stream."""
+        rule = RULES[method.name]
+        if rule is None:
+            return await method.behaviour(method.kind(), visitor)
+        content = await receive(visitor.context, visitor.share.bytes, self._max_message_bytes)
+        with visitor.share.bytes.hold(len(content)):
+            visitor.request = request = await method.read(content, visitor)
+            del content
+            visitor.access.check(rule.right, rule.collection(request))
+            return await method.behaviour(request, visitor)
+
+
+async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, int]]:
+    """The requests of a stream, each with its size in bytes. InvalidRequest ends it."""
+    while (content := await visitor.context.read()) is not grpc.aio.EOF:
+        size_bytes = len(content)
+        request = await method.read(content, visitor)
+        del content
+        yield request, size_bytes
+        del request

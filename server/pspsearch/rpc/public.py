@@ -1,0 +1,92 @@
+"""Services that everybody may call: health and reflection. What they are sent is small, and little of it waits."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NoReturn, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.rpc.arrival import receive
+from pspsearch.rpc.budget import Budget
+from pspsearch.rpc.guard import Context
+from pspsearch.rpc.share import Share
+from pspsearch.rpc.status import code_of
+from pspsearch.rpc.wire import NO_MESSAGE
+
+_MOST_BYTES = 4096
+"""Of a request: the name of a service, or of a file."""
+_AT_ONCE = 8
+"""Requests that are late, and streams of them."""
+
+
+_Read = Callable[[bytes], object]
+
+
+class Public:
+    """Takes services as a server does, and adds them to one with these bounds."""
+
+    def __init__(self, server: grpc.aio.Server, max_message_bytes: int) -> None:
+        self._server = server
+        self._max_message_bytes = max_message_bytes
+        self._share = Share("those whom nobody asks", _AT_ONCE, Budget(2 * _AT_ONCE * max_message_bytes))
+
+    def add_generic_rpc_handlers(self, _: object) -> None:
+        """Generated code adds everything a second time, by name: see below."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
+    ) -> None:
+        """A service's methods."""
+        bounded = {name: self._bound(handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, bounded),))
+
+    def _bound(self, given: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+        handler: Any = given
+        read, write = cast("_Read", handler.request_deserializer), handler.response_serializer
+
+        async def unary(_: object, context: Context) -> object:
+            return await handler.unary_unary(await self._read_one(read, context), context)
+
+        async def answers(_: object, context: Context) -> AsyncIterator[object]:
+            async for answer in handler.unary_stream(await self._read_one(read, context), context):
+                yield answer
+
+        async def exchange(_: object, context: Context) -> AsyncIterator[object]:
+            try:
+                with self._share.stream():
+                    async for request in _read_all(read, context):
+                        for answer in handler.stream_stream(iter((request,)), context):
+                            yield answer
+            except PspsearchError as error:
+                await _refuse(context, error)
+
+        if handler.unary_unary:
+            return grpc.stream_unary_rpc_method_handler(unary, None, write)
+        return grpc.stream_stream_rpc_method_handler(answers if handler.unary_stream else exchange, None, write)
+
+    async def _read_one(self, read: _Read, context: Context) -> object:
+        try:
+            return _read(await receive(context, self._share.bytes, self._max_message_bytes), read)
+        except PspsearchError as error:
+            await _refuse(context, error)
+
+
+async def _read_all(read: _Read, context: Context) -> AsyncIterator[object]:
+    while (content := await context.read()) is not grpc.aio.EOF:
+        yield _read(content, read)
+
+
+def _read(content: bytes, read: _Read) -> object:
+    if len(content) > _MOST_BYTES:
+        raise InvalidRequest(f"the request has {len(content):,} bytes, and at most {_MOST_BYTES:,} are taken")
+    try:
+        return read(content)
+    except DecodeError as error:
+        raise InvalidRequest(f"{NO_MESSAGE}: {error}") from None
+
+
+async def _refuse(context: Context, error: PspsearchError) -> NoReturn:
+    await context.abort(code_of(error), str(error))
+    raise AssertionError("an abort goes on") from error
