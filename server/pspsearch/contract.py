@@ -24,6 +24,10 @@ CELLS = "cells"
 """The optional second output: FP32 [batch, cells, dimension], one unit descriptor per pyramid cell."""
 
 
+CHECKSUM = "checksum"
+"""The output of programs that tell what an answer was computed from: UINT64 [batch, 1], see `pspsearch.checksum`."""
+
+
 class Fit(StrEnum):
     """How an image of any shape becomes the model's input rectangle."""
 
@@ -60,13 +64,23 @@ class Contract:
     """sha256 over the files of the version, in hexadecimal."""
     cells: int = 0
     """How many cell descriptors the `cells` output holds; 0 where the model has none."""
+    checksums: bool = False
+    """Whether its program can answer with the `checksum` output; a config declares it where every version can."""
+    space: str = ""
+    """The digest of an earlier form, where this version describes as that one did: then they share the space."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where the version comes from, in words for people: network, weights, tool versions."""
 
     @property
     def fingerprint(self) -> str:
         """Names the vector space: two descriptors may be compared only where their fingerprints are equal."""
-        space = (self.digest, self.precision, self.input.height_px, self.input.width_px, self.input.fit.value)
+        space = (
+            self.space or self.digest,
+            self.precision,
+            self.input.height_px,
+            self.input.width_px,
+            self.input.fit.value,
+        )
         return hashlib.sha256(json.dumps(space).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -85,6 +99,8 @@ class Contract:
                 precision=str(raw["precision"]),
                 digest=str(raw["digest"]),
                 cells=int(raw.get("cells", 0)),
+                checksums=bool(raw.get("checksums", False)),
+                space=str(raw.get("space", "")),
                 provenance={str(key): str(value) for key, value in raw.get("provenance", {}).items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

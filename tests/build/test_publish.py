@@ -19,7 +19,7 @@ from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.publish import publish as publish_command
 from pspsearch_build.errors import BuildError, PublishRefused
 from pspsearch_build.publish import Batching, Flavour, Instances, Publication, publish
-from pspsearch_build.publish.config import parse
+from pspsearch_build.publish.config import parse, to_text
 from tests.build.colour_network import Fault, write_colour_network
 
 
@@ -42,6 +42,11 @@ def contract_of(config: pb.ModelConfig, version: int) -> Contract:
     return Contract.from_json(config.parameters[parameter_key(version)].string_value)
 
 
+def outputs_of(publication: Publication) -> list[str]:
+    """What Triton would let others ask for."""
+    return [output.name for output in read_config(publication).output]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -61,7 +66,8 @@ def test_version_carries_contract_and_manifest(publication: Publication, flavour
     assert contract.digest == Manifest.of_files(folder).digest
     assert contract.precision == ("bf16" if flavour is Flavour.OPENVINO else "fp32")
     assert contract.provenance == {"weights": "drawn by lot, seed 0"}
-    assert (folder / "model.py").exists() is (flavour is Flavour.OPENVINO)
+    assert (folder / "model.py").exists() is contract.checksums is (flavour is Flavour.OPENVINO)
+    assert ("checksum" in outputs_of(publication)) is contract.checksums
 
 
 def test_config_says_what_was_asked_for(publication: Publication) -> None:
@@ -125,6 +131,27 @@ def test_versions_of_different_input_sizes_share_a_config(publication: Publicati
     assert list(config.input[0].dims) == [-1, -1, 3]
     assert len(config.model_warmup) == 0
     assert [contract_of(config, version).input.height_px for version in (1, 2)] == [32, 64]
+
+
+def test_checksum_is_declared_when_every_version_can_tell_it(publication: Publication) -> None:
+    """An earlier program would refuse the config, and Triton would stop serving the version that answers."""
+    publication = replace(publication, flavour=Flavour.OPENVINO)
+    first = publish(publication)
+    path = first.parent / "config.pbtxt"
+    config = read_config(publication)
+    del config.output[1]
+    earlier = replace(contract_of(config, 1), checksums=False)
+    config.parameters[parameter_key(1)].string_value = earlier.to_json()
+    path.write_text(to_text(config))
+
+    publish(publication)
+    beside_the_first = outputs_of(publication)
+    shutil.rmtree(first)
+    publish(publication)
+
+    assert beside_the_first == ["descriptor"]
+    assert outputs_of(publication) == ["descriptor", "checksum"]
+    assert [contract_of(read_config(publication), version).checksums for version in (1, 2, 3)] == [False, True, True]
 
 
 @pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])

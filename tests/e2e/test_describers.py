@@ -81,7 +81,7 @@ async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monk
         shape = describer.version.contract.input
         pixels = np.zeros((1, shape.height_px, shape.width_px, 3), np.uint8)
         expected = await describer.describe(pixels)
-        another = replace(describer.version.contract, digest="ab" * 32)
+        another = replace(describer.version.contract, space="ab" * 32)
 
         with monkeypatch.context() as patched:
             patched.setattr(describers, "read_contract", Mock(return_value=another))

@@ -84,7 +84,7 @@ async def stopped(place: Place, seconds: int) -> str:
             stop = asyncio.Event()
             callers = [asyncio.create_task(_call(client, seen, stop)) for _ in range(CALLERS)]
             await _answered_since(seen, time.perf_counter())
-            asleep = [child for name in TARGETS for child in _children(server, name)]
+            asleep = [child for name in TARGETS for child in children_of(server.process.pid, name)]
             for child in asleep:
                 child.suspend()
             await asyncio.sleep(seconds)
@@ -139,14 +139,14 @@ async def _answered_since(seen: _Seen, moment: float) -> None:
 
 async def _victim(server: SearchServer, name: str) -> psutil.Process:
     """When all that there should be is there."""
-    while len(list(_children(server, TARGETS[1]))) < INSTANCES:
+    while len(list(children_of(server.process.pid, TARGETS[1]))) < INSTANCES:
         await asyncio.sleep(0.05)
-    return next(_children(server, name))
+    return next(children_of(server.process.pid, name))
 
 
-def _children(server: SearchServer, name: str) -> Iterator[psutil.Process]:
+def children_of(pid: int, name: str) -> Iterator[psutil.Process]:
     """Of that name; those that are there now."""
-    for child in psutil.Process(server.process.pid).children(recursive=True):
+    for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end while the next is looked at
             if child.name().startswith(name[:15]) and not _ended(child):
                 yield child

@@ -6,6 +6,9 @@ import pytest
 
 from pspsearch.contract import Contract, Fit, InputShape, parameter_key
 from pspsearch.errors import RepositoryError
+from pspsearch.manifest import Manifest
+from pspsearch.repository import default_repository
+from pspsearch.triton.model_config import read_config
 
 CONTRACT = Contract(
     input=InputShape(224, 192, Fit.PAD),
@@ -13,6 +16,7 @@ CONTRACT = Contract(
     precision="bf16",
     digest="ab" * 32,
     cells=50,
+    checksums=True,
     provenance={"weights": "drawn by lot"},
 )
 
@@ -39,6 +43,32 @@ def test_fingerprint_tells_spaces_apart(other: Contract) -> None:
 def test_fingerprint_ignores_provenance() -> None:
     """Words for people do not make a new vector space."""
     assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
+
+
+def test_space_can_be_an_earlier_versions() -> None:
+    """Another program that describes as the one before did: what was put in with that one stays of use."""
+    later = replace(CONTRACT, digest="ef" * 32, space=CONTRACT.digest)
+
+    assert later.fingerprint == CONTRACT.fingerprint
+    assert Contract.from_json(later.to_json()) == later
+
+
+def test_contract_of_an_earlier_release_reads() -> None:
+    """It promises no checksums, and its space is its own."""
+    text = CONTRACT.to_json().replace('"checksums":true,', "").replace(',"space":""', "")
+
+    assert "checksums" not in text
+    assert "space" not in text
+    assert Contract.from_json(text) == replace(CONTRACT, checksums=False)
+
+
+def test_shipped_model_keeps_its_space() -> None:
+    """Catalogs hold this fingerprint: under another one nobody's items could be searched any more."""
+    shipped = read_config(default_repository() / "pspnet").parameters[parameter_key(1)].string_value
+    contract = Contract.from_json(shipped)
+
+    assert contract.fingerprint == "1f31bdfb4520f18e"
+    assert contract.digest == Manifest.read(default_repository() / "pspnet" / "1").digest
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"input": 3}', CONTRACT.to_json().replace("pad", "stretch")])

@@ -1,13 +1,20 @@
 """The Describer over Triton, where what Triton says is made up; with a real one it is held to the port's suite."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pspsearch.errors import Overloaded
+from pspsearch.domain import Descriptors, Pixels
+from pspsearch.errors import DeadlineExceeded, Overloaded, TritonUnavailable
+from pspsearch.triton import describer as describers
+from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
-from tests.fakes.describer import VERSION
+from tests.fakes.describer import VERSION, describe_pixels
+from tests.fakes.triton import ColourTriton, serve_triton
 
 
 class BusyClient:
@@ -18,6 +25,42 @@ class BusyClient:
         raise Overloaded("Triton's queue is full")
 
 
+@dataclass
+class Place:
+    """A Triton and somebody who asks it."""
+
+    triton: ColourTriton
+    client: TritonClient
+    started_again: list[float] = field(default_factory=list[float])
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Not for ever."""
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    """All is well at first."""
+    triton, started_again = ColourTriton(), list[float]()
+    async with (
+        serve_triton(triton) as address,
+        TritonClient(address, lambda: started_again.append(1)) as client,
+    ):
+        yield Place(triton, client, started_again)
+
+
+def image(number: int) -> Pixels:
+    """One of many."""
+    return np.random.default_rng(number).integers(0, 256, (1, 32, 32, 3), np.uint8)
+
+
+def expected(pixels: Pixels) -> Descriptors:
+    """What each image gets alone."""
+    return np.stack([describe_pixels(one) for one in pixels])
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 async def test_batches_that_fail_together_fail_as_one(count: int) -> None:
     """Whoever asked hears what is wrong, and not how many batches it was cut into."""
@@ -26,3 +69,73 @@ async def test_batches_that_fail_together_fail_as_one(count: int) -> None:
 
     with pytest.raises(Overloaded, match="queue is full"):
         await describer.describe(np.zeros((count, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shared_memory", [True, False])
+async def test_answer_to_another_request_is_refused(place: Place, shared_memory: bool) -> None:
+    """Nobody hears that Triton gave up a process, as all have left; its late answer is told from one's own."""
+    async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=shared_memory) as describer:
+        place.triton.may_answer.clear()
+        leaving = asyncio.create_task(describer.describe(image(0)))
+        with pytest.raises(DeadlineExceeded):
+            await describer.describe(image(1), timeout_s=0.05)
+        await place.until(lambda: len(place.triton.asked) == 2)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        place.triton.may_answer.set()
+
+        for number in (2, 3):
+            with pytest.raises(TritonUnavailable, match="answered another request"):
+                await describer.describe(image(number))
+        assert len(place.started_again) == 2
+
+        place.triton.late.clear()
+        np.testing.assert_allclose(await describer.describe(image(3)), expected(image(3)), atol=1e-6)
+
+
+async def test_whole_batch_is_compared(place: Place) -> None:
+    """Of images that come in another order each one is another's."""
+    pixels = np.concatenate([image(number) for number in range(3)])
+    async with await TritonDescriber.open(place.client, VERSION.model) as describer:
+        place.triton.late.append(np.concatenate([pixels[:1], pixels[:0:-1]]))
+        with pytest.raises(TritonUnavailable, match="answered another request"):
+            await describer.describe(pixels)
+        place.triton.late.clear()
+
+        np.testing.assert_allclose(await describer.describe(pixels), expected(pixels), atol=1e-6)
+
+
+async def test_model_that_declares_no_checksum_is_asked_for_none(place: Place) -> None:
+    """Somebody else's, or one that was published before there was one; Triton would refuse the request."""
+    place.triton.declares = False
+    async with await TritonDescriber.open(place.client, VERSION.model) as describer:
+        answer = await describer.describe(image(0))
+
+    np.testing.assert_allclose(answer, expected(image(0)), atol=1e-6)
+    assert [[output.name for output in request.outputs] for request in place.triton.asked] == [["descriptor"]]
+
+
+async def test_registration_that_failed_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton was restarted and refused at first: pixels go in requests until it takes the memory again."""
+    monkeypatch.setattr(describers, "_REGISTER_AGAIN_S", 0.001, raising=False)
+    async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=True) as describer:
+        place.triton.regions.clear()
+        place.triton.refuses = 3
+        np.testing.assert_allclose(await describer.describe(image(0)), expected(image(0)), atol=1e-6)
+        await place.until(lambda: describer.uses_shared_memory)
+
+        np.testing.assert_allclose(await describer.describe(image(1)), expected(image(1)), atol=1e-6)
+        assert not place.triton.asked[-1].raw_input_contents
+        assert place.triton.refuses == 0
+
+
+async def test_registration_is_not_tried_with_each_request(place: Place) -> None:
+    """While a Triton takes none, requests go on as they are, and only one after a pause asks it again."""
+    async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=True) as describer:
+        place.triton.regions.clear()
+        place.triton.refuses = 100
+        for number in range(20):
+            await describer.describe(image(number))
+
+        assert not describer.uses_shared_memory
+        assert place.triton.refuses >= 98

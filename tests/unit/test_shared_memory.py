@@ -1,17 +1,20 @@
 """The ring of pixel cells, and the names it and Triton have in /dev/shm."""
 
+import contextlib
 import os
-import select
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pspsearch.triton import claim as claims
 from pspsearch.triton.claim import SHARED_MEMORY, Claim, sweep
 from pspsearch.triton.shared_memory import PixelRing
 
@@ -21,6 +24,40 @@ def claim() -> Iterator[Claim]:
     """A name to put rings under."""
     with Claim() as claim:
         yield claim
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another folder in place of /dev/shm, where the servers of this machine do not look."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(claims, "SHARED_MEMORY", folder)
+    return folder
+
+
+Start = Callable[[str, str], "subprocess.Popen[str]"]
+"""A process of that program and argument, which waits for a line."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """The programs are a shell by other names."""
+    with contextlib.ExitStack() as stack:
+
+        def start(program: str, argument: str) -> "subprocess.Popen[str]":
+            path = tmp_path / program
+            if not path.exists():
+                shutil.copy("/bin/sh", path)
+            command = [str(path), "-c", "echo; read line", program, argument]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()  # only now its arguments are sure to be seen
+            return process
+
+        yield start
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 20)), max_size=60))
@@ -81,33 +118,120 @@ def test_sweep_spares_the_living(claim: Claim) -> None:
     assert claim.folder.exists()
 
 
-def test_sweep_removes_what_a_killed_process_left() -> None:
-    """After kill -9 the next start finds the region, the folder and the child of the dead and removes them."""
+def test_sweep_removes_what_a_killed_process_left(start: Start) -> None:
+    """After kill -9 the next start finds the region, the folder and the processes of the dead and removes them."""
     script = (
-        "import subprocess, sys, time; from pspsearch.triton.claim import Claim; claim = Claim();"
+        "import sys; from pspsearch.triton.claim import Claim; claim = Claim();"
         "open(f'/dev/shm/{claim.prefix}-region', 'w').close();"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', claim.prefix]);"
-        "print(claim.prefix, child.pid, flush=True); time.sleep(600)"
+        "print(claim.prefix, claim.folder, flush=True); sys.stdin.read()"
     )
-    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    prefix, child = owner.stdout.readline().split()
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        prefix, folder = owner.stdout.readline().split()
+        triton = start("tritonserver", f"--backend-config=python,shm-region-prefix-name={prefix}-triton-")
+        python_process = start("triton_python_backend_stub", f"{prefix}-triton-0123")
+        owner.kill()
 
     sweep()
 
-    owner.stdout.close()
     assert list(SHARED_MEMORY.glob(f"{prefix}*")) == []
-    assert _is_gone(int(child))
+    assert not Path(folder).exists()
+    assert _was_killed(triton)
+    assert _was_killed(python_process)
 
 
-def _is_gone(pid: int) -> bool:
-    """Waits for a killed orphan, which may stay a zombie where nobody reaps it."""
-    try:
-        file = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    ended, _, _ = select.select([file], [], [], 10)
-    os.close(file)
-    return bool(ended)
+@pytest.mark.parametrize(
+    ("program", "argument"),
+    [
+        ("grep", "--backend-config=python,shm-region-prefix-name=pspsearch-ab12cd34-triton-"),
+        ("tritonserver", "/var/log/pspsearch-ab12cd34"),
+        ("tritonserver", "--backend-config=python,shm-region-prefix-name=pspsearch-ab12cd34-triton-2"),
+        ("triton_python_backend_stub", "of-pspsearch-ab12cd34-triton-0123"),
+    ],
+)
+def test_sweep_kills_nobody_who_only_names_the_dead(shared: Path, start: Start, program: str, argument: str) -> None:
+    """An operator may search for it, or look at its log; only Triton's programs run under it."""
+    lock = shared / "pspsearch-ab12cd34-lock"
+    lock.touch(0o600)
+    process = start(program, argument)
+
+    sweep()
+
+    assert not lock.exists()
+    assert _ends_by_itself(process)
+
+
+@pytest.mark.parametrize("name", ["pspsearch--lock", "pspsearch-a-lock", "pspsearch-AB12CD34-lock", "pspsearch-*-lock"])
+def test_sweep_looks_at_no_other_names(shared: Path, start: Start, name: str) -> None:
+    """A shorter one is the beginning of everybody's: what lives under a whole one stays."""
+    region = shared / "pspsearch-a2345678-region"
+    process = start("tritonserver", "--backend-config=python,shm-region-prefix-name=pspsearch-a2345678-triton-")
+    for path in (region, shared / name):
+        path.touch(0o600)
+
+    sweep()
+
+    assert region.exists()
+    assert (shared / name).exists()
+    assert _ends_by_itself(process)
+
+
+def link(lock: Path) -> None:
+    """To a file of ours."""
+    lock.symlink_to(lock.with_name("elsewhere"))
+
+
+def open_to_all(lock: Path) -> None:
+    """Others may write to it."""
+    lock.touch()
+    lock.chmod(0o666)
+
+
+def name_twice(lock: Path) -> None:
+    """It is another file of ours."""
+    lock.hardlink_to(lock.with_name("elsewhere"))
+
+
+def give_away(lock: Path) -> None:
+    """Another user's; root could lock it all the same."""
+    lock.touch(0o600)
+    os.chown(lock, 65534, 65534)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        link,
+        open_to_all,
+        name_twice,
+        Path.mkdir,
+        pytest.param(
+            give_away,
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give away; that it is left is unproven"),
+        ),
+    ],
+)
+def test_sweep_leaves_alone_what_no_claim_made(shared: Path, make: Callable[[Path], None]) -> None:
+    """Everybody can put such things there."""
+    lock, region = shared / "pspsearch-0badcafe-lock", shared / "pspsearch-0badcafe-region"
+    for path in (region, shared / "elsewhere"):
+        path.touch(0o600)
+    make(lock)
+
+    sweep()
+
+    assert region.exists()
+    assert os.path.lexists(lock)
+
+
+def _was_killed(process: "subprocess.Popen[str]") -> bool:
+    """Killed, and not by itself."""
+    return process.wait(10) == -signal.SIGKILL
+
+
+def _ends_by_itself(process: "subprocess.Popen[str]") -> bool:
+    """Ends when it is asked to, as nobody has killed it."""
+    process.communicate("go on\n")
+    return process.returncode == 0

@@ -6,7 +6,7 @@ from enum import StrEnum
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS, Contract, parameter_key
+from pspsearch.contract import CELLS, CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.errors import RepositoryError
 from pspsearch_build.errors import PublishRefused
 
@@ -89,6 +89,7 @@ def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> Non
         PIXELS: [shape.height_px, shape.width_px, 3],
         DESCRIPTOR: [contract.dimension],
         CELLS: [contract.cells, contract.dimension],
+        CHECKSUM: [1],
     }
     for tensor in (*config.input, *config.output):
         sizes = wanted[tensor.name]
@@ -97,6 +98,14 @@ def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> Non
     if any(size == -1 for tensor in config.input for size in tensor.dims):
         del config.model_warmup[:]  # a warm-up has one size, and the versions have several
     config.parameters[parameter_key(version)].string_value = contract.to_json()
+
+
+def declare_checksum(config: pb.ModelConfig) -> None:
+    """Has each version tell what its answers are computed from; one whose program cannot is not loaded any more."""
+    if all(output.name != CHECKSUM for output in config.output):
+        output = config.output.add()
+        output.name, output.data_type = CHECKSUM, pb.TYPE_UINT64
+        output.dims[:] = [1]
 
 
 def flavour_of(config: pb.ModelConfig) -> Flavour | None:

@@ -11,7 +11,7 @@ from __future__ import annotations  # Triton completes its module after this one
 
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingM
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pspsearch.checksum import checksum
+from pspsearch.contract import CHECKSUM, DESCRIPTOR
 from pspsearch_build.errors import BuildError
 from pspsearch_build.export import read_exported
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
@@ -76,8 +78,12 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """One inference for all requests; each gets its own rows back."""
-        batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
-        results = self.infer(batches)
+        try:
+            batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
+            pixels = self.stage(batches)
+        except (AttributeError, ValueError) as error:  # Triton had checked them: since then they were overwritten
+            raise pb_utils.TritonModelException("Triton gave up this process, and the requests are gone") from error
+        results = self.infer(pixels)
         responses: list[pb_utils.InferenceResponse] = []
         first = 0
         for request, batch in zip(requests, batches, strict=True):
@@ -87,13 +93,17 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses
 
-    def infer(self, batches: list[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
-        """Each output by its name, a row for each image."""
-        count = sum(map(len, batches))
-        pixels = self.staged[:count]
+    def stage(self, batches: list[NDArray[np.uint8]]) -> Tensor:
+        """All images in one, from where a GPU fetches them quickly."""
+        pixels = self.staged[: sum(map(len, batches))]
         np.concatenate(batches, out=cast("NDArray[np.uint8]", pixels.numpy()))
+        return pixels
+
+    def infer(self, pixels: Tensor) -> dict[str, NDArray[Any]]:
+        """Each output by its name, a row for each image; the checksum tells whoever asked that they are of its own."""
         with torch.inference_mode():
-            run = next((one.run for one in self.recordings if one.size >= count), self.network)
+            run = next((one.run for one in self.recordings if one.size >= len(pixels)), self.network)
             outputs = run(pixels)
             results: list[NDArray[np.float32]] = [output.cpu().numpy() for output in outputs]  # waits for the GPU
-        return dict(zip(self.names, results, strict=True))
+        found = dict(zip(self.names, results, strict=True))
+        return {**found, CHECKSUM: checksum(cast("NDArray[np.uint8]", pixels.numpy()), found[DESCRIPTOR])}

@@ -104,6 +104,7 @@ def _contract(publication: Publication, facts: OnnxFacts, manifest: Manifest) ->
         cells=spec.cell_count if spec.cells else 0,
         precision=_PRECISION.get(publication.flavour, facts.precision),
         digest=manifest.digest,
+        checksums=bool(publication.flavour.program),
         provenance=facts.provenance,
     )
 
@@ -118,6 +119,8 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
         config = triton_config.parse(path.read_text("utf-8"), str(path))
         check_digest(config)
         _refuse_contradictions(config, publication, contract)
+    if contract.checksums and _all_tell_checksums(config, path.parent):
+        triton_config.declare_checksum(config)
     triton_config.add_version(config, version, contract)
     config.parameters[DIGEST_KEY].string_value = digest_of(config)
     return config
@@ -140,6 +143,12 @@ def _refuse_contradictions(config: pb.ModelConfig, publication: Publication, con
         )
     if any(output.name == "cells" for output in config.output) != bool(contract.cells):
         raise PublishRefused(f"the versions of {model} must all have the cells output, or none")
+
+
+def _all_tell_checksums(config: pb.ModelConfig, model: Path) -> bool:
+    """Whether every version that is there has a program that can: another one would not be loaded any more."""
+    there = sum(path.name.isdecimal() for path in model.iterdir())
+    return sum(contract.checksums for contract in _contracts_in_use(config, model)) == there
 
 
 def _contracts_in_use(config: pb.ModelConfig, model: Path) -> Iterator[Contract]:

@@ -6,6 +6,9 @@ wants them, too; and a network of fixed size is not prepared anew for each size 
 
 There should be two instances, because Triton's batcher loses the wake-up of a request that comes while no instance is
 free and then lets it lie for half a second; and while one computes, the other fetches pixels and hands out descriptors.
+
+What an instance answers too late, Triton may take for the answer to another request. The output `checksum` therefore
+tells from which pixels a descriptor was computed: whoever asked computes the same from its own and compares.
 """
 
 from __future__ import annotations  # Triton completes its module after this one is imported
@@ -13,6 +16,7 @@ from __future__ import annotations  # Triton completes its module after this one
 import fcntl
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from numpy.typing import NDArray
 
 Results = dict[str, NDArray[np.float32]]
 """Each output by its name, a row for each image."""
+
+CHECKSUM = "checksum"
+"""The output that the network has not."""
 
 PAIR = 2
 """Images in one inference of a core: more are hardly faster, and fill up fewer sizes of batch."""
@@ -57,16 +64,21 @@ class TritonPythonModel:
         self.alone = core.compile_model(model, "CPU", alone).create_infer_request()
         model.reshape([PAIR, *model.input(0).partial_shape[1:]])
         pair = core.compile_model(model, "CPU", paired)
-        self.shapes = {output["name"]: list(pair.output(output["name"]).shape)[1:] for output in config["output"]}
+        names = [output["name"] for output in config["output"] if output["name"] != CHECKSUM]
+        self.shapes = {name: list(pair.output(name).shape)[1:] for name in names}
         self.pairs = ov.AsyncInferQueue(pair, streams)
         self.pairs.set_callback(keep)
         self.turn = path.open("rb")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """One inference for all requests; each gets its own rows back."""
-        batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
-        pixels = batches[0] if len(batches) == 1 else np.concatenate(batches)
-        results = self.infer_alone(pixels) if len(pixels) == 1 else self.infer_pairs(pixels)
+        try:
+            batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
+            pixels = np.concatenate(batches)  # always a copy: Triton may write over its own while this computes
+        except (AttributeError, ValueError) as error:  # Triton had checked them: since then they were overwritten
+            raise pb_utils.TritonModelException("Triton gave up this process, and the requests are gone") from error
+        found = self.infer_alone(pixels) if len(pixels) == 1 else self.infer_pairs(pixels)
+        results = {**found, CHECKSUM: checksum(pixels, found["descriptor"])}
         responses: list[pb_utils.InferenceResponse] = []
         first = 0
         for request, batch in zip(requests, batches, strict=True):
@@ -108,6 +120,7 @@ def check_shapes(model: ov.Model, config: dict[str, Any], path: Path) -> None:
     """Triton holds requests against the config; this holds the config against the network."""
     for kind, ports in (("input", model.inputs), ("output", model.outputs)):
         shapes = {port.get_any_name(): port.get_partial_shape() for port in ports}
+        shapes[CHECKSUM] = ov.PartialShape([-1, 1])
         for tensor in config[kind]:
             name, dims = tensor["name"], [int(size) for size in tensor["dims"]]
             if name not in shapes:
@@ -116,3 +129,29 @@ def check_shapes(model: ov.Model, config: dict[str, Any], path: Path) -> None:
                 raise pb_utils.TritonModelException(
                     f"config.pbtxt has {kind} {name} of {dims}, and {path} of {shapes[name]}"
                 )
+
+
+def checksum(pixels: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """One number for each image with its descriptor, in a column; published programs compute the same.
+
+    It is the sum, modulo 2^64, of all their bytes as 64-bit words, each times a weight that looks random.
+    """
+    image, answer = _words(pixels), _words(descriptors)
+    weights = _weights(image.shape[1] + answer.shape[1])
+    return image @ weights[: image.shape[1]] + answer @ weights[image.shape[1] :]
+
+
+def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """The bytes of each row, filled up with zeros."""
+    numbers = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    if spare := -numbers.shape[1] % 8:
+        numbers = np.pad(numbers, ((0, 0), (0, spare)))
+    return numbers.view(np.uint64)
+
+
+@lru_cache
+def _weights(count: int) -> NDArray[np.uint64]:
+    """Odd ones: no word can change alone without the sum's changing."""
+    numbers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return (numbers | np.uint64(1))[:, None]

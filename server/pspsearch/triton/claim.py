@@ -9,10 +9,12 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import secrets
 import select
 import shutil
 import signal
+import stat
 import tempfile
 from pathlib import Path
 from typing import Self
@@ -20,6 +22,9 @@ from typing import Self
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's own folder for it
 _PREFIX = "pspsearch-"
 _LOCK = "-lock"
+_LOCK_NAME = re.compile(rf"({_PREFIX}[0-9a-f]{{8}}){_LOCK}")
+_REGIONS = "triton-"
+_TRITON, _STUB = "tritonserver", "triton_python_backend_stub"
 _DEATH_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -35,9 +40,14 @@ class Claim:
         self.folder = _folder(self.prefix)
         self.folder.mkdir(mode=0o700)
 
-    def remove_regions(self, kind: str) -> None:
-        """Removes the regions of one kind, left by a child that was killed."""
-        for region in SHARED_MEMORY.glob(f"{self.prefix}-{kind}-*"):
+    @property
+    def option(self) -> str:
+        """What a Triton is started with whose regions, Python processes and end belong to this name."""
+        return _option(self.prefix)
+
+    def remove_triton_regions(self) -> None:
+        """Removes what a Triton of this name left that was killed."""
+        for region in SHARED_MEMORY.glob(f"{self.prefix}-{_REGIONS}*"):
             region.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -56,21 +66,33 @@ class Claim:
 
 
 def sweep() -> None:
-    """Removes the regions, folders and processes of every claim whose owner is gone."""
-    for lock_path in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
+    """Removes the regions, folders and processes of every claim of this user whose owner is gone.
+
+    Everybody can write to `/dev/shm`: what is not exactly as `Claim` makes it is somebody else's, and left alone.
+    """
+    for lock_path in SHARED_MEMORY.iterdir():
+        name = _LOCK_NAME.fullmatch(lock_path.name)
+        if name is None:
+            continue
         try:
-            lock = os.open(lock_path, os.O_RDWR)
+            lock = os.open(lock_path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue  # somebody else's, or just swept by somebody else
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            prefix = lock_path.name.removesuffix(_LOCK)
-            log.info("sweeping what a killed process left under %s", prefix)
-            _remove(prefix)
+            if _is_own(os.fstat(lock)):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                log.info("sweeping what a killed process left under %s", name[1])
+                _remove(name[1])
         except BlockingIOError:
             pass  # its owner lives
         finally:
             os.close(lock)
+
+
+def _is_own(lock: os.stat_result) -> bool:
+    """A file that this user made for itself alone, and under one name."""
+    is_private = stat.S_ISREG(lock.st_mode) and not stat.S_IMODE(lock.st_mode) & 0o077
+    return is_private and lock.st_uid == os.geteuid() and lock.st_nlink == 1
 
 
 def _lock_new_name() -> tuple[str, int]:
@@ -86,27 +108,42 @@ def _lock_new_name() -> tuple[str, int]:
 
 def _remove(prefix: str) -> None:
     """The lock goes last: a sweep that is itself killed is finished by the next."""
-    _kill_processes_naming(prefix)
-    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+    _kill_processes(prefix)
+    for region in SHARED_MEMORY.glob(f"{prefix}-*"):
         if region != _lock_path(prefix):
             region.unlink(missing_ok=True)
     shutil.rmtree(_folder(prefix), ignore_errors=True)
     _lock_path(prefix).unlink(missing_ok=True)
 
 
-def _kill_processes_naming(prefix: str) -> None:
-    """Triton and its Python stubs have the prefix in their command lines; returns when they are gone."""
+def _kill_processes(prefix: str) -> None:
+    """Of the claim's Triton and its Python processes; returns when they are gone."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             process = os.pidfd_open(int(entry.name))  # opened first: what is killed is what was looked at
             try:
-                if prefix.encode() in (entry / "cmdline").read_bytes():
+                if _belongs(entry, prefix):
                     signal.pidfd_send_signal(process, signal.SIGKILL)
                     select.select([process], [], [], _DEATH_S)
             finally:
                 os.close(process)
+
+
+def _belongs(process: Path, prefix: str) -> bool:
+    """Whether it is this user's, runs one of Triton's programs, and was started under the prefix."""
+    if process.stat().st_uid != os.geteuid():
+        return False
+    program = (process / "exe").readlink().name.removesuffix(" (deleted)")
+    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    if program == _TRITON:
+        return _option(prefix) in arguments
+    return program == _STUB and any(argument.startswith(f"{prefix}-{_REGIONS}") for argument in arguments)
+
+
+def _option(prefix: str) -> str:
+    return f"--backend-config=python,shm-region-prefix-name={prefix}-{_REGIONS}"
 
 
 def _lock_path(prefix: str) -> Path:

@@ -1,6 +1,8 @@
 """The calls that pspsearch makes to a Triton, over gRPC, with its errors translated."""
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -37,10 +39,13 @@ _CHANNEL_OPTIONS = (
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
+_GIVEN_UP = ("Stub process", "health mutex", "gave up this process")
+"""What is said of a Python process that was silent: by Triton, and by a program of ours whose requests are gone."""
 _CONTROL_TIMEOUT_S = 10.0
 _CONNECT_S = 0.5
 """How long a call waits for a Triton that is not there."""
 _LOAD_TIMEOUT_S = 300.0
+_TELL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class TritonClient:
         self._start_again = start_again
         self._distrusted = 0
         """How often it was not to be trusted any more."""
+        self._told = -math.inf
+        """When an operator was asked to start it again."""
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -158,7 +165,7 @@ class TritonClient:
             return await method(request, timeout=timeout_s, metadata=traces.headers(), wait_for_ready=wait_for_ready)
         except grpc.aio.AioRpcError as error:
             if _has_given_up_a_process(error):
-                self._distrust()
+                self.distrust()
             raise self._translate(error, timeout_s) from error
 
     def _translate(self, error: grpc.aio.AioRpcError, timeout_s: float | None) -> PspsearchError:
@@ -182,18 +189,27 @@ class TritonClient:
             case _:
                 return BrokenModel(f"Triton at {self.address} failed ({error.code().name}): {words}")
 
-    def _distrust(self) -> None:
-        """Triton gives up a Python process that was silent for a second: one that died, or got no time to compute.
+    def distrust(self) -> None:
+        """Takes no answer any more that Triton is about to give: it may be another request's.
 
-        What such a one answers later, Triton takes for the answer to its next batch.
+        Triton gives up a Python process that was silent for a second: one that died, or got no time to compute. What
+        such a one answers later, Triton takes for the answer to its next batch. Whoever waited for the batch given up
+        is told; where nobody does, or somebody else's calls were in it, the checksum of an answer tells.
         """
         self._distrusted += 1
         if self._start_again is not None:
             self._start_again()
         else:
-            log.error("a model process of Triton at %s did not answer in time: start that Triton again", self.address)
+            self._tell_distrust()
+
+    def _tell_distrust(self) -> None:
+        """Not with each answer: until that Triton is started again, all of them may be others'."""
+        now = time.monotonic()
+        if now - self._told >= _TELL_S:
+            self._told = now
+            log.error("Triton at %s may mix up its answers: start it again", self.address)
 
 
 def _has_given_up_a_process(error: grpc.aio.AioRpcError) -> bool:
     words = error.details() or ""
-    return error.code() is grpc.StatusCode.INTERNAL and ("Stub process" in words or "health mutex" in words)
+    return error.code() is grpc.StatusCode.INTERNAL and any(said in words for said in _GIVEN_UP)

@@ -8,10 +8,11 @@ from typing import Self
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from pspsearch.checksum import checksum
 from pspsearch.config_digest import check_digest
-from pspsearch.contract import DESCRIPTOR, PIXELS, Contract, parameter_key
+from pspsearch.contract import CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.domain import Descriptors, ModelVersion, Pixels
-from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError
+from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError, RetryLater, TritonUnavailable
 from pspsearch.triton.claim import Claim
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.shared_memory import PixelRing
@@ -19,6 +20,8 @@ from pspsearch.triton.shared_memory import PixelRing
 log = logging.getLogger(__name__)
 
 _RING_CELLS = 128
+_REGISTER_AGAIN_S, _REGISTER_AT_LAST_S = 1.0, 60.0
+"""The first pause before memory that Triton did not take is offered again, and the longest: each is twice the last."""
 _UNIT_TOLERANCE = 1e-3
 
 
@@ -27,11 +30,16 @@ class TritonDescriber:
 
     Where Triton is on this host the pixels go through shared memory and only their place is sent; where it is
     not, where the memory has no room, or where a restarted Triton has forgotten it, the pixels go in the request.
+
+    Where the model's config declares a checksum, no answer is taken that was computed from other pixels.
     """
 
-    def __init__(self, client: TritonClient, version: ModelVersion, max_batch_size: int) -> None:
+    def __init__(
+        self, client: TritonClient, version: ModelVersion, max_batch_size: int, *, checks: bool = False
+    ) -> None:
         self._client = client
         self._version = version
+        self._outputs = (DESCRIPTOR, CHECKSUM) if checks else (DESCRIPTOR,)
         self._max_batch_size = max(1, max_batch_size)
         self.objection = ""
         """Why it must not be asked any more; nothing where it may."""
@@ -49,7 +57,9 @@ class TritonDescriber:
         """
         chosen = await _choose_version(client, model, version)
         config = await client.config(model)
-        describer = cls(client, ModelVersion(model, chosen, read_contract(config, chosen)), config.max_batch_size)
+        contract = read_contract(config, chosen)
+        checks = contract.checksums and any(output.name == CHECKSUM for output in config.output)
+        describer = cls(client, ModelVersion(model, chosen, contract), config.max_batch_size, checks=checks)
         if shared_memory or (shared_memory is None and _is_this_host(client.address)):
             await describer._open_ring()
         return describer
@@ -115,7 +125,7 @@ class TritonDescriber:
         ring = self._ring if self.uses_shared_memory else None
         first = ring.take(len(pixels)) if ring is not None else None
         if ring is None or first is None:
-            return await self._infer(self._request(pixels.shape, timeout_s, pixels.tobytes()), len(pixels), timeout_s)
+            return await self._infer(self._request(pixels.shape, timeout_s, pixels.tobytes()), pixels, timeout_s)
         try:
             ring.write(first, pixels)
             request = self._request(pixels.shape, timeout_s)
@@ -123,7 +133,7 @@ class TritonDescriber:
             parameters["shared_memory_region"].string_param = ring.key
             parameters["shared_memory_byte_size"].int64_param = len(pixels) * ring.cell_bytes
             parameters["shared_memory_offset"].int64_param = first * ring.cell_bytes
-            return await self._infer(request, len(pixels), timeout_s)
+            return await self._infer(request, pixels, timeout_s)
         except ModelMismatch as error:
             if "shared memory region" not in str(error):
                 raise
@@ -139,20 +149,32 @@ class TritonDescriber:
             model_name=self._version.model,
             model_version=str(self._version.version),
             inputs=[service_pb2.ModelInferRequest.InferInputTensor(name=PIXELS, datatype="UINT8", shape=shape)],
-            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=DESCRIPTOR)],
+            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in self._outputs],
             raw_input_contents=[] if content is None else [content],
         )
         if timeout_s is not None:  # Triton's queue drops what nobody waits for any more
             request.parameters["timeout"].int64_param = max(1, int(timeout_s * 1e6))
         return request
 
-    async def _infer(self, request: service_pb2.ModelInferRequest, count: int, timeout_s: float | None) -> Descriptors:
+    async def _infer(
+        self, request: service_pb2.ModelInferRequest, pixels: Pixels, timeout_s: float | None
+    ) -> Descriptors:
         answer = await self._client.infer(request, timeout_s)
+        contents = {
+            output.name: content for output, content in zip(answer.outputs, answer.raw_output_contents, strict=False)
+        }
         dimension = self._version.contract.dimension
-        try:
-            descriptors = np.frombuffer(answer.raw_output_contents[0], np.float32).reshape(count, dimension)
-        except (IndexError, ValueError) as error:
-            raise BrokenModel(f"{self._version} promises {dimension} numbers per image and sends others") from error
+        content = contents.get(DESCRIPTOR, b"")
+        if len(content) % (4 * dimension):
+            raise BrokenModel(f"{self._version} promises {dimension} numbers per image and sends others")
+        descriptors = np.frombuffer(content, np.float32).reshape(-1, dimension)
+        if CHECKSUM in self._outputs and not _is_of(pixels, descriptors, contents.get(CHECKSUM, b"")):
+            self._client.distrust()
+            raise TritonUnavailable(f"Triton at {self._client.address} answered another request")
+        if len(descriptors) != len(pixels):
+            raise BrokenModel(
+                f"{self._version} answered for {len(descriptors)} images, and was asked for {len(pixels)}"
+            )
         lengths = np.linalg.norm(descriptors, axis=1)
         if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):  # written so that NaN fails it
             raise BrokenModel(f"{self._version} answers with a descriptor that is not of unit length")
@@ -164,6 +186,8 @@ class TritonDescriber:
             self._claim = Claim()
             self._ring = PixelRing(f"{self._claim.prefix}-pixels", _RING_CELLS, shape.height_px, shape.width_px)
             await self._register()
+        except RetryLater:
+            self._register_again()
         except (OSError, PspsearchError) as error:
             log.info("pixels go to Triton in the request, not through shared memory: %s", error)
             await self.close()
@@ -176,15 +200,24 @@ class TritonDescriber:
         """A Triton that was restarted knows the region no more: meanwhile pixels go in the requests."""
 
         async def register() -> None:
-            try:
-                await self._register()
-            except PspsearchError as error:
-                log.warning("shared memory could not be registered again: %s", error)
-                return  # `_registering` stays set: no more of it
+            pause_s = _REGISTER_AGAIN_S
+            while True:
+                try:
+                    await self._register()
+                    break
+                except PspsearchError as error:
+                    log.warning("Triton does not take the shared memory, again in %g s: %s", pause_s, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _REGISTER_AT_LAST_S)
             self._registering = None
 
         if self._registering is None:
             self._registering = asyncio.create_task(register())
+
+
+def _is_of(pixels: Pixels, descriptors: Descriptors, told: bytes) -> bool:
+    """Whether an answer was computed from these pixels, as the program told."""
+    return len(descriptors) == len(pixels) and checksum(pixels, descriptors).tobytes() == told
 
 
 async def _choose_version(client: TritonClient, model: str, version: int | None) -> int:

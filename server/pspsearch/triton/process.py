@@ -32,7 +32,6 @@ from pspsearch.triton.model_config import check_config
 
 log = logging.getLogger(__name__)
 
-_REGIONS = "triton"
 _TELLING = ("E", "F", "error")
 _REGION_BYTES = 16 << 20
 """Of each Python process, taken at once: three batches of the shipped model, so that it never grows under load."""
@@ -217,7 +216,7 @@ class BundledTriton:
             self._kill_group()
             await self._process.wait()
             await self._log_reader
-            self._claim.remove_regions(_REGIONS)
+            self._claim.remove_triton_regions()
             if asyncio.get_running_loop().time() - started > 10 * self._settings.max_restart_delay_s:
                 delay_s = self._settings.restart_delay_s
             log.error("%s; starting it again in %.1f s", reason, delay_s)
@@ -319,7 +318,7 @@ def _command_line(
         "--exit-on-error=false",  # a model that fails must not take the others with it
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         f"--backend-directory={backends}",
-        f"--backend-config=python,shm-region-prefix-name={claim.prefix}-{_REGIONS}-",
+        claim.option,
         f"--backend-config=python,shm-default-byte-size={_REGION_BYTES}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={port}",

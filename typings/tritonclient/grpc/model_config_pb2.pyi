@@ -4,6 +4,7 @@ from collections.abc import Iterable, MutableMapping, MutableSequence
 from google.protobuf.message import Message
 
 TYPE_UINT8: int
+TYPE_UINT64: int
 TYPE_FP32: int
 TYPE_STRING: int
 
