@@ -18,6 +18,9 @@ from pspsearch_build.network.spec import (
     Padding,
 )
 
+SMALL = {"mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}
+"""The backbones whose own channels the head sees, too."""
+
 
 def _variant(
     backbone: str, fusion: str, head: str, bottleneck: str, stride: int, cells: bool, side_px: int, dimension: int = 128
@@ -25,7 +28,7 @@ def _variant(
     return NetworkSpec(
         backbone=BackboneName(backbone),
         output_stride=stride,
-        padding=Padding.SAME if backbone == "mobilenet_v2" and stride == 8 else Padding.SYMMETRIC,
+        padding=Padding.SAME if backbone in SMALL and stride == 8 else Padding.SYMMETRIC,
         input=InputShape(side_px, side_px + 16),
         fusion=FusionName(fusion),
         bottleneck=ConvolutionKind(bottleneck),
@@ -33,7 +36,7 @@ def _variant(
         width=128,
         head=HeadName(head),
         dimension=dimension,
-        shortcut=backbone == "mobilenet_v2",
+        shortcut=backbone in SMALL,
         cells=cells,
         segmentation_classes=3 if backbone == "resnet18" else 0,
     )
@@ -45,12 +48,12 @@ VARIANTS = {
         _variant("mobilenet_v2", "concat", "parts_gem", "separable", 16, True, 96, 256),
         _variant("mobilenet_v2", "sum_concat", "gem", "full", 8, True, 80),
         _variant("resnet18", "concat", "parts", "full", 8, False, 64),
-        _variant("mobilenet_v2", "dilated", "gem", "separable", 8, False, 64),
+        _variant("efficientnet_lite0", "dilated", "gem", "separable", 8, False, 64),
         _variant("resnet34", "sum_concat", "parts_gem", "full", 16, False, 64),
-        _variant("mobilenet_v2", "dilated", "parts", "full", 16, True, 80),
+        _variant("efficientnet_lite1", "dilated", "parts", "full", 16, True, 80),
         _variant("resnet50", "sum_concat", "parts", "separable", 16, True, 64),
         _variant("resnet18", "dilated", "parts_gem", "full", 8, False, 64),
-        _variant("mobilenet_v2", "none", "parts", "separable", 16, True, 64, 512),
+        _variant("efficientnet_lite2", "none", "parts", "separable", 16, True, 64, 512),
         _variant("mobilenet_v2", "none", "gem", "full", 8, False, 64),
         _variant("mobilenet_v2", "none", "parts_gem", "full", 8, True, 64),
         _variant("resnet101", "concat", "gem", "separable", 16, False, 64),
@@ -60,7 +63,7 @@ VARIANTS = {
 FEW = (
     "mobilenet_v2-concat-parts_gem-separable-16",
     "mobilenet_v2-sum_concat-gem-full-8",
-    "mobilenet_v2-none-parts-separable-16",
+    "efficientnet_lite2-none-parts-separable-16",
     "resnet18-dilated-parts_gem-full-8",
     "resnet50-sum_concat-parts-separable-16",
 )

@@ -135,7 +135,7 @@ def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> N
     names = [one["name"] for one in told["describers"]]
     assert names[0] == "net.safetensors"
     assert names[3].startswith("small/3, openvino")
-    assert names[4:] == ["MobileNetV2, average pooling", "HSV histogram"]
+    assert names[4:] == ["mobilenet_v2, average pooling", "HSV histogram"]
     for one in told["describers"]:
         assert f"{one['measures']['mAP']['mean']:.3f}" in printed
         assert one["latency_ms"] > 0

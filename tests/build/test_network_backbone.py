@@ -13,11 +13,19 @@ from torchvision.models import MobileNetV2, mobilenet_v2, resnet18, resnet34, re
 from pspsearch.contract import InputShape
 from pspsearch_build.errors import BuildError, WeightsMismatch
 from pspsearch_build.network.backbone import build_backbone
+from pspsearch_build.network.efficientnet_lite import LITE0, EfficientNetLite
 from pspsearch_build.network.same_padding import SameConv2d, pad_same
 from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding
 
+
+def _lite0(weights: None) -> EfficientNetLite:
+    assert weights is None
+    return EfficientNetLite(LITE0)
+
+
 CONSTRUCTORS: dict[str, Any] = {
     "mobilenet_v2": mobilenet_v2,
+    "efficientnet_lite0": _lite0,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
@@ -25,8 +33,8 @@ CONSTRUCTORS: dict[str, Any] = {
 
 
 def _undilated(network: Any, x: Tensor) -> Tensor:
-    """The last map of torchvision's own network, at stride 32."""
-    if isinstance(network, MobileNetV2):
+    """The last map of the network as it was, at stride 32."""
+    if isinstance(network, MobileNetV2 | EfficientNetLite):
         return network.features(x)
     x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
     return network.layer4(network.layer3(network.layer2(network.layer1(x))))
@@ -36,7 +44,7 @@ def _undilated(network: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CONSTRUCTORS)
 @pytest.mark.parametrize("stride", [8, 16])
 def test_dilation_keeps_the_function_on_a_finer_map(name: str, stride: int, tmp_path: Path) -> None:
-    """The dilated map, read at every second or fourth pixel, is the map of torchvision's network with these weights.
+    """The dilated map, read at every second or fourth pixel, is the map of the network as it was.
 
     1e-4 of the largest value: dilated and strided convolutions sum FP32 products in different orders, for fifty
     layers.

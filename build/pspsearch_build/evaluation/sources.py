@@ -20,7 +20,7 @@ from pspsearch_build.evaluation.describers import (
 from pspsearch_build.evaluation.effort import count_gflop
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Form, Pixels, onnxruntime_form, openvino_form, torch_form
-from pspsearch_build.network.backbone import build_backbone
+from pspsearch_build.network.backbone import build_backbone, recognise
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import build_network
 from pspsearch_build.network.onnx_facts import Precision, read_onnx_facts
@@ -76,10 +76,11 @@ def _of_network(name: str, path: Path, spec: NetworkSpec, form: Form) -> Describ
     return PixelDescriber(name, spec.input, of_outputs(form.run), path.stat().st_size, gflop)
 
 
-def _open_pooled(name: str, pool: Callable[[Tensor], Tensor], where: str) -> Describer:
-    """MobileNetV2 without its classifier, from weights of TensorFlow's kind, with the crop that such weights expect."""
+def _open_pooled(pooling: str, pool: Callable[[Tensor], Tensor], where: str) -> Describer:
+    """A backbone without its classifier, from weights of TensorFlow's kind, with the crop that such weights expect."""
+    name = recognise(Path(where))
     spec = NetworkSpec(
-        output_stride=32, padding=Padding.SAME, input=InputShape(_CUT_PX, _CUT_PX), mean=_HALF, std=_HALF
+        backbone=name, output_stride=32, padding=Padding.SAME, input=InputShape(_CUT_PX, _CUT_PX), mean=_HALF, std=_HALF
     )
     backbone = build_backbone(spec, Path(where)).eval()
     middle = slice((_RESIZED_PX - _CUT_PX) // 2, (_RESIZED_PX + _CUT_PX) // 2)
@@ -94,7 +95,7 @@ def _open_pooled(name: str, pool: Callable[[Tensor], Tensor], where: str) -> Des
 
     shape = InputShape(_RESIZED_PX, _RESIZED_PX, Fit.CROP)
     gflop = count_gflop(forward, shape)
-    return PixelDescriber(f"MobileNetV2, {name}", shape, run, Path(where).stat().st_size, gflop)
+    return PixelDescriber(f"{name}, {pooling}", shape, run, Path(where).stat().st_size, gflop)
 
 
 def _average(last: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The backbones: torchvision's, cut before the classifier and dilated to an output stride of 8 or 16."""
+"""The backbones: cut before the classifier, and dilated to an output stride of 8 or 16."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
 
+import torch
 import torchvision.models as torchvision_models
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2, ResNet
 
-from pspsearch_build.errors import BuildError
+from pspsearch_build.errors import BuildError, WeightsMismatch
 from pspsearch_build.network.dilation import dilate
+from pspsearch_build.network.efficientnet_lite import LITE0, LITE1, LITE2, EfficientNetLite, rename
 from pspsearch_build.network.same_padding import pad_same
-from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding
+from pspsearch_build.network.spec import OUT_OF_TENSORFLOW, BackboneName, NetworkSpec, Padding
 from pspsearch_build.network.weights import load_weights, read_weights
+
+_Network = MobileNetV2 | ResNet | EfficientNetLite
 
 Weights = Path | Literal["download"] | None
 """Where a backbone's first weights come from: a file, torchvision's own download, or nowhere (random)."""
@@ -39,14 +43,52 @@ class Backbone(nn.Module):
 
 def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
     """The backbone that the spec names; WeightsMismatch where a weights file is for another one."""
-    network = _CONSTRUCTORS[spec.backbone](weights=None) if weights != "download" else _download(spec.backbone)
+    network = _download(spec.backbone) if weights == "download" else _construct(spec.backbone)
     if isinstance(weights, Path):
         _load_all_but_classifier(network, weights)
-    backbone, blocks = _cut_mobilenet(network) if isinstance(network, MobileNetV2) else _cut_resnet(network)
+    backbone, blocks = _cut(network)
     dilate(blocks, spec.output_stride)
     if spec.padding is Padding.SAME:
         pad_same(blocks, (spec.input.height_px, spec.input.width_px))
     return backbone
+
+
+def recognise(path: Path) -> BackboneName:
+    """Which backbone of those out of TensorFlow a weights file is of; WeightsMismatch where it is of none."""
+    given = {name: tensor.shape for name, tensor in _features(read_weights(path)).items()}
+    for name in sorted(OUT_OF_TENSORFLOW):
+        with torch.device("meta"):
+            own = _features(_construct(name).state_dict())
+        if {tensor: own[tensor].shape for tensor in own} == given:
+            return name
+    raise WeightsMismatch(f"{path} holds weights of none of {', '.join(sorted(OUT_OF_TENSORFLOW))}")
+
+
+def _features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All but the classifier's and BatchNorm's count of batches, which a file for inference may lack."""
+    return {
+        name: tensor
+        for name, tensor in rename(tensors).items()
+        if not name.startswith(_CLASSIFIERS) and not name.endswith("num_batches_tracked")
+    }
+
+
+def _construct(name: BackboneName) -> _Network:
+    if name in _LITES:
+        return EfficientNetLite(_LITES[name])
+    return _CONSTRUCTORS[name](weights=None)
+
+
+def _cut(network: _Network) -> tuple[Backbone, list[nn.Module]]:
+    """The backbone, and its blocks in their order."""
+    match network:
+        case MobileNetV2():
+            return _cut_mobilenet(network)
+        case ResNet():
+            return _cut_resnet(network)
+        case EfficientNetLite(features=features, early=early):
+            cut = Backbone(features[:early], features[early:], network.early_channels, network.channels)
+            return cut, list(features)
 
 
 def _cut_mobilenet(network: MobileNetV2) -> tuple[Backbone, list[nn.Module]]:
@@ -65,14 +107,16 @@ def _cut_resnet(network: ResNet) -> tuple[Backbone, list[nn.Module]]:
     return Backbone(nn.Sequential(parts), late, channels // 2, channels), blocks
 
 
-def _load_all_but_classifier(network: MobileNetV2 | ResNet, path: Path) -> None:
+def _load_all_but_classifier(network: _Network, path: Path) -> None:
     """The file may hold a classifier of any number of classes, or none."""
     own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_CLASSIFIERS)}
-    read = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(_CLASSIFIERS)}
+    read = {name: tensor for name, tensor in rename(read_weights(path)).items() if not name.startswith(_CLASSIFIERS)}
     load_weights(network, own | read, path)
 
 
-def _download(name: BackboneName) -> MobileNetV2 | ResNet:
+def _download(name: BackboneName) -> _Network:
+    if name in _LITES:
+        raise BuildError(f"torchvision has no weights of {name} to download; give a weights file instead")
     try:
         return _CONSTRUCTORS[name](weights="DEFAULT")
     except (URLError, OSError) as error:
@@ -89,4 +133,10 @@ _CONSTRUCTORS: dict[BackboneName, Callable[..., MobileNetV2 | ResNet]] = {
     BackboneName.RESNET34: torchvision_models.resnet34,
     BackboneName.RESNET50: torchvision_models.resnet50,
     BackboneName.RESNET101: torchvision_models.resnet101,
+}
+
+_LITES = {
+    BackboneName.EFFICIENTNET_LITE0: LITE0,
+    BackboneName.EFFICIENTNET_LITE1: LITE1,
+    BackboneName.EFFICIENTNET_LITE2: LITE2,
 }

@@ -36,9 +36,12 @@ def _unstride(layers: list[nn.Conv2d | nn.MaxPool2d], dilation: int) -> int:
 
 def _dilate_layers(layers: list[nn.Conv2d | nn.MaxPool2d], dilation: int) -> None:
     for layer in layers:
-        if layer.kernel_size != (1, 1):
+        if isinstance(layer, nn.MaxPool2d):
+            assert dilation == 1, "pooling comes before any stride is removed"
+        elif layer.kernel_size != (1, 1):
+            reach = layer.kernel_size[0] // 2
             layer.dilation = (dilation, dilation)
-            layer.padding = (dilation, dilation)
+            layer.padding = (dilation * reach, dilation * reach)
 
 
 def _stride(layer: nn.Conv2d | nn.MaxPool2d) -> int:

@@ -9,6 +9,8 @@ from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from pspsearch_build.network.efficientnet_lite import LiteBlock
+
 _BRANCH_SHARE = 0.1
 """Of a residual branch beside its shortcut, at the start."""
 
@@ -28,6 +30,10 @@ def _last_norm(block: nn.Module) -> nn.BatchNorm2d | None:
     """The BatchNorm that ends a residual branch; None for anything that has none."""
     if isinstance(block, InvertedResidual) and block.use_res_connect:
         last = block.conv[-1]
+        assert isinstance(last, nn.BatchNorm2d)
+        return last
+    if isinstance(block, LiteBlock) and block.has_shortcut:
+        last = block.steps.get_submodule("project.1")
         assert isinstance(last, nn.BatchNorm2d)
         return last
     if isinstance(block, Bottleneck):

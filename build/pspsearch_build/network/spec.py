@@ -19,6 +19,10 @@ class BackboneName(StrEnum):
 
     MOBILENET_V2 = "mobilenet_v2"
     """Small enough for a CPU."""
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+    """As small, and newer; without squeeze-and-excitation."""
+    EFFICIENTNET_LITE1 = "efficientnet_lite1"
+    EFFICIENTNET_LITE2 = "efficientnet_lite2"
     RESNET18 = "resnet18"
     RESNET34 = "resnet34"
     RESNET50 = "resnet50"
@@ -32,6 +36,15 @@ class Padding(StrEnum):
     """PyTorch's: the same on every side."""
     SAME = "same"
     """TensorFlow's: an even map is padded on the bottom and right only."""
+
+
+OUT_OF_TENSORFLOW = {
+    BackboneName.MOBILENET_V2,
+    BackboneName.EFFICIENTNET_LITE0,
+    BackboneName.EFFICIENTNET_LITE1,
+    BackboneName.EFFICIENTNET_LITE2,
+}
+"""Those with published weights that were trained with TensorFlow's padding."""
 
 
 class FusionName(StrEnum):
@@ -105,8 +118,8 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         self._require(self.output_stride in {8, 16, 32}, f"output stride {self.output_stride} is none of 8, 16 and 32")
         self._require(
-            self.padding is Padding.SYMMETRIC or self.backbone is BackboneName.MOBILENET_V2,
-            f"padding 'same' is for weights of MobileNetV2 out of TensorFlow, not for {self.backbone}",
+            self.padding is Padding.SYMMETRIC or self.backbone in OUT_OF_TENSORFLOW,
+            f"padding 'same' is for weights out of TensorFlow (MobileNetV2, EfficientNet-Lite), not {self.backbone}",
         )
         self._require(
             min(self.input.height_px, self.input.width_px) >= 32,
