@@ -21,6 +21,7 @@ from tests.faults import (
     schemas,
     storage,
     triton,
+    unread,
 )
 from tests.faults.place import Place
 
@@ -71,5 +72,6 @@ FAULTS = [
     Fault("pictures that say they are huge", fuzz.bombs, 5, 1_000),
     Fault("requests filled with anything", fuzz.requests, 1_000, 100_000),
     Fault("requests that hold too much", excess.fields, 0, 1),
+    Fault("answers that nobody takes", unread.streams, 0, 3),
     Fault("a model repository that was tampered with", attacks.repository, 1, 8),
 ]

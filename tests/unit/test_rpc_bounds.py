@@ -229,7 +229,7 @@ async def test_requests_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
         for name in ("greedy", "other")
     )
     security = SecuritySettings(tokens=str(tokens))
-    async with open_api(security=security, max_message_bytes=1 << 20, max_bytes_under_way=2 << 20) as api:
+    async with open_api(security=security, max_message_bytes=1 << 20, max_bytes_under_way=8 << 20) as api:
         large = searches.DescribeRequest(image=_picture(700_000))
         small = items.CountItemsRequest()
         api.server.describer.may_answer.clear()

@@ -4,18 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import Generator
 
+from pspsearch.config import REQUEST_COPIES, ServingSettings
 from pspsearch.errors import Overloaded
+from pspsearch.memory import available_bytes
 
 _PART = 8
 """Of the memory."""
-_LEAST_MESSAGES = 4
-SMALL_BYTES = 1 << 16
+SMALL_BYTES = REQUEST_COPIES << 16
 """A call that has no more counts for nothing: others' bytes do not keep it out."""
 
 
-def usual_budget(memory_bytes: int, max_message_bytes: int) -> int:
-    """For a server with so much memory."""
-    return max(memory_bytes // _PART, _LEAST_MESSAGES * max_message_bytes)
+def budget_for(settings: ServingSettings) -> int:
+    """What is set, or else a part of the memory."""
+    return settings.max_bytes_under_way or max(available_bytes() // _PART, settings.least_bytes_under_way)
 
 
 class Budget:

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from pspsearch.config import REQUEST_COPIES
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.arrival import receive
 from pspsearch.rpc.gate import Gate, Visitor
@@ -88,7 +89,7 @@ class Door:
         if rule is None:
             return await method.behaviour(method.kind(), visitor)
         content = await receive(visitor.context, visitor.share.bytes, self._max_message_bytes)
-        with visitor.share.bytes.hold(len(content)):
+        with visitor.share.bytes.hold(REQUEST_COPIES * len(content)):
             visitor.request = request = await method.read(content, visitor)
             del content
             visitor.access.check(rule.right, rule.collection(request))

@@ -17,11 +17,10 @@ from tritonclient.grpc import service_pb2
 from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
-from pspsearch.memory import available_bytes
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.audit import Audit
-from pspsearch.rpc.budget import Budget, usual_budget
+from pspsearch.rpc.budget import Budget, budget_for
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.door import Door
 from pspsearch.rpc.gate import Gate
@@ -78,7 +77,7 @@ class RpcServer:
             tokens,
             security.caller_calls_per_s,
             security.caller_calls,
-            budget=Budget(settings.max_bytes_under_way or usual_budget(available_bytes(), settings.max_message_bytes)),
+            budget=Budget(budget_for(settings)),
             certified=bool(security.tls_client_ca),
         )
         self.gate = Gate(settings.max_calls, self.metrics, guard, self._audit)

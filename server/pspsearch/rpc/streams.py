@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from pspsearch.config import REQUEST_COPIES
 from pspsearch.rpc.share import Share
 from pspsearch.search.pages import MAX_CARRIED_BYTES
 
@@ -55,7 +56,7 @@ class Exchange(Generic[_Request]):
             if came is None:
                 return
             request, size_bytes = came
-            turn = Turn(request, size_bytes + self._most_bytes(request))
+            turn = Turn(request, REQUEST_COPIES * size_bytes + self._most_bytes(request))
             await self._make_room(turn.held_bytes)
             await self._share.take()
             self._taken += 1

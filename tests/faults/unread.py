@@ -1,0 +1,68 @@
+"""Streams whose callers take no answers, as large as answers may be."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterator
+
+import grpc
+import psutil
+
+from pspsearch.client import AsyncClient, ItemInput
+from pspsearch.rpc.streams import MAX_STREAM_BYTES
+from pspsearch.v1 import search_service_pb2, search_service_pb2_grpc
+from tests.faults.excess import forget_peak, peak_bytes
+from tests.faults.place import Place, become_idle
+from tests.pictures import encode, load_photo
+
+ITEMS, IMAGE_BYTES = 60, 1 << 20
+QUERIES_EACH = 32
+QUIET_S = 1.0
+MAKING = 3
+"""How often an answer is in memory while it is made: its pictures, the message, and what is sent."""
+
+
+async def streams(place: Place, count: int) -> str:
+    """Each stream sends as many queries as may be under way; each answer carries all the pictures that one may."""
+    with place.serve(place.new_folder("unread")) as server:
+        async with AsyncClient(server.address) as client:
+            picture = encode(load_photo(64, 48))
+            for number in range(ITEMS):
+                padded = picture + number.to_bytes(4, "big") + bytes(IMAGE_BYTES - len(picture))
+                await client.upsert([ItemInput(f"i{number}", padded)])
+            await become_idle(client)
+            process = psutil.Process(server.process.pid)
+            forget_peak(process.pid)
+            before = peak_bytes(process.pid)
+            ended = threading.Event()
+            narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))  # else gRPC reads on
+            with grpc.insecure_channel(server.address, narrow) as channel:
+                stub = search_service_pb2_grpc.SearchServiceStub(channel)
+                kept = [stub.SearchStream(_queries(ended)) for _ in range(count)]
+                await _until_quiet(process)
+                under_way = (await client.status()).requests_in_flight - 1
+                grown = peak_bytes(process.pid) - before
+                ended.set()
+                for call in kept:
+                    call.cancel()
+            await become_idle(client)
+    told = f"{under_way} streams of {QUERIES_EACH} queries, {ITEMS} MiB an answer: peak {grown >> 20:+d} MiB"
+    assert under_way == count, told
+    assert grown <= MAKING * count * MAX_STREAM_BYTES, told
+    return told
+
+
+def _queries(ended: threading.Event) -> Iterator[search_service_pb2.SearchStreamRequest]:
+    options = search_service_pb2.SearchOptions(limit=ITEMS, return_images=True)
+    query = search_service_pb2.SearchRequest(query=search_service_pb2.Query(id="i0"), options=options)
+    yield from itertools.repeat(search_service_pb2.SearchStreamRequest(request=query), QUERIES_EACH)
+    ended.wait()
+
+
+async def _until_quiet(process: psutil.Process) -> None:
+    """It computes nothing any more: all that it makes before somebody reads is made."""
+    used, before = process.cpu_times(), None
+    while before is None or used.user + used.system > before.user + before.system + 0.05:
+        before = used
+        await asyncio.sleep(QUIET_S)
+        used = process.cpu_times()
