@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2 as pb
 
+from pspsearch.config_digest import DIGEST_KEY, digest_of
 from pspsearch.contract import Contract, parameter_key
 from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.manifest import Manifest
@@ -142,6 +143,7 @@ def test_checksum_is_declared_when_every_version_can_tell_it(publication: Public
     del config.output[1]
     earlier = replace(contract_of(config, 1), checksums=False)
     config.parameters[parameter_key(1)].string_value = earlier.to_json()
+    config.parameters[DIGEST_KEY].string_value = digest_of(config)
     path.write_text(to_text(config))
 
     publish(publication)
