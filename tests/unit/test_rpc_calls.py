@@ -242,3 +242,29 @@ async def test_refused_request_is_not_kept(api: Api) -> None:
         assert requests() == before
     finally:
         gc.enable()
+
+
+class _Gone:
+    """The context of a call whose caller left while its error was on the way; gRPC tells that only as it is sent."""
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def set_trailing_metadata(self, _: object) -> None:
+        pass
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def abort(self, *_: object) -> None:
+        raise grpc.aio.InternalError("Failed to execute a batch")
+
+
+async def test_error_for_a_caller_who_is_gone_is_no_failure(api: Api) -> None:
+    """The call was cancelled: gRPC would log any other end of it with a traceback, for each of thousands."""
+    with pytest.raises(asyncio.CancelledError):
+        async with api.server.rpc.gate.enter("Describe", cast("Any", _Gone()), is_stream=False):
+            raise TritonUnavailable("it is away")

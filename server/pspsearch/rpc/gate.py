@@ -149,6 +149,9 @@ class Gate:
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
         try:
             await context.abort(code_of(error), status.message, metadata)
+        except grpc.aio.InternalError as gone:
+            _forget_when_done(gone)
+            raise asyncio.CancelledError from gone
         except BaseException as aborted:
             _forget_when_done(aborted)
             raise
