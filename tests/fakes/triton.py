@@ -27,10 +27,10 @@ class ColourTriton(GRPCInferenceServiceServicer):
         """Whether its model's config declares the checksum."""
         self.declares = declares
         self.asked: list[service_pb2.ModelInferRequest] = []
-        self.gives_up = False
-        """Whether it fails what it is asked now, and takes its answers for those to what it is asked next."""
         self.late: list[Pixels] = []
-        """What is still to be answered for."""
+        """What is still to be answered for, also where nobody waits for it any more."""
+        self.left = 0
+        """How many callers did not wait for their answer."""
         self.regions: dict[str, str] = {}
         self.refuses = 0
         """How many registrations fail from now on."""
@@ -83,9 +83,11 @@ class ColourTriton(GRPCInferenceServiceServicer):
         if region and region not in self.regions:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unable to find shared memory region: '{region}'")
         self.late.append(self._pixels(request))
-        await self.may_answer.wait()
-        if self.gives_up:
-            await context.abort(grpc.StatusCode.INTERNAL, "Stub process 'colours' is not healthy.")
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
         return _answer(request, self.late.pop(0))
 
     def _pixels(self, request: service_pb2.ModelInferRequest) -> Pixels:
@@ -131,7 +133,8 @@ def _weight(number: int) -> int:
 
 def _answer(request: service_pb2.ModelInferRequest, pixels: Pixels) -> service_pb2.ModelInferResponse:
     """In the order of the names, as Triton's Python backend answers."""
-    descriptors = np.stack([describe_pixels(image) for image in pixels]).astype(np.float32)
+    rows = [describe_pixels(image) for image in pixels]
+    descriptors = np.asarray(rows, np.float32).reshape(len(pixels), VERSION.contract.dimension)
     contents = {
         CHECKSUM: np.asarray(checksum_by_hand(pixels, descriptors), np.uint64).tobytes(),
         DESCRIPTOR: descriptors.tobytes(),

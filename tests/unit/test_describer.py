@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pspsearch.domain import Descriptors, Pixels
-from pspsearch.errors import DeadlineExceeded, Overloaded, TritonUnavailable
+from pspsearch.errors import Overloaded, TritonUnavailable
 from pspsearch.triton import describer as describers
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
@@ -76,12 +76,12 @@ async def test_answer_to_another_request_is_refused(place: Place, shared_memory:
     """Nobody hears that Triton gave up a process, as all have left; its late answer is told from one's own."""
     async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=shared_memory) as describer:
         place.triton.may_answer.clear()
-        leaving = asyncio.create_task(describer.describe(image(0)))
-        with pytest.raises(DeadlineExceeded):
-            await describer.describe(image(1), timeout_s=0.05)
+        leaving = [asyncio.create_task(describer.describe(image(number))) for number in (0, 1)]
         await place.until(lambda: len(place.triton.asked) == 2)
-        leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
+        for one in leaving:
+            one.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        await place.until(lambda: place.triton.left == 2)
         place.triton.may_answer.set()
 
         for number in (2, 3):
@@ -93,11 +93,13 @@ async def test_answer_to_another_request_is_refused(place: Place, shared_memory:
         np.testing.assert_allclose(await describer.describe(image(3)), expected(image(3)), atol=1e-6)
 
 
-async def test_whole_batch_is_compared(place: Place) -> None:
-    """Of images that come in another order each one is another's."""
+@pytest.mark.parametrize("others", [[0, 2, 1], [0, 1], [0, 1, 2, 3], []])
+async def test_whole_batch_is_compared(place: Place, others: list[int]) -> None:
+    """Images in another order, or of another count, are another's."""
     pixels = np.concatenate([image(number) for number in range(3)])
+    late = [image(number) for number in others] or [pixels[:0]]
     async with await TritonDescriber.open(place.client, VERSION.model) as describer:
-        place.triton.late.append(np.concatenate([pixels[:1], pixels[:0:-1]]))
+        place.triton.late.append(np.concatenate(late))
         with pytest.raises(TritonUnavailable, match="answered another request"):
             await describer.describe(pixels)
         place.triton.late.clear()
