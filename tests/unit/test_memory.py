@@ -9,7 +9,6 @@ import pytest
 from pspsearch.errors import MemoryFull
 from pspsearch.memory import MemoryBound, available_bytes
 
-
 ALLOCATES = """
 from pspsearch.memory import taken_bytes
 before = taken_bytes()
@@ -19,7 +18,7 @@ print(before, taken_bytes())
 
 
 def test_what_a_process_takes_is_counted() -> None:
-    """What it allocates, and less than there is; in a process of its own, where nothing else is given back meanwhile."""
+    """What it allocates, and less than there is; in a process of its own, where nothing is given back meanwhile."""
     told = subprocess.run([sys.executable, "-c", ALLOCATES], check=True, capture_output=True, text=True).stdout
     before, after = map(int, told.split())
 
