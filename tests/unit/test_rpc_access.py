@@ -9,12 +9,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
@@ -29,24 +28,16 @@ from pspsearch.rpc.rights import RULES
 from pspsearch.rpc.strangers import Strangers
 from pspsearch.tokens import create_token, revoke_token
 from pspsearch.v1 import (
-    collection_service_pb2,
     item_service_pb2,
-    model_service_pb2,
     search_service_pb2,
 )
 from pspsearch.v1 import search_service_pb2 as searches
+from tests import excesses
 from tests.fakes.describer import ColourDescriber
 from tests.rollout_place import second
 from tests.rpc_client import FLOWER, TEMPLE, Api, assert_nothing_escaped, check, open_api, refuse
 
-SERVICES: list[ServiceDescriptor] = [
-    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
-    item_service_pb2.DESCRIPTOR.services_by_name["ItemService"],
-    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
-    cast("Any", service_pb2).DESCRIPTOR.services_by_name["GRPCInferenceService"],
-]
-METHODS = {method.name: method for service in SERVICES for method in service.methods if method.name in RULES}
+METHODS = {method.name: method for method in excesses.METHODS}
 GUARDED = sorted(name for name, rule in RULES.items() if rule is not None)
 
 
@@ -111,7 +102,7 @@ async def ask(api: Api, name: str, token: str | None, request: Message | None = 
 
 def test_every_method_has_a_rule() -> None:
     """Triton's methods that are not served need none."""
-    served = {method.name for service in SERVICES[:-1] for method in service.methods}
+    served = {method.name for service in excesses.SERVICES[:-1] for method in service.methods}
 
     assert served <= RULES.keys()
     assert METHODS.keys() == RULES.keys()
