@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
+import py_compile
 import shutil
 import socket
 import threading
@@ -54,6 +56,24 @@ def _change_program(model: Path) -> None:
     file.write_text(f"import os; os.system('true')\n{file.read_text()}")
 
 
+def _poison_cache(model: Path) -> None:
+    """What Python takes for the compiled `model.py`, because its time and size are right."""
+    program = model / "1" / "model.py"
+    published, status = program.read_bytes(), program.stat()
+    times = status.st_atime_ns, status.st_mtime_ns
+    program.write_bytes(b"import os; os.system('true')\n".ljust(len(published), b"#"))
+    os.utime(program, ns=times)
+    py_compile.compile(str(program), doraise=True)
+    program.write_bytes(published)
+    os.utime(program, ns=times)
+
+
+def _change_config(model: Path) -> None:
+    """How Triton is to run what was published."""
+    config = model / "config.pbtxt"
+    config.write_text(config.read_text().replace('string_value: "', 'string_value: "f', 1))
+
+
 def _add_pickle(model: Path) -> None:
     """Beside the files that were published."""
     (model / "1" / "weights.pkl").write_bytes(PICKLE)
@@ -78,6 +98,8 @@ ATTACKS: dict[Callable[[Path], None], str] = {
     _change_program: "its sha256 differs",
     _open_up: "can be written by everybody",
     _open_up_folder: "can be written by everybody",
+    _poison_cache: "__pycache__ is not in the manifest",
+    _change_config: "its digest differs",
 }
 
 

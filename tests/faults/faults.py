@@ -73,5 +73,5 @@ FAULTS = [
     Fault("requests filled with anything", fuzz.requests, 1_000, 100_000),
     Fault("requests that hold too much", excess.fields, 0, 1),
     Fault("answers that nobody takes", unread.streams, 0, 3),
-    Fault("a model repository that was tampered with", attacks.repository, 1, 8),
+    Fault("a model repository that was tampered with", attacks.repository, 1, 10),
 ]

@@ -355,18 +355,19 @@ async def bounded(file: Path, calls: int) -> AsyncGenerator[Api]:
 async def test_calls_under_way_are_each_callers_own(file: Path) -> None:
     """Idle streams take places among the caller's streams, and of nobody else; when they end the places are free."""
     async with bounded(file, 2) as api, client_of(api, file, Access("greedy", Right.READ)) as greedy:
-        over = asyncio.Event()
+        opened, over = asyncio.Semaphore(0), asyncio.Event()
 
-        async def nothing() -> AsyncIterator[tuple[str, bytes]]:
-            await over.wait()
+        async def one_picture() -> AsyncIterator[tuple[str, bytes]]:
             yield "", TEMPLE
+            await over.wait()
 
         async def open_stream() -> None:
-            async for _ in greedy.search_stream(nothing()):
-                pass
+            async for _ in greedy.search_stream(one_picture()):
+                opened.release()
 
         streams = [asyncio.create_task(open_stream()) for _ in range(2)]
-        await asyncio.sleep(0.2)
+        for _ in streams:
+            await opened.acquire()
         with pytest.raises(Overloaded, match="greedy has 2 streams open already"):
             await open_stream()
         await greedy.status()

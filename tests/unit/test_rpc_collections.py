@@ -198,13 +198,13 @@ async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
 
 async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is on disk is what answers, also where a caller goes in between."""
-    on_disk, catalog = asyncio.Event(), api.server.catalog
+    on_disk, left, catalog = asyncio.Event(), asyncio.Event(), api.server.catalog
 
     def linger(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def lingering(*args: Any) -> Any:
             answer = await method(*args)
             on_disk.set()
-            await asyncio.sleep(0.05)
+            await left.wait()
             return answer
 
         return lingering
@@ -217,10 +217,12 @@ async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPa
     )
     for names, change in zip(({"default", "birds"}, {"default"}), changes, strict=True):
         on_disk.clear()
+        left.clear()
         call = asyncio.ensure_future(change)
         await on_disk.wait()
         call.cancel()
         await asyncio.wait([call])
+        left.set()
         await api.server.collections.carried()
         assert call.cancelled()
         assert {collection.name for collection, _ in await catalog.collections()} == names
