@@ -13,6 +13,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _LOOK_S = 0.05
 _GIVE_BACK_S = 1.0
+_M_ARENA_MAX = -8
+_HEAPS = 2
 _SHARE = 0.9
 """Of the bound, from where on nothing is taken in: what is under way needs some, too."""
 
@@ -60,6 +62,15 @@ def give_back() -> None:
     """To the kernel what the C library keeps for later, which can be a quarter of all; where it is one that can."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def share_heaps() -> None:
+    """All threads that there will be have two heaps, instead of eight a core where the C library has so many.
+
+    Each keeps what large requests leave in it: on two cores 550 MiB where two heaps keep 300.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 class MemoryBound:

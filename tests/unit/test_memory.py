@@ -1,5 +1,6 @@
 """What is refused when the memory is full, and from where on."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,37 @@ before = taken_bytes()
 kept = b"x" * (64 << 20)
 print(before, taken_bytes())
 """
+
+THREADS = """
+import ctypes, sys, threading
+from pspsearch.memory import share_heaps
+if sys.argv[1] == "shared":
+    share_heaps()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+def allocate():
+    together.wait()
+    assert library.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library.fdopen.restype = ctypes.c_void_p
+library.malloc_info(0, ctypes.c_void_p(library.fdopen(1, b"w")))
+library.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library: it has no such heaps")
+@pytest.mark.parametrize(("how", "expected"), [("each", range(3, 17)), ("shared", range(1, 3))])
+def test_threads_share_two_heaps(how: str, expected: range) -> None:
+    """However many there are."""
+    told = subprocess.run([sys.executable, "-c", THREADS, how], check=True, capture_output=True, text=True).stdout
+
+    assert told.count("<heap ") in expected
 
 
 def test_what_a_process_takes_is_counted() -> None:

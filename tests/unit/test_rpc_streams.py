@@ -302,10 +302,14 @@ async def test_failing_work_raises_after_its_answers() -> None:
     assert sent == [1]
 
 
-def open_exchange(incoming: Requests[int], budget: Budget | None = None) -> Exchange[int]:
+def open_exchange(incoming: Requests[int], share: Share | None = None) -> Exchange[int]:
     """Four requests at once; an answer may have a MiB for each."""
-    share = Share("", 0, budget or Budget(1 << 30))
-    return Exchange(incoming, 4, share, lambda mebibytes: mebibytes << 20)
+    return Exchange(incoming, 4, share or share_of(1 << 30), lambda mebibytes: mebibytes << 20)
+
+
+def share_of(budget_bytes: int) -> Share:
+    """The only caller's."""
+    return Share("", 0, Budget(budget_bytes))
 
 
 async def echo(exchange: Exchange[int]) -> None:
@@ -314,7 +318,7 @@ async def echo(exchange: Exchange[int]) -> None:
         exchange.answer(turn, b"%d" % turn.request)
 
 
-async def count_begun(mebibytes: Sequence[int], budget: Budget | None = None) -> list[int]:
+async def count_begun(mebibytes: Sequence[int], share: Share | None = None) -> list[int]:
     """How many requests are begun at first, and after each answer that is sent; an answer is as large as it may be."""
     may_send, begun, counts = asyncio.Semaphore(0), 0, list[int]()
 
@@ -331,7 +335,7 @@ async def count_begun(mebibytes: Sequence[int], budget: Budget | None = None) ->
     async def send(_content: bytes) -> None:
         await may_send.acquire()
 
-    exchange = open_exchange(incoming(), budget)
+    exchange = open_exchange(incoming(), share)
     running = asyncio.create_task(exchange.run(work(), send))
     for _ in mebibytes:
         for _ in range(50):  # turns of the loop, in which all that can happen happens
@@ -352,10 +356,24 @@ async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:
 
 async def test_streams_leave_each_other_room() -> None:
     """What all hold counts for each, and one caller has half; it is given back in the end."""
-    budget = Budget(8 << 20)
+    share = share_of(8 << 20)
 
-    assert await count_begun([2, 2, 2, 2], budget) == [1, 2, 3, 4]
-    assert budget.held_bytes == 0
+    assert await count_begun([2, 2, 2, 2], share) == [1, 2, 3, 4]
+    assert share.bytes.held_bytes == 0
+
+
+async def test_large_requests_of_a_caller_wait_for_its_other_streams() -> None:
+    """Small ones go on, one at a time."""
+    share = share_of(8 << 20)
+    share.bytes.change(8 << 20)  # by its other streams
+
+    assert await count_begun([0, 0, 0], share) == [1, 2, 3]
+    large = asyncio.create_task(count_begun([2], share))
+    for _ in range(100):  # turns of the loop, in which it could begin
+        await asyncio.sleep(0)
+    share.bytes.change(-(8 << 20))
+
+    assert await large == [0]
 
 
 async def test_answers_with_images_are_made_one_at_a_time() -> None:

@@ -11,6 +11,7 @@ from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import Settings, Value, all_settings, load_settings
 from pspsearch.errors import BundleMissing
 from pspsearch.logs import set_up_logs
+from pspsearch.memory import share_heaps
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,6 +36,7 @@ def serve(config: Path | None, **flags: Value | None) -> None:
     """
     settings = load_settings(config, os.environ, flags)
     set_up_logs(settings.log)
+    share_heaps()
     run_until_signal(_serve(settings))
 
 

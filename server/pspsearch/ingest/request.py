@@ -43,8 +43,10 @@ class Acknowledgement:
 
 def check_id(text: str) -> None:
     """InvalidRequest for an id that no item can have."""
-    if not 1 <= len(text.encode()) <= MAX_ID_BYTES:
-        raise InvalidRequest(f"an item's id is 1 to {MAX_ID_BYTES} bytes of UTF-8, not {len(text.encode())}")
+    if not text or len(text) > MAX_ID_BYTES or len(text.encode()) > MAX_ID_BYTES:
+        raise InvalidRequest(
+            f"an item's id is 1 to {MAX_ID_BYTES} bytes of UTF-8, this one has {len(text):,} characters"
+        )
     if _CONTROL.search(text):
         raise InvalidRequest(f"an item's id has no control characters, and {text[:80]!r} has")
 

@@ -49,7 +49,7 @@ class Account:
     def __init__(self, budget: Budget, caller: str) -> None:
         self._budget = budget
         self._caller = caller
-        self._held_bytes = 0
+        self.held_bytes = 0
 
     @contextlib.contextmanager
     def hold(self, size_bytes: int) -> Generator[None]:
@@ -67,13 +67,13 @@ class Account:
 
     def change(self, size_bytes: int) -> None:
         """So much more is held, or less, whether there is room or not."""
-        self._held_bytes += size_bytes
+        self.held_bytes += size_bytes
         self._budget.change(size_bytes)
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether so much more may be held."""
         most = self._budget.most_bytes
-        return self._held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
+        return self.held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
 
     async def wait(self) -> None:
         """Until anybody has given something back."""

@@ -15,6 +15,8 @@ Requests = AsyncIterator[tuple[_Request, int]]
 
 MAX_STREAM_BYTES = MAX_CARRIED_BYTES + (16 << 20)
 """Of the requests of one stream and their answers: the largest answer is made while others are sent."""
+_ALWAYS_BYTES = 1 << 20
+"""A request that takes no more, with its answer, is begun where nothing else of its stream is there."""
 
 
 class Turn(Generic[_Request]):
@@ -30,7 +32,8 @@ class Exchange(Generic[_Request]):
     """One such stream. No more requests than `bound`, or its caller's share, are under way; sending ends one.
 
     A request is begun when there is room for it and for the largest answer that it can have, beside what the stream,
-    its caller and all callers make the server hold; or when nothing else of its stream is there.
+    its caller and all callers make the server hold. However little room there is, each stream gets on with one small
+    request, and each caller with one of any size.
     """
 
     def __init__(
@@ -85,11 +88,17 @@ class Exchange(Generic[_Request]):
             self._hold(-self._held_bytes)
 
     async def _make_room(self, size_bytes: int) -> None:
-        """Returns when so much more may be held; at once where nothing is: one is always gone on with."""
-        mine = self._share.bytes
-        while self._held_bytes and (self._held_bytes + size_bytes > MAX_STREAM_BYTES or not mine.has_room(size_bytes)):
-            await mine.wait()
+        """Returns when so much more may be held."""
+        while not self._has_room(size_bytes):
+            await self._share.bytes.wait()
         self._hold(size_bytes)
+
+    def _has_room(self, size_bytes: int) -> bool:
+        mine = self._share.bytes
+        if not self._held_bytes and size_bytes <= _ALWAYS_BYTES:
+            return True
+        is_within = not self._held_bytes or self._held_bytes + size_bytes <= MAX_STREAM_BYTES
+        return not mine.held_bytes or (is_within and mine.has_room(size_bytes))
 
     def _hold(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes
