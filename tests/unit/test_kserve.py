@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from pspsearch.domain import Generation
 from pspsearch.errors import BrokenModel, InvalidRequest
-from pspsearch.rpc.kserve_tensors import read_options, read_queries
+from pspsearch.rpc.kserve_tensors import most_bytes, read_options, read_queries
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
@@ -205,6 +205,17 @@ async def test_outputs_are_those_that_were_asked_for(client: triton.InferenceSer
         client.infer, MODEL, [images(picture(3))], outputs=[triton.InferRequestedOutput("IDS", class_count=2)]
     )
     assert code == "INVALID_ARGUMENT"
+
+
+def test_answer_is_counted_however_its_limit_is_written() -> None:
+    """As Triton's clients write whole numbers, and as others may."""
+    asked = [request() for _ in range(3)]
+    asked[0].parameters["limit"].int64_param = 1000
+    asked[1].parameters["limit"].uint64_param = 1000
+
+    counted = [most_bytes(one) for one in asked]
+
+    assert counted[0] == counted[1] == 100 * counted[2]
 
 
 def request(name: str = "IMAGE", datatype: str = "BYTES", shape: tuple[int, ...] = (1, 1), *raw: bytes) -> Any:

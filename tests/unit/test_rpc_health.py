@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from pspsearch.config import SecuritySettings
 from pspsearch.errors import PortTaken
+from pspsearch.rpc import public
 from tests.rpc_client import TEMPLE, check, item, open_api, watch
 from tests.rpc_server import has_ipv6, open_server
 
@@ -42,6 +43,28 @@ async def test_health_of_an_unknown_service_is_not_found() -> None:
             await check(api.channel, "nobody")
 
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_watches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leaves makes room for another."""
+    monkeypatch.setattr(public, "_WATCHES", 2)
+    async with open_api() as api:
+        watches = [watch(api.channel) for _ in range(2)]
+        for one in watches:
+            await anext(aiter(one))
+        with pytest.raises(grpc.aio.AioRpcError, match="the crowd of strangers has 2 streams open already"):
+            await anext(aiter(watch(api.channel)))
+        watches[0].cancel()
+        async with asyncio.timeout(PATIENCE_S):
+            while not await _can_watch(api.channel):
+                pass
+
+
+async def _can_watch(channel: grpc.aio.Channel) -> bool:
+    try:
+        return (await anext(aiter(watch(channel)))).status == SERVING
+    except grpc.aio.AioRpcError:
+        return False
 
 
 async def test_watchers_hear_of_every_change_and_of_the_end() -> None:

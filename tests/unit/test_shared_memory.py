@@ -226,6 +226,18 @@ def test_sweep_leaves_alone_what_no_claim_made(shared: Path, make: Callable[[Pat
     assert os.path.lexists(lock)
 
 
+def test_what_cannot_be_swept_stays(shared: Path) -> None:
+    """Somebody else's, under the name of a dead owner: it keeps nobody from starting."""
+    lock, folder = shared / "pspsearch-0badcafe-lock", shared / "pspsearch-0badcafe-somebody"
+    lock.touch(0o600)
+    folder.mkdir()
+
+    sweep()
+
+    assert folder.exists()
+    assert not lock.exists()
+
+
 def _was_killed(process: "subprocess.Popen[str]") -> bool:
     """Killed, and not by itself."""
     return process.wait(10) == -signal.SIGKILL

@@ -7,11 +7,13 @@ from typing import Any
 
 import grpc.aio
 
-from pspsearch.errors import InvalidRequest, Overloaded
+from pspsearch.errors import DeadlineExceeded, InvalidRequest, Overloaded, PspsearchError
 from pspsearch.rpc.budget import Account
 
 _LATE_S = 0.1
 """After so long there may be much of a request that is not there yet; until then there is what a line can carry."""
+_MOST_S = 120.0
+"""Whatever its deadline is: whoever sends slower than 350 KB/s must send less at once."""
 
 
 async def receive(context: "grpc.aio.ServicerContext[Any, Any]", account: Account, most_bytes: int) -> bytes:
@@ -32,16 +34,27 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
     task = asyncio.current_task()
     assert task is not None
     held = contextlib.ExitStack()
-    refusals: list[Overloaded] = []
+    refusals: list[PspsearchError] = []
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        """Again in the next turn: what was there is taken first, where the loop itself was late."""
+        timers.append(loop.call_soon(is_late))
 
     def is_late() -> None:
         try:
             held.enter_context(account.hold(most_bytes))
         except Overloaded as error:
-            refusals.append(error)
-            task.cancel()
+            refuse(error)
 
-    timer = asyncio.get_running_loop().call_later(_LATE_S, is_late)
+    def refuse(error: PspsearchError) -> None:
+        refusals.append(error)
+        task.cancel()
+
+    timers: list[asyncio.Handle] = [
+        loop.call_later(_LATE_S, look),
+        loop.call_later(_MOST_S, refuse, DeadlineExceeded(f"the request was not there after {_MOST_S:.0f} s")),
+    ]
     try:
         yield
     except asyncio.CancelledError:
@@ -50,5 +63,6 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
         task.uncancel()
         raise refusals[0] from None
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
         held.close()

@@ -137,7 +137,10 @@ def write_answer(
 def most_bytes(request: service_pb2.ModelInferRequest) -> int:
     """That the answer may have, whatever else is wrong with the request."""
     rows = request.inputs[0].shape[0] if request.inputs and request.inputs[0].shape else 1
-    limit = request.parameters["limit"].int64_param if "limit" in request.parameters else _USUAL.limit
+    try:
+        limit = _Parameters(request.parameters).whole("limit", _USUAL.limit)
+    except InvalidRequest:
+        limit = 1  # as short is the sentence that it is answered with
     return max(1, min(rows, MAX_QUERIES)) * max(1, min(limit, MAX_LIMIT)) * _HIT_BYTES
 
 

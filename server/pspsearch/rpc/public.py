@@ -1,7 +1,8 @@
 """Services that everybody may call: health and reflection. What they are sent is small, and little of it waits."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NoReturn, cast
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -19,7 +20,8 @@ _MOST_BYTES = 4096
 """Of a request: the name of a service, or of a file."""
 _AT_ONCE = 8
 """Requests that are late, and streams of them."""
-
+_WATCHES = 1000
+"""Streams that go on after their one request: of a watch of health, about 22 KB each."""
 
 _Read = Callable[[bytes], object]
 
@@ -30,7 +32,8 @@ class Public:
     def __init__(self, server: grpc.aio.Server, max_message_bytes: int) -> None:
         self._server = server
         self._max_message_bytes = max_message_bytes
-        self._share = Share("those whom nobody asks", _AT_ONCE, Budget(2 * _AT_ONCE * max_message_bytes))
+        budget = Budget(2 * _AT_ONCE * max_message_bytes)
+        self._share, self._watches = (Share("the crowd of strangers", most, budget) for most in (_AT_ONCE, _WATCHES))
 
     def add_generic_rpc_handlers(self, _: object) -> None:
         """Generated code adds everything a second time, by name: see below."""
@@ -50,27 +53,26 @@ class Public:
             return await handler.unary_unary(await self._read_one(read, context), context)
 
         async def answers(_: object, context: Context) -> AsyncIterator[object]:
-            async for answer in handler.unary_stream(await self._read_one(read, context), context):
-                yield answer
+            request = await self._read_one(read, context)
+            async with _refusing(context):
+                with self._watches.stream():
+                    async for answer in handler.unary_stream(request, context):
+                        yield answer
 
         async def exchange(_: object, context: Context) -> AsyncIterator[object]:
-            try:
+            async with _refusing(context):
                 with self._share.stream():
                     async for request in _read_all(read, context):
                         for answer in handler.stream_stream(iter((request,)), context):
                             yield answer
-            except PspsearchError as error:
-                await _refuse(context, error)
 
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(unary, None, write)
         return grpc.stream_stream_rpc_method_handler(answers if handler.unary_stream else exchange, None, write)
 
     async def _read_one(self, read: _Read, context: Context) -> object:
-        try:
+        async with _refusing(context):
             return _read(await receive(context, self._share.bytes, self._max_message_bytes), read)
-        except PspsearchError as error:
-            await _refuse(context, error)
 
 
 async def _read_all(read: _Read, context: Context) -> AsyncIterator[object]:
@@ -87,6 +89,10 @@ def _read(content: bytes, read: _Read) -> object:
         raise InvalidRequest(f"{NO_MESSAGE}: {error}") from None
 
 
-async def _refuse(context: Context, error: PspsearchError) -> NoReturn:
-    await context.abort(code_of(error), str(error))
-    raise AssertionError("an abort goes on") from error
+@contextlib.asynccontextmanager
+async def _refusing(context: Context) -> AsyncGenerator[None]:
+    """An error of the block is the caller's answer."""
+    try:
+        yield
+    except PspsearchError as error:
+        await context.abort(code_of(error), str(error))

@@ -83,9 +83,12 @@ class Exchange(Generic[_Request]):
             await task
         finally:
             task.cancel()
+            task.add_done_callback(self._end)  # nothing is taken any more, and whoever waits below may be cancelled
             await asyncio.gather(task, return_exceptions=True)
-            self._give_back(self._taken)
-            self._hold(-self._held_bytes)
+
+    def _end(self, _: object) -> None:
+        self._give_back(self._taken)
+        self._hold(-self._held_bytes)
 
     async def _make_room(self, size_bytes: int) -> None:
         """Returns when so much more may be held."""

@@ -48,7 +48,7 @@ class Claim:
     def remove_triton_regions(self) -> None:
         """Removes what a Triton of this name left that was killed."""
         for region in SHARED_MEMORY.glob(f"{self.prefix}-{_REGIONS}*"):
-            region.unlink(missing_ok=True)
+            _unlink(region)
 
     def release(self) -> None:
         """Removes everything under the name; may be called twice."""
@@ -111,9 +111,15 @@ def _remove(prefix: str) -> None:
     _kill_processes(prefix)
     for region in SHARED_MEMORY.glob(f"{prefix}-*"):
         if region != _lock_path(prefix):
-            region.unlink(missing_ok=True)
+            _unlink(region)
     shutil.rmtree(_folder(prefix), ignore_errors=True)
-    _lock_path(prefix).unlink(missing_ok=True)
+    _unlink(_lock_path(prefix))
+
+
+def _unlink(path: Path) -> None:
+    """What somebody else put under the name stays."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _kill_processes(prefix: str) -> None:
