@@ -10,7 +10,7 @@ _EXACT = 1 << 53
 """Below this, a double says of every whole number which it is."""
 _DIGITS = 20
 """Of the longest whole number."""
-_WHOLE = re.compile(r"(-?)0*(\d+)(\.0+)?")
+_WHOLE = re.compile(r"(-?)(\d+)(\.0+)?")  # no zeros before the digits: both could be the same ones, in all ways
 
 
 def read_number(text: str) -> int | float:
@@ -21,7 +21,8 @@ def read_number(text: str) -> int | float:
     """
     whole = _WHOLE.fullmatch(text)
     if whole is not None:
-        number = int(whole[1] + whole[2]) if len(whole[2]) <= _DIGITS else MOST + 1
+        digits = whole[2].lstrip("0") or "0"
+        number = int(whole[1] + digits) if len(digits) <= _DIGITS else MOST + 1
         if not LEAST <= number <= MOST:
             raise ValueError(f"whole numbers are from {LEAST} to {MOST}")
         return float(text) if whole[3] and abs(number) < _EXACT else number

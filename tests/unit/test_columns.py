@@ -153,14 +153,38 @@ def test_too_much_work_is_refused_before_it_is_done(text: str, monkeypatch: pyte
     assert np.flatnonzero(columns.holds(Filter.parse("n=1 l=x"), columns.rows)).tolist() == [len(rows)]
 
 
+A_LINE = 20
+"""Nanoseconds or more that Python takes for one."""
+
+
+@pytest.mark.parametrize("texts", [["e" * 2000] * 2, ["ee"] * 500, ["the end"] * 100], ids=len)
+@pytest.mark.parametrize("pattern", ["*e*", "*e" * 240 + "*", "*" * 4000 + "e", "e*" * 4000, "*e*x" + "*e" * 100])
+def test_what_a_pattern_takes_is_counted_by_its_parts(pattern: str, texts: list[str]) -> None:
+    """Each is sought by itself in every text; one whose filter is short may have hundreds, and hold up all searches."""
+    rows = [{"t": f"{text}{number:03}"} for number, text in enumerate(texts)]
+    columns, keep = fill(rows), Filter.parse(f't = "{pattern}"')
+    column = columns._paths.find("t", Kind.STR)
+    assert column is not None
+
+    taken = A_LINE * count_lines(columns, keep, len(rows))
+
+    assert taken <= column.steps(Operator.EQUAL, pattern) + 10_000  # to begin with
+
+
 def test_texts_that_must_all_be_looked_at_count_as_they_are_many_and_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A text that is to be equal is merely looked up."""
     short = fill([{"t": f"{number}"} for number in range(1000)])
-    long = fill([{"t": f"{number} {'x' * 10_000}"} for number in range(100)])
+    long = fill([{"t": f"{number} {'x' * 4000}"} for number in range(100)])
     monkeypatch.setattr(evaluation, "MAX_STEPS", 1 << 20)
 
     for columns in (short, long):
-        for text, is_too_much in (("t=*a*b* " * 10, True), ("t=*a*b* " * 2, False), ("t=a " * 100, False)):
+        long_part = f"t=*{'x' * 80}b* " * 2  # nearly all of it may be compared at each character
+        for text, is_too_much in (
+            ("t=*a*b* " * 10, True),
+            ("t=*a*b* " * 2, False),
+            (long_part, columns is long),
+            ("t=a " * 100, False),
+        ):
             if is_too_much:
                 with pytest.raises(InvalidRequest, match="times the work"):
                     columns.holds(Filter.parse(text), columns.rows)

@@ -1,15 +1,19 @@
 """Filters: what parses, what it means, and what is said of what does not parse."""
 
+import asyncio
 import gc
 import subprocess
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lark import Lark
 
-from pspsearch.errors import BadFilter
+from pspsearch.errors import BadFilter, Overloaded
 from pspsearch.filters import And, Comparison, Expression, Filter, Not, Operator, Or, Presence, meaning
 from pspsearch.filters.meaning import like
 from tests.filter_cases import expressions, spell
@@ -181,6 +185,69 @@ def test_what_is_kept_of_parsed_filters_is_bounded() -> None:
     assert Filter.parse("kept = 1").expression is short.expression
 
 
+def spy_on_parsing(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object]) -> None:
+    """Calls these in whatever thread parses a text."""
+    parse = cast(Any, Lark.parse)
+
+    def spy(*given: Any, **named: Any) -> Any:
+        before()
+        try:
+            return parse(*given, **named)
+        finally:
+            after()
+
+    monkeypatch.setattr(Lark, "parse", spy)
+
+
+def long(number: int) -> str:
+    """A filter of 8,000 characters."""
+    return f"long{number:04} = '{'x' * 7987}'"
+
+
+async def test_what_is_prepared_is_at_hand_whatever_else_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the event loop stands still many others may be parsed, more than are kept; none is ever parsed in it."""
+    threads, parsed = list[threading.Thread](), threading.Semaphore(0)
+    spy_on_parsing(monkeypatch, lambda: threads.append(threading.current_thread()), parsed.release)
+
+    async def ask(text: str) -> Filter:
+        await Filter.prepare(text)
+        return Filter.parse(text)
+
+    asked = [asyncio.ensure_future(ask(long(number))) for number in range(20)]
+    await asyncio.sleep(0)  # all of them wait for the thread then
+    for _ in asked:
+        parsed.acquire()
+    found = await asyncio.gather(*asked)
+
+    assert [keep.text for keep in found] == [long(number) for number in range(20)]
+    assert len(threads) == 20
+    assert threading.main_thread() not in threads
+
+
+async def test_more_long_filters_than_can_be_parsed_soon_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once; and there is room again when those who wait have left, whose filters nobody parses."""
+    parsed, may_go = list[None](), threading.Event()
+    spy_on_parsing(monkeypatch, may_go.wait, lambda: parsed.append(None))
+    asked = [asyncio.ensure_future(Filter.prepare(long(number))) for number in range(100, 170)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    refused = [one for one in asked if one.done()]
+    for one in asked[1:]:
+        one.cancel()
+    await asyncio.wait(asked[1:])
+    last = asyncio.ensure_future(Filter.prepare(long(170)))
+    await asyncio.sleep(0)
+    may_go.set()
+    await asyncio.gather(asked[0], last)
+
+    assert refused == asked[65:]
+    for one in refused:
+        with pytest.raises(Overloaded, match="too many long filters wait already: send this one again later"):
+            one.result()
+    assert len(parsed) == 2
+
+
 def stands_for(pattern: str, text: str) -> bool:
     """The slow way: which beginnings of the text each beginning of the pattern stands for."""
     reached = [True, *(False for _ in text)]
@@ -231,3 +298,31 @@ def test_hostile_pattern_answers() -> None:
     answered = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True, timeout=60)
 
     assert answered.stdout == b"False\n"
+
+
+HOSTILE = {
+    "zeros": "'a = ' + '0' * 2_000_000 + 'e1'",
+    "quotes": "'\"' + '\\\\\"' * 500_000",
+    "single quotes": "'\\'' + '\\\\\\'' * 500_000",
+    "digits": "'a = ' + '1' * 2_000_000 + '.5'",
+    "spaces": "' ' * 2_000_000 + 'a'",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_text_is_read_in_one_pass(text: str) -> None:
+    """Where every sign is tried with every other, such a length takes an hour; its own process makes that an end."""
+    ask = f"""if True:
+        from pspsearch.errors import BadFilter
+        from pspsearch.filters import Filter, parser
+        parser.MAX_CHARACTERS = 4_000_000
+        try:
+            Filter.parse({text})
+        except BadFilter as error:
+            print("bad")
+        else:
+            print("good")"""
+
+    answered = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True, timeout=60)
+
+    assert answered.stdout in {b"good\n", b"bad\n"}

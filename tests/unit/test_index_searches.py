@@ -5,16 +5,18 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors, Found, IndexKind
+from pspsearch.errors import Overloaded
 from pspsearch.filters import Filter
 from pspsearch.index.base import Mask, Matrix, RowNumbers
 from pspsearch.index.finder import Advance
+from pspsearch.index.masks import MAX_WAITING
 from pspsearch.index.probes import Probes
 from pspsearch.index.searches import MOST_QUERIES, Searches
 from pspsearch.index.table import Table
@@ -126,20 +128,41 @@ async def test_what_waits_is_searched_together(searches: Searches, base: GatedBa
         assert all(holds(filter_, gallery.rows[id_]) for found in answer for id_ in found.ids)
 
 
+def make_slow(number: int) -> Filter:
+    """One that is evaluated beside the thread that searches, and that fits items from that number on."""
+    return Filter.parse(" OR ".join(f"number = {number}" for number in range(number, number + 95)))
+
+
+class Evaluations:
+    """Holds every evaluation of a filter back until they may go, and remembers of what they were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of: list[str] = []
+        self.entered = threading.Semaphore(0)
+        self.may_go = threading.Event()
+        mask = View.mask
+
+        def wait(view: View, keep: Filter | None) -> Mask | None:
+            if keep is not None:
+                self.of.append(keep.text)
+                self.entered.release()
+                self.may_go.wait(PATIENCE_S)
+            return mask(view, keep)
+
+        monkeypatch.setattr(View, "mask", wait)
+
+
+@pytest.fixture
+def evaluations(monkeypatch: pytest.MonkeyPatch) -> Evaluations:
+    """Of all filters of the test."""
+    return Evaluations(monkeypatch)
+
+
 async def test_a_slow_filter_holds_up_its_own_searches_alone(
-    view: View, base: GatedBase, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
 ) -> None:
     """It is evaluated beside the thread that searches, once for all that wait for it."""
-    slow = Filter.parse(" OR ".join(f"number = {number}" for number in range(5, 100)))
-    may_go, evaluated, mask = threading.Event(), list[str](), View.mask
-
-    def wait(self: View, keep: Filter | None) -> Mask | None:
-        if keep is not None:
-            evaluated.append(keep.text)
-            may_go.wait(PATIENCE_S)
-        return mask(self, keep)
-
-    monkeypatch.setattr(View, "mask", wait)
+    slow = make_slow(5)
     searches = Searches(lambda: view, Probes())
     base.gate.release(1000)
     queries = [gallery.queries(1) for _ in range(3)]
@@ -148,13 +171,65 @@ async def test_a_slow_filter_holds_up_its_own_searches_alone(
 
     (quick,) = await searches.search(queries[0], 10, None)
     waited = not any(one.done() for one in waiting)
-    may_go.set()
+    evaluations.may_go.set()
 
     assert waited
     assert len(quick.ids) == 10
     for query, (found,) in zip(queries, await asyncio.gather(*waiting), strict=True):
         assert found.ids == gallery.nearest(query, 10, slow)[0].ids
-    assert evaluated == [slow.text]
+    assert evaluations.of == [slow.text]
+    await searches.close()
+
+
+async def test_a_slow_filter_is_not_evaluated_whose_callers_have_left(
+    view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
+) -> None:
+    """The next would wait for it; one that others still wait for is, and so is one that was begun."""
+    searches = Searches(lambda: view, Probes())
+    base.gate.release(1000)
+    begun, left, shared, last = (make_slow(number) for number in range(4))
+    query = gallery.queries(1)
+    asked = [asyncio.ensure_future(searches.search(query, 10, keep)) for keep in (begun, left, left, shared, shared)]
+    matched = asyncio.ensure_future(searches.match(left))
+    await asyncio.to_thread(evaluations.entered.acquire)
+    leaving = [*asked[:-1], matched]
+
+    for one in leaving:
+        one.cancel()
+    await asyncio.wait(leaving)
+    next_one = asyncio.ensure_future(searches.search(query, 10, last))
+    await asyncio.sleep(0)
+    evaluations.may_go.set()
+
+    assert (await asked[-1])[0].ids == gallery.nearest(query, 10, shared)[0].ids
+    assert (await next_one)[0].ids == gallery.nearest(query, 10, last)[0].ids
+    assert evaluations.of == [begun.text, shared.text, last.text]
+    await searches.close()
+
+
+async def test_too_many_slow_filters_are_refused(
+    view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
+) -> None:
+    """At once, of searches and of what else evaluates one; whoever asks for one that waits already waits with it."""
+    searches = Searches(lambda: view, Probes())
+    base.gate.release(1000)
+    filters = [make_slow(number) for number in range(MAX_WAITING + 1)]
+    asked: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(searches.search(gallery.queries(1), 10, keep)) for keep in [*filters, filters[0]]
+    ]
+    asked.append(asyncio.ensure_future(searches.match(filters[0])))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    refused = [one for one in asked if one.done()]
+    evaluations.may_go.set()
+    await asyncio.wait(asked)
+
+    assert refused == [asked[MAX_WAITING], asked[-1]]
+    for one in refused:
+        with pytest.raises(Overloaded, match="too many slow filters wait already: send this one again later"):
+            one.result()
+    assert not any(one.exception() for one in asked if one not in refused)
     await searches.close()
 
 

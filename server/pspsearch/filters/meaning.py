@@ -141,12 +141,18 @@ def text_test(how: Operator, value: str) -> Callable[[str], bool]:
     return like(value)
 
 
+def split(pattern: str) -> tuple[str, list[str], str]:
+    """What a text begins with, what is sought in it one after the other, and what it ends with."""
+    first, *middle, last = pattern.split("*")
+    return first, list(filter(None, middle)), last
+
+
 def like(pattern: str) -> Callable[[str], bool]:
     """Whether a text is one that the pattern stands for: each `*` is any characters, and there is at least one.
 
     Each part is taken where it comes first: what a later place would leave to the next parts, this one leaves, too.
     """
-    first, *middle, last = pattern.split("*")
+    first, middle, last = split(pattern)
     start = len(first)
 
     def is_like(text: str) -> bool:

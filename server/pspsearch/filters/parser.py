@@ -1,9 +1,7 @@
 """From text to a filter."""
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -16,6 +14,7 @@ from pspsearch.filters.cache import Cache
 from pspsearch.filters.expression import And, Comparison, Expression, Not, Operator, Or, Presence, Value
 from pspsearch.filters.meaning import Facts, asks_every_text, holds
 from pspsearch.number import one_form, read_number
+from pspsearch.shared_work import SharedWork
 
 MAX_CHARACTERS = 8192
 MAX_DEPTH = 64
@@ -27,11 +26,12 @@ MAX_TEXT_SCANS = 10
 """Of comparisons that ask every text: each takes as long as a column has texts, half a second for a million."""
 
 _SHORT_ONES, _LONG_ONES = Cache(MAX_CACHED_BYTES // 2), Cache(MAX_CACHED_BYTES // 2)
-_PARSER = ThreadPoolExecutor(1, "filter-parser")
-"""One thread, however many long filters come: each thread that has work delays the event loop."""
+_PARSER = SharedWork("filter-parser", 64 * MAX_CHARACTERS, "long filters")
+"""Takes about two seconds for so many characters."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_PARENTHESES = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|([()])", re.DOTALL)
+_PARENTHESES = re.compile(r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|([()])", re.DOTALL)
+"""And the texts, which may hold some. One that does not end goes to the end: else each quote in it would be tried."""
 _TRUTH = {"true": True, "false": False}
 _ANYTHING = "*"
 _WORDS = {
@@ -57,18 +57,25 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """BadFilter, with the position, where it is none. A long one takes a tenth of a second: see `prepare`."""
-        return cls(text, None if text.strip() == _ANYTHING else _parse(text))
+        """BadFilter, with the position, where it is none. A long one takes some 30 ms: see `prepare`."""
+        return cls(text, None if _is_anything(text) else _parse(text))
 
     @classmethod
     async def prepare(cls, text: str) -> None:
-        """Parses a long text in another thread, so that `parse` has it at hand; BadFilter as for `parse`."""
-        if MAX_SHORT < len(text) <= MAX_CHARACTERS and _cache_for(text).find(text) is None:
-            await asyncio.get_running_loop().run_in_executor(_PARSER, cls.parse, text)
+        """Parses a long text in another thread: `parse` has it at hand until the caller waits for something else.
+
+        BadFilter as for `parse`; Overloaded where too many wait.
+        """
+        if MAX_SHORT < len(text) <= MAX_CHARACTERS and not _is_anything(text) and _LONG_ONES.find(text) is None:
+            _LONG_ONES.keep(text, await _PARSER.run(text, lambda: _read_tree(text), len(text)))
 
     def matches(self, attributes: Mapping[str, Any]) -> bool:
         """Whether it holds for an item: the meaning that every faster way is held to."""
         return self.expression is None or holds(self.expression, Facts(attributes))
+
+
+def _is_anything(text: str) -> bool:
+    return text.strip() == _ANYTHING
 
 
 def _parse(text: str) -> Expression:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pspsearch.filters import Operator
 from pspsearch.filters.expression import Value
-from pspsearch.filters.meaning import ORDERS, asks_every_text, text_test
+from pspsearch.filters.meaning import ORDERS, asks_every_text, split, text_test
 from pspsearch.index.base import Mask
 from pspsearch.index.growing_array import GrowingArray
 from pspsearch.index.order import Order, Orders
@@ -49,8 +49,11 @@ _UP_TO_IT = (Operator.LESS_OR_EQUAL, Operator.GREATER)
 _WORTH, _FEW = 8, 8
 """A pass sets so many rows in the time of one; and values that are compared one after the other."""
 
-DENSE_STEPS, SPARSE_STEPS, ORDER_STEPS, PATTERN_STEPS = 1, 8, 50, 250
-"""A value of a column in which every row has one, of any other, and a text that is compared by order or by pattern."""
+DENSE_STEPS, SPARSE_STEPS, ORDER_STEPS, PATTERN_STEPS, PART_STEPS = 1, 8, 50, 250, 100
+"""A value of a column in which every row has one, of any other, a text that is compared by order or by pattern, and a
+part of the pattern that is sought in it."""
+_PART_CHARACTERS = 8
+"""Of a part, that are compared in the time of a step: at worst all of them at each character of a text."""
 
 _ANY = "surrogatepass"
 """JSON can hold half of a pair that UTF-8 has no form for."""
@@ -87,9 +90,14 @@ class Column:
     def steps(self, how: Operator, value: Value) -> int:
         """How long `mark` takes at most, in nanoseconds or so of a usual processor."""
         steps = len(self) * (DENSE_STEPS if self._dense == len(self) else SPARSE_STEPS)
-        if asks_every_text(how, value):
-            steps += len(self.texts) * (ORDER_STEPS if how in ORDERS else PATTERN_STEPS) + self._characters // 4
-        return steps
+        if not asks_every_text(how, value):
+            return steps
+        if how in ORDERS:
+            return steps + len(self.texts) * ORDER_STEPS + self._characters // 4
+        _, parts, _ = split(str(value))
+        sought = min(len(self.texts) * len(parts), self._characters + len(self.texts))  # each takes its characters
+        compared = self._characters * (1 + max(map(len, parts), default=0) // _PART_CHARACTERS)
+        return steps + len(self.texts) * PATTERN_STEPS + sought * PART_STEPS + compared
 
     def append(self, rows: Sequence[int], values: Sequence[Value]) -> None:
         """More values, of these rows, ascending, which come after those that there are or are the last of them."""
