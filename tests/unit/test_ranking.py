@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pspsearch.domain import Descriptors, Found
 from pspsearch.filters import Filter
 from pspsearch.search.query import Options
-from pspsearch.search.ranking import group_value, pick
+from pspsearch.search.ranking import cut, group_value, pick
 
 ANGLES = st.lists(st.floats(0, 3), min_size=0, max_size=25)
 
@@ -28,18 +28,19 @@ def test_hits_are_the_best_rows_but_the_excluded() -> None:
     """Without other options the page is the head of the ranking; the query's own item is no hit."""
     found, _ = fan([0.1, 0.2, 0.3, 0.4])
 
-    picks = pick(found, Options(limit=2), ["i0"], {}, None)
-
-    assert [found.ids[p.place] for p in picks] == ["i1", "i2"]
+    assert cut(found, Options(limit=2), ["i0"]).ids == ["i1", "i2"]
+    assert cut(found, Options(limit=2, offset=1), ["i0"]).ids == ["i2", "i3"]
+    assert cut(found, Options(limit=2, offset=1), []).ids == ["i1", "i2"]
+    assert cut(found, Options(limit=2, offset=4), []).ids == []
 
 
 def test_least_score_cuts() -> None:
     """A hit scores at least the bound."""
     found, _ = fan([0.1, 0.2, 1.5])
 
-    picks = pick(found, Options(min_score=0.9), [], {}, None)
-
-    assert [p.place for p in picks] == [0, 1]
+    assert cut(found, Options(min_score=0.9), []).ids == ["i0", "i1"]
+    assert cut(found, Options(min_score=0.9, offset=1), ["i0"]).sequences.tolist() == []
+    assert [p.place for p in pick(found, Options(min_score=0.9, group_by="x"), [], {}, None)] == [0, 1]
 
 
 def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:

@@ -19,6 +19,8 @@ MAX_APART = 1000
 MAX_PATH = 1024
 """Characters of the path of groups, of which every dot is a place to look at."""
 MAX_QUERIES = 256
+MAX_BATCH_DEPTH = 100_000
+"""How far down their rankings all queries of a batch may look together."""
 MAX_EXAMPLES = 64
 
 
