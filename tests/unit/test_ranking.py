@@ -107,6 +107,34 @@ def test_a_group_is_found_where_a_filter_finds_it(attributes: dict[str, Any], pa
     assert Filter.parse(f"{names} = {0 if value is None else value}").matches(attributes) is (value is not None)
 
 
+class Watched(str):
+    """A path that counts how often it is looked into."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> "Watched":
+        Watched.looks += 1
+        return Watched(super().__getitem__(place))
+
+    def startswith(self, *given: Any) -> bool:
+        """As any text."""
+        Watched.looks += 1
+        return super().startswith(*given)
+
+
+def test_the_work_of_a_group_is_that_of_its_attributes() -> None:
+    """Not that times the dots of a path, of which there can be hundreds."""
+
+    def tree(depth: int) -> dict[str, Any]:
+        return {"a": tree(depth - 1), "a.a": tree(depth - 1)} if depth else {"x": 1}
+
+    names = 2**10
+    Watched.looks = 0
+
+    assert group_value(json.dumps(tree(8)), Watched(".".join("a" * 512))) == ""
+    assert 0 < Watched.looks < 4 * names
+
+
 @pytest.mark.parametrize(
     ("spellings", "group"),
     [

@@ -89,19 +89,21 @@ def group_value(attributes: str, path: str) -> str:
     return "" if value is None else json.dumps(_in_one_form(value), ensure_ascii=False, sort_keys=True)
 
 
-def _find(value: object, path: str) -> object:
+def _find(value: object, path: str, start: int = 0) -> object:
     """Where a filter finds it: a dot goes into an object, or is one in a name. None where there is none.
 
-    Of several, the one under the shortest name.
+    Of several, the one under the shortest name. Every name is looked at once, however many dots the path has.
     """
-    members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    dots = [place for place, sign in enumerate(path) if sign == "."] if members else []
-    for dot in dots:
-        if path[:dot] in members:
-            found = _find(members[path[:dot]], path[dot + 1 :])
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    if path.find(".", start) >= 0:
+        names = [name for name in members if path.startswith(name, start) and path.startswith(".", start + len(name))]
+        for name in sorted(names, key=len):
+            found = _find(members[name], path, start + len(name) + 1)
             if found is not None:
                 return found
-    return members.get(path)
+    return members.get(path[start:])
 
 
 def _in_one_form(value: object) -> object:

@@ -37,6 +37,8 @@ from pspsearch.search.recent import RecentImages
 T = TypeVar("T")
 
 _DEEPER = 4
+_GROUPED_AT_ONCE = 64
+"""Rows whose groups are found in one go: at most 4 MiB of attributes, which are still read when their caller leaves."""
 
 
 class Searcher:
@@ -190,9 +192,10 @@ class Searcher:
         room = Room(f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute")
         for some in slices(zip(found.sequences.tolist(), found.ids, strict=True), ATTRIBUTES_AT_ONCE):
             attributes = await attributes_of(self._catalog, live, dict(some))
-            values = await asyncio.to_thread(group_values, attributes, path)
-            room.take(sum(len(value.encode()) for value in values.values()))
-            groups |= values
+            for few in slices(attributes.items(), _GROUPED_AT_ONCE):
+                values = await asyncio.to_thread(group_values, dict(few), path)
+                room.take(sum(len(value.encode()) for value in values.values()))
+                groups |= values
         return groups
 
 
