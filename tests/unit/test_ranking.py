@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pspsearch.domain import Descriptors, Found
 from pspsearch.filters import Filter
 from pspsearch.search.query import Options
-from pspsearch.search.ranking import group_value, pick
+from pspsearch.search.ranking import cut, group_value, pick
 
 ANGLES = st.lists(st.floats(0, 3), min_size=0, max_size=25)
 
@@ -28,18 +28,19 @@ def test_hits_are_the_best_rows_but_the_excluded() -> None:
     """Without other options the page is the head of the ranking; the query's own item is no hit."""
     found, _ = fan([0.1, 0.2, 0.3, 0.4])
 
-    picks = pick(found, Options(limit=2), ["i0"], {}, None)
-
-    assert [found.ids[p.place] for p in picks] == ["i1", "i2"]
+    assert cut(found, Options(limit=2), ["i0"]).ids == ["i1", "i2"]
+    assert cut(found, Options(limit=2, offset=1), ["i0"]).ids == ["i2", "i3"]
+    assert cut(found, Options(limit=2, offset=1), []).ids == ["i1", "i2"]
+    assert cut(found, Options(limit=2, offset=4), []).ids == []
 
 
 def test_least_score_cuts() -> None:
     """A hit scores at least the bound."""
     found, _ = fan([0.1, 0.2, 1.5])
 
-    picks = pick(found, Options(min_score=0.9), [], {}, None)
-
-    assert [p.place for p in picks] == [0, 1]
+    assert cut(found, Options(min_score=0.9), []).ids == ["i0", "i1"]
+    assert cut(found, Options(min_score=0.9, offset=1), ["i0"]).sequences.tolist() == []
+    assert [p.place for p in pick(found, Options(min_score=0.9, group_by="x"), [], {}, None)] == [0, 1]
 
 
 def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
@@ -104,6 +105,34 @@ def test_a_group_is_found_where_a_filter_finds_it(attributes: dict[str, Any], pa
 
     assert group_value(json.dumps(attributes), path) == ("" if value is None else str(value))
     assert Filter.parse(f"{names} = {0 if value is None else value}").matches(attributes) is (value is not None)
+
+
+class Watched(str):
+    """A path that counts how often it is looked into."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> "Watched":
+        Watched.looks += 1
+        return Watched(super().__getitem__(place))
+
+    def startswith(self, *given: Any) -> bool:
+        """As any text."""
+        Watched.looks += 1
+        return super().startswith(*given)
+
+
+def test_the_work_of_a_group_is_that_of_its_attributes() -> None:
+    """Not that times the dots of a path, of which there can be hundreds."""
+
+    def tree(depth: int) -> dict[str, Any]:
+        return {"a": tree(depth - 1), "a.a": tree(depth - 1)} if depth else {"x": 1}
+
+    names = 2**10
+    Watched.looks = 0
+
+    assert group_value(json.dumps(tree(8)), Watched(".".join("a" * 512))) == ""
+    assert 0 < Watched.looks < 4 * names
 
 
 @pytest.mark.parametrize(

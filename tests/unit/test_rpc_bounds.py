@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from tritonclient.grpc import service_pb2
 
 from pspsearch.access import Access, Right
 from pspsearch.config import SecuritySettings
@@ -20,7 +21,7 @@ from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.bounds import BOUNDS
 from pspsearch.rpc.door import Door
 from pspsearch.rpc.gate import Visitor
-from pspsearch.rpc.wire import Shape
+from pspsearch.rpc.wire import FIELDS_AT_ONCE, Shape
 from pspsearch.tokens import create_token
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import resources_pb2 as resources
@@ -29,6 +30,7 @@ from tests.excesses import METHODS, SERVICES, Target, paths, targets
 from tests.pictures import encode, load_photo
 from tests.rpc_client import Api, check, open_api, refuse
 
+PATIENCE_S = 10.0
 EMPTY_QUERIES = b"\x12\0" * 250_000
 """Of a BatchSearchRequest, in half a MB."""
 
@@ -247,6 +249,82 @@ async def test_requests_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
     assert "of greedy" in refusal.status.message
 
 
+def infer(numbers: int) -> bytes:
+    """A ModelInferRequest with so many numbers, one by one."""
+    request = service_pb2.ModelInferRequest(model_name="search.default").SerializeToString()
+    contents = _field(5, b"\x35\0\0\0\0" * numbers)  # of the tensor
+    return request + _field(5, contents)  # the tensor, of the request's inputs
+
+
+def _field(number: int, content: bytes) -> bytes:
+    size, length = len(content), bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
+
+
+INFER_KIND: Any = service_pb2.ModelInferRequest
+INFER = Shape(INFER_KIND.DESCRIPTOR)
+DESCRIPTOR = Shape(resources.Descriptor.DESCRIPTOR)
+BATCH = Shape(searches.BatchSearchRequest.DESCRIPTOR)
+UPSERT = Shape(items.UpsertItemsRequest.DESCRIPTOR)
+DESCRIBE = Shape(searches.DescribeRequest.DESCRIPTOR)
+
+
+def test_only_requests_of_very_many_fields_are_looked_at_with_pauses() -> None:
+    """Whatever they hold in bytes: an image is one field, and waits for nobody."""
+    descriptor = resources.Descriptor(values=[0.5] * 256, fingerprint="f" * 16)
+    full = [
+        DESCRIBE.check(searches.DescribeRequest(image=bytes(20 << 20)).SerializeToString()),
+        BATCH.check(
+            searches.BatchSearchRequest(queries=[searches.Query(descriptor=descriptor)] * 256).SerializeToString()
+        ),
+        UPSERT.check(
+            items.UpsertItemsRequest(
+                items=[items.ItemInput(id="a", descriptor=descriptor, attributes_json="{}")] * 256
+            ).SerializeToString()
+        ),
+    ]
+
+    assert [len(list(one)) for one in full] == [0, 0, 0]
+    assert len(list(INFER.check(infer(2 * FIELDS_AT_ONCE)))) == 2
+    assert len(list(INFER.check(infer(100_000)))) == 100_000 // FIELDS_AT_ONCE
+    with pytest.raises(InvalidRequest, match="at most 16,384 are taken"):
+        list(DESCRIPTOR.check(b"\x0d\0\0\0\0" * 16_385))
+
+
+async def test_while_very_many_fields_are_looked_at_others_are_answered(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One such request has its turn after the other; one whose caller leaves is looked at no further."""
+    begun, looked_at, whole = asyncio.Event(), list[bytes](), Shape.check
+
+    def check(shape: Shape, content: bytes) -> Generator[None]:
+        yield from whole(shape, content)
+        while content == endless:
+            begun.set()
+            yield
+        looked_at.append(content)
+
+    monkeypatch.setattr(Shape, "check", check)
+    endless, long, short = infer(3 * FIELDS_AT_ONCE), infer(2 * FIELDS_AT_ONCE), infer(1)
+    channel: Any = api.channel
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    first = call(endless)
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    second = asyncio.create_task(refuse(call(long)))
+    await refuse(call(short))
+    await api.items.CountItems(items.CountItemsRequest())
+    assert len(looked_at) == 2
+    assert looked_at[0] == short
+
+    first.cancel()
+    await asyncio.wait_for(second, PATIENCE_S)
+    await asyncio.wait_for(api.server.rpc.gate.idle.wait(), PATIENCE_S)
+    assert looked_at[2:] == [long]
+
+
 def _picture(size_bytes: int) -> bytes:
     """A PNG with so much behind its end."""
     content = encode(load_photo(32, 32), "PNG")
@@ -277,7 +355,7 @@ QUERY = Shape(searches.SearchRequest.DESCRIPTOR)
 def test_requests_are_counted_as_the_parser_would_read_them(content: bytes, words: str) -> None:
     """One that the parser reads another way than the count would be a way around it."""
     try:
-        QUERY.check(content)
+        list(QUERY.check(content))
         told = ""
     except InvalidRequest as error:
         told = str(error)
@@ -289,8 +367,7 @@ def test_requests_are_counted_as_the_parser_would_read_them(content: bytes, word
 def test_numbers_are_counted_however_they_are_written() -> None:
     """One by one, or many behind one length, in pieces."""
     values = itertools.chain([b"\x0d\0\0\0\0" * 16_384], [b"\x0a\x04\0\0\0\0"])
-    shape = Shape(resources.Descriptor.DESCRIPTOR)
-    shape.check(next(values))
+    list(DESCRIPTOR.check(next(values)))
 
     with pytest.raises(InvalidRequest, match=r"Descriptor\.values has 16,385 entries or more"):
-        shape.check(b"\x0d\0\0\0\0" * 16_384 + next(values))
+        list(DESCRIPTOR.check(b"\x0d\0\0\0\0" * 16_384 + next(values)))

@@ -157,8 +157,34 @@ async def test_who_leaves_stops_it_at_the_next_query(
     assert len(begun) == 1
 
 
+async def test_who_leaves_stops_it_within_a_query(
+    api: Api, searches: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many rows, only some are still looked at."""
+    await api.fill(*(items.ItemInput(id=f"{n}", descriptor=descriptor(np.eye(DIMENSION)[0])) for n in range(200)))
+    loop, entered, may_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    looked_at: list[int] = []
+
+    def wait(attributes: dict[int, str], path: str) -> dict[int, str]:
+        looked_at.append(len(attributes))
+        loop.call_soon_threadsafe(entered.set)
+        may_go.wait(PATIENCE_S)
+        return ranking.group_values(attributes, path)
+
+    monkeypatch.setattr(searcher, "group_values", wait)
+    call = asyncio.create_task(searches.search("", QUERY, Options(limit=1000, group_by="kind"), Call()))
+    await asyncio.wait_for(entered.wait(), PATIENCE_S)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    may_go.set()
+
+    assert looked_at == [64]
+
+
 def test_the_path_of_groups_is_bounded() -> None:
-    """Each of its dots is looked at for each row."""
+    """As every text of a request."""
     assert Options(group_by="." * 1024).sets_apart
     with pytest.raises(InvalidRequest, match="group_by has at most 1024 characters, not 1025"):
         Options(group_by="." * 1025)

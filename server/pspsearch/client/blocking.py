@@ -100,7 +100,10 @@ class Client:
     def search_batch(
         self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
     ) -> BatchResult:
-        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others."""
+        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others.
+
+        InvalidRequest where the queries, times offset and limit together, are more than 100,000.
+        """
         return self._run(operations.search_batch(queries, collection, options))
 
     def search_stream(

@@ -19,9 +19,6 @@ from pspsearch.rpc.guard import Context
 from pspsearch.rpc.rights import RULES
 from pspsearch.rpc.wire import NO_MESSAGE, Shape
 
-_LONG_BYTES = 1 << 20
-"""What has more is looked at in a thread."""
-
 _Behaviour = Callable[[Any, Visitor], Awaitable[Any]]
 
 
@@ -33,16 +30,19 @@ class _Method:
     kind: type[Message]
     shape: Shape
     behaviour: _Behaviour
+    turn: asyncio.Lock
+    """Of the one request of very many fields that is looked at."""
 
     async def read(self, content: bytes, visitor: Visitor) -> Message:
         """InvalidRequest where it is beyond a bound, which is known before it is parsed."""
         most_bytes = visitor.access.max_request_bytes
         if most_bytes is not None and len(content) > most_bytes:
             raise InvalidRequest(f"a request of {visitor.access.holder} may have {most_bytes:,} bytes")
-        return await asyncio.to_thread(self._parse, content) if len(content) > _LONG_BYTES else self._parse(content)
-
-    def _parse(self, content: bytes) -> Message:
-        self.shape.check(content)
+        check = self.shape.check(content)
+        for _ in check:
+            async with self.turn:
+                for _ in check:
+                    await asyncio.sleep(0)
         try:
             return self.kind.FromString(content)
         except DecodeError as error:
@@ -55,6 +55,7 @@ class Door:
     def __init__(self, gate: Gate, max_message_bytes: int) -> None:
         self._gate = gate
         self._max_message_bytes = max_message_bytes
+        self._turn = asyncio.Lock()
 
     def open(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
         """For a server: the methods that the servicer has, each taking a request, or turns of them, and a visitor."""
@@ -66,7 +67,7 @@ class Door:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: MethodDescriptor, behaviour: _Behaviour) -> "grpc.RpcMethodHandler[Any, Any]":
-        one = _Method(method.name, GetMessageClass(method.input_type), Shape(method.input_type), behaviour)
+        one = _Method(method.name, GetMessageClass(method.input_type), Shape(method.input_type), behaviour, self._turn)
 
         async def stream(_: object, context: Context) -> None:
             async with self._gate.enter(one.name, context, is_stream=True) as visitor:

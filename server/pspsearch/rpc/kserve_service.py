@@ -25,6 +25,7 @@ from pspsearch.rpc.streams import Exchange, Requests, Turn
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.collections import Collections
 from pspsearch.search.live import Live
+from pspsearch.search.pages import aside
 from pspsearch.search.query import Hit, Options, Query
 from pspsearch.search.searcher import Searcher
 
@@ -165,7 +166,7 @@ class KserveService:
             figures.failures += 1
             figures.failures_ns += int(call.elapsed_s() * 1e9)
             raise
-        answer = write_answer(request, hits, generation)
+        answer = await aside(sum(map(len, hits)), write_answer, request, hits, generation)
         _count(self._of(request.model_name, generation), len(queries), call)
         return answer
 

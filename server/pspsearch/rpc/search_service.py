@@ -1,10 +1,11 @@
 """SearchService over the core."""
 
 import asyncio
+from collections.abc import Sequence
 
 from pspsearch.attributes import MAX_BYTES as MAX_ATTRIBUTES_BYTES
 from pspsearch.domain import Generation
-from pspsearch.errors import InvalidRequest
+from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.rpc.bounds import MAX_NUMBERS
 from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import (
@@ -20,7 +21,7 @@ from pspsearch.rpc.messages import (
 from pspsearch.rpc.streams import Exchange, Requests, Turn
 from pspsearch.search.call import Call
 from pspsearch.search.collections import Collections
-from pspsearch.search.pages import MAX_CARRIED_BYTES
+from pspsearch.search.pages import HITS_AT_ONCE, MAX_CARRIED_BYTES, aside, slices
 from pspsearch.search.query import MAX_LIMIT, Hit, Query
 from pspsearch.search.searcher import Searcher
 from pspsearch.v1 import search_service_pb2 as searches
@@ -52,8 +53,9 @@ class SearchService:
         options = read_options(request.options)
         answer = await self._searcher.search_batch(request.collection, queries, options, visitor.call)
         response = searches.BatchSearchResponse(origin=write_origin(answer.generation))
-        for found in answer.hits:
-            self._write(found, answer.generation, visitor.call, response.results.add())
+        size = sum(map(_size, answer.hits))
+        for some in slices(answer.hits, max(1, HITS_AT_ONCE // options.limit)):
+            await aside(size, self._write, some, answer.generation, visitor.call, response)
         response.timing.CopyFrom(write_timing(visitor.call))
         return response
 
@@ -92,7 +94,7 @@ class SearchService:
             visitor.call,
         )
         response = searches.RecommendResponse(origin=write_origin(answer.generation), timing=write_timing(visitor.call))
-        return write_hits(answer.hits, answer.generation, response)
+        return await aside(_size(answer.hits), write_hits, answer.hits, answer.generation, response)
 
     async def _search(
         self, request: searches.SearchRequest, call: Call, response: searches.SearchResponse
@@ -100,18 +102,24 @@ class SearchService:
         await prepare_filter(request.options.filter)
         query, options = read_query(request.query), read_options(request.options)
         answer = await self._searcher.search(request.collection, query, options, call)
-        write_hits(answer.hits, answer.generation, response)
+        await aside(_size(answer.hits), write_hits, answer.hits, answer.generation, response)
         response.origin.CopyFrom(write_origin(answer.generation))
         response.timing.CopyFrom(write_timing(call))
         return response
 
     def _write(
-        self, found: list[Hit] | Exception, generation: Generation, call: Call, into: searches.BatchSearchResult
+        self,
+        some: Sequence[list[Hit] | PspsearchError],
+        generation: Generation,
+        call: Call,
+        into: searches.BatchSearchResponse,
     ) -> None:
-        if isinstance(found, Exception):
-            into.status.CopyFrom(self._gate.explain("BatchSearch", found, call))
-        else:
-            write_hits(found, generation, into)
+        for found in some:
+            result = into.results.add()
+            if isinstance(found, PspsearchError):
+                result.status.CopyFrom(self._gate.explain("BatchSearch", found, call))
+            else:
+                write_hits(found, generation, result)
 
     async def _answer_all(self, exchange: _Exchange, visitor: Visitor) -> None:
         async with asyncio.TaskGroup() as group:
@@ -133,6 +141,11 @@ class SearchService:
             answer.status.CopyFrom(self._gate.explain("SearchStream", error, call))
         self._gate.metrics.count_stages(call)
         exchange.answer(turn, answer.SerializeToString())
+
+
+def _size(found: Sequence[Hit] | PspsearchError) -> int:
+    """How many hits and duplicates."""
+    return 0 if isinstance(found, PspsearchError) else len(found) + sum(len(hit.duplicates) for hit in found)
 
 
 def _most_bytes(options: searches.SearchOptions) -> int:

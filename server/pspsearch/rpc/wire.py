@@ -1,6 +1,6 @@
 """What a request holds, counted in its bytes as they came, before anything is made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -10,6 +10,8 @@ from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.bounds import BOUNDS, MAX_UNKNOWN, Bound
 
 NO_MESSAGE = "the request is no message of its kind"
+FIELDS_AT_ONCE = 2000
+"""Looked at without a pause, in half a millisecond: a batch of 256 has no more, however long its images are."""
 
 _VARINT, _EIGHT, _CONTENT, _FOUR = 0, 1, 2, 5
 """How a value is written: as long as it is, in eight bytes, with its length before it, in four bytes."""
@@ -50,17 +52,26 @@ class Shape:
         self._unknown = _Field("what this server does not know of a message", 0, _OTHER, MAX_UNKNOWN)
         self._fields = _read(kind, {})
 
-    def check(self, content: bytes) -> None:
-        """InvalidRequest at the first field that holds too much, or where the bytes are no message."""
+    def check(self, content: bytes) -> Generator[None]:
+        """InvalidRequest at the first field that holds too much, or where the bytes are no message.
+
+        With a pause after every `FIELDS_AT_ONCE` fields.
+        """
         try:
-            self._check(content, 0, len(content), self._fields)
+            yield from self._check(content, 0, len(content), self._fields, FIELDS_AT_ONCE)
         except IndexError:
             _refuse("it ends too early")
 
-    def _check(self, content: bytes, place: int, end: int, fields: Mapping[int, _Field]) -> None:  # noqa: PLR0912 - calls cost
-        """One message, from its place to its end."""
+    def _check(  # noqa: PLR0912 - calls cost
+        self, content: bytes, place: int, end: int, fields: Mapping[int, _Field], left: int
+    ) -> Generator[None, None, int]:
+        """One message, from its place to its end; how many more fields there may be until the next pause."""
         counts: dict[int, int] = {}
         while place < end:
+            if not left:
+                yield
+                left = FIELDS_AT_ONCE
+            left -= 1
             tag = content[place]
             place += 1
             if tag > 127:
@@ -95,8 +106,9 @@ class Shape:
             if size > known.size_bytes:
                 raise InvalidRequest(f"{known.name} has {size:,} bytes, and at most {known.size_bytes:,} are taken")
             if known.kind == _MESSAGE:
-                self._check(content, place, stop, known.inner)
+                left = yield from self._check(content, place, stop, known.inner, left)
             place = stop
+        return left
 
 
 def _read(kind: Descriptor, known: dict[str, dict[int, _Field]]) -> Mapping[int, _Field]:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar
+from itertools import islice, repeat
+from typing import ParamSpec, TypeVar
 
 from pspsearch.domain import Found
 from pspsearch.errors import InvalidRequest
@@ -21,29 +21,28 @@ _TOO_MUCH = (
     f"the hits carry more than the {MAX_CARRIED_BYTES >> 20} MiB that one answer may have: "
     "ask for fewer hits, or fetch each image with GetItemImage"
 )
+HITS_AT_ONCE = 256
+"""That the event loop makes or writes in one go: ten of usual searches, and a millisecond. More are a thread's."""
 ATTRIBUTES_AT_ONCE = 1000
 _IMAGES_AT_ONCE = 16
 
 _T = TypeVar("_T")
+_Given = ParamSpec("_Given")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """What becomes the answer to one query."""
 
-    found: Found
-    picks: Sequence[Pick]
-    """Of what was found, best first."""
+    rows: Found
+    """The hits."""
+    picks: Sequence[Pick] = ()
+    """What else is known of each, where a better one may have kept it from the page."""
 
     @property
-    def sequences(self) -> list[int]:
-        """Of the picked rows."""
-        return [int(self.found.sequences[picked.place]) for picked in self.picks]
-
-    @property
-    def ids(self) -> list[str]:
-        """Of the picked rows."""
-        return [self.found.ids[picked.place] for picked in self.picks]
+    def size(self) -> int:
+        """How many hits and duplicates."""
+        return len(self.rows.ids) + sum(len(picked.duplicates) for picked in self.picks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +56,43 @@ class _Details:
 
 async def complete(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> list[list[Hit]]:
     """The hits of each page. The catalog and the index are asked once for all of them."""
-    details = await _collect(catalog, live, pages, options)
+    size = sum(page.size for page in pages)
+    details = await _collect(catalog, live, pages, options, size)
+    return await aside(size, _make_hits, pages, details)
+
+
+async def aside(size: int, work: Callable[_Given, _T], *given: _Given.args, **named: _Given.kwargs) -> _T:
+    """What is made of so many hits and duplicates: in another thread where the event loop would be held up."""
+    if size <= HITS_AT_ONCE:
+        return work(*given, **named)
+    return await asyncio.to_thread(work, *given, **named)
+
+
+def _make_hits(pages: Sequence[Page], details: _Details) -> list[list[Hit]]:
     return [
         [
             Hit(
                 id=id_,
-                score=float(page.found.scores[picked.place]),
+                score=score,
                 attributes=details.attributes.get(sequence, ""),
                 image=details.images.get(id_) or b"",
                 descriptor=details.descriptors.get(sequence),
                 group=picked.group,
                 duplicates=tuple(picked.duplicates),
             )
-            for picked, sequence, id_ in zip(page.picks, page.sequences, page.ids, strict=True)
+            for id_, sequence, score, picked in zip(
+                page.rows.ids,
+                page.rows.sequences.tolist(),
+                page.rows.scores.tolist(),
+                page.picks or repeat(_ALONE),
+                strict=False,
+            )
         ]
         for page in pages
     ]
+
+
+_ALONE = Pick(0)
 
 
 class Room:
@@ -89,31 +109,40 @@ class Room:
             raise InvalidRequest(self._refusal)
 
 
-async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> _Details:
+async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options, size: int) -> _Details:
     """In slices, so that an answer that would be too large is noticed before it is there."""
     details, room = _Details(), Room(_TOO_MUCH)
     if options.sets_apart:
-        for page in pages:
-            room.take(sum(len("".join((picked.group, *picked.duplicates)).encode()) for picked in page.picks))
+        room.take(await aside(size, _measure_names, pages))
     if not (options.attributes or options.images or options.descriptors):
         return details
-    rows = {sequence: id_ for page in pages for sequence, id_ in zip(page.sequences, page.ids, strict=True)}
+    rows, carriers, carriers_by_id = await aside(size, _count, pages)
     if options.descriptors and rows:
-        room.take(sum(len(page.picks) for page in pages) * live.generation.dimension * 4)
+        room.take(carriers.total() * live.generation.dimension * 4)
         details.descriptors.update(zip(rows, await live.index.descriptors(rows), strict=True))
     if options.attributes:
-        carriers = Counter(sequence for page in pages for sequence in page.sequences)
         for some in slices(rows.items(), ATTRIBUTES_AT_ONCE):
             attributes = await attributes_of(catalog, live, dict(some))
             room.take(sum(carriers[sequence] * len(text.encode()) for sequence, text in attributes.items()))
             details.attributes.update(attributes)
     if options.images:
-        carriers = Counter(id_ for page in pages for id_ in page.ids)
-        for ids in slices(carriers, _IMAGES_AT_ONCE):
+        for ids in slices(carriers_by_id, _IMAGES_AT_ONCE):
             images = await asyncio.gather(*(catalog.image(live.collection.key, id_) for id_ in ids))
-            room.take(sum(carriers[id_] * len(image or b"") for id_, image in zip(ids, images, strict=True)))
+            room.take(sum(carriers_by_id[id_] * len(image or b"") for id_, image in zip(ids, images, strict=True)))
             details.images.update(zip(ids, images, strict=True))
     return details
+
+
+def _measure_names(pages: Sequence[Page]) -> int:
+    """The bytes of groups and duplicates."""
+    return sum(len("".join((picked.group, *picked.duplicates)).encode()) for page in pages for picked in page.picks)
+
+
+def _count(pages: Sequence[Page]) -> tuple[dict[int, str], Counter[int], Counter[str]]:
+    """The ids by sequence, and how many hits there are of each sequence and of each id."""
+    sequences = [sequence for page in pages for sequence in page.rows.sequences.tolist()]
+    ids = [id_ for page in pages for id_ in page.rows.ids]
+    return dict(zip(sequences, ids, strict=True)), Counter(sequences), Counter(ids)
 
 
 def slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -17,8 +17,10 @@ MAX_DEPTH = 10_000
 MAX_APART = 1000
 """How many hits may be held against one another, to group them or to fold near-duplicates."""
 MAX_PATH = 1024
-"""Characters of the path of groups, of which every dot is a place to look at."""
+"""Characters of the path of groups."""
 MAX_QUERIES = 256
+MAX_BATCH_DEPTH = 100_000
+"""How far down their rankings all queries of a batch may look together."""
 MAX_EXAMPLES = 64
 
 

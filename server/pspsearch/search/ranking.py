@@ -15,7 +15,7 @@ from pspsearch.search.query import Options
 
 @dataclass(slots=True)
 class Pick:
-    """A row that became a hit."""
+    """A row that became a hit, where a better one may keep another from it."""
 
     place: int
     """Among the rows that were found."""
@@ -23,30 +23,33 @@ class Pick:
     duplicates: list[str] = field(default_factory=list[str])
 
 
+def cut(found: Found, options: Options, excluded: Sequence[str]) -> Found:
+    """The rows of the page, where no row is kept from it by better ones."""
+    if not excluded:
+        end = min(_above(found, options), options.depth)
+        return Found(
+            found.sequences[options.offset : end], found.ids[options.offset : end], found.scores[options.offset : end]
+        )
+    return take(found, _places(found, options, excluded)[options.offset : options.depth])
+
+
+def take(found: Found, places: Sequence[int]) -> Found:
+    """Those of its rows, in that order."""
+    return Found(found.sequences[places], [found.ids[place] for place in places], found.scores[places])
+
+
 def pick(
     found: Found, options: Options, excluded: Sequence[str], groups: Mapping[int, str], descriptors: Descriptors | None
 ) -> list[Pick]:
-    """At most `options.depth` hits, best first.
+    """At most `options.depth` hits, best first: not too many of a group, and none that is a near-duplicate of a better.
 
     `groups` has the value of the group's attribute by sequence, `descriptors` those of the rows found where near
     duplicates are to be folded.
     """
-    least = -np.inf if options.min_score is None else options.min_score
-    above = int(np.count_nonzero(found.scores >= least))
-    places = [place for place, id_ in enumerate(found.ids[:above]) if id_ not in excluded]
-    if not groups and descriptors is None:
-        return [Pick(place) for place in places[: options.depth]]
-    return _pick_apart(found, places, options, groups, descriptors)
-
-
-def _pick_apart(
-    found: Found, places: Sequence[int], options: Options, groups: Mapping[int, str], descriptors: Descriptors | None
-) -> list[Pick]:
-    """Not too many of a group, and none that is a near-duplicate of a better one."""
     picks: list[Pick] = []
     sizes: dict[str, int] = {}
     kept = np.empty((options.depth, 0 if descriptors is None else descriptors.shape[1]), np.float32)
-    for place in places:
+    for place in _places(found, options, excluded):
         if descriptors is not None and options.fold_above is not None:
             near = _nearest(kept[: len(picks)], descriptors[place], options.fold_above)
             if near is not None:
@@ -64,6 +67,17 @@ def _pick_apart(
     return picks
 
 
+def _places(found: Found, options: Options, excluded: Sequence[str]) -> list[int]:
+    """Of the rows that may be hits."""
+    return [place for place, id_ in enumerate(found.ids[: _above(found, options)]) if id_ not in excluded]
+
+
+def _above(found: Found, options: Options) -> int:
+    """How many rows have at least the least score."""
+    least = -np.inf if options.min_score is None else options.min_score
+    return int(np.count_nonzero(found.scores >= least))
+
+
 def group_values(attributes: Mapping[int, str], path: str) -> dict[int, str]:
     """Of rows by their sequences."""
     return {sequence: group_value(text, path) for sequence, text in attributes.items()}
@@ -75,19 +89,21 @@ def group_value(attributes: str, path: str) -> str:
     return "" if value is None else json.dumps(_in_one_form(value), ensure_ascii=False, sort_keys=True)
 
 
-def _find(value: object, path: str) -> object:
+def _find(value: object, path: str, start: int = 0) -> object:
     """Where a filter finds it: a dot goes into an object, or is one in a name. None where there is none.
 
-    Of several, the one under the shortest name.
+    Of several, the one under the shortest name. Every name is looked at once, however many dots the path has.
     """
-    members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    dots = [place for place, sign in enumerate(path) if sign == "."] if members else []
-    for dot in dots:
-        if path[:dot] in members:
-            found = _find(members[path[:dot]], path[dot + 1 :])
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    if path.find(".", start) >= 0:
+        names = [name for name in members if path.startswith(name, start) and path.startswith(".", start + len(name))]
+        for name in sorted(names, key=len):
+            found = _find(members[name], path, start + len(name) + 1)
             if found is not None:
                 return found
-    return members.get(path)
+    return members.get(path[start:])
 
 
 def _in_one_form(value: object) -> object:

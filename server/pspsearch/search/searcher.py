@@ -16,6 +16,7 @@ from pspsearch.search.latencies import Latencies
 from pspsearch.search.live import Live
 from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
 from pspsearch.search.query import (
+    MAX_BATCH_DEPTH,
     MAX_DEPTH,
     MAX_EXAMPLES,
     MAX_QUERIES,
@@ -30,12 +31,14 @@ from pspsearch.search.query import (
     Options,
     Query,
 )
-from pspsearch.search.ranking import Pick, group_values, pick
+from pspsearch.search.ranking import Pick, cut, group_values, pick, take
 from pspsearch.search.recent import RecentImages
 
 T = TypeVar("T")
 
 _DEEPER = 4
+_GROUPED_AT_ONCE = 64
+"""Rows whose groups are found in one go: at most 4 MiB of attributes, which are still read when their caller leaves."""
 
 
 class Searcher:
@@ -76,6 +79,11 @@ class Searcher:
         """
         if not 1 <= len(queries) <= MAX_QUERIES:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
+        if len(queries) * options.depth > MAX_BATCH_DEPTH:
+            raise InvalidRequest(
+                f"in a batch, queries times offset and limit together are at most {MAX_BATCH_DEPTH:,}, "
+                f"not {len(queries)} times {options.depth:,}"
+            )
         return await self._search(collection, queries, options, call)
 
     async def recommend(
@@ -158,18 +166,21 @@ class Searcher:
         depth = min(options.depth + max(map(len, excluded), default=0), MAX_DEPTH)
         pages: dict[int, Page] = {}
         while unfilled := [number for number in range(len(points)) if number not in pages]:
-            answers = await live.index.search(np.stack([points[number] for number in unfilled]), depth, options.keep)
-            for number, found in zip(unfilled, answers, strict=True):
-                picks = await self._pick(live, found, options, excluded[number])
-                exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
-                if len(picks) >= options.depth or exhausted:
-                    pages[number] = Page(found, picks[options.offset :])
+            for some in slices(unfilled, max(1, MAX_BATCH_DEPTH // depth)):
+                answers = await live.index.search(np.stack([points[number] for number in some]), depth, options.keep)
+                for number, found in zip(some, answers, strict=True):
+                    if not options.sets_apart:
+                        pages[number] = Page(cut(found, options, excluded[number]))
+                        continue
+                    picks = await self._pick(live, found, options, excluded[number])
+                    exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
+                    if len(picks) >= options.depth or exhausted:
+                        picks = picks[options.offset :]
+                        pages[number] = Page(take(found, [picked.place for picked in picks]), picks)
             depth = min(_DEEPER * depth, MAX_DEPTH)
         return await complete(self._catalog, live, [pages[number] for number in range(len(points))], options)
 
     async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
-        if not options.sets_apart:
-            return pick(found, options, excluded, {}, None)
         groups = await self._groups(live, found, options.group_by) if options.group_by else {}
         folding = options.fold_above is not None
         descriptors = await live.index.descriptors(found.sequences.tolist()) if folding else None
@@ -181,9 +192,10 @@ class Searcher:
         room = Room(f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute")
         for some in slices(zip(found.sequences.tolist(), found.ids, strict=True), ATTRIBUTES_AT_ONCE):
             attributes = await attributes_of(self._catalog, live, dict(some))
-            values = await asyncio.to_thread(group_values, attributes, path)
-            room.take(sum(len(value.encode()) for value in values.values()))
-            groups |= values
+            for few in slices(attributes.items(), _GROUPED_AT_ONCE):
+                values = await asyncio.to_thread(group_values, dict(few), path)
+                room.take(sum(len(value.encode()) for value in values.values()))
+                groups |= values
         return groups
 
 

@@ -271,7 +271,7 @@ class BatchSearchRequest(_message.Message):
     """The name of the collection; `default` where empty."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """1 to 256."""
+        """1 to 256, and times offset and limit together at most 100000: 256 queries may look for 390 hits each, 100 for 1000."""
 
     @_builtins.property
     def options(self) -> Global___SearchOptions:
