@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 
 from pspsearch.config import REQUEST_COPIES, ServingSettings
 from pspsearch.errors import Overloaded
-from pspsearch.memory import available_bytes
+from pspsearch.memory import available_bytes, give_back
 
 _PART = 8
 """Of the memory."""
+_LARGE_BYTES = 16 << 20
+"""What is given back of a call, so that the kernel gets back soon what the C library would keep of it."""
+_SOON_S = 0.1
 SMALL_BYTES = REQUEST_COPIES << 16
 """A call that has no more counts for nothing: others' bytes do not keep it out."""
 
@@ -26,6 +29,7 @@ class Budget:
         self.most_bytes = most_bytes
         self.held_bytes = 0
         self._changed = asyncio.Event()
+        self._gives_back = False
 
     def account(self, caller: str) -> "Account":
         """One caller's part, with nothing in it."""
@@ -36,6 +40,13 @@ class Budget:
         self.held_bytes += size_bytes
         if size_bytes < 0:
             self._changed.set()
+        if size_bytes < -_LARGE_BYTES and not self._gives_back:
+            self._gives_back = True
+            asyncio.get_running_loop().call_later(_SOON_S, self._give_back)
+
+    def _give_back(self) -> None:
+        self._gives_back = False
+        asyncio.get_running_loop().run_in_executor(None, give_back)
 
     async def wait(self) -> None:
         """Until something is given back."""
@@ -59,6 +70,19 @@ class Account:
             raise Overloaded(
                 f"the requests that the server holds leave no room for {size_bytes:,} bytes of {self._caller}"
             )
+        with self._holding(size_bytes):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def hold_soon(self, size_bytes: int) -> AsyncGenerator[None]:
+        """While the block lasts; waits until there is room, unless it is little or nothing else is held."""
+        while size_bytes > SMALL_BYTES and self.held_bytes and not self.has_room(size_bytes):
+            await self.wait()
+        with self._holding(size_bytes):
+            yield
+
+    @contextlib.contextmanager
+    def _holding(self, size_bytes: int) -> Generator[None]:
         self.change(size_bytes)
         try:
             yield

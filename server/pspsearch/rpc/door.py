@@ -101,7 +101,8 @@ async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple
     """The requests of a stream, each with its size in bytes. InvalidRequest ends it."""
     while (content := await visitor.context.read()) is not grpc.aio.EOF:
         size_bytes = len(content)
-        request = await method.read(content, visitor)
-        del content
+        async with visitor.share.bytes.hold_soon(REQUEST_COPIES * size_bytes):
+            request = await method.read(content, visitor)
+            del content
         yield request, size_bytes
         del request
