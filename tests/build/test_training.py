@@ -18,6 +18,7 @@ from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.training.distillation import distil_scores
 from pspsearch_build.training.losses import LossName
+from pspsearch_build.training.validation import standing
 from tests.build.training_pictures import draw_patterns
 from tests.build.training_runs import SMALL, Run
 
@@ -77,6 +78,35 @@ def test_training_finds_more(patterns: Path, run: Run) -> None:
     assert untrained["step"] == 0
     assert outcome.figures["new R@1"] >= untrained["new R@1"] + 0.15
     assert outcome.figures["new mAP"] >= untrained["new mAP"] + 0.1
+
+
+def test_a_gain_here_does_not_pay_for_a_loss_there() -> None:
+    """The better network is the one that falls nowhere below its floor, then the one that gains more on the whole."""
+    floor = {"shoes R@1": 0.6, "shoes mAP": 0.5, "birds R@1": 0.6, "birds mAP": 0.5}
+    networks = {
+        "forgets": {"shoes R@1": 0.9, "shoes mAP": 0.9, "birds R@1": 0.58, "birds mAP": 0.5},
+        "forgets less": {"shoes R@1": 0.7, "shoes mAP": 0.6, "birds R@1": 0.59, "birds mAP": 0.5},
+        "start": floor,
+        "learns": {"shoes R@1": 0.7, "shoes mAP": 0.6, "birds R@1": 0.598, "birds mAP": 0.5},
+    }
+
+    assert sorted(networks, key=lambda name: standing(networks[name], floor, 0.005)) == list(networks)
+
+
+def test_floor_is_of_whoever_is_named(patterns: Path, run: Run) -> None:
+    """Here of colours; the start's own otherwise."""
+    what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)], "steps": 2}
+
+    against_colours = run.go(**what, floor="hsv")
+    against_itself = Run(run.path / "other").go(**what)
+
+    untrained, *_ = figures(run)
+    assert against_colours.floor.keys() == against_itself.floor.keys() == {"new R@1", "new mAP"}
+    assert against_itself.floor["new mAP"] == untrained["new mAP"]
+    assert against_colours.floor["new mAP"] != untrained["new mAP"]
+    assert untrained["least gain"] == pytest.approx(
+        min(untrained[name] - floor for name, floor in against_colours.floor.items())
+    )
 
 
 def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) -> None:

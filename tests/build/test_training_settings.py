@@ -38,6 +38,17 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.validation[0].gallery == ""
 
 
+@pytest.mark.parametrize(
+    ("floor", "placed"),
+    [("average:w.pth", "average:{folder}/w.pth"), ("server:localhost:8500", "server:localhost:8500"), ("hsv", "hsv")],
+)
+def test_floor_is_relative_to_the_file(tmp_path: Path, floor: str, placed: str) -> None:
+    """Where it is a file."""
+    settings = read_settings(written(tmp_path, f'floor = "{floor}"\n{LEAST}'))
+
+    assert settings.floor == placed.format(folder=tmp_path)
+
+
 def test_words_are_no_paths(tmp_path: Path) -> None:
     """`download` and `start` stay what they are."""
     settings = read_settings(written(tmp_path, LEAST + '[start]\nweights = "download"\n[distillation]\nweight = 2\n'))

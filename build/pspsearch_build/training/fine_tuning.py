@@ -16,6 +16,7 @@ from pspsearch_build.data.pictures import read_pictures, read_unlabelled
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import PixelDescriber
 from pspsearch_build.evaluation.measuring import select_labels
+from pspsearch_build.evaluation.sources import open_describer
 from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
@@ -23,7 +24,7 @@ from pspsearch_build.training.run_folder import RunFolder
 from pspsearch_build.training.settings import SourceSettings, TrainingSettings
 from pspsearch_build.training.start import make_start
 from pspsearch_build.training.trainer import Trainer
-from pspsearch_build.training.validation import overall, read_tasks, validate
+from pspsearch_build.training.validation import gains, read_tasks, standing, validate
 
 Figures = Mapping[str, float]
 """Of one step: `step`, losses, recalls, and how fast it went."""
@@ -37,14 +38,19 @@ class Outcome:
     """Of the best network so far."""
     waited: int = 0
     """Validations since then."""
+    floor: dict[str, float] = field(default_factory=dict[str, float])
+    """Figures of the validations below which no network is to fall; empty where there are none."""
 
-    def hear(self, figures: Figures, *, validated: bool) -> bool:
+    def hear(self, figures: Figures, may_lose: float) -> bool:
         """Whether these are the best so far; without validations the latest are."""
-        if not self.figures or not validated or overall(figures) > overall(self.figures):
+        if not self.figures or not self.floor or self._is_better(figures, may_lose):
             self.figures, self.waited = dict(figures), 0
             return True
         self.waited += 1
         return False
+
+    def _is_better(self, figures: Figures, may_lose: float) -> bool:
+        return standing(figures, self.floor, may_lose) > standing(self.figures, self.floor, may_lose)
 
 
 def fine_tune(
@@ -55,7 +61,7 @@ def fine_tune(
 ) -> Outcome:
     """Trains from the folder's last checkpoint, or from the start, to the last step or until patience is out.
 
-    The folder then holds the best network by the validations; the start itself is one of the candidates. `tell` hears
+    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates. `tell` hears
     after every step how many are made, and its losses; `show` the figures of every validation. On the same machine,
     with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on; the
     folder's last checkpoint is whole then.
@@ -85,8 +91,12 @@ def fine_tune(
         outcome = Outcome(**saved["outcome"])
 
     def keep(told: Figures) -> None:
-        figures = {"step": trainer.step, **told, **validate(describer, tasks)}
-        if outcome.hear(figures, validated=bool(tasks)):
+        validated = validate(describer, tasks)
+        outcome.floor = outcome.floor or validated
+        figures = {"step": trainer.step, **told, **validated}
+        if validated:
+            figures["least gain"] = min(gains(validated, outcome.floor))
+        if outcome.hear(figures, settings.may_lose):
             _save_network(trainer.averaged, provenance | {"step": str(trainer.step)}, folder.best)
         for name, value in figures.items():
             board.add_scalar(name, value, trainer.step)
@@ -96,6 +106,7 @@ def fine_tune(
     stream = batches.stream(trainer.step * settings.accumulate, settings.workers)
     with SummaryWriter(str(folder.logs), purge_step=trainer.step) as board, closing(stream):
         if saved is None:
+            outcome.floor = validate(open_describer(settings.floor), tasks) if settings.floor else {}
             keep({})
         pace = _Pace()
         while trainer.step < settings.steps and not 0 < settings.patience <= outcome.waited:

@@ -149,6 +149,11 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     segmentation: SegmentationSettings | None = None
     """For a network with segmentation classes."""
     validation: tuple[ValidationSettings, ...] = ()
+    floor: str = ""
+    """Whose figures the best network may not fall below in any validation: a describer, spelt as for `evaluate`; the
+    start where none is given."""
+    may_lose: float = 0.005
+    """By how much it may, since a few hundred queries say no more."""
     start: StartSettings = StartSettings()
     network: dict[str, Any] = {}
     """Fields of NetworkSpec; not with a checkpoint to start from."""
@@ -173,7 +178,7 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     """Validations without a better one, after which the run ends; 0 for as many as there are."""
     least = {
         "steps": 1, "batch_size": 2, "views_per_class": 1, "accumulate": 1, "workers": 0, "validate_every": 1,
-        "patience": 0, "seed": 0,
+        "patience": 0, "seed": 0, "may_lose": 0,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -227,8 +232,14 @@ def _place(settings: TrainingSettings, folder: Path) -> TrainingSettings:
             weights=place(settings.start.weights, "download"),
         ),
         source=tuple(replace(one, pictures=place(one.pictures)) for one in settings.source),
+        floor=_place_describer(settings.floor, folder),
         validation=tuple(
             replace(one, queries=place(one.queries), gallery=place(one.gallery)) for one in settings.validation
         ),
         distillation=distillation and replace(distillation, teacher=place(distillation.teacher, "start")),
     )
+
+
+def _place_describer(spelling: str, folder: Path) -> str:
+    kind, colon, where = spelling.partition(":")
+    return f"{kind}:{folder / where}" if colon and kind != "server" else spelling

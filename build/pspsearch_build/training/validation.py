@@ -36,10 +36,18 @@ def validate(describer: Describer, tasks: Mapping[str, Task]) -> dict[str, float
     return figures
 
 
-def overall(figures: Mapping[str, float]) -> float:
-    """By which the best network is chosen: the mean recall of all tasks."""
-    recalls = [value for name, value in figures.items() if name.endswith(_RECALL)]
-    return sum(recalls) / len(recalls)
+def gains(figures: Mapping[str, float], floor: Mapping[str, float]) -> list[float]:
+    """By how much each figure of a validation is above its floor."""
+    return [figures[name] - least for name, least in floor.items()]
+
+
+def standing(figures: Mapping[str, float], floor: Mapping[str, float], may_lose: float) -> tuple[float, float]:
+    """The more, the better is a network: nothing may fall below its floor by more than so much; then the mean counts.
+
+    So a gain here never pays for a loss there.
+    """
+    gained = gains(figures, floor)
+    return min(min(gained) + may_lose, 0.0), sum(gained) / len(gained)
 
 
 def _describe(describer: Describer, pictures: PictureSet) -> Descriptors:
