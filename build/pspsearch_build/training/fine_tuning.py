@@ -61,10 +61,10 @@ def fine_tune(
 ) -> Outcome:
     """Trains from the folder's last checkpoint, or from the start, to the last step or until patience is out.
 
-    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates. `tell` hears
-    after every step how many are made, and its losses; `show` the figures of every validation. On the same machine,
-    with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on; the
-    folder's last checkpoint is whole then.
+    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates.
+    `tell` hears after every step how many are made, and its losses; `show` the figures of every validation. On the same
+    machine, with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on;
+    the folder's last checkpoint is whole then.
     """
     sources, tasks = [_read_source(one) for one in settings.source], read_tasks(settings.validation)
     saved = folder.load()
