@@ -1,6 +1,7 @@
 """Streams whose callers take no answers, as large as answers may be."""
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import grpc
 import psutil
 
 from pspsearch.client import AsyncClient, ItemInput
+from pspsearch.errors import BadImage
 from pspsearch.rpc.streams import MAX_STREAM_BYTES
 from pspsearch.v1 import search_service_pb2, search_service_pb2_grpc
 from tests.faults.excess import forget_peak, peak_bytes
@@ -17,14 +19,21 @@ from tests.pictures import encode, load_photo
 
 ITEMS, IMAGE_BYTES = 60, 1 << 20
 QUERIES_EACH = 32
+LEFT = 24
+"""Streams that are left while answers wait in them: what they held would be three times what a caller may."""
+BUDGET_BYTES = 512 << 20
+LARGE_BYTES = 20 << 20
 QUIET_S = 1.0
 MAKING = 3
 """How often an answer is in memory while it is made: its pictures, the message, and what is sent."""
 
 
 async def streams(place: Place, count: int) -> str:
-    """Each stream sends as many queries as may be under way; each answer carries all the pictures that one may."""
-    with place.serve(place.new_folder("unread")) as server:
+    """Each stream sends as many queries as may be under way; each answer carries all the pictures that one may.
+
+    Then many are left, some at a time; a large request of the same caller finds room as before.
+    """
+    with place.serve(place.new_folder("unread"), "--max-bytes-under-way", str(BUDGET_BYTES)) as server:
         async with AsyncClient(server.address) as client:
             picture = encode(load_photo(64, 48))
             for number in range(ITEMS):
@@ -42,14 +51,22 @@ async def streams(place: Place, count: int) -> str:
                 await _until_quiet(process)
                 under_way = (await client.status()).requests_in_flight - 1
                 grown = peak_bytes(process.pid) - before
-                ended.set()
                 for call in kept:
                     call.cancel()
+                for _ in range(LEFT // count):
+                    kept = [stub.SearchStream(_queries(ended)) for _ in range(count)]
+                    await _until_quiet(process)
+                    for call in kept:
+                        call.cancel()
+                ended.set()
             await become_idle(client)
+            with contextlib.suppress(BadImage):
+                await client.search(bytes(LARGE_BYTES))
+                raise AssertionError("zeros are an image")
     told = f"{under_way} streams of {QUERIES_EACH} queries, {ITEMS} MiB an answer: peak {grown >> 20:+d} MiB"
     assert under_way == count, told
     assert grown <= MAKING * count * MAX_STREAM_BYTES, told
-    return told
+    return f"{told}; {LEFT} were left, and a large request found room"
 
 
 def _queries(ended: threading.Event) -> Iterator[search_service_pb2.SearchStreamRequest]:
