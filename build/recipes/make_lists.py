@@ -67,7 +67,7 @@ def list_clothes(listed: Path, root: Path) -> Iterator[Row]:
 
 
 def list_dishes(root: Path) -> Iterator[Row]:
-    """By the folder."""
+    """By the kinds that their folders are named after."""
     pictures = sorted(path for path in root.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     return ((path, path.parent.name, "watched") for path in pictures)
 

@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from pspsearch.rpc import budget as budgets
-from pspsearch.rpc.budget import SMALL_BYTES, Account, Budget
+from pspsearch.rpc.budget import ALWAYS_BYTES, SMALL_BYTES, Account, Budget
 
+PATIENCE_S = 10.0
 MOST_BYTES = 64 << 20
 """Of which one caller may have half."""
 
@@ -31,6 +32,18 @@ async def test_large_requests_of_streams_are_parsed_one_after_the_other(size_byt
         may_end.set()
 
     assert (held, account.held_bytes) == (held_bytes, 0)
+
+
+@pytest.mark.parametrize("size_bytes", [SMALL_BYTES, ALWAYS_BYTES])
+async def test_a_usual_request_of_a_stream_needs_no_room(size_bytes: int) -> None:
+    """Whatever the caller's other streams hold."""
+    account, may_end = Budget(MOST_BYTES).account("shop"), asyncio.Event()
+    account.change(MOST_BYTES)
+    may_end.set()
+
+    await asyncio.wait_for(parse(account, size_bytes, may_end), PATIENCE_S)
+
+    assert account.held_bytes == MOST_BYTES
 
 
 async def test_a_request_beyond_all_room_is_parsed_alone() -> None:

@@ -106,7 +106,8 @@ def fine_tune(
     stream = batches.stream(trainer.step * settings.accumulate, settings.workers)
     with SummaryWriter(str(folder.logs), purge_step=trainer.step) as board, closing(stream):
         if saved is None:
-            outcome.floor = validate(open_describer(settings.floor), tasks) if settings.floor else {}
+            if settings.floor:
+                outcome.floor = validate(open_describer(settings.floor), tasks)
             keep({})
         pace = _Pace()
         while trainer.step < settings.steps and not 0 < settings.patience <= outcome.waited:

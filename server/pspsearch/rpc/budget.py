@@ -15,6 +15,8 @@ _LARGE_BYTES = 16 << 20
 _SOON_S = 0.1
 SMALL_BYTES = REQUEST_COPIES << 16
 """A call that has no more counts for nothing: others' bytes do not keep it out."""
+ALWAYS_BYTES = 1 << 20
+"""A stream gets on with a request that takes no more, its answer with it, however little room there is."""
 
 
 def budget_for(settings: ServingSettings) -> int:
@@ -75,8 +77,8 @@ class Account:
 
     @contextlib.asynccontextmanager
     async def hold_soon(self, size_bytes: int) -> AsyncGenerator[None]:
-        """While the block lasts; waits until there is room, unless it is little or nothing else is held."""
-        while size_bytes > SMALL_BYTES and self.held_bytes and not self.has_room(size_bytes):
+        """While the block lasts; waits until there is room, unless it is little."""
+        while size_bytes > ALWAYS_BYTES and not self.may_go_on(size_bytes):
             await self.wait()
         with self._holding(size_bytes):
             yield
@@ -98,6 +100,10 @@ class Account:
         """Whether so much more may be held."""
         most = self._budget.most_bytes
         return self.held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
+
+    def may_go_on(self, size_bytes: int) -> bool:
+        """Whether to wait for room would be for nothing: there is some, or nothing of the caller's is held."""
+        return not self.held_bytes or self.has_room(size_bytes)
 
     async def wait(self) -> None:
         """Until anybody has given something back."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from pspsearch.config import REQUEST_COPIES
+from pspsearch.rpc.budget import ALWAYS_BYTES
 from pspsearch.rpc.share import Share
 from pspsearch.search.pages import MAX_CARRIED_BYTES
 
@@ -15,8 +16,6 @@ Requests = AsyncIterator[tuple[_Request, int]]
 
 MAX_STREAM_BYTES = MAX_CARRIED_BYTES + (16 << 20)
 """Of the requests of one stream and their answers: the largest answer is made while others are sent."""
-_ALWAYS_BYTES = 1 << 20
-"""A request that takes no more, with its answer, is begun where nothing else of its stream is there."""
 
 
 class Turn(Generic[_Request]):
@@ -97,11 +96,10 @@ class Exchange(Generic[_Request]):
         self._hold(size_bytes)
 
     def _has_room(self, size_bytes: int) -> bool:
-        mine = self._share.bytes
-        if not self._held_bytes and size_bytes <= _ALWAYS_BYTES:
+        if not self._held_bytes and size_bytes <= ALWAYS_BYTES:
             return True
         is_within = not self._held_bytes or self._held_bytes + size_bytes <= MAX_STREAM_BYTES
-        return not mine.held_bytes or (is_within and mine.has_room(size_bytes))
+        return is_within and self._share.bytes.may_go_on(size_bytes)
 
     def _hold(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes
