@@ -44,12 +44,25 @@ PspsearchError
 The message of each is one sentence for the person who reads it. A bug is an assertion, not a class here.
 """
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 
 class PspsearchError(Exception):
     """The root: catch it to handle whatever pspsearch reports."""
 
     request_id = ""
     """The failed call's name in the server's log, where a server told it."""
+
+
+def bare(error: E) -> E:
+    """As a value, to be kept: without the frames it came through. They have what they worked on, and so the error again.
+
+    With them a request whose answer holds the error would stay in memory until the garbage collector finds the circle.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 class InvalidRequest(PspsearchError):

@@ -8,16 +8,22 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
-from pspsearch.errors import CatalogDamaged, TritonUnavailable
+from pspsearch.errors import CatalogDamaged, PspsearchError, TritonUnavailable
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 from tests.rpc_client import TEMPLE, Api, Refusal, assert_nothing_escaped, check, open_api, query, refuse
 
 PATIENCE_S = 30
 """How long a test waits for what has to happen at once."""
 DESCRIBE = searches.DescribeRequest(image=TEMPLE)
+DESCRIPTOR = resources.Descriptor(values=[1])
+"""Of no space that there is."""
+SEARCH = searches.SearchRequest(query=searches.Query(image=b"no image"))
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +248,41 @@ async def test_refused_request_is_not_kept(api: Api) -> None:
         assert requests() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("SearchService/BatchSearch", searches.BatchSearchRequest(queries=[query(id="x" * 1000)])),
+        ("SearchService/BatchSearch", searches.BatchSearchRequest(queries=[query(image=b"no image")])),
+        ("SearchService/BatchSearch", searches.BatchSearchRequest(queries=[query(descriptor=DESCRIPTOR)])),
+        ("SearchService/SearchStream", searches.SearchStreamRequest(request=SEARCH)),
+        ("ItemService/UpsertItems", items.UpsertItemsRequest(items=[items.ItemInput(id="x" * 1000)])),
+        ("ItemService/UpsertItems", items.UpsertItemsRequest(items=[items.ItemInput(id="a", image=b"no image")])),
+        ("ItemService/UpsertItems", items.UpsertItemsRequest(items=[items.ItemInput(id="a", image=TEMPLE[:999])])),
+        ("ItemService/UpsertItems", items.UpsertItemsRequest(items=[items.ItemInput(id="a", attributes_json="{")])),
+        ("ItemService/UpsertItems", items.UpsertItemsRequest(items=[items.ItemInput(id="a", descriptor=DESCRIPTOR)])),
+        ("ItemService/IngestItems", items.IngestItemsRequest(item=items.ItemInput(id="a", image=b"no image"))),
+    ],
+)
+async def test_request_that_fails_in_part_is_not_kept(api: Api, method: str, request_: Message) -> None:
+    """The error in its answer holds nothing that would wait for the garbage collector."""
+    call = cast("Any", api.channel.stream_stream(f"/pspsearch.v1.{method}"))
+    gc.collect()
+    gc.disable()
+    try:
+        answers = [answer async for answer in call(iter([request_.SerializeToString()]))]
+        await become_idle(api)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kept = [one for one in gc.garbage if isinstance(one, PspsearchError)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+    assert len(answers) == 1
+    assert kept == []
 
 
 class _Gone:

@@ -17,7 +17,7 @@ from pspsearch.catalog.connections import translate_errors
 from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
-from pspsearch.errors import DiskFailed, PspsearchError, WriterFailed
+from pspsearch.errors import DiskFailed, PspsearchError, WriterFailed, bare
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Writer:
             if not self._connection.in_transaction:
                 raise  # SQLite itself has rolled back, with this call, those before it
             self._connection.execute("ROLLBACK TO call")
-            call.error = error
+            call.error = bare(error) if isinstance(error, PspsearchError) else error
             transaction.changes.clear()
         self._connection.execute("RELEASE call")
         return transaction.changes

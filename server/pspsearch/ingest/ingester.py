@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pspsearch.domain import Delete, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
-from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError
+from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError, bare
 from pspsearch.filters import Filter
 from pspsearch.images import ImageLimits, read_facts
 from pspsearch.ingest.deletion import delete_matching
@@ -203,7 +203,7 @@ def _read_info(source: object, limits: ImageLimits, *, kept: bool) -> ImageInfo 
     try:
         header = read_facts(source, limits)
     except InvalidRequest as error:
-        return error
+        return bare(error)
     width_px, height_px = header.upright
     digest = hashlib.sha256(source).hexdigest()
     return ImageInfo(f"image/{header.format.lower()}", width_px, height_px, len(source), digest, kept)
@@ -217,7 +217,7 @@ def _given(live: Live, query: DescriptorQuery) -> _Stored | PspsearchError:
     try:
         return _Stored(check_point(live.generation, query).astype(np.float16))
     except PspsearchError as error:
-        return error
+        return bare(error)
 
 
 def _acknowledge(item: ItemInput, written: Written) -> Acknowledgement:

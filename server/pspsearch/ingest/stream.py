@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from pspsearch.errors import PspsearchError
+from pspsearch.errors import PspsearchError, bare
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import Acknowledgement, ItemInput
 from pspsearch.search.call import Call
@@ -86,6 +86,6 @@ async def _upsert(ingester: Ingester, collection: str, batch: list[Tagged]) -> l
         acknowledgements = await ingester.upsert(collection, [item for _, item in batch], Call())
     except PspsearchError as error:
         acknowledgements = [
-            Acknowledgement(item.id if isinstance(item, ItemInput) else "", error=error) for _, item in batch
+            Acknowledgement(item.id if isinstance(item, ItemInput) else "", error=bare(error)) for _, item in batch
         ]
     return [(tag, given) for (tag, _), given in zip(batch, acknowledgements, strict=True)]

@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 
 from pspsearch import traces
 from pspsearch.access import EVERYTHING, Access
-from pspsearch.errors import Forbidden, NotServing, Overloaded, PspsearchError, Unauthenticated
+from pspsearch.errors import Forbidden, NotServing, Overloaded, PspsearchError, Unauthenticated, bare
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.logs import CURRENT_CALL
 from pspsearch.rpc.audit import TURNED_AWAY, Audit
@@ -116,12 +116,12 @@ class Gate:
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
         """The status of a call that failed, or of one query or item in it.
 
-        The log has what its caller is not told; a bug's traceback, too.
+        The log has what its caller is not told; a bug's traceback, too, which the error then loses.
         """
         if not is_callers(error):
             trace = None if isinstance(error, PspsearchError) else error
             log.error("%s failed: %s", method, error, exc_info=trace, extra=_tell(method, error, call))
-        return make_status(error, call.request_id)
+        return make_status(bare(error), call.request_id)
 
     def _admit(self, *, is_open: bool) -> None:
         if not is_open:

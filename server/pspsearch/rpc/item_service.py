@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from pspsearch.domain import Generation, Item, Outcome
-from pspsearch.errors import InvalidRequest, NotFound, PspsearchError
+from pspsearch.errors import InvalidRequest, NotFound, PspsearchError, bare
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
 from pspsearch.ingest.stream import ingest
@@ -152,7 +152,7 @@ class ItemService:
         try:
             await self._gate.check_next("IngestItems", visitor, turn.request)
         except PspsearchError as error:
-            return error
+            return bare(error)
         return None
 
     async def _find(self, live: Live, id_: str) -> Item:
@@ -208,4 +208,4 @@ def _read_item(item: items.ItemInput) -> ItemInput | InvalidRequest:
             case _:
                 return ItemInput(item.id, None, attributes)
     except InvalidRequest as error:
-        return error
+        return bare(error)

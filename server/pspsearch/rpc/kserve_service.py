@@ -1,6 +1,7 @@
 """Triton's own protocol, KServe v2: every collection is a model, so that Triton's clients and tools drive searches."""
 
 import asyncio
+import copy
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -183,7 +184,7 @@ class KserveService:
         answer = await self._searcher.search_batch(collection, queries, options, call)
         for hits in answer.hits:
             if isinstance(hits, PspsearchError):
-                raise hits
+                raise copy.copy(hits)
         return [hits for hits in answer.hits if isinstance(hits, list)], answer.generation
 
     def _seen(self, visitor: Visitor) -> list[Live]:

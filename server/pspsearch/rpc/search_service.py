@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pspsearch.attributes import MAX_BYTES as MAX_ATTRIBUTES_BYTES
 from pspsearch.domain import Generation
-from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.errors import InvalidRequest, PspsearchError, bare
 from pspsearch.rpc.bounds import MAX_NUMBERS
 from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import (
@@ -165,4 +165,4 @@ def _try_to_read(query: searches.Query) -> Query | InvalidRequest:
     try:
         return read_query(query)
     except InvalidRequest as error:
-        return error
+        return bare(error)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pspsearch.contract import InputShape
 from pspsearch.domain import Pixels
-from pspsearch.errors import InvalidRequest
+from pspsearch.errors import InvalidRequest, bare
 from pspsearch.images import ImageLimits, decode_pixels
 from pspsearch.search.call import Call, Stage
 
@@ -52,7 +52,7 @@ class Decoder:
         try:
             return started, decode_pixels(waiting.pop(), shape, self._limits)
         except InvalidRequest as error:
-            return started, error
+            return started, bare(error)
 
     def close(self) -> None:
         """Waits for what is being decoded."""

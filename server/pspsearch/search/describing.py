@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors, Generation, Pixels
-from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.ports import Catalog, Describer
 from pspsearch.search.call import Call, Stage
 from pspsearch.search.decoding import Decoder
@@ -149,4 +149,4 @@ def _given(generation: Generation, query: DescriptorQuery) -> Point | PspsearchE
     try:
         return check_point(generation, query)
     except PspsearchError as error:
-        return error
+        return bare(error)

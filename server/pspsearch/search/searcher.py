@@ -1,6 +1,7 @@
 """Searches: from a query to its hits."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -64,7 +65,7 @@ class Searcher:
         answer = await self._search(collection, [query], options, call)
         (hits,) = answer.hits
         if isinstance(hits, PspsearchError):
-            raise hits
+            raise copy.copy(hits)
         if isinstance(query, ImageQuery):
             self._latencies.add(call.started, call.elapsed_s())
             self._recent.add(collection or DEFAULT, query.image)
@@ -211,7 +212,7 @@ def _excluded(queries: Sequence[Query | PspsearchError]) -> list[str]:
 def _all_good(points: Sequence[Point | PspsearchError]) -> list[Point]:
     for point in points:
         if isinstance(point, PspsearchError):
-            raise point
+            raise copy.copy(point)
     return _good(points)
 
 
