@@ -57,9 +57,10 @@ class PspsearchError(Exception):
 
 
 def bare(error: E) -> E:
-    """As a value, to be kept: without the frames it came through. They have what they worked on, and so the error again.
+    """To be kept as a value: without the frames that it came through.
 
-    With them a request whose answer holds the error would stay in memory until the garbage collector finds the circle.
+    They have what they worked on, and with it the error again: in that circle a request would stay in memory until the
+    garbage collector finds it.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error

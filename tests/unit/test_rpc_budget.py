@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pspsearch.rpc import budget as budgets
-from pspsearch.rpc.budget import ALWAYS_BYTES, SMALL_BYTES, Account, Budget
+from pspsearch.rpc.budget import ALWAYS_BYTES, SMALL_BYTES, Account, Budget, Parked
 
 PATIENCE_S = 10.0
 MOST_BYTES = 64 << 20
@@ -15,7 +15,7 @@ MOST_BYTES = 64 << 20
 
 async def parse(account: Account, size_bytes: int, may_end: asyncio.Event) -> None:
     """A request of a stream, for as long as it takes."""
-    async with account.hold_soon(size_bytes):
+    async with account.park(size_bytes):
         await may_end.wait()
 
 
@@ -54,6 +54,19 @@ async def test_a_request_beyond_all_room_is_parsed_alone() -> None:
     await parse(account, 2 * MOST_BYTES, may_end)
 
     assert account.held_bytes == 0
+
+
+def test_a_parked_request_begins_where_it_would_wait_for_nobody() -> None:
+    """Where all that the caller has is parked, one goes on, however much it needs; what is under way will end."""
+    account = Budget(MOST_BYTES).account("shop")
+    first, second = (Parked(account, MOST_BYTES // 4) for _ in range(2))
+
+    assert account.may_begin(MOST_BYTES)
+    assert first.take() == MOST_BYTES // 4
+    assert not account.may_begin(1)
+    account.change(-MOST_BYTES // 4)
+    assert account.may_begin(MOST_BYTES)
+    assert (second.take(), second.take()) == (MOST_BYTES // 4, 0)
 
 
 async def test_memory_of_large_requests_goes_back_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
+from pspsearch.config import REQUEST_COPIES
 from pspsearch.errors import TritonUnavailable
-from pspsearch.rpc.budget import Budget
+from pspsearch.rpc.budget import Budget, Parked
 from pspsearch.rpc.share import Share
 from pspsearch.rpc.streams import MAX_STREAM_BYTES, Exchange, Requests
 from pspsearch.v1 import collection_service_pb2 as collections
@@ -243,11 +244,11 @@ async def test_no_more_is_read_than_is_answered() -> None:
     """A caller who does not take the answers is not read from: what waits in the server is bounded."""
     reads, sent = 0, list[int]()
 
-    async def incoming() -> AsyncIterator[tuple[int, int]]:
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
         nonlocal reads
         for number in range(50):
             reads += 1
-            yield number, 1
+            yield number, parked()
 
     async def send(content: bytes) -> None:
         assert reads - len(sent) <= 4
@@ -263,8 +264,8 @@ async def test_work_ends_when_nothing_can_be_sent() -> None:
     """Its end is waited for."""
     ended = False
 
-    async def incoming() -> AsyncIterator[tuple[int, int]]:
-        yield 1, 1
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
+        yield 1, parked()
         await asyncio.Event().wait()
 
     async def work() -> None:
@@ -288,9 +289,9 @@ async def test_nothing_stays_taken_when_sending_fails_and_then_is_cancelled() ->
     """As gRPC does when a caller leaves; the work may take a while to end."""
     share, failed, may_end = share_of(1 << 30), asyncio.Event(), asyncio.Event()
 
-    async def incoming() -> AsyncIterator[tuple[int, int]]:
-        yield 1, 1
-        yield 2, 1
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
+        yield 1, parked(share)
+        yield 2, parked(share)
         failed.set()
         try:
             await asyncio.Event().wait()
@@ -319,8 +320,8 @@ async def test_failing_work_raises_after_its_answers() -> None:
     """What was answered before is not lost."""
     sent: list[int] = []
 
-    async def incoming() -> AsyncIterator[tuple[int, int]]:
-        yield 1, 1
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
+        yield 1, parked()
         raise ValueError("broken")
 
     async def send(content: bytes) -> None:
@@ -343,6 +344,11 @@ def share_of(budget_bytes: int) -> Share:
     return Share("", 0, Budget(budget_bytes))
 
 
+def parked(share: Share | None = None) -> Parked:
+    """A request of one byte, received and read."""
+    return Parked((share or share_of(1 << 30)).bytes, REQUEST_COPIES)
+
+
 async def echo(exchange: Exchange[int]) -> None:
     """Work that answers each request with itself."""
     async for turn in exchange.turns():
@@ -351,11 +357,12 @@ async def echo(exchange: Exchange[int]) -> None:
 
 async def count_begun(mebibytes: Sequence[int], share: Share | None = None) -> list[int]:
     """How many requests are begun at first, and after each answer that is sent; an answer is as large as it may be."""
+    share = share or share_of(1 << 30)
     may_send, begun, counts = asyncio.Semaphore(0), 0, list[int]()
 
-    async def incoming() -> AsyncIterator[tuple[int, int]]:
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
         for number in mebibytes:
-            yield number, 1
+            yield number, parked(share)
 
     async def work() -> None:
         nonlocal begun
@@ -405,6 +412,22 @@ async def test_large_requests_of_a_caller_wait_for_its_other_streams() -> None:
     share.bytes.change(-(8 << 20))
 
     assert await large == [0]
+
+
+async def test_a_request_that_waits_for_room_counts_until_its_stream_ends() -> None:
+    """Nobody else gets what it has, and then everybody does."""
+    share = share_of(8 << 20)
+    share.bytes.change(8 << 20)  # by its other streams
+    before = share.bytes.held_bytes
+    waiting = asyncio.create_task(count_begun([2], share))
+    for _ in range(100):  # turns of the loop, in which it comes
+        await asyncio.sleep(0)
+    held = share.bytes.held_bytes
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert held == before + REQUEST_COPIES
+    assert (share.bytes.held_bytes, share.bytes.parked_bytes) == (before, 0)
 
 
 async def test_answers_with_images_are_made_one_at_a_time() -> None:

@@ -63,6 +63,8 @@ class Account:
         self._budget = budget
         self._caller = caller
         self.held_bytes = 0
+        self.parked_bytes = 0
+        """Of them, by requests of streams that are not begun."""
 
     @contextlib.contextmanager
     def hold(self, size_bytes: int) -> Generator[None]:
@@ -72,24 +74,22 @@ class Account:
             raise Overloaded(
                 f"the requests that the server holds leave no room for {size_bytes:,} bytes of {self._caller}"
             )
-        with self._holding(size_bytes):
-            yield
-
-    @contextlib.asynccontextmanager
-    async def hold_soon(self, size_bytes: int) -> AsyncGenerator[None]:
-        """While the block lasts; waits until there is room, unless it is little."""
-        while size_bytes > ALWAYS_BYTES and not self.may_go_on(size_bytes):
-            await self.wait()
-        with self._holding(size_bytes):
-            yield
-
-    @contextlib.contextmanager
-    def _holding(self, size_bytes: int) -> Generator[None]:
         self.change(size_bytes)
         try:
             yield
         finally:
             self.change(-size_bytes)
+
+    @contextlib.asynccontextmanager
+    async def park(self, size_bytes: int) -> AsyncGenerator["Parked"]:
+        """While the block lasts, or the request in it; waits until there is room, unless it is little."""
+        while size_bytes > ALWAYS_BYTES and self.held_bytes and not self.has_room(size_bytes):
+            await self.wait()
+        parked = Parked(self, size_bytes)
+        try:
+            yield parked
+        finally:
+            self.change(-parked.take())
 
     def change(self, size_bytes: int) -> None:
         """So much more is held, or less, whether there is room or not."""
@@ -101,10 +101,26 @@ class Account:
         most = self._budget.most_bytes
         return self.held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
 
-    def may_go_on(self, size_bytes: int) -> bool:
-        """Whether to wait for room would be for nothing: there is some, or nothing of the caller's is held."""
-        return not self.held_bytes or self.has_room(size_bytes)
+    def may_begin(self, size_bytes: int) -> bool:
+        """Of a parked request, with so much more: there is room, or the caller has nothing under way to wait for."""
+        return self.held_bytes == self.parked_bytes or self.has_room(size_bytes)
 
     async def wait(self) -> None:
         """Until anybody has given something back."""
         await self._budget.wait()
+
+
+class Parked:
+    """A request of a stream from when it is received until it is begun."""
+
+    def __init__(self, account: Account, size_bytes: int) -> None:
+        self._account = account
+        self.size_bytes = size_bytes
+        account.change(size_bytes)
+        account.parked_bytes += size_bytes
+
+    def take(self) -> int:
+        """It is begun, or dropped: what it held is held by whoever takes it. Nothing the second time."""
+        taken_bytes, self.size_bytes = self.size_bytes, 0
+        self._account.parked_bytes -= taken_bytes
+        return taken_bytes

@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from pspsearch.config import REQUEST_COPIES
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.arrival import receive
+from pspsearch.rpc.budget import Parked
 from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.guard import Context
 from pspsearch.rpc.rights import RULES
@@ -97,12 +98,11 @@ class Door:
             return await method.behaviour(request, visitor)
 
 
-async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, int]]:
-    """The requests of a stream, each with its size in bytes. InvalidRequest ends it."""
+async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, Parked]]:
+    """The requests of a stream, each with what it holds. InvalidRequest ends it."""
     while (content := await visitor.context.read()) is not grpc.aio.EOF:
-        size_bytes = len(content)
-        async with visitor.share.bytes.hold_soon(REQUEST_COPIES * size_bytes):
+        async with visitor.share.bytes.park(REQUEST_COPIES * len(content)) as parked:
             request = await method.read(content, visitor)
             del content
-        yield request, size_bytes
-        del request
+            yield request, parked
+            del request

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from pspsearch.config import REQUEST_COPIES
-from pspsearch.rpc.budget import ALWAYS_BYTES
+from pspsearch.rpc.budget import ALWAYS_BYTES, Parked
 from pspsearch.rpc.share import Share
 from pspsearch.search.pages import MAX_CARRIED_BYTES
 
 _Request = TypeVar("_Request")
 
-Requests = AsyncIterator[tuple[_Request, int]]
-"""With their sizes in bytes, as they come."""
+Requests = AsyncIterator[tuple[_Request, Parked]]
+"""With what they hold, as they come."""
 
 MAX_STREAM_BYTES = MAX_CARRIED_BYTES + (16 << 20)
 """Of the requests of one stream and their answers: the largest answer is made while others are sent."""
@@ -57,9 +56,9 @@ class Exchange(Generic[_Request]):
             came = await anext(self._incoming, None)
             if came is None:
                 return
-            request, size_bytes = came
-            turn = Turn(request, REQUEST_COPIES * size_bytes + self._most_bytes(request))
-            await self._make_room(turn.held_bytes)
+            request, parked = came
+            turn = Turn(request, parked.size_bytes + self._most_bytes(request))
+            await self._make_room(parked, turn.held_bytes)
             await self._share.take()
             self._taken += 1
             yield turn
@@ -89,17 +88,20 @@ class Exchange(Generic[_Request]):
         self._give_back(self._taken)
         self._hold(-self._held_bytes)
 
-    async def _make_room(self, size_bytes: int) -> None:
-        """Returns when so much more may be held."""
-        while not self._has_room(size_bytes):
-            await self._share.bytes.wait()
-        self._hold(size_bytes)
+    async def _make_room(self, parked: Parked, size_bytes: int) -> None:
+        """Returns when that request may hold so much; then it does, instead of what it held until now."""
+        try:
+            while not self._has_room(parked, size_bytes):
+                await self._share.bytes.wait()
+            self._hold(size_bytes)
+        finally:
+            self._share.bytes.change(-parked.take())
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def _has_room(self, parked: Parked, size_bytes: int) -> bool:
         if not self._held_bytes and size_bytes <= ALWAYS_BYTES:
             return True
         is_within = not self._held_bytes or self._held_bytes + size_bytes <= MAX_STREAM_BYTES
-        return is_within and self._share.bytes.may_go_on(size_bytes)
+        return is_within and self._share.bytes.may_begin(size_bytes - parked.size_bytes)
 
     def _hold(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes
