@@ -18,6 +18,7 @@ from tritonclient.grpc import service_pb2
 from pspsearch.access import Access, Right
 from pspsearch.config import SecuritySettings
 from pspsearch.errors import InvalidRequest
+from pspsearch.rpc import public
 from pspsearch.rpc.bounds import BOUNDS
 from pspsearch.rpc.door import Door
 from pspsearch.rpc.gate import Visitor
@@ -212,6 +213,16 @@ async def test_health_takes_no_long_names(api: Api) -> None:
     assert len(listed) == 1
     with pytest.raises(grpc.aio.AioRpcError, match="at most 4,096 are taken"):
         [_ async for _ in _reflect(api, bytes(5000))]
+
+
+async def test_reflection_that_is_asked_nothing_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few idle streams of strangers would keep everybody out of it."""
+    monkeypatch.setattr(public, "_IDLE_S", 0.01)
+    channel: Any = api.channel
+    call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")()
+
+    assert await asyncio.wait_for(call.code(), PATIENCE_S) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await call.details() == "nothing was asked for 0.01 s"
 
 
 async def test_compressed_requests_are_not_taken(api: Api) -> None:

@@ -1,5 +1,6 @@
 """Services that everybody may call: health and reflection. What they are sent is small, and little of it waits."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, cast
@@ -8,7 +9,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.errors import DeadlineExceeded, InvalidRequest, PspsearchError
 from pspsearch.rpc.arrival import receive
 from pspsearch.rpc.budget import Budget
 from pspsearch.rpc.guard import Context
@@ -20,6 +21,8 @@ _MOST_BYTES = 4096
 """Of a request: the name of a service, or of a file."""
 _AT_ONCE = 8
 """Requests that are late, and streams of them."""
+_IDLE_S = 60.0
+"""A stream of requests that are answered at once is ended after, so that others find room."""
 _WATCHES = 1000
 """Streams that go on after their one request: of a watch of health, about 22 KB each."""
 
@@ -76,8 +79,17 @@ class Public:
 
 
 async def _read_all(read: _Read, context: Context) -> AsyncIterator[object]:
-    while (content := await context.read()) is not grpc.aio.EOF:
+    while (content := await _next(context)) is not None:
         yield _read(content, read)
+
+
+async def _next(context: Context) -> bytes | None:
+    try:
+        async with asyncio.timeout(_IDLE_S):
+            content = await context.read()
+            return None if content is grpc.aio.EOF else content
+    except TimeoutError:
+        raise DeadlineExceeded(f"nothing was asked for {_IDLE_S:g} s") from None
 
 
 def _read(content: bytes, read: _Read) -> object:
