@@ -15,7 +15,7 @@ MOST_BYTES = 64 << 20
 
 async def parse(account: Account, size_bytes: int, may_end: asyncio.Event) -> None:
     """A request of a stream, for as long as it takes."""
-    async with account.park(size_bytes):
+    with await account.park(size_bytes):
         await may_end.wait()
 
 

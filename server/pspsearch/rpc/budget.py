@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
+from typing import Self
 
 from pspsearch.config import REQUEST_COPIES, ServingSettings
 from pspsearch.errors import Overloaded
@@ -80,16 +81,11 @@ class Account:
         finally:
             self.change(-size_bytes)
 
-    @contextlib.asynccontextmanager
-    async def park(self, size_bytes: int) -> AsyncGenerator["Parked"]:
-        """While the block lasts, or the request in it; waits until there is room, unless it is little."""
+    async def park(self, size_bytes: int) -> "Parked":
+        """Waits until there is room, unless it is little."""
         while size_bytes > ALWAYS_BYTES and self.held_bytes and not self.has_room(size_bytes):
             await self.wait()
-        parked = Parked(self, size_bytes)
-        try:
-            yield parked
-        finally:
-            self.change(-parked.take())
+        return Parked(self, size_bytes)
 
     def change(self, size_bytes: int) -> None:
         """So much more is held, or less, whether there is room or not."""
@@ -111,13 +107,19 @@ class Account:
 
 
 class Parked:
-    """A request of a stream from when it is received until it is begun."""
+    """A request of a stream from when it is received until it is begun, at the latest until the block ends."""
 
     def __init__(self, account: Account, size_bytes: int) -> None:
         self._account = account
         self.size_bytes = size_bytes
         account.change(size_bytes)
         account.parked_bytes += size_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._account.change(-self.take())
 
     def take(self) -> int:
         """It is begun, or dropped: what it held is held by whoever takes it. Nothing the second time."""

@@ -101,7 +101,7 @@ class Door:
 async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, Parked]]:
     """The requests of a stream, each with what it holds. InvalidRequest ends it."""
     while (content := await visitor.context.read()) is not grpc.aio.EOF:
-        async with visitor.share.bytes.park(REQUEST_COPIES * len(content)) as parked:
+        with await visitor.share.bytes.park(REQUEST_COPIES * len(content)) as parked:
             request = await method.read(content, visitor)
             del content
             yield request, parked

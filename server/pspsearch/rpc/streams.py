@@ -90,12 +90,10 @@ class Exchange(Generic[_Request]):
 
     async def _make_room(self, parked: Parked, size_bytes: int) -> None:
         """Returns when that request may hold so much; then it does, instead of what it held until now."""
-        try:
+        with parked:
             while not self._has_room(parked, size_bytes):
                 await self._share.bytes.wait()
             self._hold(size_bytes)
-        finally:
-            self._share.bytes.change(-parked.take())
 
     def _has_room(self, parked: Parked, size_bytes: int) -> bool:
         if not self._held_bytes and size_bytes <= ALWAYS_BYTES:
