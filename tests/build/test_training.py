@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import mobilenet_v2
 
 from pspsearch_build.data.masks import SUFFIX
 from pspsearch_build.errors import BuildError
@@ -198,6 +200,44 @@ def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_pa
     held.go(**what, distillation={"weight": 20.0})
 
     assert _drift(held, patterns) < 0.9 * _drift(loose, patterns)
+
+
+def test_teacher_may_be_a_bare_backbone(patterns: Path, run: Run, tmp_path: Path) -> None:
+    """Its vectors are longer than descriptors, and it is asked about the same views."""
+    save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
+    told: list[dict[str, float]] = []
+
+    run.go(
+        told,
+        source=[source(patterns)],
+        loss=[],
+        distillation={"teacher": f"average:{tmp_path}/weights.safetensors"},
+        network={**SMALL, "input": {"height_px": 256, "width_px": 256, "fit": "crop"}},
+        steps=1,
+    )
+
+    assert told[0].keys() == {"distillation", "loss"}
+    assert 0 < told[0]["distillation"] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("teacher", "sentence"),
+    [
+        ("hsv", "'hsv' is no teacher: use start, checkpoint:FILE"),
+        ("average:weights.safetensors", "the teacher average:weights.safetensors takes other pixels than the network"),
+    ],
+)
+def test_not_everybody_is_a_teacher(
+    patterns: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, sentence: str
+) -> None:
+    """Nothing is trained then."""
+    save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BuildError) as raised:
+        run.go(source=[source(patterns)], distillation={"teacher": teacher})
+
+    assert sentence in str(raised.value)
 
 
 def test_segmentation_is_learnt_beside(run: Run, tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_words_are_no_paths(tmp_path: Path) -> None:
     assert settings.distillation.teacher == "start"
 
 
+def test_teachers_are_spelt_as_describers(tmp_path: Path) -> None:
+    """A path in the spelling is relative to the file, too."""
+    settings = read_settings(written(tmp_path, LEAST + '[distillation]\nteacher = "checkpoint:mine.safetensors"\n'))
+
+    assert settings.distillation is not None
+    assert settings.distillation.teacher == f"checkpoint:{tmp_path}/mine.safetensors"
+
+
 def test_tables_reach_their_types(tmp_path: Path) -> None:
     """Words become what they name."""
     text = 'precision = "fp32"\n' + LEAST + "options = { angle_degrees = 20 }\n[network]\nwidth = 64\n"

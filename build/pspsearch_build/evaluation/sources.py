@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pspsearch.contract import Fit, InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import (
     Describer,
@@ -20,16 +18,11 @@ from pspsearch_build.evaluation.describers import (
 from pspsearch_build.evaluation.effort import count_gflop
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Form, Pixels, onnxruntime_form, openvino_form, torch_form
-from pspsearch_build.network.backbone import build_backbone, recognise
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import build_network
 from pspsearch_build.network.onnx_facts import Precision, read_onnx_facts
-from pspsearch_build.network.spec import NetworkSpec, Padding
-
-_HALF = (0.5, 0.5, 0.5)
-_RESIZED_PX, _CUT_PX = 256, 224
-_POWER = 3.0
-"""Of GeM, as it is before anybody has learned a better one."""
+from pspsearch_build.network.pooled_backbone import PooledBackbone, Pooling
+from pspsearch_build.network.spec import NetworkSpec
 
 
 def open_describer(spelling: str) -> Describer:
@@ -76,35 +69,19 @@ def _of_network(name: str, path: Path, spec: NetworkSpec, form: Form) -> Describ
     return PixelDescriber(name, spec.input, of_outputs(form.run), path.stat().st_size, gflop)
 
 
-def _open_pooled(pooling: str, pool: Callable[[Tensor], Tensor], where: str) -> Describer:
-    """A backbone without its classifier, from weights of TensorFlow's kind, with the crop that such weights expect."""
-    name = recognise(Path(where))
-    spec = NetworkSpec(
-        backbone=name, output_stride=32, padding=Padding.SAME, input=InputShape(_CUT_PX, _CUT_PX), mean=_HALF, std=_HALF
-    )
-    backbone = build_backbone(spec, Path(where)).eval()
-    middle = slice((_RESIZED_PX - _CUT_PX) // 2, (_RESIZED_PX + _CUT_PX) // 2)
-
-    @torch.no_grad()
-    def forward(pixels: Tensor) -> Tensor:
-        picture = pixels[:, middle, middle].permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pool(backbone(picture)[1])
+def _open_pooled(pooling: Pooling, where: str) -> Describer:
+    network = PooledBackbone(Path(where), pooling)
 
     def run(pixels: Pixels) -> Descriptors:
-        return np.asarray(forward(torch.from_numpy(pixels)).numpy(), np.float32)
+        with torch.no_grad():
+            return np.asarray(network(torch.from_numpy(pixels)).numpy(), np.float32)
 
-    shape = InputShape(_RESIZED_PX, _RESIZED_PX, Fit.CROP)
-    gflop = count_gflop(forward, shape)
-    return PixelDescriber(f"{name}, {pooling}", shape, run, Path(where).stat().st_size, gflop)
-
-
-def _average(last: Tensor) -> Tensor:
-    return last.mean((2, 3))
+    name = f"{network.name}, {_POOLINGS[pooling]}"
+    gflop = count_gflop(network, network.shape)
+    return PixelDescriber(name, network.shape, run, Path(where).stat().st_size, gflop)
 
 
-def _generalised_mean(last: Tensor) -> Tensor:
-    return last.clamp_min(1e-6).pow(_POWER).mean((2, 3)).pow(1 / _POWER)
-
+_POOLINGS = {Pooling.AVERAGE: "average pooling", Pooling.GEM: "GeM"}
 
 KINDS: dict[str, tuple[str, Callable[[str], Describer]]] = {
     "checkpoint": ("FILE", _open_checkpoint),
@@ -112,8 +89,8 @@ KINDS: dict[str, tuple[str, Callable[[str], Describer]]] = {
     "openvino": ("FILE", _open_openvino),
     "version": ("REPOSITORY/MODEL/N", _open_version),
     "server": ("HOST:PORT", ServerDescriber),
-    "average": ("WEIGHTS", partial(_open_pooled, "average pooling", _average)),
-    "gem": ("WEIGHTS", partial(_open_pooled, "GeM", _generalised_mean)),
+    "average": ("WEIGHTS", partial(_open_pooled, Pooling.AVERAGE)),
+    "gem": ("WEIGHTS", partial(_open_pooled, Pooling.GEM)),
     "hsv": ("", lambda _: colour_histogram()),
 }
 """What each is opened from, in words, and how."""

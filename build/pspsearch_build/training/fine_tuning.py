@@ -20,10 +20,11 @@ from pspsearch_build.evaluation.sources import open_describer
 from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.network.pooled_backbone import PooledBackbone, Pooling
 from pspsearch_build.training.run_folder import RunFolder
 from pspsearch_build.training.settings import SourceSettings, TrainingSettings
 from pspsearch_build.training.start import make_start
-from pspsearch_build.training.trainer import Trainer
+from pspsearch_build.training.trainer import Teacher, Trainer
 from pspsearch_build.training.validation import gains, read_tasks, standing, validate
 
 Figures = Mapping[str, float]
@@ -150,15 +151,24 @@ def _start(settings: TrainingSettings, sources: list[Source], folder: RunFolder,
     return Checkpoint.load(folder.start).network
 
 
-def _teacher(settings: TrainingSettings, start: DescriptorNetwork) -> DescriptorNetwork | None:
-    distillation = settings.distillation
-    if distillation is None:
+def _teacher(settings: TrainingSettings, start: DescriptorNetwork) -> Teacher | None:
+    if settings.distillation is None:
         return None
-    if distillation.teacher == "start":
-        return copy.deepcopy(start)
-    teacher = Checkpoint.load(Path(distillation.teacher)).network
-    if teacher.spec.input != start.spec.input:
-        raise BuildError(f"the teacher {distillation.teacher} takes other pixels than the network")
+    spelling = settings.distillation.teacher
+    kind, _, where = spelling.partition(":")
+    match kind:
+        case "start":
+            return copy.deepcopy(start)
+        case "checkpoint":
+            teacher = Checkpoint.load(Path(where)).network
+            shape = teacher.spec.input
+        case Pooling.AVERAGE | Pooling.GEM:
+            teacher = PooledBackbone(Path(where), Pooling(kind))
+            shape = teacher.shape
+        case _:
+            raise BuildError(f"{spelling!r} is no teacher: use start, checkpoint:FILE, average:WEIGHTS or gem:WEIGHTS")
+    if shape != start.spec.input:
+        raise BuildError(f"the teacher {spelling} takes other pixels than the network")
     return teacher
 
 

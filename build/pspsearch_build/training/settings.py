@@ -93,7 +93,8 @@ class DistillationSettings(_Table, frozen=True, kw_only=True):
 
     weight: float = 1.0
     teacher: str = "start"
-    """A checkpoint, or `start`: the network as it is when the run begins."""
+    """The network as it is when the run begins; or one spelt as for `evaluate`: `checkpoint:FILE`, `average:WEIGHTS`
+    or `gem:WEIGHTS`, the last two for an input of 256x256 px, cropped."""
     on: tuple[str, ...] = ()
     """The sources on whose pictures it is asked; all, where none is named."""
     least = {"weight": 0}
@@ -236,7 +237,7 @@ def _place(settings: TrainingSettings, folder: Path) -> TrainingSettings:
         validation=tuple(
             replace(one, queries=place(one.queries), gallery=place(one.gallery)) for one in settings.validation
         ),
-        distillation=distillation and replace(distillation, teacher=place(distillation.teacher, "start")),
+        distillation=distillation and replace(distillation, teacher=_place_describer(distillation.teacher, folder)),
     )
 
 

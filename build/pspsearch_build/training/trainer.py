@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,16 @@ from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Pixels
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
+from pspsearch_build.network.pooled_backbone import PooledBackbone
 from pspsearch_build.training.distillation import distil_scores
 from pspsearch_build.training.losses import Loss, make_loss
 from pspsearch_build.training.schedule import rate_at
 from pspsearch_build.training.settings import DistillationSettings, LossSettings, Precision, TrainingSettings
+
+Teacher = DescriptorNetwork | PooledBackbone
+"""Whose scores a network is to keep."""
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 _HALVES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
@@ -43,7 +49,7 @@ class Trainer:
     """All that changes in a run. One step is the same for the same batches and the same state, wherever it runs on."""
 
     def __init__(
-        self, network: DescriptorNetwork, classes: int, settings: TrainingSettings, teacher: DescriptorNetwork | None
+        self, network: DescriptorNetwork, classes: int, settings: TrainingSettings, teacher: Teacher | None
     ) -> None:
         """The network is trained in place; the teacher answers in eval mode and never changes."""
         self._settings, self._device = settings, torch.device(settings.device)
@@ -186,12 +192,18 @@ class Trainer:
         return {name: float(value) for name, value in (told | {"loss": total.detach()}).items()}
 
     def _distillation(self, descriptors: Tensor, pixels: Tensor) -> Tensor:
-        assert self._teacher is not None
         if len(pixels) < 3:
             return descriptors.sum() * 0
-        with torch.no_grad():
-            told = _describe(self._teacher, self._fuse(self._teacher, pixels)[1])
-        return distil_scores(descriptors, told)
+        return distil_scores(descriptors, self._teach(pixels))
+
+    @torch.no_grad()
+    def _teach(self, pixels: Tensor) -> Tensor:
+        """What the teacher makes of them."""
+        if isinstance(self._teacher, DescriptorNetwork):
+            return _describe(self._teacher, self._fuse(self._teacher, pixels)[1])
+        assert self._teacher is not None
+        with self._autocast():
+            return cast("Tensor", self._teacher(pixels))
 
     def _segment(self, auxiliary: float, early: Tensor, fused: Tensor, masks: Tensor) -> Tensor:
         """Cross-entropy over the pixels of which something is known."""
@@ -232,7 +244,7 @@ class Trainer:
         return average.lerp(current, 1 - kept) if average.is_floating_point() else current
 
 
-def _place(network: DescriptorNetwork, device: torch.device) -> DescriptorNetwork:
+def _place(network: _Network, device: torch.device) -> _Network:
     network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's types omit it
     return network
 
