@@ -230,7 +230,7 @@ def test_teacher_may_be_a_bare_backbone(patterns: Path, run: Run, tmp_path: Path
 def test_not_everybody_is_a_teacher(
     patterns: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, sentence: str
 ) -> None:
-    """Nothing is trained then."""
+    """Whoever gives no scores for these pixels is refused in a sentence."""
     save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
 

@@ -62,11 +62,16 @@ def test_a_parked_request_begins_where_it_would_wait_for_nobody() -> None:
     first, second = (Parked(account, MOST_BYTES // 4) for _ in range(2))
 
     assert account.may_begin(MOST_BYTES)
-    assert first.take() == MOST_BYTES // 4
+    with first:
+        account.change(MOST_BYTES // 4)
     assert not account.may_begin(1)
     account.change(-MOST_BYTES // 4)
     assert account.may_begin(MOST_BYTES)
-    assert (second.take(), second.take()) == (MOST_BYTES // 4, 0)
+    assert account.held_bytes == account.parked_bytes == MOST_BYTES // 4
+    for _ in range(2):
+        with second:
+            pass
+        assert account.held_bytes == account.parked_bytes == 0
 
 
 async def test_memory_of_large_requests_goes_back_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

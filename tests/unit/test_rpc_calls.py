@@ -22,7 +22,7 @@ PATIENCE_S = 30
 """How long a test waits for what has to happen at once."""
 DESCRIBE = searches.DescribeRequest(image=TEMPLE)
 DESCRIPTOR = resources.Descriptor(values=[1])
-"""Of no space that there is."""
+"""Its space is none that the server has."""
 SEARCH = searches.SearchRequest(query=searches.Query(image=b"no image"))
 
 

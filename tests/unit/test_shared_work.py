@@ -20,7 +20,7 @@ class Work:
         self.times = 0
 
     def __call__(self) -> str:
-        """How often it was done."""
+        """Tells how often it was done by now."""
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(PATIENCE_S)

@@ -119,10 +119,7 @@ class Parked:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._account.change(-self.take())
-
-    def take(self) -> int:
-        """It is begun, or dropped: what it held is held by whoever takes it. Nothing the second time."""
-        taken_bytes, self.size_bytes = self.size_bytes, 0
-        self._account.parked_bytes -= taken_bytes
-        return taken_bytes
+        """It is begun, or dropped; the second time there is nothing to give back."""
+        self._account.parked_bytes -= self.size_bytes
+        self._account.change(-self.size_bytes)
+        self.size_bytes = 0

@@ -22,7 +22,7 @@ _MOST_BYTES = 4096
 _AT_ONCE = 8
 """Requests that are late, and streams of them."""
 _IDLE_S = 60.0
-"""A stream of requests that are answered at once is ended after, so that others find room."""
+"""After so long without a request a stream of them is ended, so that others find room."""
 _WATCHES = 1000
 """Streams that go on after their one request: of a watch of health, about 22 KB each."""
 
