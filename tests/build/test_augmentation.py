@@ -98,6 +98,17 @@ def test_blur_takes_detail_away() -> None:
     assert all(np.abs(np.diff(view.astype(int), axis=1)).mean() < 0.9 * detail() for view in views(5, blur=1.0))
 
 
+def test_small_picture_has_less_detail() -> None:
+    """A view that was down to a quarter of its side has lost some, and is else the same picture of the same size."""
+    (as_it_is,) = views(1)
+    shrunk = views(20, shrink=1.0)
+
+    details = [float(np.abs(np.diff(view.astype(int), axis=1)).mean()) for view in shrunk]
+    assert min(details) < 0.6 * detail()
+    assert np.mean(details) < 0.9 * detail()
+    assert all(view.shape == as_it_is.shape and difference(view, as_it_is) < 15 for view in shrunk)
+
+
 def detail() -> float:
     """Of the picture as it is."""
     return float(np.abs(np.diff(views(1)[0].astype(int), axis=1)).mean())

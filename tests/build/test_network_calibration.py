@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from pspsearch.contract import InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.batch_norm import fold_batch_norms, round_weights
-from pspsearch_build.network.calibration import calibrate
+from pspsearch_build.network.calibration import calibrate, compress
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.random_pictures import random_pictures
-from pspsearch_build.network.whitening import fit_whitening, fit_whitening_within
+from pspsearch_build.network.whitening import fit_compression, fit_whitening, fit_whitening_within
 from tests.build.crops import cut_crops
 from tests.build.small_networks import SMALL, small_checkpoint
 
@@ -138,17 +138,48 @@ def test_views_of_a_photograph_are_near_it() -> None:
         assert (scores.sum() - np.trace(scores)) / (40 * 39) < 0.3
 
 
-def test_trained_statistics_are_left_alone() -> None:
-    """With `backbone=False` only what stands behind the backbone is calibrated."""
+def test_compression_keeps_what_a_trained_backbone_sees() -> None:
+    """Its statistics stay; the random fusion counts for nothing, and scores stay those of its pooled channels."""
     network = build_network(SMALL)
     pictures = np.stack(list(random_pictures(SMALL.dimension + 8, SMALL.input, seed=0)))
 
-    calibrate(network, [pictures], backbone=False)
+    compress(network, [pictures])
 
     assert network.trunk.fusion is not None
     backbone, fusion = network.trunk.backbone.state_dict(), network.trunk.fusion.state_dict()
     assert all(not tensor.any() for name, tensor in backbone.items() if name.endswith("running_mean"))
     assert all(tensor.any() for name, tensor in fusion.items() if name.endswith("running_mean"))
+    weight = network.head.projection.weight.reshape(-1, 2, network.trunk.channels)  # parts and GeM
+    assert not weight[:, :, : SMALL.width].any()
+    assert weight[:, :, SMALL.width :].any(dim=2).all()
+    assert not network.head.projection.bias.any()
+
+
+def test_compression_keeps_scores_and_holds_the_strong_directions_down() -> None:
+    """A quarter of the way to a whitening: gains fall with the fourth root of the strength, as amplitudes have it."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(5000, 3, generator=generator) * torch.tensor([4.0, 1.0, 0.01]) / 100
+    vectors[:, 0] += 0.16  # not centred: a mean is a direction like others
+
+    matrix = fit_compression(vectors, kept=2)
+
+    rows = torch.nn.functional.normalize(vectors)
+    strengths = (rows @ torch.nn.functional.normalize(matrix).T).square().mean(dim=0)
+    gains = matrix.square().sum(dim=1).sqrt()
+    assert strengths[0] > 10 * strengths[1]
+    torch.testing.assert_close(gains, (strengths / strengths[0]) ** -0.125, rtol=1e-3, atol=0)
+    assert abs(matrix[:, 2]).max() < 1e-2  # the weakest direction is what is left out
+
+
+def test_other_directions_count_in_a_compression() -> None:
+    """What no vector shows is kept where the directions beside them vary in it, and left out where they agree."""
+    vectors = torch.eye(4)[[0, 1]].repeat(50, 1)
+    beside = torch.tensor([[0, 0, 1.0, 5.0], [0, 0, -1.0, 5.0]])
+
+    matrix = fit_compression(vectors, kept=3, beside=beside)
+
+    assert float(matrix[:, 2].square().sum()) > 0.8
+    assert float(matrix[:, 3].square().sum()) < 1e-6
 
 
 def test_too_few_pictures_are_refused() -> None:
@@ -156,7 +187,7 @@ def test_too_few_pictures_are_refused() -> None:
     network = build_network(SMALL)
 
     with pytest.raises(BuildError, match="more than 128 pictures, not 8"):
-        calibrate(network, [cut_crops(8, SMALL.input)], backbone=True)
+        calibrate(network, [cut_crops(8, SMALL.input)])
 
 
 def test_random_pictures_are_repeatable_and_differ() -> None:

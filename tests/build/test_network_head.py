@@ -1,5 +1,7 @@
 """The head, re-derived with plain loops."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -111,11 +113,14 @@ def test_descriptors_have_unit_length(name: HeadName, scale: float) -> None:
 
 
 @torch.no_grad()
-def test_at_first_every_level_counts_the_same() -> None:
-    """The initial weights of a level's cells add up to one part in three."""
+def test_at_first_the_middle_counts_most() -> None:
+    """The finest level's cells add up to 1, and count less towards the border; the other levels wait for training."""
     spec = NetworkSpec(bins=BINS, head=HeadName.PARTS)
 
     weights = Head(4, spec).part_weights
 
     assert weights is not None
-    assert [float(part.sum()) for part in torch.split(weights, [1, 4, 9])] == pytest.approx([1 / 3] * 3)
+    assert [float(part.sum()) for part in torch.split(weights, [1, 4, 9])] == pytest.approx([0, 0, 1])
+    finest = weights[-9:].reshape(3, 3)
+    assert torch.equal(finest, finest.T)
+    assert float(finest[0, 1] / finest[1, 1]) == pytest.approx(math.exp(-((1 / 3 / 0.375) ** 2) / 2))

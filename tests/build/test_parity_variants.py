@@ -24,7 +24,7 @@ def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> N
     spec = VARIANTS[name]
     network = build_network(spec)
     pictures = np.stack(list(random_pictures(spec.dimension + 4, spec.input, seed=0)))
-    calibrate(network, np.array_split(pictures, 4), backbone=True)
+    calibrate(network, np.array_split(pictures, 4))
     export_onnx(network, tmp_path / "fp32.onnx", Precision.FP32)
     export_onnx(network, tmp_path / "fp16.onnx", Precision.FP16)
     forms = [

@@ -111,6 +111,24 @@ def test_floor_is_of_whoever_is_named(patterns: Path, run: Run) -> None:
     )
 
 
+def test_networks_towards_the_start_are_candidates(patterns: Path, run: Run) -> None:
+    """They are validated last, without the floor being theirs; whoever is best of all is kept, once or run again."""
+    what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)]}
+
+    outcome = run.go(**what, blends=[0.75, 0.25])
+    once = figures(run)
+    again = run.go(**what, blends=[0.75, 0.25])
+
+    assert [(line["step"], line.get("blend")) for line in once] == [
+        (0, None), (2, None), (4, None), (4, 0.25), (4, 0.75),
+    ]  # fmt: skip
+    assert len({line["new mAP"] for line in once}) > 2
+    best = max(once, key=lambda line: standing(line, outcome.floor, 0.005))
+    assert {name: value for name, value in outcome.figures.items() if name != "pictures/s"} == best
+    assert figures(run) == once
+    assert again.figures == outcome.figures
+
+
 def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) -> None:
     """A run that broke off after a checkpoint ends with the same bits, dropout and average included."""
     what: dict[str, Any] = {
@@ -120,6 +138,7 @@ def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) 
         "distillation": {"weight": 0.5},
         "accumulate": 2,
         "steps": 4,
+        "blends": [0.5],
     }
     broken = Run(tmp_path / "broken")
     run.go(**what)

@@ -93,6 +93,7 @@ def test_tables_reach_their_types(tmp_path: Path) -> None:
         (LEAST + "[network]\ncolour = 1\n", "a network spec has no field 'colour'"),
         (LEAST + '[start]\ncheckpoint = "a"\n[network]\nwidth = 8\n', "leave out the table `network`"),
         (LEAST + '[start]\ncheckpoint = "a"\nweights = "b"\n', "either from a checkpoint or from weights"),
+        ("blends = [0.5, 1.0]\n" + LEAST, "blends [0.5, 1.0] hold a share that does not lie between 0 and 1"),
         (LEAST + '[[source]]\nname = "products"\npictures = "p"\n', "two sources have the same name"),
         (LEAST.partition("[[loss")[0], "nothing to learn: neither a loss, nor a distillation"),
         ("steps = 3\n", "missing required field `source`"),

@@ -30,6 +30,7 @@ def settings_of(**changes: Any) -> dict[str, Any]:
         "workers": 0,
         "validate_every": 2,
         "start": {"pictures": 0},
+        "blends": [],
         "loss": [{"name": "normalised_softmax"}],
     }
     optimiser = {"backbone_learning_rate": 1e-3, "warm_up_steps": 2, "head_steps": 0, "average": 0.9}

@@ -39,6 +39,8 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of each colour apart: lamps differ."""
     blur: float = 0.1
     """The chance of some."""
+    shrink: float = 0.15
+    """The chance that a view was small once, down to a quarter of its side: pictures come in every size."""
     erase: float = 0.25
     """The chance that a rectangle is one colour."""
     occlude: float = 0.15
@@ -76,6 +78,8 @@ def augment_with_mask(
     moved = np.array(Image.fromarray(mask).transform(size, affine, move, Image.Resampling.NEAREST, fillcolor=UNKNOWN))
     view = picture.transform(size, affine, move, Image.Resampling.BILINEAR, fillcolor=(128, 128, 128))
     view = _light(view, how, random)
+    if random.random() < how.shrink:
+        view = _shrink(view, random.uniform(0.25, 1))
     if random.random() < how.blur:
         view = view.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.5)))
     return _hide(np.array(view), how, random), moved
@@ -107,6 +111,12 @@ def _light(view: Image.Image, how: Augmentation, random: np.random.Generator) ->
     middle = float(np.asarray(view.resize((8, 8), Image.Resampling.BOX)).mean(axis=(0, 1)) @ _LUMA)
     matrix = np.hstack([gains[:, None] * contrast * mixing, (gains * (1 - contrast) * middle)[:, None]])
     return view.convert("RGB", tuple(matrix.ravel().tolist()))
+
+
+def _shrink(view: Image.Image, share: float) -> Image.Image:
+    """What is left of it once it has been smaller."""
+    small = view.resize((max(1, round(view.width * share)), max(1, round(view.height * share))), Image.Resampling.BOX)
+    return small.resize(view.size, Image.Resampling.BILINEAR)
 
 
 def _hide(view: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -10,9 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pspsearch.contract import InputShape
+from pspsearch.errors import BadImage
+from pspsearch.images import decode_pixels
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.data import masks
 from pspsearch_build.errors import BuildError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 _COLUMNS = ("path", "label", "split")
@@ -53,6 +59,15 @@ class PictureSet:
     def only(self, labels: Collection[str]) -> "PictureSet":
         """The pictures of those classes; BuildError where there are none."""
         return _collect(self.name, [picture for picture in self.pictures if picture.label in labels])
+
+
+def read_pixels(path: Path, shape: InputShape) -> NDArray[np.uint8] | None:
+    """A picture as a network of that input sees it; None, and a warning, where it cannot be read."""
+    try:
+        return decode_pixels(path.read_bytes(), shape)
+    except (OSError, BadImage) as error:
+        log.warning("%s is left out: %s", path, error)
+        return None
 
 
 def read_pictures(source: str) -> PictureSet:

@@ -53,6 +53,12 @@ def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
     return backbone
 
 
+def read_classifier(path: Path) -> Tensor | None:
+    """The matrix [classes, channels] by which the backbone in a weights file told classes apart, if the file has it."""
+    tensors = rename(read_weights(path)).items()
+    return next((tensor for name, tensor in tensors if name.startswith(_CLASSIFIERS) and tensor.ndim == 2), None)
+
+
 def recognise(path: Path) -> BackboneName:
     """Which backbone of those out of TensorFlow a weights file is of; WeightsMismatch where it is of none."""
     given = {name: tensor.shape for name, tensor in _features(read_weights(path)).items()}

@@ -13,6 +13,9 @@ from pspsearch_build.network.spec import HeadName, NetworkSpec
 _SMALLEST = 1e-6
 """Below this a value counts as this: the powers of GeM need positive numbers, and their gradient too."""
 
+_SPREAD = 0.375
+"""How far from the middle, as a share of the map's side, a cell's first weight is .61 of the middle's."""
+
 
 class GeM(nn.Module):
     """Generalised mean: (sum of w_i x_i^3)^(1/3) over the map's pixels, between the average and the maximum.
@@ -41,7 +44,7 @@ class Head(nn.Module):
         height, width = spec.map_size
         self._flat = (channels, height * width)
         self._cells = spec.cells
-        self.part_weights = nn.Parameter(_equal_levels(spec)) if spec.head is not HeadName.GEM else None
+        self.part_weights = nn.Parameter(_central(spec)) if spec.head is not HeadName.GEM else None
         self.gem = GeM() if spec.head is not HeadName.PARTS else None
         self.dropout = nn.Dropout(spec.dropout)
         self.projection = nn.Linear(channels * (2 if spec.head is HeadName.PARTS_GEM else 1), spec.dimension)
@@ -83,6 +86,15 @@ class Head(nn.Module):
         return projected / projected.square().sum(dim=-1, keepdim=True).clamp_min(_SMALLEST**2).sqrt()
 
 
-def _equal_levels(spec: NetworkSpec) -> Tensor:
-    """Weights under which every level counts the same, however many cells it has: their sum is 1."""
-    return torch.cat([torch.full((cells * cells,), 1 / (cells * cells * len(spec.bins))) for cells in spec.bins])
+def _central(spec: NetworkSpec) -> Tensor:
+    """At first only the finest level counts, and the less the farther from the middle: things stand there.
+
+    The sum is 1. Training finds what the other levels are worth.
+    """
+    finest = spec.bins[-1]
+    place = (torch.arange(finest) + 0.5) / finest - 0.5
+    across = torch.exp(-place.square() / (2 * _SPREAD**2))
+    cells = torch.outer(across, across).flatten()
+    weights = torch.zeros(spec.cell_count)
+    weights[-len(cells) :] = cells / cells.sum()
+    return weights

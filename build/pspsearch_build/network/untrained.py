@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pspsearch_build.network.backbone import Weights
-from pspsearch_build.network.calibration import calibrate
+from pspsearch_build.network.calibration import begin
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import build_network
 from pspsearch_build.network.random_pictures import random_pictures
@@ -25,7 +25,7 @@ def make_untrained(spec: NetworkSpec, weights: Weights = None, seed: int = 0) ->
     count = spec.dimension * 3 // 2
     pixels = np.stack(list(random_pictures(count, spec.input, seed)))
     batches = [pixels[start : start + _BATCH] for start in range(0, count, _BATCH)]
-    calibrate(network, batches, backbone=weights is None)
+    begin(network, batches, weights)
     return Checkpoint(
         network,
         {

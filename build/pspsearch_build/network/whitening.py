@@ -1,4 +1,4 @@
-"""Whitening vectors: centred, and stretched so that every direction counts."""
+"""Linear maps to fewer numbers: whitenings, under which every direction counts, and compressions, which keep scores."""
 
 from dataclasses import dataclass
 
@@ -48,6 +48,38 @@ def fit_whitening_within(vectors: Tensor, labels: Tensor, kept: int, shrinkage: 
     matrix = differing.components_ @ evening
     mean = samples.mean(axis=0)
     return Whitening(torch.from_numpy(matrix).to(vectors.dtype), torch.from_numpy(mean).to(vectors.dtype))
+
+
+_EVENNESS = 0.25
+"""How far a compression goes from keeping scores (0) towards whitening (1); a quarter of the way was the best of
+five for pictures of six kinds."""
+_BESIDE = 0.3
+"""How much other directions count beside the vectors'."""
+
+
+def fit_compression(vectors: Tensor, kept: int, beside: Tensor | None = None) -> Tensor:
+    """The matrix [kept, dimension] to the strongest directions of vectors [count, dimension], as unit vectors.
+
+    It is not centred: where zero is belongs to what a trained network knows. So scores stay nearly as they are, except
+    that the strong directions are held down a little. The few kinds of pictures that there are to fit on do not show
+    all that matters; `beside` [other count, dimension] are other directions that do, such as those of the classifier
+    that the network was trained with.
+    """
+    rows = _numbers(vectors)
+    moment = _moment(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
+    if beside is not None:
+        others = _numbers(beside)
+        moment += _BESIDE * _moment(others - others.mean(axis=0))
+    strengths, directions = np.linalg.eigh(moment)
+    strengths, directions = strengths[::-1][:kept], directions[:, ::-1][:, :kept].T
+    gains = (strengths / strengths[0]).clip(1e-9) ** (-_EVENNESS / 2)
+    return torch.from_numpy(directions * gains[:, None]).to(vectors.dtype)
+
+
+def _moment(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the second order, of trace 1."""
+    moment = rows.T @ rows
+    return moment / np.trace(moment)
 
 
 def _numbers(vectors: Tensor) -> NDArray[np.float64]:

@@ -1,10 +1,12 @@
 """A whole run: from settings to the best network, from wherever it was left."""
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,14 +23,18 @@ from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.network.pooled_backbone import PooledBackbone, Pooling
-from pspsearch_build.training.run_folder import RunFolder
+from pspsearch_build.training.blending import blend
+from pspsearch_build.training.leaks import find_leaks
+from pspsearch_build.training.run_folder import BLEND, RunFolder
 from pspsearch_build.training.settings import SourceSettings, TrainingSettings
 from pspsearch_build.training.start import make_start
 from pspsearch_build.training.trainer import Teacher, Trainer
 from pspsearch_build.training.validation import gains, read_tasks, standing, validate
 
+log = logging.getLogger(__name__)
+
 Figures = Mapping[str, float]
-"""Of one step: `step`, losses, recalls, and how fast it went."""
+"""Of one network: its `step`, for one between the start and that step's its `blend`, losses, recalls, and the pace."""
 
 
 @dataclass(slots=True)
@@ -62,12 +68,14 @@ def fine_tune(
 ) -> Outcome:
     """Trains from the folder's last checkpoint, or from the start, to the last step or until patience is out.
 
-    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates.
+    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates, and
+    so are the networks between the start and the last one.
     `tell` hears after every step how many are made, and its losses; `show` the figures of every validation. On the same
     machine, with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on;
     the folder's last checkpoint is whole then.
     """
     sources, tasks = [_read_source(one) for one in settings.source], read_tasks(settings.validation)
+    names = [one.name for one in settings.source]
     saved = folder.load()
     start = _start(settings, sources, folder, resumed=saved is not None)
     if settings.segmentation and not start.spec.segmentation_classes:
@@ -84,40 +92,51 @@ def fine_tune(
     digest, teacher = batches.digest(), _teacher(settings, start)
     provenance = _provenance(settings, digest)
     trainer, outcome = Trainer(start, batches.classes, settings, teacher), Outcome()
-    describer = PixelDescriber("the network so far", start.spec.input, trainer.describe)
     if saved is not None:
         if saved["data"] != digest:
             raise BuildError(f"the pictures are not those that the run in {folder.path} began with")
         trainer.restore(saved["trainer"])
         outcome = Outcome(**saved["outcome"])
 
-    def keep(told: Figures) -> None:
+    def keep(network: DescriptorNetwork, told: Figures) -> Figures:
+        """Remembers the network if it is the best so far, and what it was worth in any case."""
+        describer = PixelDescriber("the network so far", network.spec.input, partial(trainer.describe, network))
         validated = validate(describer, tasks)
         outcome.floor = outcome.floor or validated
         figures = {"step": trainer.step, **told, **validated}
         if validated:
             figures["least gain"] = min(gains(validated, outcome.floor))
         if outcome.hear(figures, settings.may_lose):
-            _save_network(trainer.averaged, provenance | {"step": str(trainer.step)}, folder.best)
-        for name, value in figures.items():
-            board.add_scalar(name, value, trainer.step)
+            made = {name: str(figures[name]) for name in ("step", BLEND) if name in figures}
+            _save_network(network, provenance | made, folder.best)
         folder.save({"trainer": trainer.state(), "outcome": asdict(outcome), "data": digest}, figures)
         show(figures)
+        return figures
+
+    def keep_step(told: Figures) -> None:
+        for name, value in keep(trainer.averaged, told).items():
+            board.add_scalar(name, value, trainer.step)
 
     stream = batches.stream(trainer.step * settings.accumulate, settings.workers)
     with SummaryWriter(str(folder.logs), purge_step=trainer.step) as board, closing(stream):
         if saved is None:
             if settings.floor:
                 outcome.floor = validate(open_describer(settings.floor), tasks)
-            keep({})
+            if settings.start.checkpoint or settings.start.weights:  # to random weights all pictures are much the same
+                look, by_name = partial(trainer.describe, trainer.averaged), dict(zip(names, sources, strict=True))
+                for leak in find_leaks(look, start.spec.input, by_name, tasks):
+                    log.warning("%s", leak)
+            keep_step({})
         pace = _Pace()
         while trainer.step < settings.steps and not 0 < settings.patience <= outcome.waited:
             told = trainer.take_step(list(islice(stream, settings.accumulate)))
             pace.count(told, batches.count * settings.accumulate)
             tell(trainer.step, told)
             if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
-                keep(pace.figures())
+                keep_step(pace.figures())
                 pace = _Pace()
+    for share in sorted(settings.blends) if tasks else ():
+        keep(blend(Checkpoint.load(folder.start).network, trainer.averaged, share), {BLEND: share})
     return outcome
 
 

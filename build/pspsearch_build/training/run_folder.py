@@ -13,6 +13,8 @@ from pspsearch_build.atomic_file import replacing
 from pspsearch_build.errors import BuildError
 
 BEST = "best.safetensors"
+BLEND = "blend"
+"""Among the figures of a network that lies between the start and its step: how far from the start."""
 _CHECKPOINT, _FIGURES, _SETTINGS = "last.pt", "figures.jsonl", "settings.toml"
 
 
@@ -57,13 +59,13 @@ class RunFolder:
             raise BuildError(f"{path} cannot be read as a checkpoint: {error}") from error
 
     def save(self, state: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """A checkpoint, and the figures of its step; atomically, and durable when it returns.
+        """A checkpoint, and the figures of its step or of a blend with it; atomically, and durable when it returns.
 
         BuildError where there is no room: the checkpoint before it is still there.
         """
         buffer = BytesIO()  # written in one piece: torch's own writer turns a full disk into a riddle
         torch.save(dict(state), buffer)
-        earlier = [line for line in self._figures() if line["step"] < figures["step"]]
+        earlier = [line for line in self._figures() if _place(line) < _place(figures)]
         self._write(_CHECKPOINT, buffer.getvalue())
         self._write(_FIGURES, "".join(json.dumps(line) + "\n" for line in [*earlier, figures]).encode())
 
@@ -74,3 +76,8 @@ class RunFolder:
     def _write(self, name: str, content: bytes) -> None:
         with replacing(self.path / name) as temporary:
             temporary.write_bytes(content)
+
+
+def _place(figures: Mapping[str, float]) -> tuple[float, float]:
+    """Among the lines: the step's own comes before its blends."""
+    return figures["step"], figures.get(BLEND, 0.0)

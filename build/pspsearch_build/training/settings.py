@@ -155,6 +155,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     start where none is given."""
     may_lose: float = 0.005
     """By how much it may, since a few hundred queries say no more."""
+    blends: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """In the end the networks that lie so far from the start towards the last one are validated, too."""
     start: StartSettings = StartSettings()
     network: dict[str, Any] = {}
     """Fields of NetworkSpec; not with a checkpoint to start from."""
@@ -193,6 +195,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
         for name in (name for one in (*self.loss, *teachers) for name in one.on):
             if name not in names:
                 raise ValueError(f"{name!r} is none of the sources: {', '.join(names)}")
+        if not all(0 < share < 1 for share in self.blends):
+            raise ValueError(f"blends {list(self.blends)} hold a share that does not lie between 0 and 1")
         if self.network and self.start.checkpoint:
             raise ValueError("a checkpoint to start from has its own network: leave out the table `network`")
         if self.start.checkpoint and self.start.weights:

@@ -77,9 +77,8 @@ class Trainer:
         return average.eval()
 
     @torch.inference_mode()
-    def describe(self, pixels: Pixels) -> Descriptors:
-        """What the averaged network makes of pixels [batch, height_px, width_px, 3], in the precision of the run."""
-        network = self.averaged
+    def describe(self, network: DescriptorNetwork, pixels: Pixels) -> Descriptors:
+        """What a network in eval mode makes of pixels [batch, height_px, width_px, 3], in the precision of the run."""
         rows = _describe(network, self._fuse(network, torch.from_numpy(pixels).to(self._device))[1])
         return np.asarray(rows.cpu().numpy(), np.float32)
 

@@ -1,0 +1,76 @@
+"""Pictures that are both learnt from and asked about: a figure with them in it says what a network remembers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pspsearch.contract import InputShape
+from pspsearch_build.data.batches import Source
+from pspsearch_build.data.pictures import PictureSet, read_pixels
+from pspsearch_build.evaluation.measuring import Task
+from pspsearch_build.evaluation.retrieval import Descriptors
+from pspsearch_build.forms import Pixels
+
+_SAME = 0.985
+"""Two pictures that score more are one, saved anew or made smaller."""
+_MOST = 10_000
+"""So many pictures of a set are looked at: the first."""
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A validation that asks for what a source shows."""
+
+    validation: str
+    source: str
+    queries: int
+    """How many of the validation's have their like in the source."""
+    example: tuple[Path, Path]
+    """The query that is most like a picture of the source, and that picture."""
+
+    def __str__(self) -> str:
+        query, learnt = self.example
+        return (
+            f"{self.queries} of the queries of {self.validation!r} are nearly the same as pictures that are trained on "
+            f"({self.source}), such as {query} and {learnt}"
+        )
+
+
+def find_leaks(
+    describe: Callable[[Pixels], Descriptors],
+    shape: InputShape,
+    sources: Mapping[str, Source],
+    tasks: Mapping[str, Task],
+) -> Iterator[Leak]:
+    """Of every validation and every source, if they share pictures by these descriptors, what they share."""
+    asked = {name: _describe(describe, shape, task.queries) for name, task in tasks.items()}
+    for source, learnt in sources.items():
+        paths, rows = _describe(describe, shape, learnt.pictures)
+        for validation, (queries, looks) in asked.items():
+            if not paths or not queries:
+                continue
+            scores = looks @ rows.T
+            best = scores.max(axis=1)
+            if best.max() > _SAME:
+                query = int(best.argmax())
+                example = queries[query], paths[int(scores[query].argmax())]
+                yield Leak(validation, source, int((best > _SAME).sum()), example)
+
+
+def _describe(
+    describe: Callable[[Pixels], Descriptors], shape: InputShape, pictures: PictureSet
+) -> tuple[Sequence[Path], Descriptors]:
+    """Those of the first pictures that can be read, and their unit descriptors."""
+    paths: list[Path] = []
+    rows: list[Descriptors] = []
+    looked = [picture.path for picture in pictures.pictures[:_MOST]]
+    for start in range(0, len(looked), _BATCH):
+        read = [(path, read_pixels(path, shape)) for path in looked[start : start + _BATCH]]
+        seen = [(path, pixels) for path, pixels in read if pixels is not None]
+        if seen:
+            paths += [path for path, _ in seen]
+            rows.append(describe(np.stack([pixels for _, pixels in seen])))
+    return paths, np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
