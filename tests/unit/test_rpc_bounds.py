@@ -1,6 +1,7 @@
 """What a request may hold is looked at before anything is made of it, and nothing of it before it is known who asks."""
 
 import asyncio
+import gc
 import itertools
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
@@ -34,6 +35,7 @@ from tests.rpc_client import Api, check, open_api, refuse
 PATIENCE_S = 10.0
 EMPTY_QUERIES = b"\x12\0" * 250_000
 """Of a BatchSearchRequest, in half a MB."""
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @pytest.fixture
@@ -219,10 +221,30 @@ async def test_reflection_that_is_asked_nothing_ends(api: Api, monkeypatch: pyte
     """Else a few idle streams of strangers would keep everybody out of it."""
     monkeypatch.setattr(public, "_IDLE_S", 0.01)
     channel: Any = api.channel
-    call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")()
+    call = channel.stream_stream(REFLECTION)()
 
     assert await asyncio.wait_for(call.code(), PATIENCE_S) is grpc.StatusCode.DEADLINE_EXCEEDED
     assert await call.details() == "nothing was asked for 0.01 s"
+
+
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION])
+async def test_what_strangers_send_is_not_kept(api: Api, path: str) -> None:
+    """It is gone with its call: a garbage collector that counts objects, and not bytes, comes late."""
+    channel: Any = api.channel
+    content = bytes(4 << 20)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError, match="at most 4,096 are taken"):
+                [_ async for _ in channel.stream_stream(path)(iter([content]))]
+        async with asyncio.timeout(PATIENCE_S):
+            while tracemalloc.get_traced_memory()[0] > len(content):
+                await asyncio.sleep(0.01)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 async def test_compressed_requests_are_not_taken(api: Api) -> None:
@@ -237,7 +259,7 @@ async def test_compressed_requests_are_not_taken(api: Api) -> None:
 
 async def _reflect(api: Api, content: bytes) -> AsyncIterator[bytes]:
     channel: Any = api.channel
-    call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    call = channel.stream_stream(REFLECTION)
     async for answer in call(iter([content])):
         yield answer
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
 from pspsearch.errors import CatalogDamaged, PspsearchError, TritonUnavailable
+from pspsearch.rpc.gate import Visitor
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
@@ -223,29 +225,33 @@ async def test_call_that_outlasts_the_drain_is_cancelled() -> None:
         assert api.server.rpc.gate.in_flight == 0
 
 
-async def test_refused_request_is_not_kept(api: Api) -> None:
-    """It is gone with its call, and does not wait for the garbage collector, which may come late."""
-    content = searches.DescribeRequest(collection="nowhere", image=bytes(1000)).SerializeToString()
-    call = cast(
-        "Any", api.channel.unary_unary("/pspsearch.v1.SearchService/Describe")
-    )  # bytes: the server's alone count
+@pytest.mark.parametrize(
+    ("method", "content"),
+    [
+        ("SearchService/Describe", searches.DescribeRequest(collection="nowhere", image=bytes(1000))),
+        ("SearchService/Describe", b"no request"),
+        ("SearchService/SearchStream", b"no request"),
+        ("ItemService/IngestItems", items.IngestItemsRequest(collection="nowhere")),
+    ],
+)
+async def test_refused_call_is_not_kept(api: Api, method: str, content: Message | bytes) -> None:
+    """Nor its request: it does not wait for the garbage collector, which may come late."""
+    sent = content if isinstance(content, bytes) else content.SerializeToString()
+    call = cast("Any", api.channel.stream_stream(f"/pspsearch.v1.{method}"))
 
-    async def refuse_one() -> None:
-        await refuse(call(content))
-
-    def requests() -> int:
-        return sum(type(one) is searches.DescribeRequest for one in gc.get_objects())
+    def visitors() -> int:
+        return sum(type(one) is Visitor for one in gc.get_objects())
 
     gc.collect()
-    before = requests()
     gc.disable()
     try:
         for _ in range(5):
-            await refuse_one()
+            with pytest.raises(grpc.aio.AioRpcError):
+                [_ async for _ in call(iter([sent]))]
+            await become_idle(api)
         async with asyncio.timeout(PATIENCE_S):
-            while requests() > before:
+            while visitors():
                 await asyncio.sleep(0.01)
-        assert requests() == before
     finally:
         gc.enable()
 
@@ -307,5 +313,28 @@ class _Gone:
 async def test_error_for_a_caller_who_is_gone_is_no_failure(api: Api) -> None:
     """The call was cancelled: gRPC would log any other end of it with a traceback, for each of thousands."""
     with pytest.raises(asyncio.CancelledError):
-        async with api.server.rpc.gate.enter("Describe", cast("Any", _Gone()), is_stream=False):
-            raise TritonUnavailable("it is away")
+        await fail(api, _Gone())
+
+
+async def test_call_of_a_caller_who_is_gone_is_not_kept(api: Api) -> None:
+    """Like any other that is refused."""
+    context = _Gone()
+    kept = weakref.ref(context)
+    gc.collect()
+    gc.disable()
+    try:
+        calling = asyncio.create_task(fail(api, context))
+        del context
+        await asyncio.wait([calling])
+        del calling
+        await asyncio.sleep(0)  # the task's own turn ends
+
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+async def fail(api: Api, context: _Gone) -> None:
+    """A call of that context."""
+    async with api.server.rpc.gate.enter("Describe", cast("Any", context), is_stream=False):
+        raise TritonUnavailable("it is away")

@@ -61,7 +61,7 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
         if not refusals:
             raise
         task.uncancel()
-        raise refusals[0] from None
+        raise refusals.pop() from None
     finally:
         for timer in timers:
             timer.cancel()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import traceback
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import cast
@@ -19,6 +18,7 @@ from pspsearch.access import EVERYTHING, Access
 from pspsearch.errors import Forbidden, NotServing, Overloaded, PspsearchError, Unauthenticated, bare
 from pspsearch.headers import CALLER_ID, REQUEST_ID, is_sane
 from pspsearch.logs import CURRENT_CALL
+from pspsearch.rpc.abort import abort
 from pspsearch.rpc.audit import TURNED_AWAY, Audit
 from pspsearch.rpc.guard import Context, Guard, host_of
 from pspsearch.rpc.metrics import Metrics
@@ -99,11 +99,8 @@ class Gate:
         finally:
             self.metrics.count_call(method, code.name, call)
             self._audit.write(method, code, visitor.access, call, visitor.request, context)
-        try:
-            if failure is not None:
-                await self._end(method, failure, call, context)
-        finally:
-            failure = None  # its traceback has this frame, which has it: together they would keep the request for long
+        if failure is not None:
+            await self._end(method, failure, call, context)
 
     async def check_next(self, method: str, visitor: Visitor, request: Message) -> None:
         """For each request of a stream, which may go on without it: how many are turned away is a fact of its call."""
@@ -147,37 +144,19 @@ class Gate:
             told = _tell(method, error, call)
             log.log(level, "%s refused: %s", method, status.message, extra=told)
         metadata = ((REQUEST_ID, call.request_id), (DETAILS, status.SerializeToString()))
-        try:
-            await context.abort(code_of(error), status.message, metadata)
-        except grpc.aio.InternalError as gone:
-            _forget_when_done(gone)
-            raise asyncio.CancelledError from gone
-        except BaseException as aborted:
-            _forget_when_done(aborted)
-            raise
-
-
-def _forget_when_done(aborted: BaseException) -> None:
-    """What the frames of the call and of its failure have: gRPC keeps the exception beside the context that they have.
-
-    That is a circle, and with it each refused request would stay in memory until it is collected.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-
-    def forget(_: object) -> None:
-        error: BaseException | None = aborted
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__context__
-
-    task.add_done_callback(forget)
+        await abort(context, code_of(error), status.message, metadata)
 
 
 def _sole(error: Exception) -> Exception:
-    """Out of a group the one that is in it: the tasks of one stream end together, and for one reason."""
+    """Out of a group the one that is in it: the tasks of one stream end together, and for one reason.
+
+    The group keeps nothing: it is the error of a task, which the frames have that it came through.
+    """
     inner = cast("tuple[Exception, ...]", getattr(error, "exceptions", ()))
-    return _sole(inner[0]) if len(inner) == 1 else error
+    if len(inner) != 1:
+        return error
+    bare(error)
+    return _sole(inner[0])
 
 
 def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:

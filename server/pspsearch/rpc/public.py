@@ -10,6 +10,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, PspsearchError
+from pspsearch.rpc.abort import abort
 from pspsearch.rpc.arrival import receive
 from pspsearch.rpc.budget import Budget
 from pspsearch.rpc.guard import Context
@@ -107,4 +108,4 @@ async def _refusing(context: Context) -> AsyncGenerator[None]:
     try:
         yield
     except PspsearchError as error:
-        await context.abort(code_of(error), str(error))
+        await abort(context, code_of(error), str(error))
