@@ -224,7 +224,31 @@ async def test_reflection_that_is_asked_nothing_ends(api: Api, monkeypatch: pyte
     call = channel.stream_stream(REFLECTION)()
 
     assert await asyncio.wait_for(call.code(), PATIENCE_S) is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await call.details() == "nothing was asked for 0.01 s"
+    assert await call.details() == "nothing was asked for 0.01 s, or no answer taken"
+
+
+async def test_reflection_whose_answers_nobody_takes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others find room, although gRPC cannot tell that to who does not read."""
+    monkeypatch.setattr(public, "_IDLE_S", 0.1)
+    monkeypatch.setattr(public, "_AT_ONCE", 1)
+    async with open_api() as api:
+        channel: Any = api.channel
+        deaf = channel.stream_stream(REFLECTION)()
+        for _ in range(1000):
+            await deaf.write(b"\x22\x1apspsearch.v1.SearchService")  # answered with the file that it is in
+        async with asyncio.timeout(PATIENCE_S):
+            while not await _has_room(api):
+                await asyncio.sleep(0.01)
+
+        assert not deaf.done()
+        deaf.cancel()
+
+
+async def _has_room(api: Api) -> bool:
+    try:
+        return len([answer async for answer in _reflect(api, b"\x3a\0")]) == 1
+    except grpc.aio.AioRpcError:
+        return False
 
 
 @pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION])

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import grpc
@@ -23,7 +23,7 @@ _MOST_BYTES = 4096
 _AT_ONCE = 8
 """Requests that are late, and streams of them."""
 _IDLE_S = 60.0
-"""After so long without a request a stream of them is ended, so that others find room."""
+"""After so long without a request, or with an answer that nobody takes, a stream of them is ended: others find room."""
 _WATCHES = 1000
 """Streams that go on after their one request: of a watch of health, about 22 KB each."""
 
@@ -56,19 +56,26 @@ class Public:
         async def unary(_: object, context: Context) -> object:
             return await handler.unary_unary(await self._read_one(read, context), context)
 
-        async def answers(_: object, context: Context) -> AsyncIterator[object]:
+        async def answers(_: object, context: Context) -> None:
             request = await self._read_one(read, context)
             async with _refusing(context):
                 with self._watches.stream():
                     async for answer in handler.unary_stream(request, context):
-                        yield answer
+                        await context.write(answer)
 
-        async def exchange(_: object, context: Context) -> AsyncIterator[object]:
+        async def answer_next(context: Context) -> bool:
+            content = await context.read()
+            if content is grpc.aio.EOF:
+                return False
+            for answer in handler.stream_stream(iter((_read(content, read),)), context):
+                await context.write(answer)
+            return True
+
+        async def exchange(_: object, context: Context) -> None:
             async with _refusing(context):
                 with self._share.stream():
-                    async for request in _read_all(read, context):
-                        for answer in handler.stream_stream(iter((request,)), context):
-                            yield answer
+                    while await _in_time(answer_next(context)):
+                        pass
 
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(unary, None, write)
@@ -79,18 +86,12 @@ class Public:
             return _read(await receive(context, self._share.bytes, self._max_message_bytes), read)
 
 
-async def _read_all(read: _Read, context: Context) -> AsyncIterator[object]:
-    while (content := await _next(context)) is not None:
-        yield _read(content, read)
-
-
-async def _next(context: Context) -> bytes | None:
+async def _in_time(one: Awaitable[bool]) -> bool:
     try:
         async with asyncio.timeout(_IDLE_S):
-            content = await context.read()
-            return None if content is grpc.aio.EOF else content
+            return await one
     except TimeoutError:
-        raise DeadlineExceeded(f"nothing was asked for {_IDLE_S:g} s") from None
+        raise DeadlineExceeded(f"nothing was asked for {_IDLE_S:g} s, or no answer taken") from None
 
 
 def _read(content: bytes, read: _Read) -> object:
@@ -104,8 +105,10 @@ def _read(content: bytes, read: _Read) -> object:
 
 @contextlib.asynccontextmanager
 async def _refusing(context: Context) -> AsyncGenerator[None]:
-    """An error of the block is the caller's answer."""
+    """An error of the block is the caller's answer, if it is still there."""
     try:
         yield
+    except grpc.aio.InternalError as gone:
+        raise asyncio.CancelledError from gone
     except PspsearchError as error:
         await abort(context, code_of(error), str(error))
