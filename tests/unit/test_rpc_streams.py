@@ -1,14 +1,18 @@
 """The two streams, over a real channel, and the pace that they keep."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2
 
 from pspsearch.config import REQUEST_COPIES
 from pspsearch.errors import TritonUnavailable
+from pspsearch.ingest.request import ItemInput
 from pspsearch.rpc.budget import Budget, Parked
 from pspsearch.rpc.share import Share
 from pspsearch.rpc.streams import MAX_STREAM_BYTES, Exchange, Requests
@@ -221,6 +225,48 @@ async def test_inner_failure_ends_an_ingest_and_is_not_told(api: Api, caplog: py
     assert (refusal.code, b"secret" in refusal.status.SerializeToString()) == (grpc.StatusCode.INTERNAL, False)
     assert "secret" in caplog.text
     assert [one.id for one in await api.list_all()] == ["temple", "flower"]
+
+
+IMAGE = bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("method", "requests"),
+    [
+        ("/pspsearch.v1.SearchService/SearchStream", [ask("a", query(image=IMAGE)), ask("b", query(id="temple"))]),
+        (
+            "/pspsearch.v1.ItemService/IngestItems",
+            [items.IngestItemsRequest(item=items.ItemInput(id="a", image=image)) for image in (IMAGE, TEMPLE)],
+        ),
+        (
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            [service_pb2.ModelInferRequest(model_name="search.default", raw_input_contents=[IMAGE])] * 2,
+        ),
+    ],
+)
+async def test_an_idle_stream_holds_nothing_of_what_it_was_asked(
+    api: Api, method: str, requests: Sequence[Message]
+) -> None:
+    """When it is answered: nothing of it counts any more."""
+    kinds = (type(requests[0]), ItemInput)
+    contents = [request.SerializeToString() for request in requests]
+    before = count_objects(kinds)
+    stream = cast("Any", api.channel).stream_stream(method)()
+    for content in contents:
+        await stream.write(content)
+    for _ in contents:
+        await stream.read()
+
+    async with asyncio.timeout(PATIENCE_S):
+        while count_objects(kinds) > before:
+            await asyncio.sleep(0.01)
+    assert not stream.done()
+    stream.cancel()
+
+
+def count_objects(kinds: tuple[type, ...]) -> int:
+    """Of those kinds, in this process."""
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
 
 
 @pytest.mark.parametrize("answered", [0, 40])

@@ -37,6 +37,7 @@ async def ingest(
 async def _read(items: AsyncIterator[Tagged], waiting: "asyncio.Queue[Tagged | None]") -> None:
     async for item in items:
         await waiting.put(item)
+        del item  # the next one may be long in coming
     await waiting.put(None)
 
 
@@ -63,6 +64,7 @@ async def _write(
                 await asyncio.wait([earlier])
             task = group.create_task(put_in(batch))
             under_way = {id_: other for id_, other in under_way.items() if not other.done()} | dict.fromkeys(ids, task)
+            del batch
     done.put_nowait(None)
 
 

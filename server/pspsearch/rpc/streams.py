@@ -58,13 +58,15 @@ class Exchange(Generic[_Request]):
                 return
             request, parked = came
             turn = Turn(request, parked.size_bytes + self._most_bytes(request))
+            del came, request
             await self._make_room(parked, turn.held_bytes)
             await self._share.take()
             self._taken += 1
             yield turn
 
     def answer(self, turn: Turn[_Request], content: bytes) -> None:
-        """Sends it when those before it are sent."""
+        """Sends it when those before it are sent; the request is gone."""
+        del turn.request
         self._hold(len(content) - turn.held_bytes)
         self._ready.put_nowait(content)
 
