@@ -355,8 +355,7 @@ async def test_nothing_stays_taken_when_sending_fails_and_then_is_cancelled() ->
     running.cancel()
     await asyncio.wait([running])
     may_end.set()
-    for _ in range(100):  # turns of the loop, in which the work ends
-        await asyncio.sleep(0)
+    await settle()  # the work ends
 
     assert running.cancelled()
     assert share.bytes.held_bytes == 0
@@ -420,14 +419,19 @@ async def count_begun(mebibytes: Sequence[int], share: Share | None = None) -> l
         await may_send.acquire()
 
     exchange = open_exchange(incoming(), share)
-    running = asyncio.create_task(exchange.run(work(), send))
-    for _ in mebibytes:
-        for _ in range(50):  # turns of the loop, in which all that can happen happens
-            await asyncio.sleep(0)
-        counts.append(begun)
-        may_send.release()
-    await running
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exchange.run(work(), send))
+        for _ in mebibytes:
+            await settle()
+            counts.append(begun)
+            may_send.release()
     return counts
+
+
+async def settle() -> None:
+    """Returns when all that can happen now has happened: so many turns of the loop are enough for it."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:
@@ -453,8 +457,7 @@ async def test_large_requests_of_a_caller_wait_for_its_other_streams() -> None:
 
     assert await count_begun([0], share) == [1]
     large = asyncio.create_task(count_begun([2], share))
-    for _ in range(100):  # turns of the loop, in which it could begin
-        await asyncio.sleep(0)
+    await settle()  # it could begin
     share.bytes.change(-(8 << 20))
 
     assert await large == [0]
@@ -466,8 +469,7 @@ async def test_a_request_that_waits_for_room_counts_until_its_stream_ends() -> N
     share.bytes.change(8 << 20)  # by its other streams
     before = share.bytes.held_bytes
     waiting = asyncio.create_task(count_begun([2], share))
-    for _ in range(100):  # turns of the loop, in which it comes
-        await asyncio.sleep(0)
+    await settle()  # it comes
     held = share.bytes.held_bytes
     waiting.cancel()
     await asyncio.wait([waiting])
