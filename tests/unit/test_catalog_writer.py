@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,29 @@ async def test_failing_commit_fails_every_call_in_it(
     (written,) = await catalog.write(generation, [picture("b", b"b")])
     assert written.outcome is Outcome.CREATED
     assert await ids(catalog, generation) == ["first", "b"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_idle_writer_keeps_nothing_of_what_was_written(catalog: SqliteCatalog, *, fails: bool) -> None:
+    """Nor an error of what was not: pictures are large."""
+
+    def write(transaction: Transaction) -> None:
+        transaction.connection.execute("PRAGMA defer_foreign_keys = ON")
+        if fails:
+            transaction.connection.execute("INSERT INTO requests VALUES (99, 'of no collection', '[]', 0)")
+
+    kept = weakref.ref(write)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(CatalogError):
+            await catalog._writer.do(write)
+        del write
+        async with asyncio.timeout(10):
+            while kept() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog, generation: Generation) -> None:

@@ -88,7 +88,10 @@ class Writer:
             call = _Call(work, size_bytes, self._loop.create_future())
             self._queued_bytes += size_bytes
             self._queue.put(call)
-        return await call.future
+        try:
+            return await call.future
+        finally:
+            del call  # its error has this frame
 
     async def failed(self) -> DiskFailed | WriterFailed:
         """Waits until nothing can be written any more."""
@@ -109,6 +112,7 @@ class Writer:
             calls, closing = self._take(wait=not more)
             if calls:
                 self._finish(calls)
+            del calls  # the next ones may be long in coming
             more = not closing and self._failure is None and self._tidy_up()
 
     def _take(self, *, wait: bool) -> tuple[list[_Call], bool]:
@@ -185,7 +189,7 @@ class Writer:
         if isinstance(told, DiskFailed | WriterFailed):
             self._failure = self._failure or told
             self._loop.call_soon_threadsafe(self._has_failed.set)
-        return told
+        return bare(told)
 
     def _transaction(self) -> Transaction:
         return Transaction(self._connection, to_us(self._now()))
