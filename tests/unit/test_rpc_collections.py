@@ -1,6 +1,9 @@
 """CollectionService over a real channel."""
 
 import asyncio
+import gc
+import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +14,13 @@ import pytest
 
 from pspsearch.domain import CollectionSettings
 from pspsearch.errors import IndexFailed, ModelMismatch, TritonUnavailable
+from pspsearch.ports import Index
 from pspsearch.sample_collection import fill_sample
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
+from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import VERSION, ColourDescriber
 from tests.fakes.describer import version as model_version
 from tests.rollout_place import Place
@@ -194,6 +199,30 @@ async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
     await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="birds"))
 
     assert (await create(api, name="birds")).name == "birds"
+
+
+class Part:
+    """Of an index that is being opened."""
+
+
+async def test_of_what_cannot_be_opened_only_the_reason_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """An index that is half read may be large."""
+    caplog.set_level(logging.CRITICAL, "pspsearch.search.collections")  # pytest keeps the errors that are logged
+    catalog, parts = MemoryCatalog(), list[weakref.ref[Part]]()
+    async with open_api(catalog=catalog):
+        pass
+
+    async def fail(*_: object) -> Index:
+        part = Part()
+        parts.append(weakref.ref(part))
+        raise IndexFailed("no room")
+
+    async with open_api(catalog=catalog, open_index=fail) as api:
+        refusal = await refuse(api.items.CountItems(items.CountItemsRequest()))
+        gc.collect()
+
+        assert refusal.reason == "INDEX_FAILED"
+        assert [part() for part in parts] == [None]
 
 
 async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
