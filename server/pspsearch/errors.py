@@ -73,7 +73,7 @@ class InvalidRequest(PspsearchError):
 class BadFilter(InvalidRequest):
     """The filter is no expression; the message names the position and what was expected there."""
 
-    def __init__(self, message: str, position: int) -> None:
+    def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.position = position
         """In characters from the start of the filter."""

@@ -1,5 +1,6 @@
 """The error hierarchy."""
 
+import copy
 import re
 
 from pspsearch import errors
@@ -24,3 +25,16 @@ def test_drawing_is_the_hierarchy() -> None:
         if isinstance(value, type) and issubclass(value, Exception)
     }
     assert parents == defined
+
+
+def test_every_error_can_be_copied() -> None:
+    """One that is kept is raised as a copy, with what it tells."""
+    kinds = [
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.PspsearchError)
+    ]
+    for kind in kinds:
+        error = kind("it failed")
+        error.request_id = "a"
+        again = copy.copy(error)
+        assert (type(again), str(again), vars(again)) == (kind, "it failed", vars(error))
+    assert copy.copy(errors.BadFilter("no filter", 7)).position == 7
