@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
 
@@ -265,8 +266,15 @@ async def test_an_idle_stream_holds_nothing_of_what_it_was_asked(
 
 
 def count_objects(kinds: tuple[type, ...]) -> int:
-    """Of those kinds, in this process."""
-    return sum(isinstance(one, kinds) for one in gc.get_objects())
+    """Of those kinds, and tasks that are done and have an answer, in this process."""
+    return sum(isinstance(one, kinds) or has_answer(one) for one in gc.get_objects())
+
+
+def has_answer(one: Any) -> bool:
+    """Which it keeps."""
+    if not isinstance(one, asyncio.Task) or not one.done() or one.cancelled() or one.exception():
+        return False
+    return isinstance(cast("Any", one).result(), bytes)
 
 
 @pytest.mark.parametrize("answered", [0, 40])
@@ -432,6 +440,34 @@ async def settle() -> None:
     """Returns when all that can happen now has happened: so many turns of the loop are enough for it."""
     for _ in range(100):
         await asyncio.sleep(0)
+
+
+async def test_an_idle_stream_holds_no_answer_that_is_sent() -> None:
+    """It counts for nothing any more."""
+    size_bytes, sent = 4 << 20, asyncio.Event()
+
+    async def incoming() -> AsyncIterator[tuple[int, Parked]]:
+        yield 4, parked()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async for turn in exchange.turns():
+            exchange.answer(turn, bytes(size_bytes))
+
+    async def send(_content: bytes) -> None:
+        sent.set()
+
+    exchange = open_exchange(incoming())
+    tracemalloc.start()
+    running = asyncio.create_task(exchange.run(work(), send))
+    await sent.wait()
+    await settle()
+    held_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert held_bytes < size_bytes
 
 
 async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:

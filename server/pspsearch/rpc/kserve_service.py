@@ -132,6 +132,7 @@ class KserveService:
             while (next_one := await order.get()) is not None:
                 turn, task = next_one
                 exchange.answer(turn, await task)
+                del next_one, turn, task
 
         async with asyncio.TaskGroup() as group:
             group.create_task(send())

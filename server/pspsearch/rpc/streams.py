@@ -80,6 +80,7 @@ class Exchange(Generic[_Request]):
                 self._hold(-len(content))
                 self._give_back(1)
                 self._free.release()
+                del content
             await task
         finally:
             task.cancel()
