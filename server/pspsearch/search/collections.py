@@ -251,9 +251,8 @@ class Collections(Carrier):
             live = await self.prepare(collection, Space(generation, await self.open_describer(generation)))
         except PspsearchError as error:
             log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
-            self._unopened[collection.name] = _Unopened(
-                collection, copy.copy(error)
-            )  # without what was read until then
+            without_frames = copy.copy(error)  # they have what was read until then
+            self._unopened[collection.name] = _Unopened(collection, without_frames)
             raise
         self._live[collection.name] = live
         log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
