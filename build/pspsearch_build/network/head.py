@@ -57,8 +57,11 @@ class Head(nn.Module):
 
         Cells are [batch, cells, dimension], level after level, row by row.
         """
-        descriptor = self.describe(self.pool(fused))
-        return (descriptor, self.describe(self.pool_cells(fused))) if self._cells else (descriptor,)
+        if not self._cells:
+            return (self.describe(self.pool(fused)),)
+        # In one product: as two an exported file would hold the projection twice.
+        rows = self.describe(torch.cat([self.pool(fused).unsqueeze(1), self.pool_cells(fused)], dim=1))
+        return rows[:, 0], rows[:, 1:]
 
     def pool(self, fused: Tensor) -> Tensor:
         """[batch, channels, height, width] to the vectors [batch, inputs of the projection]."""
