@@ -53,8 +53,6 @@ def fit_whitening_within(vectors: Tensor, labels: Tensor, kept: int, shrinkage: 
 _EVENNESS = 0.25
 """How far a compression goes from keeping scores (0) towards whitening (1); a quarter of the way was the best of
 five for pictures of six kinds."""
-_BESIDE = 0.3
-"""How much other directions count beside the vectors'."""
 
 
 def fit_compression(vectors: Tensor, kept: int, beside: Tensor | None = None) -> Tensor:
@@ -63,13 +61,13 @@ def fit_compression(vectors: Tensor, kept: int, beside: Tensor | None = None) ->
     It is not centred: where zero is belongs to what a trained network knows. So scores stay nearly as they are, except
     that the strong directions are held down a little. The few kinds of pictures that there are to fit on do not show
     all that matters; `beside` [other count, dimension] are other directions that do, such as those of the classifier
-    that the network was trained with.
+    that the network was trained with. They count as much as the vectors.
     """
     rows = _numbers(vectors)
     moment = _moment(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
     if beside is not None:
         others = _numbers(beside)
-        moment += _BESIDE * _moment(others - others.mean(axis=0))
+        moment += _moment(others - others.mean(axis=0))
     strengths, directions = np.linalg.eigh(moment)
     strengths, directions = strengths[::-1][:kept], directions[:, ::-1][:, :kept].T
     gains = (strengths / strengths[0]).clip(1e-9) ** (-_EVENNESS / 2)
