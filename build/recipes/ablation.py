@@ -44,6 +44,7 @@ ROUNDS = 5
 ALL_BLOCKS = 19
 HALF = (0.5, 0.5, 0.5)
 DEFAULT = NetworkSpec(
+    cells=False,
     padding=Padding.SAME,
     mean=HALF,
     std=HALF,

@@ -57,7 +57,7 @@ def write_colour_network(
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    spec = NetworkSpec(input=InputShape(side_px, side_px), dimension=dimension)
+    spec = NetworkSpec(input=InputShape(side_px, side_px), dimension=dimension, cells=False)
     write_onnx_facts(model, OnnxFacts(spec, Precision.FP32, {"weights": f"drawn by lot, seed {seed}"}))
     onnx.save(model, path)
     return path

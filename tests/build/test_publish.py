@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2 as pb
@@ -19,6 +20,7 @@ from pspsearch.repository import check_model
 from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.publish import publish as publish_command
 from pspsearch_build.errors import BuildError, PublishRefused
+from pspsearch_build.network.onnx_facts import read_onnx_facts, write_onnx_facts
 from pspsearch_build.publish import Batching, Flavour, Instances, Publication, publish
 from pspsearch_build.publish.config import parse, to_text
 from tests.build.colour_network import Fault, write_colour_network
@@ -154,6 +156,34 @@ def test_checksum_is_declared_when_every_version_can_tell_it(publication: Public
     assert beside_the_first == ["descriptor"]
     assert outputs_of(publication) == ["descriptor", "checksum"]
     assert [contract_of(read_config(publication), version).checksums for version in (1, 2, 3)] == [False, True, True]
+
+
+def test_cells_are_offered_by_every_version_or_by_none(publication: Publication) -> None:
+    """A program keeps them to itself beside versions without them, so that nobody's rollout depends on them."""
+    with_program = replace(publication, flavour=Flavour.OPENVINO)
+    publish(publication)
+    publish(replace(with_program, model="plain"))
+    _promise_cells(publication.onnx)
+
+    with pytest.raises(PublishRefused, match="must all have the cells output, or none"):
+        publish(publication)
+    publish(replace(with_program, model="plain"))
+    publish(replace(with_program, model="celled"))
+    write_colour_network(publication.onnx, seed=1)
+    with pytest.raises(PublishRefused, match="must all have the cells output, or none"):
+        publish(replace(with_program, model="celled"))
+
+    plain, celled = (replace(publication, model=name) for name in ("plain", "celled"))
+    assert contract_of(read_config(plain), 2).cells == 0
+    assert outputs_of(plain) == ["descriptor", "checksum"]
+    assert contract_of(read_config(celled), 1).cells == 50
+    assert outputs_of(celled) == ["descriptor", "cells", "checksum"]
+
+
+def _promise_cells(path: Path) -> None:
+    facts, model = read_onnx_facts(path), onnx.load(path)
+    write_onnx_facts(model, replace(facts, spec=replace(facts.spec, cells=True)))
+    onnx.save(model, path)
 
 
 @pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])

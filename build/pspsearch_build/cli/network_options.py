@@ -80,7 +80,12 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
         click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="Of RGB, 0 to 1."),
         click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="Of RGB, 0 to 1."),
         click.option("--dimension", type=int, default=_DEFAULT.dimension, show_default=True),
-        click.option("--cells", is_flag=True, help="A second output with a descriptor per pyramid cell."),
+        click.option(
+            "--cells/--no-cells",
+            default=_DEFAULT.cells,
+            show_default=True,
+            help="A second output with a descriptor per pyramid cell.",
+        ),
     ]
 
 

@@ -110,7 +110,7 @@ class NetworkSpec:
     """Of the descriptor: 128, 256 or 512."""
     dropout: float = 0.1
     """In training, before the projection and before the segmentation head's prediction."""
-    cells: bool = False
+    cells: bool = True
     """Whether the network's second output is one descriptor per pyramid cell."""
     segmentation_classes: int = 0
     """Classes of the segmentation head that multi-task training uses; 0 for none."""

@@ -5,13 +5,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from pspsearch.config_digest import DIGEST_KEY, check_digest, digest_of
-from pspsearch.contract import Contract, parameter_key
+from pspsearch.contract import CELLS, Contract, parameter_key
 from pspsearch.manifest import Manifest
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive
@@ -118,6 +118,8 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
     else:
         config = triton_config.parse(path.read_text("utf-8"), str(path))
         check_digest(config)
+        if not _offers_cells(config) and publication.flavour.program:
+            contract = replace(contract, cells=0)  # a program answers with what the config names
         _refuse_contradictions(config, publication, contract)
     if contract.checksums and _all_tell_checksums(config, path.parent):
         triton_config.declare_checksum(config)
@@ -141,8 +143,12 @@ def _refuse_contradictions(config: pb.ModelConfig, publication: Publication, con
             f"the versions of {model} have dimension {sorted(dimensions)} and this one {contract.dimension}: "
             "say --allow-other-dimension if that is meant"
         )
-    if any(output.name == "cells" for output in config.output) != bool(contract.cells):
+    if _offers_cells(config) != bool(contract.cells):
         raise PublishRefused(f"the versions of {model} must all have the cells output, or none")
+
+
+def _offers_cells(config: pb.ModelConfig) -> bool:
+    return any(output.name == CELLS for output in config.output)
 
 
 def _all_tell_checksums(config: pb.ModelConfig, model: Path) -> bool:

@@ -91,7 +91,7 @@ class LossSettings(_Table, frozen=True, kw_only=True):
 class DistillationSettings(_Table, frozen=True, kw_only=True):
     """Keeping what a frozen teacher knows."""
 
-    weight: float = 1.0
+    weight: float = 10.0
     teacher: str = "start"
     """The network as it is when the run begins; or one spelt as for `evaluate`: `checkpoint:FILE`, `average:WEIGHTS`
     or `gem:WEIGHTS`, the last two for an input of 256x256 px, cropped."""
@@ -128,7 +128,7 @@ class OptimiserSettings(_Table, frozen=True, kw_only=True):
     decay: float = 1e-4
     clip: float = 5.0
     """The longest gradient."""
-    average: float = 0.998
+    average: float = 0.995
     """The share that the exponential moving average keeps in each step; 0 for no average."""
     frozen_blocks: int = 0
     """The first blocks of the backbone that are never trained: theirs are the largest maps."""
