@@ -23,9 +23,18 @@ class Fault(StrEnum):
 
 
 def write_colour_network(
-    path: Path, *, side_px: int = 32, dimension: int = 128, fault: Fault = Fault.NONE, seed: int = 0
+    path: Path,
+    *,
+    side_px: int = 32,
+    dimension: int = 128,
+    fault: Fault = Fault.NONE,
+    seed: int = 0,
+    cells: bool = False,
 ) -> Path:
-    """Projects the brightness of each line of pixels; `seed` makes another network of the same kind."""
+    """Projects the brightness of each line of pixels; `seed` makes another network of the same kind.
+
+    Its cells, where it has them, are all the picture's descriptor.
+    """
     rng = np.random.default_rng(seed)
     width = 512 if fault is Fault.OTHER_DIMENSION else dimension
     projection = rng.normal(size=(3 * side_px, width)).astype(np.float32)
@@ -40,6 +49,14 @@ def write_colour_network(
         "full": np.float32(255),
         "flat": np.asarray([0, -1]),
     }
+    spec = NetworkSpec(input=InputShape(side_px, side_px), dimension=dimension, cells=cells)
+    many: list[onnx.NodeProto] = []
+    outputs = [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, ["batch", width])]
+    if cells:
+        constants |= {"between": np.asarray([1]), "times": np.asarray([1, spec.cell_count, 1])}
+        many.append(helper.make_node("Unsqueeze", ["descriptor", "between"], ["one"]))
+        many.append(helper.make_node("Tile", ["one", "times"], ["cells"]))
+        outputs.append(helper.make_tensor_value_info("cells", TensorProto.FLOAT, ["batch", spec.cell_count, width]))
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["pixels"], ["numbers"], to=TensorProto.FLOAT),
@@ -50,14 +67,14 @@ def write_colour_network(
             helper.make_node("Add", ["projected", "offset"], ["moved"]),
             helper.make_node("LpNormalization", ["moved"], ["unit"], axis=1, p=2),
             helper.make_node("Mul", ["unit", "scale"], ["descriptor"]),
+            *many,
         ],
         "colour",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", side_px, side_px, 3])],
-        [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, ["batch", width])],
+        outputs,
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    spec = NetworkSpec(input=InputShape(side_px, side_px), dimension=dimension, cells=False)
     write_onnx_facts(model, OnnxFacts(spec, Precision.FP32, {"weights": f"drawn by lot, seed {seed}"}))
     onnx.save(model, path)
     return path

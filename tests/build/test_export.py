@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import TensorProto
 
+from pspsearch_build.cli import commands
 from pspsearch_build.errors import BuildError
 from pspsearch_build.export import export_onnx
 from pspsearch_build.forms import onnxruntime_form
@@ -141,6 +143,25 @@ def test_facts_are_read_without_torch(files: dict[Precision, Path]) -> None:
     )
 
     assert answer.stdout.split() == ["128", "False"]
+
+
+def test_a_trained_network_is_exported_without_its_cells(files: dict[Precision, Path], tmp_path: Path) -> None:
+    """If that is asked for, as beside versions that have none; its descriptors are the same."""
+    kept, plain = tmp_path / "kept.safetensors", tmp_path / "plain.onnx"
+    small_checkpoint().save(kept)
+
+    told = CliRunner().invoke(
+        commands, ["export", "--checkpoint", str(kept), "--no-cells", "--precision", "fp32", "--output", str(plain)]
+    )
+
+    assert told.exit_code == 0, told.output
+    assert read_onnx_facts(plain).spec.outputs == ("descriptor",)
+    pixels = cut_crops(2, SMALL.input)
+    rows = [
+        onnxruntime_form(path, outputs, half=False).run(pixels)["descriptor"]
+        for path, outputs in ((plain, ("descriptor",)), (files[Precision.FP32], SMALL.outputs))
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)  # FP32, in another order
 
 
 def test_a_file_without_facts_is_refused(tmp_path: Path) -> None:

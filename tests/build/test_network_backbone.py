@@ -12,7 +12,7 @@ from torchvision.models import MobileNetV2, mobilenet_v2, resnet18, resnet34, re
 
 from pspsearch.contract import InputShape
 from pspsearch_build.errors import BuildError, WeightsMismatch
-from pspsearch_build.network.backbone import build_backbone
+from pspsearch_build.network.backbone import build_backbone, read_classifier
 from pspsearch_build.network.efficientnet_lite import LITE0, EfficientNetLite
 from pspsearch_build.network.same_padding import SameConv2d, pad_same
 from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding
@@ -187,3 +187,21 @@ def test_a_download_without_a_network_is_one_sentence(tmp_path: Path, monkeypatc
 
     with pytest.raises(BuildError, match=r"mobilenet_v2 cannot be downloaded .* give a weights file"):
         build_backbone(NetworkSpec(), "download")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "usable"),
+    [
+        (torch.eye(3, 512), True),
+        (torch.eye(3, 256), False),
+        (torch.ones(1, 512), False),
+        (torch.full((3, 512), torch.nan), False),
+    ],
+)
+def test_classifier_is_used_if_it_tells_classes_apart(matrix: torch.Tensor, usable: bool, tmp_path: Path) -> None:
+    """By the backbone's channels, two classes or more, in numbers; else the file is taken as one without."""
+    save_file({"fc.weight": matrix, "fc.bias": torch.zeros(len(matrix))}, tmp_path / "weights.safetensors")
+
+    found = read_classifier(tmp_path / "weights.safetensors", 512)
+
+    assert found is None if not usable else found is not None and torch.equal(found, matrix)

@@ -1,6 +1,7 @@
 """What makes an untrained network usable: statistics, rounding and whitening."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,6 +154,17 @@ def test_compression_keeps_what_a_trained_backbone_sees() -> None:
     assert not weight[:, :, : SMALL.width].any()
     assert weight[:, :, SMALL.width :].any(dim=2).all()
     assert not network.head.projection.bias.any()
+
+
+def test_what_is_random_is_whitened_where_there_is_nothing_else() -> None:
+    """Without the shortcut the head sees the untrained fusion alone, under which all pictures are much alike."""
+    network = build_network(replace(SMALL, shortcut=False))
+    pictures = np.stack(list(random_pictures(SMALL.dimension + 8, SMALL.input, seed=0)))
+
+    compress(network, [pictures], torch.eye(network.trunk.backbone.channels))
+
+    scores = _describe(network, pictures) @ _describe(network, pictures).T
+    assert abs((scores.sum() - len(scores)) / (len(scores) * (len(scores) - 1))) < 0.05
 
 
 def test_compression_keeps_scores_and_holds_the_strong_directions_down() -> None:

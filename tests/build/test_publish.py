@@ -163,14 +163,14 @@ def test_cells_are_offered_by_every_version_or_by_none(publication: Publication)
     with_program = replace(publication, flavour=Flavour.OPENVINO)
     publish(publication)
     publish(replace(with_program, model="plain"))
-    _promise_cells(publication.onnx)
+    write_colour_network(publication.onnx, cells=True)
 
-    with pytest.raises(PublishRefused, match="must all have the cells output, or none"):
+    with pytest.raises(PublishRefused, match="must all have the cells output, or none: export this one without cells"):
         publish(publication)
     publish(replace(with_program, model="plain"))
     publish(replace(with_program, model="celled"))
     write_colour_network(publication.onnx, seed=1)
-    with pytest.raises(PublishRefused, match="must all have the cells output, or none"):
+    with pytest.raises(PublishRefused, match="must all have the cells output, or none: export this one with cells"):
         publish(replace(with_program, model="celled"))
 
     plain, celled = (replace(publication, model=name) for name in ("plain", "celled"))
@@ -180,10 +180,15 @@ def test_cells_are_offered_by_every_version_or_by_none(publication: Publication)
     assert outputs_of(celled) == ["descriptor", "cells", "checksum"]
 
 
-def _promise_cells(path: Path) -> None:
-    facts, model = read_onnx_facts(path), onnx.load(path)
+def test_promised_cells_must_be_there(publication: Publication) -> None:
+    """Else every start of Triton with this version would fail."""
+    facts, model = read_onnx_facts(publication.onnx), onnx.load(publication.onnx)
     write_onnx_facts(model, replace(facts, spec=replace(facts.spec, cells=True)))
-    onnx.save(model, path)
+    onnx.save(model, publication.onnx)
+
+    for flavour in (Flavour.OPENVINO, Flavour.ONNXRUNTIME):
+        with pytest.raises(PublishRefused, match="promises an output cells, and has none"):
+            publish(replace(publication, flavour=flavour))
 
 
 @pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])
@@ -193,7 +198,7 @@ def _promise_cells(path: Path) -> None:
         (Fault.NAN, "not finite"),
         (Fault.NOT_UNIT, "of length 2, not 1"),
         (Fault.COLLAPSED, "same descriptor to two different images"),
-        (Fault.OTHER_DIMENSION, r"\(2, 512\) to two images, not \(2, 128\)"),
+        (Fault.OTHER_DIMENSION, r"of shape \(2, 512\) to two images, not \(2, 128\)"),
     ],
 )
 def test_useless_network_is_refused(publication: Publication, flavour: Flavour, fault: Fault, words: str) -> None:

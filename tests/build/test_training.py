@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, resnet18
 
 from pspsearch_build.data.masks import SUFFIX
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import read_batches
 from pspsearch_build.network.batch_norm import round_weights
+from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.training.distillation import distil_scores
 from pspsearch_build.training.losses import LossName
@@ -127,6 +128,42 @@ def test_networks_towards_the_start_are_candidates(patterns: Path, run: Run) -> 
     assert {name: value for name, value in outcome.figures.items() if name != "pictures/s"} == best
     assert figures(run) == once
     assert again.figures == outcome.figures
+
+
+def test_best_may_be_on_the_way_back(patterns: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file then holds what lies between, and says so; steps that were no better still count as waited."""
+    found = iter([0.5, 0.4, 0.3, 0.6])  # the start, two steps, and a quarter of the way back
+
+    def validate(*_: object) -> dict[str, float]:
+        return {"new R@1": next(found)}
+
+    monkeypatch.setattr("pspsearch_build.training.fine_tuning.validate", validate)
+
+    outcome = run.go(source=[source(patterns)], validation=[validation(patterns)], blends=[0.25])
+
+    start, trained, name = run.start.state_dict(), run.folder.load(), "head.projection.weight"
+    assert trained is not None
+    expected = torch.lerp(start[name], trained["trainer"]["average"][f"module.{name}"], 0.25)
+    kept = Checkpoint.load(run.folder.best)
+    torch.testing.assert_close(kept.network.state_dict()[name], expected, atol=1e-6, rtol=2**-7)  # rounded to bf16
+    assert (kept.provenance["step"], kept.provenance["blend"]) == ("4", "0.25")
+    assert outcome.waited == 2
+
+
+def test_run_begins_with_what_the_weights_know(patterns: Path, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a trained backbone: its own channels count at first, those of the fusion not yet; and leaks are told."""
+    weights = run.path.with_name("resnet18.safetensors")
+    torch.manual_seed(0)
+    save_file(resnet18(weights=None).state_dict(), weights)
+    same = {"name": "same", "queries": str(patterns / "train")}
+
+    run.go(source=[source(patterns)], validation=[same], start={"weights": str(weights), "pictures": 144}, steps=2)
+
+    projection = run.start.head.projection.weight.reshape(128, 2, -1)  # parts and GeM
+    assert not projection[:, :, :32].any()
+    assert projection[:, :, 32:].any(dim=2).all()
+    assert "of the queries of 'same' are nearly the same as pictures that are trained on (patterns)" in caplog.text
+    assert run.best.head.projection.weight.isfinite().all()
 
 
 def test_resuming_equals_not_stopping(patterns: Path, run: Run, tmp_path: Path) -> None:

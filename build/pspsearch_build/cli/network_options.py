@@ -1,6 +1,7 @@
 """Which network a command works on: the options that `export` and `parity` share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce, wraps
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from pspsearch.contract import Fit, InputShape
 from pspsearch_build.network.backbone import Weights
 from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.network.descriptor_network import build_network
 from pspsearch_build.network.spec import BackboneName, ConvolutionKind, FusionName, HeadName, NetworkSpec, Padding
 from pspsearch_build.network.untrained import make_untrained
 
@@ -42,7 +44,9 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
         if (checkpoint is not None) == untrained:
             raise click.UsageError("give either --checkpoint or --untrained")
         if checkpoint is not None:
-            return command(checkpoint=Checkpoint.load(checkpoint), **options)
+            return command(checkpoint=_with_cells(Checkpoint.load(checkpoint), fields["cells"]), **options)
+        if fields["cells"] is None:
+            fields["cells"] = _DEFAULT.cells
         choices = {name: kind(fields.pop(name)) for name, kind in _CHOICES.items()}
         spec = NetworkSpec(input=InputShape(size, size, fit), **choices, **fields)
         with Console(stderr=True).status("calibrating an untrained network on procedural pictures"):
@@ -50,6 +54,16 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
         return command(checkpoint=made, **options)
 
     return reduce(lambda decorated, option: option(decorated), reversed(_options()), with_checkpoint)
+
+
+def _with_cells(checkpoint: Checkpoint, cells: bool | None) -> Checkpoint:
+    """They need no weights of their own."""
+    network = checkpoint.network
+    if cells is None or cells is network.spec.cells:
+        return checkpoint
+    made = build_network(replace(network.spec, cells=cells))
+    made.load_state_dict(network.state_dict())
+    return Checkpoint(made, checkpoint.provenance)
 
 
 def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
@@ -63,7 +77,9 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
         for name, kind in _CHOICES.items()
     ]
     return [
-        click.option("--checkpoint", type=_FILE, help="The network's weights and spec; the spec options do not count."),
+        click.option(
+            "--checkpoint", type=_FILE, help="The network's weights and spec; of the spec options only --cells counts."
+        ),
         click.option("--untrained", is_flag=True, help="A stand-in that was never trained, of the spec below."),
         click.option("--seed", default=0, show_default=True, help=_UNTRAINED_ONLY + "of its random weights."),
         click.option("--weights", help=_UNTRAINED_ONLY + "the backbone's, as a .safetensors or .pth, or `download`."),
@@ -82,9 +98,8 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
         click.option("--dimension", type=int, default=_DEFAULT.dimension, show_default=True),
         click.option(
             "--cells/--no-cells",
-            default=_DEFAULT.cells,
-            show_default=True,
-            help="A second output with a descriptor per pyramid cell.",
+            default=None,
+            help="A second output with a descriptor per pyramid cell; as the checkpoint has it, or with them.",
         ),
     ]
 

@@ -53,10 +53,15 @@ def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
     return backbone
 
 
-def read_classifier(path: Path) -> Tensor | None:
+def read_classifier(path: Path, channels: int) -> Tensor | None:
     """The matrix [classes, channels] by which the backbone in a weights file told classes apart, if the file has it."""
-    tensors = rename(read_weights(path)).items()
-    return next((tensor for name, tensor in tensors if name.startswith(_CLASSIFIERS) and tensor.ndim == 2), None)
+    matrices = [
+        tensor.float()
+        for name, tensor in rename(read_weights(path)).items()
+        if name.startswith(_CLASSIFIERS) and tensor.ndim == 2 and tensor.shape[1] == channels
+    ]
+    usable = len(matrices) == 1 and len(matrices[0]) > 1 and bool(matrices[0].isfinite().all())
+    return matrices[0] if usable else None
 
 
 def recognise(path: Path) -> BackboneName:

@@ -26,7 +26,8 @@ def begin(network: DescriptorNetwork, batches: Batches, weights: Weights) -> Non
     if weights is None:
         calibrate(network, batches)
     else:
-        compress(network, batches, read_classifier(weights) if isinstance(weights, Path) else None)
+        channels = network.trunk.backbone.channels
+        compress(network, batches, read_classifier(weights, channels) if isinstance(weights, Path) else None)
 
 
 def calibrate(network: DescriptorNetwork, batches: Batches) -> None:
@@ -39,29 +40,35 @@ def calibrate(network: DescriptorNetwork, batches: Batches) -> None:
     """
     _require_pictures(network, batches)
     _set_statistics(network.trunk, network, batches)
-    whitening = fit_whitening(_pool_all(network, batches), network.spec.dimension, shrinkage=1.0)
-    _set_projection(network, whitening.matrix, -whitening.matrix @ whitening.mean)
+    _whiten(network, batches)
 
 
 def compress(network: DescriptorNetwork, batches: Batches, directions: Tensor | None = None) -> None:
     """Makes a trained backbone's network as good as that backbone is, in fewer numbers; in place, as `calibrate`.
 
     The projection keeps what is strongest in the backbone's pooled vectors (`fit_compression`). What the fusion makes
-    is random before training, so it counts for nothing where the spec has the shortcut. `directions` [count, channels
-    of the backbone] are others that matter to it.
+    is random before training, so it counts for nothing; where the head sees nothing else, it is whitened.
+    `directions` [count, channels of the backbone] are others that matter to the backbone.
     """
     _require_pictures(network, batches)
     if network.trunk.fusion:
         _set_statistics(network.trunk.fusion, network, batches)
+    if not network.spec.shortcut:
+        _whiten(network, batches)
+        return
     pooled = _pool_all(network, batches)
-    channels, blocks = network.trunk.channels, pooled.shape[1] // network.trunk.channels
-    seen = torch.arange(channels) >= (channels - network.trunk.backbone.channels if network.spec.shortcut else 0)
-    seen = seen.repeat(blocks)
-    usable = directions is not None and network.spec.shortcut
-    beside = directions.repeat(1, blocks) if directions is not None and usable else None
+    blocks = pooled.shape[1] // network.trunk.channels
+    own = torch.arange(network.trunk.channels) >= network.trunk.channels - network.trunk.backbone.channels
+    seen = own.repeat(blocks)
     weight = torch.zeros(network.spec.dimension, pooled.shape[1])
+    beside = None if directions is None else directions.repeat(1, blocks)
     weight[:, seen] = fit_compression(pooled[:, seen], network.spec.dimension, beside)
     _set_projection(network, weight, torch.zeros(network.spec.dimension))
+
+
+def _whiten(network: DescriptorNetwork, batches: Batches) -> None:
+    whitening = fit_whitening(_pool_all(network, batches), network.spec.dimension, shrinkage=1.0)
+    _set_projection(network, whitening.matrix, -whitening.matrix @ whitening.mean)
 
 
 def _require_pictures(network: DescriptorNetwork, batches: Batches) -> None:

@@ -75,7 +75,7 @@ def fit_compression(vectors: Tensor, kept: int, beside: Tensor | None = None) ->
 
 
 def _moment(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the second order, of trace 1."""
+    """The second moment, scaled to trace 1."""
     moment = rows.T @ rows
     return moment / np.trace(moment)
 

@@ -1,11 +1,13 @@
 """The last look at a version before it is published: does it describe?"""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import DESCRIPTOR
+from pspsearch.contract import CELLS, DESCRIPTOR
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.network.spec import NetworkSpec
 from pspsearch_build.publish.config import Flavour
@@ -14,23 +16,32 @@ _UNIT_TOLERANCE = 1e-3
 _SAME_COSINE = 0.9999
 
 
-def try_descriptors(flavour: Flavour, folder: Path, spec: NetworkSpec) -> None:
-    """Runs the network in `folder` on two images; PublishRefused where its descriptors are useless."""
+def try_outputs(flavour: Flavour, folder: Path, spec: NetworkSpec) -> None:
+    """Runs the network in `folder` on two images; PublishRefused where what it answers is useless."""
     pixels = _two_images(spec.input.height_px, spec.input.width_px)
     path = folder / flavour.model_file
     try:
-        descriptors = _run(flavour, path, pixels)
+        answers = _run(flavour, path, pixels)
     except (RuntimeError, ValueError) as error:
         raise PublishRefused(f"{path.name} cannot be run: {error}") from error
-    if descriptors.shape != (2, spec.dimension):
-        raise PublishRefused(f"{path.name} answers {descriptors.shape} to two images, not (2, {spec.dimension})")
-    if not np.isfinite(descriptors).all():
-        raise PublishRefused(f"{path.name} answers with numbers that are not finite")
-    lengths = np.linalg.norm(descriptors, axis=1)
-    if np.abs(lengths - 1).max() > _UNIT_TOLERANCE:
-        raise PublishRefused(f"{path.name} answers with a descriptor of length {lengths.max():.4g}, not 1")
+    wanted = {DESCRIPTOR: (2, spec.dimension), CELLS: (2, spec.cell_count, spec.dimension)}
+    for name in spec.outputs:
+        if name not in answers:
+            raise PublishRefused(f"{path.name} promises an output {name}, and has none")
+        _check_units(f"{path.name} answers with {name}", answers[name], wanted[name])
+    descriptors = answers[DESCRIPTOR]
     if float(descriptors[0] @ descriptors[1]) > _SAME_COSINE:
         raise PublishRefused(f"{path.name} answers with the same descriptor to two different images")
+
+
+def _check_units(who: str, rows: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    if rows.shape != shape:
+        raise PublishRefused(f"{who} of shape {rows.shape} to two images, not {shape}")
+    if not np.isfinite(rows).all():
+        raise PublishRefused(f"{who} that is not finite")
+    lengths = np.linalg.norm(rows, axis=-1)
+    if np.abs(lengths - 1).max() > _UNIT_TOLERANCE:
+        raise PublishRefused(f"{who} of length {lengths.max():.4g}, not 1")
 
 
 def _two_images(height_px: int, width_px: int) -> NDArray[np.uint8]:
@@ -40,24 +51,26 @@ def _two_images(height_px: int, width_px: int) -> NDArray[np.uint8]:
     return np.stack([np.broadcast_to(ramp, noise.shape), noise]).astype(np.uint8)
 
 
-def _run(flavour: Flavour, path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _run(flavour: Flavour, path: Path, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
     match flavour:
         case Flavour.OPENVINO:
             import openvino as ov
 
-            compiled = ov.Core().compile_model(path, "CPU")
-            return np.asarray(compiled([pixels])[DESCRIPTOR], np.float32)
+            answers = ov.Core().compile_model(path, "CPU")([pixels])
+            return {port.get_any_name(): np.asarray(rows, np.float32) for port, rows in answers.items()}
         case Flavour.ONNXRUNTIME:
             import onnxruntime as ort
 
             session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-            return np.asarray(session.run([DESCRIPTOR], {"pixels": pixels})[0], np.float32)
+            names = [str(port.name) for port in cast("list[Any]", session.get_outputs())]
+            rows = cast("list[NDArray[np.float32]]", session.run(names, {"pixels": pixels}))
+            return dict(zip(names, rows, strict=True))
         case Flavour.TORCH:
             from pspsearch_build.export import read_exported
             from pspsearch_build.forms import torch_form
 
-            return torch_form(read_exported(path)).run(pixels)[DESCRIPTOR]
+            return torch_form(read_exported(path)).run(pixels)
         case Flavour.TENSORRT:
             from pspsearch_build.engine import run_plan
 
-            return run_plan(path, pixels)[DESCRIPTOR]
+            return run_plan(path, pixels)

@@ -1,6 +1,7 @@
 """One model version, from files to a folder that Triton may load: tried first, then written at a stroke."""
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -18,10 +19,12 @@ from pspsearch_build.model_lock import exclusive
 from pspsearch_build.network.onnx_facts import OnnxFacts, read_onnx_facts
 from pspsearch_build.publish import config as triton_config
 from pspsearch_build.publish.config import Batching, Flavour, Instances
-from pspsearch_build.publish.trial import try_descriptors
+from pspsearch_build.publish.trial import try_outputs
 
 _CONFIG = "config.pbtxt"
 _PRECISION = {Flavour.OPENVINO: "bf16"}  # the others compute in the precision of their file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def publish(publication: Publication) -> Path:
         files = incoming / "version"
         files.mkdir()
         _copy_files(publication, files)
-        try_descriptors(publication.flavour, files, facts.spec)
+        try_outputs(publication.flavour, files, facts.spec)
         manifest = Manifest.of_files(files)
         manifest.write(files)
         config = _config(publication, _contract(publication, facts, manifest), version)
@@ -118,7 +121,8 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
     else:
         config = triton_config.parse(path.read_text("utf-8"), str(path))
         check_digest(config)
-        if not _offers_cells(config) and publication.flavour.program:
+        if contract.cells and not _offers_cells(config) and publication.flavour.program:
+            log.warning("the versions of %s have no cells, and this one keeps its own to itself", publication.model)
             contract = replace(contract, cells=0)  # a program answers with what the config names
         _refuse_contradictions(config, publication, contract)
     if contract.checksums and _all_tell_checksums(config, path.parent):
@@ -144,7 +148,10 @@ def _refuse_contradictions(config: pb.ModelConfig, publication: Publication, con
             "say --allow-other-dimension if that is meant"
         )
     if _offers_cells(config) != bool(contract.cells):
-        raise PublishRefused(f"the versions of {model} must all have the cells output, or none")
+        raise PublishRefused(
+            f"the versions of {model} must all have the cells output, or none: export this one "
+            f"{'without' if contract.cells else 'with'} cells"
+        )
 
 
 def _offers_cells(config: pb.ModelConfig) -> bool:

@@ -23,7 +23,6 @@ from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.network.pooled_backbone import PooledBackbone, Pooling
-from pspsearch_build.training.blending import blend
 from pspsearch_build.training.leaks import find_leaks
 from pspsearch_build.training.run_folder import BLEND, RunFolder
 from pspsearch_build.training.settings import SourceSettings, TrainingSettings
@@ -44,17 +43,18 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict[str, float])
     """Of the best network so far."""
     waited: int = 0
-    """Validations since then."""
+    """Steps that were validated since then."""
     floor: dict[str, float] = field(default_factory=dict[str, float])
     """Figures of the validations below which no network is to fall; empty where there are none."""
 
     def hear(self, figures: Figures, may_lose: float) -> bool:
         """Whether these are the best so far; without validations the latest are."""
-        if not self.figures or not self.floor or self._is_better(figures, may_lose):
-            self.figures, self.waited = dict(figures), 0
-            return True
-        self.waited += 1
-        return False
+        better = not self.figures or not self.floor or self._is_better(figures, may_lose)
+        if better:
+            self.figures = dict(figures)
+        if BLEND not in figures:
+            self.waited = 0 if better else self.waited + 1
+        return better
 
     def _is_better(self, figures: Figures, may_lose: float) -> bool:
         return standing(figures, self.floor, may_lose) > standing(self.figures, self.floor, may_lose)
@@ -136,7 +136,7 @@ def fine_tune(
                 keep_step(pace.figures())
                 pace = _Pace()
     for share in sorted(settings.blends) if tasks else ():
-        keep(blend(Checkpoint.load(folder.start).network, trainer.averaged, share), {BLEND: share})
+        keep(trainer.go_back(Checkpoint.load(folder.start).network, share), {BLEND: share})
     return outcome
 
 

@@ -16,7 +16,9 @@ from pspsearch_build.forms import Pixels
 _SAME = 0.985
 """Two pictures that score more are one, saved anew or made smaller."""
 _MOST = 10_000
-"""So many pictures of a set are looked at: the first."""
+"""So many pictures of a set are looked at, drawn by lot where it has more."""
+_QUERIES = 1000
+"""Compared at a time."""
 _BATCH = 32
 
 
@@ -52,21 +54,25 @@ def find_leaks(
         for validation, (queries, looks) in asked.items():
             if not paths or not queries:
                 continue
-            scores = looks @ rows.T
-            best = scores.max(axis=1)
+            best = np.concatenate([(part @ rows.T).max(axis=1) for part in np.split(looks, _blocks(len(looks)))])
             if best.max() > _SAME:
                 query = int(best.argmax())
-                example = queries[query], paths[int(scores[query].argmax())]
+                example = queries[query], paths[int((looks[query] @ rows.T).argmax())]
                 yield Leak(validation, source, int((best > _SAME).sum()), example)
+
+
+def _blocks(count: int) -> list[int]:
+    return list(range(_QUERIES, count, _QUERIES))
 
 
 def _describe(
     describe: Callable[[Pixels], Descriptors], shape: InputShape, pictures: PictureSet
 ) -> tuple[Sequence[Path], Descriptors]:
-    """Those of the first pictures that can be read, and their unit descriptors."""
+    """Those of the pictures that can be read, and their unit descriptors."""
     paths: list[Path] = []
     rows: list[Descriptors] = []
-    looked = [picture.path for picture in pictures.pictures[:_MOST]]
+    drawn = np.random.default_rng(0).permutation(len(pictures.pictures))[:_MOST]
+    looked = [pictures.pictures[place].path for place in map(int, np.sort(drawn))]
     for start in range(0, len(looked), _BATCH):
         read = [(path, read_pixels(path, shape)) for path in looked[start : start + _BATCH]]
         seen = [(path, pixels) for path, pixels in read if pixels is not None]

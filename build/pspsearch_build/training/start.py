@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pspsearch.contract import InputShape
 from pspsearch_build.data.batches import Source
 from pspsearch_build.data.pictures import read_pixels
+from pspsearch_build.errors import BuildError
 from pspsearch_build.network.backbone import Weights
 from pspsearch_build.network.calibration import begin
 from pspsearch_build.network.checkpoint import Checkpoint
@@ -46,4 +47,7 @@ def _draw(sources: Sequence[Source], count: int, shape: InputShape, seed: int) -
         paths = [picture.path for picture in source.pictures.pictures]
         chosen += [paths[place] for place in map(int, random.permutation(len(paths))[: -(-count // len(sources))])]
     made = [read_pixels(chosen[place], shape) for place in map(int, random.permutation(len(chosen)))]
-    return np.stack([pixels for pixels in made if pixels is not None])
+    read = [pixels for pixels in made if pixels is not None]
+    if not read:
+        raise BuildError("no picture of the sources can be read")
+    return np.stack(read)

@@ -1,5 +1,6 @@
 """One network, its losses and its average, and what a step does to them."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Pixels
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.network.pooled_backbone import PooledBackbone
+from pspsearch_build.training.blending import blend
 from pspsearch_build.training.distillation import distil_scores
 from pspsearch_build.training.losses import Loss, make_loss
 from pspsearch_build.training.schedule import rate_at
@@ -75,6 +77,10 @@ class Trainer:
         average = self._average.module
         assert isinstance(average, DescriptorNetwork)
         return average.eval()
+
+    def go_back(self, start: DescriptorNetwork, share: float) -> DescriptorNetwork:
+        """The network that is a share of the way from the start to the averaged one."""
+        return _place(blend(start, copy.deepcopy(self.averaged).cpu(), share), self._device)
 
     @torch.inference_mode()
     def describe(self, network: DescriptorNetwork, pixels: Pixels) -> Descriptors:
