@@ -1,6 +1,6 @@
 """Bytes to pixels against simplejpeg, OpenCV and Pillow doing the same work: `python -m tests.bench.bench_images`.
 
-The work: encoded JPEG in, antialiased 192x192 uint8 RGB out, turned upright by its Exif note. One thread each, all
+The work: encoded JPEG in, antialiased 256x256 uint8 RGB out, turned upright by its Exif note. One thread each, all
 contestants in turn within every round, and the thread's own CPU time, so that whatever else the machine does meets
 them alike: trust the ratios.
 """
@@ -23,7 +23,7 @@ from pspsearch.contract import InputShape
 from pspsearch.images import decode_pixels
 from tests.pictures import encode, load_photo
 
-SIDE = 192
+SIDE = 256
 SHAPE = InputShape(SIDE, SIDE)
 SLACK = 1.10
 """What the fastest rival may be ahead by."""

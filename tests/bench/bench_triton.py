@@ -22,7 +22,7 @@ from tests.bench.perf_analyzer import measure
 MODEL = "pspnet"
 ROUNDS, TURNS, CALLS = 3, 6, 50
 CONCURRENCIES = (4, 8, 16, 32)
-SIDE_PX = 192
+SIDE_PX = 256
 
 
 class BareRuntime:

@@ -95,17 +95,17 @@ async def test_eight_orientations_of_one_photograph_agree(describer: TritonDescr
 @pytest.mark.parametrize(
     "pixels",
     [
-        np.zeros((1, 192, 192, 3), np.float32),
-        np.zeros((192, 192, 3), np.uint8),
-        np.zeros((1, 3, 192, 192), np.uint8),
+        np.zeros((1, 256, 256, 3), np.float32),
+        np.zeros((256, 256, 3), np.uint8),
+        np.zeros((1, 3, 256, 256), np.uint8),
         np.zeros((1, 96, 96, 3), np.uint8),
-        np.zeros((0, 192, 192, 3), np.uint8),
+        np.zeros((0, 256, 256, 3), np.uint8),
     ],
     ids=["floats", "no batch axis", "channels first", "other size", "no image"],
 )
 async def test_refuses_other_pixels(describer: TritonDescriber, pixels: Pixels) -> None:
     """What the contract does not take is refused before it is sent."""
-    with pytest.raises(InvalidRequest, match="takes uint8 pixels of N x 192 x 192 x 3"):
+    with pytest.raises(InvalidRequest, match="takes uint8 pixels of N x 256 x 256 x 3"):
         await describer.describe(pixels)
 
 

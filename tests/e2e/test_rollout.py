@@ -121,7 +121,7 @@ class Place:
     def publish(self, number: int, fault: Fault = Fault.NONE) -> Path:
         """The next version, of another network."""
         network = write_colour_network(self.networks / f"{number}.onnx", seed=number, fault=fault)
-        trial = "pspsearch_build.publish.version.try_descriptors"
+        trial = "pspsearch_build.publish.version.try_outputs"
         with mock.patch(trial) if fault is not Fault.NONE else contextlib.nullcontext():  # or it would be refused here
             publish(Publication(network, self.repository, "colour"))
         return network
