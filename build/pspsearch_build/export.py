@@ -12,11 +12,12 @@ from pathlib import Path
 import onnx
 import torch
 
-from pspsearch.contract import PIXELS
+from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.network.batch_norm import fold_batch_norms
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, read_onnx_facts, write_onnx_facts
+from pspsearch_build.network.spec import NetworkSpec
 from pspsearch_build.network.weights import load_weights
 
 OPSET = 17
@@ -34,6 +35,7 @@ def export_onnx(
     with replacing(path) as temporary:
         _trace(_prepare(network, precision), temporary)
         model = onnx.load(temporary)
+        _declare_sizes(model, network.spec)
         write_onnx_facts(model, OnnxFacts(network.spec, precision, provenance or {}))
         onnx.checker.check_model(model, full_check=True)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
@@ -58,6 +60,14 @@ def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetw
     if precision is Precision.FP16:
         prepared.trunk.half()
     return prepared
+
+
+def _declare_sizes(model: onnx.ModelProto, spec: NetworkSpec) -> None:
+    """The exporter loses sight of them where a batch is taken apart and put together again."""
+    sizes = {DESCRIPTOR: [spec.dimension], CELLS: [spec.cell_count, spec.dimension]}
+    for output in model.graph.output:
+        for dimension, size in zip(output.type.tensor_type.shape.dim[1:], sizes[output.name], strict=True):
+            dimension.dim_value = size
 
 
 def _trace(network: DescriptorNetwork, path: Path) -> None:

@@ -249,7 +249,7 @@ def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_pa
         "validate_every": 24,
         "start": {"pictures": 144},
         "network": {**SMALL, "dropout": 0.0},
-        "optimiser": {"train_statistics": False},
+        "optimiser": {"train_statistics": False, "backbone_learning_rate": 1e-4},
     }
 
     loose.go(**what)

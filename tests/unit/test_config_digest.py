@@ -48,7 +48,7 @@ def set_precision(config: pb.ModelConfig) -> None:
 def set_contract(config: pb.ModelConfig) -> None:
     """Fits images in another way than the network was trained with."""
     contract = config.parameters["pspsearch.contract.1"]
-    contract.string_value = contract.string_value.replace("squash", "crop")
+    contract.string_value = contract.string_value.replace("crop", "squash")
 
 
 def set_program(config: pb.ModelConfig) -> None:

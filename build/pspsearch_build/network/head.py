@@ -43,7 +43,7 @@ class Head(nn.Module):
         super().__init__()
         height, width = spec.map_size
         self._flat = (channels, height * width)
-        self._cells = spec.cells
+        self._cells = spec.cell_count if spec.cells else 0
         self.part_weights = nn.Parameter(_central(spec)) if spec.head is not HeadName.GEM else None
         self.gem = GeM() if spec.head is not HeadName.PARTS else None
         self.dropout = nn.Dropout(spec.dropout)
@@ -57,11 +57,12 @@ class Head(nn.Module):
 
         Cells are [batch, cells, dimension], level after level, row by row.
         """
+        descriptor = self.describe(self.pool(fused))
         if not self._cells:
-            return (self.describe(self.pool(fused)),)
-        # In one product: as two an exported file would hold the projection twice.
-        rows = self.describe(torch.cat([self.pool(fused).unsqueeze(1), self.pool_cells(fused)], dim=1))
-        return rows[:, 0], rows[:, 1:]
+            return (descriptor,)
+        # As a matrix, too: an exported file then holds one projection for both, under its name.
+        rows = self.pool_cells(fused).reshape(-1, self.projection.in_features)
+        return descriptor, self.describe(rows).reshape(-1, self._cells, self.projection.out_features)
 
     def pool(self, fused: Tensor) -> Tensor:
         """[batch, channels, height, width] to the vectors [batch, inputs of the projection]."""
