@@ -122,7 +122,8 @@ def fine_tune(
         if saved is None:
             if settings.floor:
                 outcome.floor = validate(open_describer(settings.floor), tasks)
-            if settings.start.checkpoint or settings.start.weights:  # to random weights all pictures are much the same
+            known = settings.start.checkpoint or settings.start.weights  # to random weights all pictures are much alike
+            if tasks and known:
                 look, by_name = partial(trainer.describe, trainer.averaged), dict(zip(names, sources, strict=True))
                 for leak in find_leaks(look, start.spec.input, by_name, tasks):
                     log.warning("%s", leak)
