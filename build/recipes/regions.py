@@ -62,7 +62,7 @@ def _numbers(rows: torch.Tensor) -> Descriptors:
 
 
 def main() -> None:
-    """As above."""
+    """Prints how often the right thing is found by each of the ways, with 95 % intervals."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("queries")

@@ -271,7 +271,7 @@ def count_objects(kinds: tuple[type, ...]) -> int:
 
 
 def has_answer(one: Any) -> bool:
-    """Which it keeps."""
+    """Whether it is a task that keeps the bytes that it returned."""
     if not issubclass(type(one), asyncio.Task) or not one.done() or one.cancelled() or one.exception():
         return False
     return isinstance(one.result(), bytes)

@@ -18,7 +18,7 @@ _SAME = 0.985
 _MOST = 10_000
 """So many pictures of a set are looked at, drawn by lot where it has more."""
 _QUERIES = 1000
-"""Compared at a time."""
+"""So many queries are compared with a source at a time, which bounds the memory that their scores take."""
 _BATCH = 32
 
 
