@@ -108,6 +108,43 @@ def test_page_holds_everything(folder: Path, tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=.(?!data:|#)", page)
 
 
+def test_groups_are_judged_apart(tmp_path: Path) -> None:
+    """Tall pictures that all look alike, and square ones whose colour tells the class."""
+    for number in range(40):
+        label, tall = f"class{number % 2}", number < 20
+        (tmp_path / "pictures" / label).mkdir(parents=True, exist_ok=True)
+        colour = COLOURS["grey"] if tall else COLOURS["red" if number % 2 else "blue"]
+        picture = Image.new("RGB", (SIDE_PX, 2 * SIDE_PX if tall else SIDE_PX), colour)
+        picture.save(tmp_path / "pictures" / label / f"{number}.png")
+
+    run("hsv", "hsv", "--queries", tmp_path / "pictures", "--json", tmp_path / "out.json", "--html", tmp_path / "page")
+
+    groups = json.loads((tmp_path / "out.json").read_text())["groups"]
+    assert groups["square"]["queries"] == 20
+    assert groups["square"]["R@1"] == [1, 1]
+    assert groups["tall"]["R@1"] == [0, 0]
+    assert set(groups) == {"tall", "square"}  # there is no other with twenty
+    assert "<th>tall, R@1, 20 queries</th><td>0.000</td>" in (tmp_path / "page").read_text()
+
+
+def test_page_shows_what_got_better_and_worse(folder: Path, tmp_path: Path) -> None:
+    """Each of the queries that changed most stands with the hits of both; one that did not change is not shown."""
+    torch.manual_seed(0)
+    network = build_network(NetworkSpec(input=InputShape(SIDE_PX, SIDE_PX), width=32, dimension=128))
+    Checkpoint(network).save(tmp_path / "net.safetensors")
+    pictures = ("--queries", f"{folder}/list.csv@test", "--html", tmp_path / "page")
+
+    run("hsv", f"checkpoint:{tmp_path}/net.safetensors", *pictures)
+    page = (tmp_path / "page").read_text()
+    better, worse = (re.split(f"<h2>What got {word} from", page)[1].split("<h2>")[0] for word in ("better", "worse"))
+    run("hsv", "hsv", *pictures)
+
+    assert better.count("<h2>") == 0
+    assert better.count('<div class="row">') == 0  # the histogram finds all
+    assert worse.count('<div class="row">') == 2 * 4
+    assert 'class="row"' not in re.split("<h2>What got", (tmp_path / "page").read_text())[1].split("<h2>")[0]
+
+
 def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> None:
     """A checkpoint, its ONNX file in both runtimes and as a version answer alike; the JSON holds what is printed."""
     torch.manual_seed(0)

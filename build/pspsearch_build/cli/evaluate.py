@@ -1,7 +1,6 @@
 """`pspsearch-build evaluate`."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,9 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pspsearch_build.atomic_file import replacing
-from pspsearch_build.data.pictures import PictureSet, read_pictures
+from pspsearch_build.data.pictures import read_pictures
 from pspsearch_build.evaluation.figures import tabulate, to_json
-from pspsearch_build.evaluation.measuring import Task, count_pictures, measure, select_labels
+from pspsearch_build.evaluation.groups import Groups, judge_groups
+from pspsearch_build.evaluation.measuring import Task, count_pictures, measure, select_classes
 from pspsearch_build.evaluation.report import write_report
 from pspsearch_build.evaluation.sources import KINDS, open_describer
 
@@ -49,22 +49,20 @@ def evaluate(
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("describing pictures", total=len(opened) * count_pictures(task))
         evaluations = [measure(one, task, lambda count: progress.advance(bar, count)) for one in opened]
+        groups: Groups = {}
+        if json_path or html_path:
+            bar = progress.add_task("looking at queries", total=len(task.queries.pictures))
+            groups = judge_groups(task, evaluations, lambda count: progress.advance(bar, count))
     # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
     Console(width=None if Console().is_terminal else 60 + 40 * len(opened)).print(tabulate(task, evaluations))
     if json_path:
         with replacing(json_path) as temporary:
-            temporary.write_text(json.dumps(to_json(task, evaluations), indent=2) + "\n")
+            temporary.write_text(json.dumps(to_json(task, evaluations, groups), indent=2) + "\n")
     if html_path:
         with replacing(html_path) as temporary:
-            temporary.write_text(write_report(task, evaluations))
+            temporary.write_text(write_report(task, evaluations, groups))
 
 
 def _read_task(queries: str, gallery: str | None, classes: str | None) -> Task:
     task = Task(read_pictures(queries), None if gallery is None else read_pictures(gallery))
-    if classes is None:
-        return task
-
-    def select(pictures: PictureSet) -> PictureSet:
-        return select_labels(pictures, classes, task.labels)
-
-    return replace(task, queries=select(task.queries), gallery=task.gallery and select(task.gallery))
+    return task if classes is None else select_classes(task, classes)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from pspsearch_build.evaluation.groups import Groups
 from pspsearch_build.evaluation.measuring import Evaluation, Task
 
 
@@ -43,7 +44,7 @@ def title_of(task: Task) -> str:
     return f"{len(task.queries.pictures):,} of {task.queries.name} among {where}, {len(task.labels)} classes"
 
 
-def to_json(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def to_json(task: Task, evaluations: Sequence[Evaluation], groups: Groups) -> dict[str, Any]:
     """Everything in the table and more, with the digests of the data."""
     first = evaluations[0]
     return {
@@ -52,6 +53,7 @@ def to_json(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "classes": len(task.labels),
         "queries_without_an_answer": first.ranks.left_out,
         "describers": [_to_json(one, first) for one in evaluations],
+        "groups": groups,
     }
 
 

@@ -120,3 +120,9 @@ def _classify(train: Descriptors, train_labels: Labels, test: Descriptors, label
 def select_labels(pictures: PictureSet, which: str, labels: Sequence[str]) -> PictureSet:
     """The pictures of the classes at the odd places of all `labels`, counted from 0, or of those at the even ones."""
     return pictures.only(labels[1::2] if which == "odd" else labels[::2])
+
+
+def select_classes(task: Task, which: str) -> Task:
+    """The same for queries and gallery, by the classes of both."""
+    gallery = task.gallery and select_labels(task.gallery, which, task.labels)
+    return Task(select_labels(task.queries, which, task.labels), gallery)

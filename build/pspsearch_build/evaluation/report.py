@@ -14,10 +14,11 @@ from pspsearch.contract import Fit, InputShape
 from pspsearch.images import decode_pixels
 from pspsearch_build.data.pictures import Picture
 from pspsearch_build.evaluation.figures import rows_of, title_of
+from pspsearch_build.evaluation.groups import MEASURES, Groups
 from pspsearch_build.evaluation.measuring import Evaluation, Task
 from pspsearch_build.evaluation.plots import plot_confusion, plot_precision, plot_recall, plot_roc
 
-_WORST, _BEST = 8, 4
+_WORST, _BEST, _CHANGED = 8, 4, 4
 """Queries that are shown of each describer."""
 _THUMBNAIL = InputShape(96, 96, Fit.PAD)
 
@@ -32,7 +33,7 @@ figcaption { font-size: 11px; line-height: 1.2; overflow-wrap: anywhere; } img {
 """
 
 
-def write_report(task: Task, evaluations: Sequence[Evaluation]) -> str:
+def write_report(task: Task, evaluations: Sequence[Evaluation], groups: Groups) -> str:
     """The page; it needs nothing from elsewhere."""
     return "\n".join(
         (
@@ -41,10 +42,12 @@ def write_report(task: Task, evaluations: Sequence[Evaluation]) -> str:
             f"<h1>{escape(title_of(task))}</h1>",
             "<p>Means over queries, with 95 % bootstrap intervals.</p>",
             *_tabulate(evaluations),
+            *_tabulate_groups(evaluations, groups),
             '<h2>Curves</h2><div class="plots">',
             *(plot(evaluations) for plot in (plot_recall, plot_precision, plot_roc)),
             "</div>",
             *_show_confusions(task, evaluations),
+            *(line for one in evaluations[1:] for line in _show_changes(task, evaluations[0], one)),
             *(line for one in evaluations for line in _show_queries(task, one)),
             "</body></html>",
         )
@@ -52,8 +55,23 @@ def write_report(task: Task, evaluations: Sequence[Evaluation]) -> str:
 
 
 def _tabulate(evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    yield from _table(evaluations, rows_of(evaluations))
+
+
+def _tabulate_groups(evaluations: Sequence[Evaluation], groups: Groups) -> Iterator[str]:
+    if groups:
+        rows = [
+            (f"{name}, {measure}, {told['queries']:,} queries", [f"{mean:.3f}" for mean in told[measure]])
+            for name, told in groups.items()
+            for measure in MEASURES
+        ]
+        yield "<h2>By kind of query</h2>"
+        yield from _table(evaluations, rows)
+
+
+def _table(evaluations: Sequence[Evaluation], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
     yield "<table><tr><th></th>" + "".join(f"<th>{escape(one.name)}</th>" for one in evaluations) + "</tr>"
-    for name, cells in rows_of(evaluations):
+    for name, cells in rows:
         yield f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
     yield "</table>"
 
@@ -75,6 +93,17 @@ def _show_queries(task: Task, one: Evaluation) -> Iterator[str]:
         yield f"<h2>{heading} of {escape(one.name)}</h2>"
         for query in map(int, queries):
             yield '<div class="row">' + "".join(_show_row(task, one, query)) + "</div>"
+
+
+def _show_changes(task: Task, before: Evaluation, after: Evaluation) -> Iterator[str]:
+    """The queries whose average precision changed most, with both rows of hits."""
+    gain = after.per_query["mAP"] - before.per_query["mAP"]
+    for heading, change in (("better", gain), ("worse", -gain)):
+        yield f"<h2>What got {heading} from {escape(before.name)} to {escape(after.name)}</h2>"
+        places = np.argsort(-change, kind="stable")[: min(_CHANGED, int((change > 0).sum()))]
+        for query in map(int, after.ranks.queries[places]):
+            for one in (before, after):
+                yield '<div class="row">' + "".join(_show_row(task, one, query)) + "</div>"
 
 
 def _show_row(task: Task, one: Evaluation, query: int) -> Iterator[str]:
