@@ -20,8 +20,10 @@ from pspsearch_build.network.batch_norm import round_weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.training.distillation import distil_scores
+from pspsearch_build.training.fine_tuning import read_source
 from pspsearch_build.training.losses import LossName
-from pspsearch_build.training.validation import standing
+from pspsearch_build.training.settings import SourceSettings, ValidationSettings
+from pspsearch_build.training.validation import read_tasks, standing
 from tests.build.training_pictures import draw_patterns
 from tests.build.training_runs import SMALL, Run
 
@@ -94,6 +96,43 @@ def test_a_gain_here_does_not_pay_for_a_loss_there() -> None:
     }
 
     assert sorted(networks, key=lambda name: standing(networks[name], floor, 0.005)) == list(networks)
+
+
+def test_a_run_can_end_before_its_rates_have_fallen(patterns: Path, run: Run, tmp_path: Path) -> None:
+    """The same steps as of the longer run, of which the last is validated whatever `validate_every` says."""
+    what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)], "steps": 4}
+    run.go(**what, validate_every=3, until=2)
+    whole = Run(tmp_path / "whole")
+    whole.go(**what, validate_every=2)
+
+    assert figures(run) == figures(whole)[:2]
+    assert [line["step"] for line in figures(whole)] == [0, 2, 4]
+
+
+def test_no_steps_leave_the_start(patterns: Path, run: Run) -> None:
+    """It is validated once, and is the best."""
+    outcome = run.go(source=[source(patterns)], validation=[validation(patterns)], steps=0)
+
+    assert [line["step"] for line in figures(run)] == [0]
+    assert outcome.figures["step"] == 0
+    start = Checkpoint.load(run.path / "start.safetensors").network.state_dict()
+    best = Checkpoint.load(run.path / "best.safetensors").network.state_dict()
+    assert all(torch.allclose(best[name], start[name], rtol=2**-7, atol=1e-6) for name in start)
+
+
+def test_a_validation_has_every_other_class_as_a_source_has(patterns: Path) -> None:
+    """So what is not learnt has no say in which network is best, either."""
+    settings = ValidationSettings(
+        name="odd", queries=str(patterns / "new"), gallery=str(patterns / "train"), classes="odd"
+    )
+
+    task = read_tasks([settings])["odd"]
+
+    learnt = read_source(SourceSettings(name="odd", pictures=str(patterns / "train"), classes="odd"))
+    assert task.gallery is not None
+    assert task.labels == learnt.pictures.labels
+    assert task.gallery.labels == task.queries.labels == task.labels
+    assert len(task.labels) == CLASSES / 2
 
 
 def test_floor_is_of_whoever_is_named(patterns: Path, run: Run) -> None:

@@ -1,5 +1,6 @@
 """The stages around fine-tuning, each by itself, as the command line has them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from pspsearch_build.cli.train import train
 from pspsearch_build.data.pictures import Picture, PictureSet, read_pictures
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.checkpoint import Checkpoint
-from pspsearch_build.network.descriptor_network import DescriptorNetwork
-from pspsearch_build.training.blending import blend
+from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
+from pspsearch_build.training.blending import average, blend
 from pspsearch_build.training.classifier import Classifier
 from pspsearch_build.training.grouping import group_classes
 from pspsearch_build.training.rewhitening import rewhiten
@@ -168,9 +169,27 @@ def test_blending_lies_between() -> None:
     torch.testing.assert_close(middle.head.projection.weight, mean, atol=0, rtol=2**-8)
 
 
+def test_a_mean_lies_in_the_middle_of_all() -> None:
+    """Of two it is the blend of halves; of three each counts as much."""
+    networks = [small_checkpoint(seed).network for seed in (0, 1)]
+
+    two, three = average(networks), average([*networks, networks[1]])
+    halves = blend(networks[0], networks[1], 0.5).state_dict()
+
+    assert all(torch.equal(tensor, halves[name]) for name, tensor in two.state_dict().items())
+    first, second = (network.head.projection.weight for network in networks)
+    torch.testing.assert_close(three.head.projection.weight, (first + 2 * second) / 3, atol=1e-6, rtol=2**-8)
+    with pytest.raises(BuildError, match="a mean needs at least two networks"):
+        average(networks[:1])
+
+
 def test_blending_needs_one_spec() -> None:
     """And a share."""
     network = small_checkpoint().network
+    wider = build_network(replace(network.spec, width=2 * network.spec.width))
+
+    with pytest.raises(BuildError, match="the networks have different specs, and nothing lies between them"):
+        average([network, network, wider])
 
     with pytest.raises(BuildError, match=r"the share is 1\.5, and must be from 0 to 1"):
         blend(network, network, 1.5)

@@ -14,7 +14,7 @@ from pspsearch_build.evaluation.describers import Describer
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.evaluation.sources import open_describer
 from pspsearch_build.network.checkpoint import Checkpoint
-from pspsearch_build.training.blending import blend
+from pspsearch_build.training.blending import average, blend
 from pspsearch_build.training.classifier import Classifier
 from pspsearch_build.training.fine_tuning import Figures, fine_tune
 from pspsearch_build.training.grouping import group_classes
@@ -45,7 +45,7 @@ def fine_tune_(settings: Path, folder: Path) -> None:
     columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
-        bar = progress.add_task("", total=read.steps)
+        bar = progress.add_task("", total=read.last_step)
 
         def tell(step: int, told: Figures) -> None:
             progress.update(bar, completed=step, description=f"loss {told['loss']:.3f}")
@@ -128,6 +128,19 @@ def blend_(start: Path, trained: Path, share: float, out: Path) -> None:
     before, after = Checkpoint.load(start), Checkpoint.load(trained)
     told = {"blend": f"{share:g} of the way from the start of the training to its end"}
     Checkpoint(blend(before.network, after.network, share), {**after.provenance, **told}).save(out)
+
+
+@train.command("average")
+@click.argument("checkpoints", type=_FILE, nargs=-1, required=True)
+@click.option("--out", type=_FILE, required=True, help="The new checkpoint, as a .safetensors.")
+def average_(checkpoints: tuple[Path, ...], out: Path) -> None:
+    """Make the mean of CHECKPOINTS, networks that were trained from one start with different seeds.
+
+    It keeps more of what the start found, in pictures of other kinds, than each of them does.
+    """
+    loaded = [Checkpoint.load(path) for path in checkpoints]
+    told = {"mean": f"of {len(loaded)} networks that were trained from one start"}
+    Checkpoint(average([one.network for one in loaded]), {**loaded[0].provenance, **told}).save(out)
 
 
 def _describe(describer: Describer, pictures: PictureSet) -> Descriptors:

@@ -1,4 +1,6 @@
-"""Between a network and what it was trained from: much of what was learnt, and less of what was forgotten."""
+"""Between networks: much of what was learnt, and less of what was forgotten."""
+
+from collections.abc import Sequence
 
 import torch
 
@@ -12,16 +14,34 @@ def blend(start: DescriptorNetwork, trained: DescriptorNetwork, share: float) ->
 
     BuildError where the two are not of one spec, or the share is not from 0 to 1.
     """
-    if start.spec != trained.spec:
-        raise BuildError("the two networks have different specs, and nothing lies between them")
     if not 0 <= share <= 1:
         raise BuildError(f"the share is {share}, and must be from 0 to 1")
-    blended, ends = build_network(start.spec), trained.state_dict()
-    blended.load_state_dict(
-        {
-            name: torch.lerp(tensor, ends[name], share) if tensor.is_floating_point() else ends[name]
-            for name, tensor in start.state_dict().items()
-        }
-    )
-    round_weights(blended)
-    return blended
+    return _mix([start, trained], [1 - share, share])
+
+
+def average(networks: Sequence[DescriptorNetwork]) -> DescriptorNetwork:
+    """The mean of at least two networks that were trained from one start, each in its own way.
+
+    What they have in common is what the pictures taught; what each learnt by chance cancels out. BuildError where they
+    are not of one spec.
+    """
+    if len(networks) < 2:
+        raise BuildError("a mean needs at least two networks")
+    return _mix(networks, [1 / len(networks)] * len(networks))
+
+
+def _mix(networks: Sequence[DescriptorNetwork], shares: Sequence[float]) -> DescriptorNetwork:
+    first, states = networks[0], [network.state_dict() for network in networks]
+    if any(network.spec != first.spec for network in networks):
+        raise BuildError("the networks have different specs, and nothing lies between them")
+    mixed = build_network(first.spec)
+    mixed.load_state_dict({name: _mean([state[name] for state in states], shares) for name in states[0]})
+    round_weights(mixed)
+    return mixed
+
+
+def _mean(tensors: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
+    """What is no weight, as BatchNorm's count of batches, is the last one's."""
+    if not tensors[-1].is_floating_point():
+        return tensors[-1]
+    return sum((share * tensor for share, tensor in zip(shares, tensors, strict=True)), torch.zeros_like(tensors[0]))

@@ -74,7 +74,7 @@ def fine_tune(
     machine, with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on;
     the folder's last checkpoint is whole then.
     """
-    sources, tasks = [_read_source(one) for one in settings.source], read_tasks(settings.validation)
+    sources, tasks = [read_source(one) for one in settings.source], read_tasks(settings.validation)
     names = [one.name for one in settings.source]
     saved = folder.load()
     start = _start(settings, sources, folder, resumed=saved is not None)
@@ -129,14 +129,14 @@ def fine_tune(
                     log.warning("%s", leak)
             keep_step({})
         pace = _Pace()
-        while trainer.step < settings.steps and not 0 < settings.patience <= outcome.waited:
+        while trainer.step < settings.last_step and not 0 < settings.patience <= outcome.waited:
             told = trainer.take_step(list(islice(stream, settings.accumulate)))
             pace.count(told, batches.count * settings.accumulate)
             tell(trainer.step, told)
-            if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
+            if trainer.step % settings.validate_every == 0 or trainer.step == settings.last_step:
                 keep_step(pace.figures())
                 pace = _Pace()
-    for share in sorted(settings.blends) if tasks else ():
+    for share in sorted(settings.blends) if tasks and trainer.step else ():
         keep(trainer.go_back(Checkpoint.load(folder.start).network, share), {BLEND: share})
     return outcome
 
@@ -156,7 +156,8 @@ class _Pace:
         return means | {"pictures/s": self._pictures / (time.monotonic() - self._began)}
 
 
-def _read_source(settings: SourceSettings) -> Source:
+def read_source(settings: SourceSettings) -> Source:
+    """The source's pictures; BuildError where they cannot be read."""
     pictures = read_pictures(settings.pictures) if settings.labelled else read_unlabelled(Path(settings.pictures))
     if settings.classes != "all":
         pictures = select_labels(pictures, settings.classes, pictures.labels)

@@ -74,6 +74,8 @@ class ValidationSettings(_Table, frozen=True, kw_only=True):
     """`DIR` or `FILE.csv[@SPLIT]`."""
     gallery: str = ""
     """The same; without it every query looks among the others."""
+    classes: Literal["all", "odd", "even"] = "all"
+    """As for a source."""
 
 
 class LossSettings(_Table, frozen=True, kw_only=True):
@@ -164,6 +166,9 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     augmentation: Augmentation = Augmentation()
 
     steps: int
+    """Over which the rates rise and fall; with 0 the start is all there is."""
+    until: int = 0
+    """The step at which the run ends, before the rates have fallen; 0 for the last."""
     batch_size: int = 48
     views_per_class: int = 2
     """Pictures of one class that come together in a batch."""
@@ -180,8 +185,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     patience: int = 0
     """Validations without a better one, after which the run ends; 0 for as many as there are."""
     least = {
-        "steps": 1, "batch_size": 2, "views_per_class": 1, "accumulate": 1, "workers": 0, "validate_every": 1,
-        "patience": 0, "seed": 0, "may_lose": 0,
+        "steps": 0, "until": 0, "batch_size": 2, "views_per_class": 1, "accumulate": 1, "workers": 0,
+        "validate_every": 1, "patience": 0, "seed": 0, "may_lose": 0,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -201,6 +206,11 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
             raise ValueError("a checkpoint to start from has its own network: leave out the table `network`")
         if self.start.checkpoint and self.start.weights:
             raise ValueError("start either from a checkpoint or from weights of the backbone")
+
+    @property
+    def last_step(self) -> int:
+        """The step that the run ends with."""
+        return min(self.until or self.steps, self.steps)
 
     @property
     def spec(self) -> NetworkSpec:

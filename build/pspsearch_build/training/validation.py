@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pspsearch_build.data.pictures import PictureSet, read_pictures
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import Describer
-from pspsearch_build.evaluation.measuring import Task
+from pspsearch_build.evaluation.measuring import Task, select_classes
 from pspsearch_build.evaluation.retrieval import Descriptors, rank, rank_leaving_one_out
 from pspsearch_build.training.settings import ValidationSettings
 
@@ -14,10 +14,12 @@ _RECALL, _PRECISION = "R@1", "mAP"
 
 def read_tasks(settings: Sequence[ValidationSettings]) -> dict[str, Task]:
     """By name; BuildError where a set cannot be read."""
-    return {
-        one.name: Task(read_pictures(one.queries), read_pictures(one.gallery) if one.gallery else None)
-        for one in settings
-    }
+    return {one.name: _read_task(one) for one in settings}
+
+
+def _read_task(settings: ValidationSettings) -> Task:
+    task = Task(read_pictures(settings.queries), read_pictures(settings.gallery) if settings.gallery else None)
+    return task if settings.classes == "all" else select_classes(task, settings.classes)
 
 
 def validate(describer: Describer, tasks: Mapping[str, Task]) -> dict[str, float]:
