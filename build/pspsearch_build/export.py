@@ -15,6 +15,7 @@ import torch
 from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.network.batch_norm import fold_batch_norms
+from pspsearch_build.network.centred_stem import centre_stem
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, read_onnx_facts, write_onnx_facts
 from pspsearch_build.network.spec import NetworkSpec
@@ -53,10 +54,11 @@ def read_exported(path: Path) -> DescriptorNetwork:
 
 
 def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetwork:
-    """A copy for inference: BatchNorm folded into the convolutions while still in FP32, then rounded if asked."""
+    """A copy for inference, rounded if asked: BatchNorm is folded and the stem centred while still in FP32."""
     prepared = copy.deepcopy(network).cpu().float().eval()
     prepared.segmentation = None
     fold_batch_norms(prepared)
+    centre_stem(prepared.trunk.backbone)
     if precision is Precision.FP16:
         prepared.trunk.half()
     return prepared

@@ -14,6 +14,8 @@ Each gives one list, NAME.csv, of what it is given; whoever is held back is in n
 - dishes: the folder `database` of pochih's CBIR. Never trained on: `watched`.
 - imagenette: a folder with the class folders below `train` and `val`. A hundred pictures of each class are `watched`,
   the rest is `train`.
+
+Beside them it draws the sample gallery into OUT/sample: six views of each of sixty things, some of them partly hidden.
 """
 
 import csv
@@ -22,6 +24,8 @@ import os
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from pspsearch.sample.gallery import draw_gallery
 
 HELD_CLASSES = 20
 WATCHED_SHARE = 3
@@ -79,6 +83,15 @@ def list_imagenette(root: Path) -> Iterator[Row]:
             yield path, label, "watched" if number < WATCHED_OF_A_CLASS else "train"
 
 
+def draw_sample(root: Path) -> Iterator[Row]:
+    """By the things that they show."""
+    for picture in draw_gallery():
+        path = root / f"{picture.id}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.image)
+        yield path, path.parent.name, "watched"
+
+
 def _part_of(sender: str) -> str:
     """The same wherever and whenever, and however many senders there are."""
     number = hashlib.sha256(sender.encode()).digest()[0] % 4
@@ -110,3 +123,4 @@ if __name__ == "__main__":
         write(given.out / "dishes.csv", list_dishes(given.dishes))
     if given.imagenette:
         write(given.out / "imagenette.csv", list_imagenette(given.imagenette))
+    write(given.out / "sample.csv", draw_sample(given.out / "sample"))

@@ -14,8 +14,10 @@ from pspsearch.contract import InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.batch_norm import fold_batch_norms, round_weights
 from pspsearch_build.network.calibration import calibrate, compress
+from pspsearch_build.network.centred_stem import centre_stem
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.random_pictures import random_pictures
+from pspsearch_build.network.spec import BackboneName
 from pspsearch_build.network.whitening import fit_compression, fit_whitening, fit_whitening_within
 from tests.build.crops import cut_crops
 from tests.build.small_networks import SMALL, small_checkpoint
@@ -91,9 +93,42 @@ def test_rounded_weights_are_exact_in_half_precision() -> None:
 def _folded(network: DescriptorNetwork) -> list[Tensor]:
     folded = copy.deepcopy(network)
     fold_batch_norms(folded)
+    centre_stem(folded.trunk.backbone)
     convolutions = [layer for layer in folded.trunk.modules() if isinstance(layer, nn.Conv2d)]
     biases = [layer.bias for layer in (*convolutions, folded.head.projection) if layer.bias is not None]
     return [layer.weight.detach() for layer in (*convolutions, folded.head.projection)] + [b.detach() for b in biases]
+
+
+def test_centring_the_stem_keeps_the_function_and_the_rounding() -> None:
+    """Twice is as once, borders and all; the biases that it makes are bf16's own numbers, too."""
+    network = build_network(SMALL)
+    round_weights(network)
+    fold_batch_norms(network)
+    pixels = torch.from_numpy(cut_crops(2, SMALL.input))
+    with torch.inference_mode():
+        early, _ = network.fuse(pixels)
+
+    centre_stem(network.trunk.backbone)
+    once = [value.clone() for value in network.state_dict().values()]
+    centre_stem(network.trunk.backbone)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(network.fuse(pixels)[0], early, atol=1e-4, rtol=0)
+    assert all(map(torch.equal, once, network.state_dict().values()))
+    first, second = [layer.bias for layer in network.trunk.modules() if isinstance(layer, nn.Conv2d)][:2]
+    for bias in (first, second):
+        assert bias is not None
+        torch.testing.assert_close(bias, bias.bfloat16().float(), atol=1e-6, rtol=1e-6)
+
+
+def test_only_a_backbone_that_begins_so_is_centred() -> None:
+    """A ResNet stays as it is."""
+    network = build_network(replace(SMALL, backbone=BackboneName.RESNET18))
+    fold_batch_norms(network)
+
+    centre_stem(network.trunk.backbone)
+
+    assert not any(isinstance(module, nn.Hardtanh | nn.ConstantPad2d) for module in network.modules())
 
 
 def test_folding_batch_norm_keeps_the_function() -> None:

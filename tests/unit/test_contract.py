@@ -70,7 +70,7 @@ def test_shipped_model_keeps_its_space() -> None:
     shipped = read_config(default_repository() / "pspnet").parameters[parameter_key(1)].string_value
     contract = Contract.from_json(shipped)
 
-    assert contract.fingerprint == "b56ee9475f90537a"
+    assert contract.fingerprint == "3ff1f9b12b47fe14"
     assert contract.digest == Manifest.read(default_repository() / "pspnet" / "1").digest
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pspsearch_build.network.centred_stem import CENTRE, centred_layers
+
 
 @dataclass(frozen=True, slots=True)
 class NormedConvolution:
@@ -43,20 +45,32 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 @torch.no_grad()
 def round_weights(module: nn.Module) -> None:
-    """Rounds normed convolutions, as they are once folded, and linear layers to bf16, weights and biases, in place.
+    """Rounds normed convolutions, as they are once folded and centred, and linear layers to bf16, in place.
 
     A rounded weight or bias errs the same way at every pixel, so no pooling averages it away: after fifty layers it
     has turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So they are rounded
     once, in the network itself, and FP32, FP16 and bf16 then compute with the same ones (bf16's 8 bits fit into
     FP16's 11). Fit a whitening afterwards, and round anew when weights or statistics have changed.
     """
+    layers = centred_layers(module)
     for pair in normed_convolutions(module):
         weight, scale, norm = pair.convolution.weight, pair.scale, pair.norm
+        bias = norm.bias - _shift(pair, layers)
         weight.copy_(torch.where(scale == 0, weight, (weight * scale).bfloat16() / scale))
-        assert norm.running_mean is not None
-        shift = norm.running_mean * scale.flatten()
-        norm.bias.copy_((norm.bias - shift).bfloat16() + shift)
+        norm.bias.copy_(bias.bfloat16() + _shift(pair, layers))
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             layer.weight.copy_(layer.weight.bfloat16())
             layer.bias.copy_(layer.bias.bfloat16())
+
+
+def _shift(pair: NormedConvolution, layers: tuple[nn.Module, nn.Module] | None) -> Tensor:
+    """By how much the norm's bias is above that of the folded and centred convolution."""
+    assert pair.norm.running_mean is not None
+    shift = pair.norm.running_mean * pair.scale.flatten()
+    first, second = layers or (None, None)
+    if pair.parent is first:
+        shift += CENTRE
+    elif pair.parent is second:
+        shift -= CENTRE * (pair.convolution.weight * pair.scale).sum(dim=(1, 2, 3))
+    return shift
