@@ -1,4 +1,4 @@
-"""`make bench`: every figure that the README quotes as a ratio, one table after the other.
+"""`make bench`: every figure that docs/performance.md quotes as a ratio, one table after the other.
 
 Each is measured in a process of its own: none finds the threads and the memory of those before it.
 """

@@ -82,7 +82,7 @@ def test_tables_reach_their_types(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("steps = ", "Invalid value"),
-        (LEAST.replace("10", "0"), "steps is 0, and must be at least 1"),
+        (LEAST.replace("10", "-1"), "steps is -1, and must be at least 0"),
         (LEAST.replace("10", '"ten"'), "Expected `int`, got `str` - at `$.steps`"),
         ("speed = 1\n" + LEAST, "unknown field `speed`"),
         (LEAST.replace("arcface", "arcfoce"), "Invalid enum value 'arcfoce' - at `$.loss[0].name`"),
@@ -115,9 +115,9 @@ def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
         read_settings(tmp_path / "none.toml")
 
 
-def test_readmes_example_can_be_read(tmp_path: Path) -> None:
+def test_manuals_example_can_be_read(tmp_path: Path) -> None:
     """It is a whole run."""
-    example = (RECIPES.parents[1] / "README.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    example = (RECIPES.parents[1] / "docs/training.md").read_text().partition("```toml\n")[2].partition("```")[0]
 
     assert read_settings(written(tmp_path, example)).distillation is not None
 

@@ -21,7 +21,7 @@ from pspsearch.triton.process import BundledTriton
 from tests.pictures import encode, load_photo
 from tests.search_server import SearchServer, serve
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 PICTURES = 12
 
 
@@ -193,9 +193,10 @@ def test_second_server_is_refused(server: SearchServer, triton: BundledTriton, t
     assert "Traceback" not in taken.stderr
 
 
-def test_programs_of_the_readme_run(server: SearchServer, tmp_path: Path) -> None:
-    """The README's Python, against a real server, in a folder with photographs: by our client, and by Triton's."""
-    programs = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+def test_programs_of_the_manual_run(server: SearchServer, tmp_path: Path) -> None:
+    """The manual's Python, against a real server, in a folder with photographs: by our client, and by Triton's."""
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/kserve.md"))
+    programs = re.findall(r"^```python\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     (tmp_path / "photographs").mkdir()
     for number in range(3):
         (tmp_path / "photographs" / f"{number}.jpg").write_bytes(picture(number))
