@@ -14,6 +14,7 @@ import torch
 
 from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS
 from pspsearch_build.atomic_file import replacing
+from pspsearch_build.errors import WeightsMismatch
 from pspsearch_build.network.batch_norm import fold_batch_norms
 from pspsearch_build.network.centred_stem import centre_stem
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
@@ -49,7 +50,10 @@ def read_exported(path: Path) -> DescriptorNetwork:
     weights = network.state_dict()
     named = {one.name: one for one in onnx.load(path).graph.initializer if one.name in weights}
     tensors = {name: torch.from_numpy(onnx.numpy_helper.to_array(one).copy()) for name, one in named.items()}
-    load_weights(network, tensors, path)
+    try:
+        load_weights(network, tensors, path)
+    except WeightsMismatch as error:
+        raise WeightsMismatch(f"{error}; if an earlier release wrote the file, export the network again") from error
     return network
 
 

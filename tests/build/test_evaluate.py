@@ -109,22 +109,32 @@ def test_page_holds_everything(folder: Path, tmp_path: Path) -> None:
 
 
 def test_groups_are_judged_apart(tmp_path: Path) -> None:
-    """Tall pictures that all look alike, and square ones whose colour tells the class."""
-    for number in range(40):
-        label, tall = f"class{number % 2}", number < 20
+    """Dark tall busy pictures that all look alike, and light wide plain ones whose colour tells the class.
+
+    The first query has no other of its class, and is in no group.
+    """
+    kinds = [  # size, and the colours of even and odd columns
+        ((SIDE_PX, 2 * SIDE_PX), [((0, 0, 0), (28, 28, 28))] * 2),
+        ((SIDE_PX, SIDE_PX), [((128, 128, 128), (138, 138, 138))] * 2),
+        ((2 * SIDE_PX, SIDE_PX), [((255, 200, 200),) * 2, ((200, 255, 200),) * 2]),
+    ]
+    for number in range(64):
+        label = f"class{number % 2}" if number else "alone"
+        (width, height), colours = kinds[(number - 1) // 21 if number else 1]
+        even, odd = colours[number % 2]
+        columns = np.where(np.arange(width)[:, None] % 2 == 0, even, odd).astype(np.uint8)
         (tmp_path / "pictures" / label).mkdir(parents=True, exist_ok=True)
-        colour = COLOURS["grey"] if tall else COLOURS["red" if number % 2 else "blue"]
-        picture = Image.new("RGB", (SIDE_PX, 2 * SIDE_PX if tall else SIDE_PX), colour)
-        picture.save(tmp_path / "pictures" / label / f"{number}.png")
+        Image.fromarray(np.tile(columns, (height, 1, 1))).save(tmp_path / "pictures" / label / f"{number:02}.png")
 
     run("hsv", "hsv", "--queries", tmp_path / "pictures", "--json", tmp_path / "out.json", "--html", tmp_path / "page")
 
     groups = json.loads((tmp_path / "out.json").read_text())["groups"]
-    assert groups["square"]["queries"] == 20
-    assert groups["square"]["R@1"] == [1, 1]
-    assert groups["tall"]["R@1"] == [0, 0]
-    assert set(groups) == {"tall", "square"}  # there is no other with twenty
-    assert "<th>tall, R@1, 20 queries</th><td>0.000</td>" in (tmp_path / "page").read_text()
+    assert [told["queries"] for told in groups.values()] == [21] * 7
+    assert groups["tall"] == groups["dark"] == groups["busy"]
+    assert groups["wide"] == groups["light"] == groups["plain"]
+    assert groups["tall"]["R@1"] == groups["square"]["R@1"] == [0, 0]
+    assert groups["wide"]["R@1"] == [1, 1]
+    assert "<th>tall, R@1, 21 queries</th><td>0.000</td>" in (tmp_path / "page").read_text()
 
 
 def test_page_shows_what_got_better_and_worse(folder: Path, tmp_path: Path) -> None:
@@ -137,12 +147,14 @@ def test_page_shows_what_got_better_and_worse(folder: Path, tmp_path: Path) -> N
     run("hsv", f"checkpoint:{tmp_path}/net.safetensors", *pictures)
     page = (tmp_path / "page").read_text()
     better, worse = (re.split(f"<h2>What got {word} from", page)[1].split("<h2>")[0] for word in ("better", "worse"))
-    run("hsv", "hsv", *pictures)
+    rows = [re.findall(r'<figure class="(\w+)"><img src="(.*?)"', row) for row in worse.split('<div class="row">')[1:]]
 
-    assert better.count("<h2>") == 0
-    assert better.count('<div class="row">') == 0  # the histogram finds all
-    assert worse.count('<div class="row">') == 2 * 4
-    assert 'class="row"' not in re.split("<h2>What got", (tmp_path / "page").read_text())[1].split("<h2>")[0]
+    assert 'class="row"' not in better  # the histogram finds all
+    assert len(rows) == 2 * 4
+    for before, after in zip(rows[::2], rows[1::2], strict=True):
+        assert before[0] == after[0]  # the query
+        assert [kind for kind, _ in before[1:3]] == ["right", "right"]  # both others of its class
+        assert [kind for kind, _ in after[1:3]] != ["right", "right"]
 
 
 def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> None:

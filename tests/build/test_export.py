@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from pspsearch_build.cli import commands
 from pspsearch_build.errors import BuildError
-from pspsearch_build.export import export_onnx
+from pspsearch_build.export import export_onnx, read_exported
 from pspsearch_build.forms import onnxruntime_form
 from pspsearch_build.network.onnx_facts import Precision, read_onnx_facts
 from tests.build.crops import cut_crops
@@ -182,3 +182,14 @@ def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
     """It names the file."""
     with pytest.raises(BuildError, match=r"none/x\.onnx cannot be written"):
         export_onnx(small_checkpoint().network, tmp_path / "none" / "x.onnx", Precision.FP32)
+
+
+def test_a_file_of_an_earlier_release_is_refused(files: dict[Precision, Path], tmp_path: Path) -> None:
+    """Its first layers were not centred, and are called otherwise: read as today's it would answer wrongly."""
+    model = onnx.load(files[Precision.FP32])
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("early.1.conv.0.0.1.", "early.1.conv.0.0.")
+    onnx.save(model, tmp_path / "old.onnx")
+
+    with pytest.raises(BuildError, match=r"early\.1\.conv\.0\.0\.1\.weight is missing.*export the network again"):
+        read_exported(tmp_path / "old.onnx")

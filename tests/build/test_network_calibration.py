@@ -17,7 +17,7 @@ from pspsearch_build.network.calibration import calibrate, compress
 from pspsearch_build.network.centred_stem import centre_stem
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.random_pictures import random_pictures
-from pspsearch_build.network.spec import BackboneName
+from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding
 from pspsearch_build.network.whitening import fit_compression, fit_whitening, fit_whitening_within
 from tests.build.crops import cut_crops
 from tests.build.small_networks import SMALL, small_checkpoint
@@ -99,12 +99,19 @@ def _folded(network: DescriptorNetwork) -> list[Tensor]:
     return [layer.weight.detach() for layer in (*convolutions, folded.head.projection)] + [b.detach() for b in biases]
 
 
-def test_centring_the_stem_keeps_the_function_and_the_rounding() -> None:
+@pytest.mark.parametrize(
+    "spec", [SMALL, replace(SMALL, backbone=BackboneName.EFFICIENTNET_LITE0, padding=Padding.SAME)], ids=["v2", "lite0"]
+)
+def test_centring_the_stem_keeps_the_function_and_the_rounding(spec: NetworkSpec) -> None:
     """Twice is as once, borders and all; the biases that it makes are bf16's own numbers, too."""
-    network = build_network(SMALL)
+    network = build_network(spec)
+    with torch.no_grad():
+        for layer in network.trunk.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.bias.normal_()
     round_weights(network)
     fold_batch_norms(network)
-    pixels = torch.from_numpy(cut_crops(2, SMALL.input))
+    pixels = torch.from_numpy(cut_crops(2, spec.input))
     with torch.inference_mode():
         early, _ = network.fuse(pixels)
 

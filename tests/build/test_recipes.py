@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
+
+from pspsearch_build.network.checkpoint import Checkpoint
+from pspsearch_build.training.settings import TrainingSettings
+from tests.build.training_pictures import draw_patterns
+from tests.build.training_runs import settings_of
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "build" / "recipes"
@@ -16,13 +22,38 @@ def read(name: str) -> dict[str, Any]:
     return tomllib.loads((RECIPES / f"{name}.toml").read_text())
 
 
-def test_the_card_says_that_the_architecture_was_tried_on_all_classes() -> None:
-    """The run on half of the classes has the network that runs on all of them chose; the ablation leaves none out."""
-    spec = importlib.util.spec_from_file_location("ablation", RECIPES / "ablation.py")
+def load(name: str) -> Any:
+    """One of the programs among them."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    ablation: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(ablation)
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
+
+
+def test_the_shipped_model_is_a_mean_of_runs_from_one_start(tmp_path: Path) -> None:
+    """They differ by their seed alone, and each ends where the recipe says, whatever its validations would."""
+    pictures = str(draw_patterns(tmp_path / "patterns", 4, range(6)))
+    told = settings_of(source=[{"name": "patterns", "pictures": pictures}], steps=6, until=2, floor="hsv")
+    told["validation"] = [{"name": "patterns", "queries": pictures}]
+
+    model = load("default_model").train(msgspec.convert(told, TrainingSettings), tmp_path)
+
+    runs = [tmp_path / f"seed{seed}" for seed in range(3)]
+    starts = [Checkpoint.load(run / "start.safetensors").network.state_dict() for run in runs]
+    ends = [Checkpoint.load(run / "best.safetensors") for run in runs]
+    assert all(torch.equal(starts[0][name], start[name]) for start in starts for name in start)
+    assert [one.provenance["step"] for one in ends] == ["2"] * 3
+    weights = [one.network.head.projection.weight for one in ends]
+    assert not torch.equal(weights[0], weights[1])
+    torch.testing.assert_close(model.network.head.projection.weight, sum(weights) / 3, atol=1e-6, rtol=2**-8)
+    assert model.provenance["mean"] == "of 3 networks that were trained from one start"
+
+
+def test_the_card_says_that_the_architecture_was_tried_on_all_classes() -> None:
+    """The run on half of the classes has the network that runs on all of them chose; the ablation leaves none out."""
+    ablation = load("ablation")
 
     (tried,) = msgspec.to_builtins(ablation.Ablation(Path("lists"), Path("out"))._settings("default", 0))["source"]
     shipped, half = read("default_model"), read("half_of_the_classes")

@@ -106,6 +106,8 @@ def test_a_run_can_end_before_its_rates_have_fallen(patterns: Path, run: Run, tm
     whole.go(**what, validate_every=2)
 
     assert figures(run) == figures(whole)[:2]
+    with pytest.raises(BuildError, match="the run is at step 4 already, and was to end at 2"):
+        whole.go(**what, until=2)
     assert [line["step"] for line in figures(whole)] == [0, 2, 4]
 
 

@@ -82,6 +82,7 @@ def test_tables_reach_their_types(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("steps = ", "Invalid value"),
+        ("until = 11\n" + LEAST, "until is 11, and must be at most steps, which are 10"),
         (LEAST.replace("10", "-1"), "steps is -1, and must be at least 0"),
         (LEAST.replace("10", '"ten"'), "Expected `int`, got `str` - at `$.steps`"),
         ("speed = 1\n" + LEAST, "unknown field `speed`"),

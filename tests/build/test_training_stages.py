@@ -183,6 +183,19 @@ def test_a_mean_lies_in_the_middle_of_all() -> None:
         average(networks[:1])
 
 
+def test_average_says_what_it_is(tmp_path: Path) -> None:
+    """The new checkpoint has the first one's provenance, and how many it is the mean of."""
+    for seed in (0, 1):
+        small_checkpoint(seed).save(tmp_path / f"{seed}.safetensors")
+    paths = [str(tmp_path / name) for name in ("0.safetensors", "1.safetensors", "mean.safetensors")]
+
+    result = CliRunner().invoke(train, ["average", *paths[:2], "--out", paths[2]], catch_exceptions=False)
+
+    assert result.exit_code == 0
+    told = {**small_checkpoint(0).provenance, "mean": "of 2 networks that were trained from one start"}
+    assert Checkpoint.load(tmp_path / "mean.safetensors").provenance == told
+
+
 def test_blending_needs_one_spec() -> None:
     """And a share."""
     network = small_checkpoint().network

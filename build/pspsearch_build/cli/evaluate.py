@@ -51,7 +51,7 @@ def evaluate(
         evaluations = [measure(one, task, lambda count: progress.advance(bar, count)) for one in opened]
         groups: Groups = {}
         if json_path or html_path:
-            bar = progress.add_task("looking at queries", total=len(task.queries.pictures))
+            bar = progress.add_task("looking at queries", total=len(evaluations[0].ranks.queries))
             groups = judge_groups(task, evaluations, lambda count: progress.advance(bar, count))
     # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
     Console(width=None if Console().is_terminal else 60 + 40 * len(opened)).print(tabulate(task, evaluations))

@@ -136,7 +136,7 @@ def blend_(start: Path, trained: Path, share: float, out: Path) -> None:
 def average_(checkpoints: tuple[Path, ...], out: Path) -> None:
     """Make the mean of CHECKPOINTS, networks that were trained from one start with different seeds.
 
-    It keeps more of what the start found, in pictures of other kinds, than each of them does.
+    It keeps what they all learnt, and forgets less of what the start found in pictures of other kinds.
     """
     loaded = [Checkpoint.load(path) for path in checkpoints]
     told = {"mean": f"of {len(loaded)} networks that were trained from one start"}

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -95,7 +96,7 @@ def fine_tune(
     if saved is not None:
         if saved["data"] != digest:
             raise BuildError(f"the pictures are not those that the run in {folder.path} began with")
-        trainer.restore(saved["trainer"])
+        _restore(trainer, saved["trainer"], settings.last_step)
         outcome = Outcome(**saved["outcome"])
 
     def keep(network: DescriptorNetwork, told: Figures) -> Figures:
@@ -154,6 +155,12 @@ class _Pace:
     def figures(self) -> Figures:
         means = {name: sum(told[name] for told in self._told) / len(self._told) for name in self._told[0]}
         return means | {"pictures/s": self._pictures / (time.monotonic() - self._began)}
+
+
+def _restore(trainer: Trainer, state: dict[str, Any], last_step: int) -> None:
+    trainer.restore(state)
+    if trainer.step > last_step:
+        raise BuildError(f"the run is at step {trainer.step} already, and was to end at {last_step}")
 
 
 def read_source(settings: SourceSettings) -> Source:

@@ -75,7 +75,7 @@ class ValidationSettings(_Table, frozen=True, kw_only=True):
     gallery: str = ""
     """The same; without it every query looks among the others."""
     classes: Literal["all", "odd", "even"] = "all"
-    """As for a source."""
+    """Every other class, by name, of those that queries and gallery have."""
 
 
 class LossSettings(_Table, frozen=True, kw_only=True):
@@ -200,6 +200,8 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
         for name in (name for one in (*self.loss, *teachers) for name in one.on):
             if name not in names:
                 raise ValueError(f"{name!r} is none of the sources: {', '.join(names)}")
+        if self.until > self.steps:
+            raise ValueError(f"until is {self.until}, and must be at most steps, which are {self.steps}")
         if not all(0 < share < 1 for share in self.blends):
             raise ValueError(f"blends {list(self.blends)} hold a share that does not lie between 0 and 1")
         if self.network and self.start.checkpoint:
@@ -210,7 +212,7 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     @property
     def last_step(self) -> int:
         """The step that the run ends with."""
-        return min(self.until or self.steps, self.steps)
+        return self.until or self.steps
 
     @property
     def spec(self) -> NetworkSpec:
