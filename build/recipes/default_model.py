@@ -30,17 +30,13 @@ SEEDS = (0, 1, 2)
 
 def train(settings: TrainingSettings, out: Path) -> Checkpoint:
     """The mean of the networks that the runs end with. Validations have no say in where a run ends."""
-    ended: list[Checkpoint] = []
+    runs = [RunFolder(out / f"seed{seed}") for seed in SEEDS]
     settings = msgspec.structs.replace(settings, validation=(), floor="", validate_every=50)
-    for seed in SEEDS:
-        folder = RunFolder(out / f"seed{seed}")
+    for seed, run in zip(SEEDS, runs, strict=True):
         print(f"seed {seed}")
-        fine_tune(msgspec.structs.replace(settings, seed=seed), folder, tell, lambda _: None)
-        ended.append(Checkpoint.load(folder.best))
-        same_start = StartSettings(checkpoint=str(RunFolder(out / f"seed{SEEDS[0]}").start))
-        settings = msgspec.structs.replace(settings, start=same_start, network={})
-    told = {**ended[0].provenance, "mean": f"of {len(ended)} networks that were trained from one start"}
-    return Checkpoint(average([one.network for one in ended]), told)
+        fine_tune(msgspec.structs.replace(settings, seed=seed), run, tell, lambda _: None)
+        settings = msgspec.structs.replace(settings, start=StartSettings(checkpoint=str(runs[0].start)), network={})
+    return average([Checkpoint.load(run.best) for run in runs])
 
 
 def judge(settings: TrainingSettings, model: Checkpoint) -> None:
@@ -53,7 +49,7 @@ def judge(settings: TrainingSettings, model: Checkpoint) -> None:
 
 
 def tell(step: int, told: Figures) -> None:
-    """A line for every tenth step."""
+    """Prints a line for every tenth step."""
     if step % 10 == 0:
         print(f"step {step}: loss {told['loss']:.3f}", flush=True)
 

@@ -84,7 +84,7 @@ def list_imagenette(root: Path) -> Iterator[Row]:
 
 
 def draw_sample(root: Path) -> Iterator[Row]:
-    """By the things that they show."""
+    """Draws each picture below `root`; its label is the thing that it shows."""
     for picture in draw_gallery():
         path = root / f"{picture.id}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

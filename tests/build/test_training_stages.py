@@ -171,16 +171,17 @@ def test_blending_lies_between() -> None:
 
 def test_a_mean_lies_in_the_middle_of_all() -> None:
     """Of two it is the blend of halves; of three each counts as much."""
-    networks = [small_checkpoint(seed).network for seed in (0, 1)]
+    trained = [small_checkpoint(seed) for seed in (0, 1)]
+    networks = [one.network for one in trained]
 
-    two, three = average(networks), average([*networks, networks[1]])
+    two, three = average(trained).network, average([*trained, trained[1]]).network
     halves = blend(networks[0], networks[1], 0.5).state_dict()
 
     assert all(torch.equal(tensor, halves[name]) for name, tensor in two.state_dict().items())
     first, second = (network.head.projection.weight for network in networks)
     torch.testing.assert_close(three.head.projection.weight, (first + 2 * second) / 3, atol=1e-6, rtol=2**-8)
     with pytest.raises(BuildError, match="a mean needs at least two networks"):
-        average(networks[:1])
+        average(trained[:1])
 
 
 def test_average_says_what_it_is(tmp_path: Path) -> None:
@@ -200,9 +201,10 @@ def test_blending_needs_one_spec() -> None:
     """And a share."""
     network = small_checkpoint().network
     wider = build_network(replace(network.spec, width=2 * network.spec.width))
+    same, other = Checkpoint(network), Checkpoint(wider)
 
     with pytest.raises(BuildError, match="the networks have different specs, and nothing lies between them"):
-        average([network, network, wider])
+        average([same, same, other])
 
     with pytest.raises(BuildError, match=r"the share is 1\.5, and must be from 0 to 1"):
         blend(network, network, 1.5)

@@ -138,9 +138,7 @@ def average_(checkpoints: tuple[Path, ...], out: Path) -> None:
 
     It keeps what they all learnt, and forgets less of what the start found in pictures of other kinds.
     """
-    loaded = [Checkpoint.load(path) for path in checkpoints]
-    told = {"mean": f"of {len(loaded)} networks that were trained from one start"}
-    Checkpoint(average([one.network for one in loaded]), {**loaded[0].provenance, **told}).save(out)
+    average([Checkpoint.load(path) for path in checkpoints]).save(out)
 
 
 def _describe(describer: Describer, pictures: PictureSet) -> Descriptors:

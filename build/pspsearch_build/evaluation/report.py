@@ -41,7 +41,7 @@ def write_report(task: Task, evaluations: Sequence[Evaluation], groups: Groups) 
             f"<title>{escape(title_of(task))}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(title_of(task))}</h1>",
             "<p>Means over queries, with 95 % bootstrap intervals.</p>",
-            *_tabulate(evaluations),
+            *_tabulate(evaluations, rows_of(evaluations)),
             *_tabulate_groups(evaluations, groups),
             '<h2>Curves</h2><div class="plots">',
             *(plot(evaluations) for plot in (plot_recall, plot_precision, plot_roc)),
@@ -54,10 +54,6 @@ def write_report(task: Task, evaluations: Sequence[Evaluation], groups: Groups) 
     )
 
 
-def _tabulate(evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    yield from _table(evaluations, rows_of(evaluations))
-
-
 def _tabulate_groups(evaluations: Sequence[Evaluation], groups: Groups) -> Iterator[str]:
     if groups:
         rows = [
@@ -66,10 +62,10 @@ def _tabulate_groups(evaluations: Sequence[Evaluation], groups: Groups) -> Itera
             for measure in MEASURES
         ]
         yield "<h2>By kind of query</h2>"
-        yield from _table(evaluations, rows)
+        yield from _tabulate(evaluations, rows)
 
 
-def _table(evaluations: Sequence[Evaluation], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+def _tabulate(evaluations: Sequence[Evaluation], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
     yield "<table><tr><th></th>" + "".join(f"<th>{escape(one.name)}</th>" for one in evaluations) + "</tr>"
     for name, cells in rows:
         yield f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
@@ -92,7 +88,7 @@ def _show_queries(task: Task, one: Evaluation) -> Iterator[str]:
     for heading, queries in (("Worst queries", order[:_WORST]), ("Best queries", order[::-1][:_BEST])):
         yield f"<h2>{heading} of {escape(one.name)}</h2>"
         for query in map(int, queries):
-            yield '<div class="row">' + "".join(_show_row(task, one, query)) + "</div>"
+            yield from _show_row(task, one, query)
 
 
 def _show_changes(task: Task, before: Evaluation, after: Evaluation) -> Iterator[str]:
@@ -103,17 +99,19 @@ def _show_changes(task: Task, before: Evaluation, after: Evaluation) -> Iterator
         places = np.argsort(-change, kind="stable")[: min(_CHANGED, int((change > 0).sum()))]
         for query in map(int, after.ranks.queries[places]):
             for one in (before, after):
-                yield '<div class="row">' + "".join(_show_row(task, one, query)) + "</div>"
+                yield from _show_row(task, one, query)
 
 
 def _show_row(task: Task, one: Evaluation, query: int) -> Iterator[str]:
     asked = task.queries.pictures[query]
     gallery = (task.gallery or task.queries).pictures
+    yield '<div class="row">'
     yield _show(asked, "query", f"looked for: {asked.label}")
     for place, number in enumerate(map(int, one.hits[query]), 1):
         right = gallery[number].label == asked.label
         mark = "right" if right else "wrong"
         yield _show(gallery[number], mark, f"{place}, {mark}: {gallery[number].label}")
+    yield "</div>"
 
 
 def _show(picture: Picture, kind: str, words: str) -> str:

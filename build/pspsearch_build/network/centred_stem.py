@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.ops import Conv2dNormActivation
 
 CENTRE = 3.0
-"""Of a ReLU6's range."""
+"""The middle of what a ReLU6 gives."""
 
 
 def centred_layers(backbone: nn.Module) -> tuple[Conv2dNormActivation, Conv2dNormActivation] | None:

@@ -6,6 +6,7 @@ import torch
 
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.batch_norm import round_weights
+from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 
 
@@ -19,15 +20,17 @@ def blend(start: DescriptorNetwork, trained: DescriptorNetwork, share: float) ->
     return _mix([start, trained], [1 - share, share])
 
 
-def average(networks: Sequence[DescriptorNetwork]) -> DescriptorNetwork:
-    """The mean of at least two networks that were trained from one start, each in its own way.
+def average(trained: Sequence[Checkpoint]) -> Checkpoint:
+    """The mean of at least two networks that were trained from one start, each in its own way, and what it is.
 
     What they have in common is what the pictures taught; what each learnt by chance cancels out. BuildError where they
     are not of one spec.
     """
-    if len(networks) < 2:
+    if len(trained) < 2:
         raise BuildError("a mean needs at least two networks")
-    return _mix(networks, [1 / len(networks)] * len(networks))
+    mean = _mix([one.network for one in trained], [1 / len(trained)] * len(trained))
+    told = {"mean": f"of {len(trained)} networks that were trained from one start"}
+    return Checkpoint(mean, {**trained[0].provenance, **told})
 
 
 def _mix(networks: Sequence[DescriptorNetwork], shares: Sequence[float]) -> DescriptorNetwork:
