@@ -3,7 +3,7 @@
 import numpy as np
 
 from pspsearch.domain import Descriptors
-from pspsearch.index.base import Mask, Matrix, RowNumbers
+from pspsearch.index.arrays import Mask, Matrix, RowNumbers
 
 
 def clustered_descriptors(rows: int, dimension: int, seed: int, clusters: int = 200) -> Descriptors:

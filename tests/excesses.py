@@ -7,8 +7,8 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from tritonclient.grpc import service_pb2
 
+from pspsearch.callers.rights import RULES
 from pspsearch.rpc.bounds import BOUNDS
-from pspsearch.rpc.rights import RULES
 from pspsearch.v1 import (
     collection_service_pb2,
     item_service_pb2,

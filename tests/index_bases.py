@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from pspsearch.domain import Descriptors, IndexKind
-from pspsearch.index.base import Base, Mask, Matrix
-from pspsearch.index.bases import build_base
-from pspsearch.index.planner import Room, choose_plan
+from pspsearch.index.arrays import Mask, Matrix
+from pspsearch.index.bases.base import Base
+from pspsearch.index.bases.choice import IndexMemory, choose_plan
+from pspsearch.index.bases.making import build_base
 from tests.clustered import clustered_descriptors, true_scores
 
 ROWS, DIMENSION = 20_000, 32
@@ -20,7 +21,7 @@ APPROXIMATE = KINDS[1:]
 
 def build(kind: IndexKind, matrix: Matrix = MATRIX, target_recall: float = 0.95) -> Base:
     """A base as the planner wants it."""
-    plan = choose_plan(len(matrix), matrix.shape[1], kind, Room(1 << 30))
+    plan = choose_plan(len(matrix), matrix.shape[1], kind, IndexMemory(1 << 30))
     return build_base(plan, matrix, target_recall, lambda _: None)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from pspsearch.domain import CollectionSettings, Generation, IndexKind
+from pspsearch.index.bases.builder import BaseBuilder
+from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
-from pspsearch.index.planner import Room
-from pspsearch.index.recipe import Recipe
 from pspsearch.index.upkeep import Bounds
 from pspsearch.ports import RowSource
 from tests.fakes.index import DIMENSION, GENERATION
 
-ROOM = Room(cpu_bytes=1 << 30)
+ROOM = IndexMemory(cpu_bytes=1 << 30)
 
 NEVER = Bounds(fresh_bytes=1 << 40, dead_rows=1 << 40, snapshot_pause_s=1e9)
 """The tests say when something is to be done."""
@@ -43,9 +43,9 @@ class Recalls:
             assert np.mean(self.shares) >= 0.95 - 3 * error, (np.mean(self.shares), error)
 
 
-def recipe(kind: IndexKind) -> Recipe:
+def builder(kind: IndexKind) -> BaseBuilder:
     """For the tests' generation, on a CPU."""
-    return Recipe(DIMENSION, kind, 0.95, ROOM)
+    return BaseBuilder(DIMENSION, kind, 0.95, ROOM)
 
 
 async def open_index(
@@ -53,7 +53,7 @@ async def open_index(
 ) -> SegmentedIndex:
     """Over the rows of a source."""
     settings = CollectionSettings("pspnet", index_kind=kind)
-    return await SegmentedIndex.open(folder, generation, settings, source, room=ROOM, bounds=bounds)
+    return await SegmentedIndex.open(folder, generation, settings, source, memory=ROOM, bounds=bounds)
 
 
 def snapshot_files(folder: Path) -> dict[str, tuple[Path, int]]:

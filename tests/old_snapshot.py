@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pspsearch.index.snapshot_manifest import MANIFEST, _digest, file_digest
-from pspsearch.index.table import COLUMNS
+from pspsearch.index.table.table import COLUMNS
 
 
 def make_old(folder: Path, **numbers: list[float]) -> None:

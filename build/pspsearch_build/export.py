@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from pspsearch.contract import CELLS, DESCRIPTOR, PIXELS
+from pspsearch.model.contract import CELLS, DESCRIPTOR, PIXELS
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.errors import WeightsMismatch
 from pspsearch_build.network.batch_norm import fold_batch_norms

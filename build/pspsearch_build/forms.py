@@ -12,7 +12,7 @@ import openvino as ov
 import torch
 from numpy.typing import NDArray
 
-from pspsearch.contract import PIXELS
+from pspsearch.model.contract import PIXELS
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 
 Pixels = NDArray[np.uint8]

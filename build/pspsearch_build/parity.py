@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import DESCRIPTOR
+from pspsearch.model.contract import DESCRIPTOR
 from pspsearch_build.errors import ParityError
 from pspsearch_build.forms import Form, Outputs, Pixels
 

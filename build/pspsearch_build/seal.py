@@ -5,10 +5,10 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from pspsearch.config_digest import DIGEST_KEY, digest_of
-from pspsearch.contract import Contract, parameter_key
 from pspsearch.errors import RepositoryError
-from pspsearch.manifest import MANIFEST, Manifest
+from pspsearch.model.config_digest import DIGEST_KEY, digest_of
+from pspsearch.model.contract import Contract, parameter_key
+from pspsearch.model.manifest import MANIFEST, Manifest
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive

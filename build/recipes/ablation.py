@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.data.pictures import PictureSet, read_pictures
 from pspsearch_build.evaluation.bootstrap import estimate, estimate_difference
 from pspsearch_build.evaluation.describers import Describer

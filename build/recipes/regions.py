@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pspsearch.contract import Fit, InputShape
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.data.pictures import PictureSet, read_pictures
 from pspsearch_build.evaluation.bootstrap import estimate
 from pspsearch_build.evaluation.describers import read_batches

@@ -9,10 +9,16 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import Contract
+from pspsearch.model.contract import Contract
+
+DEFAULT_COLLECTION = "default"
+"""The one that a call is about which names none."""
 
 Pixels = NDArray[np.uint8]
 """Decoded RGB: height x width x 3 for one image, with a leading axis for several."""
+
+Descriptor = NDArray[np.float32]
+"""One of unit length."""
 
 Descriptors = NDArray[np.float32]
 """Unit-length rows, one per image: count x dimension."""
@@ -107,7 +113,7 @@ class GenerationState(StrEnum):
     """It never was active."""
 
 
-class Stage(StrEnum):
+class RolloutStage(StrEnum):
     """Where a rollout is: a collection on its way to another model version."""
 
     DESCRIBING = "describing"

@@ -8,9 +8,9 @@ from math import ceil, sqrt
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import decode_pixels, read_facts
+from pspsearch.images.pixels import decode_pixels, read_facts
+from pspsearch.model.contract import InputShape
 
 _QUERY_PX = 320
 _HIT_PX = 176

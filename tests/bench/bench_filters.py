@@ -11,7 +11,7 @@ import numpy as np
 
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
-from pspsearch.index.columns import Columns
+from pspsearch.index.table.columns import Columns
 
 ROWS, BATCH, TIMES = 1_000_000, 1000, 7
 BRANDS = [f"brand {number}" for number in range(500)]

@@ -19,8 +19,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pspsearch.contract import InputShape
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import InputShape
 from tests.pictures import encode, load_photo
 
 SIDE = 256

@@ -16,14 +16,14 @@ from rich.table import Table
 from pspsearch.client import AsyncClient, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
-from pspsearch.index.bases import read_base
-from pspsearch.repository import default_repository
+from pspsearch.index.bases.making import read_base
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_search import fill, load, state_of, timed
 from tests.bench.points import clustered
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 ROWS, DIMENSION = 1_000_000, 256
 QUERIES, HITS = 500, 10

@@ -18,14 +18,14 @@ from rich.table import Table
 
 from pspsearch.client import AsyncClient, ItemInput, Rollout
 from pspsearch.config import BundledTritonSettings
-from pspsearch.domain import Stage
+from pspsearch.domain import RolloutStage
 from pspsearch.errors import PspsearchError
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
 from tests.bench.bench_search import by_chance, load
 from tests.pictures import encode, load_photo
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 ITEMS = 1500
 SHARE = 0.25
@@ -142,9 +142,9 @@ async def _roll_out(client: AsyncClient, share: float) -> Rollout:
     """Until it is ready."""
     await client.start_rollout(2, share=share)
     async for moment in client.watch_rollout():
-        if moment.stage is Stage.READY:
+        if moment.stage is RolloutStage.READY:
             return moment
-        assert moment.stage is not Stage.FAILED, moment.reason
+        assert moment.stage is not RolloutStage.FAILED, moment.reason
     raise AssertionError("the rollout ended")
 
 

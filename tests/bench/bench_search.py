@@ -18,16 +18,16 @@ from pspsearch.client import AsyncClient, CollectionState, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
 from pspsearch.errors import Overloaded, PspsearchError
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
 from pspsearch.index.scoring import flat_over
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton
 from tests.bench.perf_analyzer import measure
 from tests.bench.points import clustered
 from tests.pictures import encode, load_photo
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 MODEL = "pspnet"
 ITEMS = 20_000

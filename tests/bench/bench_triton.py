@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Pixels
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton

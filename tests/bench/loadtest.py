@@ -14,11 +14,11 @@ from rich.console import Console
 
 from pspsearch.client import Client
 from pspsearch.config import BundledTritonSettings
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.loadtest_report import Run, print_tables, write_report
 from tests.bench.perf_analyzer import Load, measure, write_images
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 MODEL = "pspnet"
 COLLECTION = "sample"

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, write_onnx_facts
 from pspsearch_build.network.spec import NetworkSpec
 

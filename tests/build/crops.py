@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from tests.pictures import load_photo
 
 

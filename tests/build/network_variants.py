@@ -8,7 +8,7 @@ FEW of them hold every choice by itself, and every kind of block that a backbone
 tried with those, and with the others in `make slow`.
 """
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.spec import (
     BackboneName,
     ConvolutionKind,

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.spec import NetworkSpec
 from pspsearch_build.network.untrained import make_untrained

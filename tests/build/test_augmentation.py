@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.augmentation import Augmentation, Pixels, augment
 from pspsearch_build.errors import BuildError
 from tests.pictures import load_photo

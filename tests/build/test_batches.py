@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.augmentation import Augmentation
 from pspsearch_build.data.batches import Batch, Source, TrainingBatches
 from pspsearch_build.data.pictures import read_pictures, read_unlabelled

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.errors import WeightsMismatch
 from pspsearch_build.network.backbone import build_backbone, recognise
 from pspsearch_build.network.spec import BackboneName, NetworkSpec, Padding

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.engine.onnx_interface import OnnxInterface, read_interface
 from pspsearch_build.errors import BuildError
 from pspsearch_build.export import export_onnx

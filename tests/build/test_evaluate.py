@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import mobilenet_v2
 
-from pspsearch.contract import InputShape
 from pspsearch.errors import PspsearchError
+from pspsearch.model.contract import InputShape
 from pspsearch_build.cli.evaluate import evaluate
 from pspsearch_build.data.pictures import read_pictures
 from pspsearch_build.evaluation.describers import colour_histogram

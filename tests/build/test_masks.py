@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.data.augmentation import Augmentation, augment_with_mask
 from pspsearch_build.data.masks import UNKNOWN, read_mask
 from pspsearch_build.data.pictures import read_unlabelled

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import MobileNetV2, mobilenet_v2, resnet18, resnet34, resnet50
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.errors import BuildError, WeightsMismatch
 from pspsearch_build.network.backbone import build_backbone, read_classifier
 from pspsearch_build.network.efficientnet_lite import LITE0, EfficientNetLite

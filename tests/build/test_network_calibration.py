@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.batch_norm import fold_batch_norms, round_weights
 from pspsearch_build.network.calibration import calibrate, compress

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_network
 from pspsearch_build.network.spec import FusionName, HeadName, NetworkSpec
 from tests.build.crops import cut_crops

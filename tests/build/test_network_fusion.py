@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.fusion import FUSIONS, ConcatFusion, DilatedFusion, SumConcatFusion
 from pspsearch_build.network.spec import ConvolutionKind, FusionName, NetworkSpec
 

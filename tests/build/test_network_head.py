@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.network.head import Head
 from pspsearch_build.network.spec import HeadName, NetworkSpec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.network.spec import BackboneName, ConvolutionKind, FusionName, HeadName, NetworkSpec, Padding
 from tests.build.network_variants import FEW, VARIANTS

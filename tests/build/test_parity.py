@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from pspsearch.contract import DESCRIPTOR, InputShape
+from pspsearch.model.contract import DESCRIPTOR, InputShape
 from pspsearch_build.cli.export import export
 from pspsearch_build.cli.parity import parity, read_pixels
 from pspsearch_build.errors import BuildError, ParityError

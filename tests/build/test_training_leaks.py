@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.batches import Source
 from pspsearch_build.data.pictures import read_pictures
 from pspsearch_build.evaluation.measuring import Task

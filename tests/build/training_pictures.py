@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.augmentation import Augmentation, augment
 from pspsearch_build.network.random_pictures import random_pictures
 

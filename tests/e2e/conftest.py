@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pspsearch.config import BundledTritonSettings
-from pspsearch.contract import InputShape
 from pspsearch.domain import Pixels
-from pspsearch.repository import default_repository
+from pspsearch.model.contract import InputShape
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton

@@ -7,7 +7,7 @@ import pytest
 
 from pspsearch.domain import Pixels
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, ModelMismatch, TritonUnavailable
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from tests.e2e.conftest import SHIPPED, crops

@@ -16,15 +16,15 @@ import pytest
 from PIL import Image
 
 from pspsearch.client import Client, ItemInput, Rollout, ServerUnavailable
-from pspsearch.contract import InputShape
-from pspsearch.domain import Descriptors, GenerationState, Stage
+from pspsearch.domain import Descriptors, GenerationState, RolloutStage
 from pspsearch.errors import ModelMismatch, PspsearchError, RetryLater
-from pspsearch.images import ImageLimits, decode_pixels
-from pspsearch.manifest import Manifest
+from pspsearch.images.pixels import ImageLimits, decode_pixels
+from pspsearch.model.contract import InputShape
+from pspsearch.model.manifest import Manifest
 from pspsearch_build.publish import Publication, publish
 from tests.build.colour_network import Fault, write_colour_network
 from tests.pictures import encode
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 ITEMS = 60
 HITS = 5
@@ -157,7 +157,7 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
         network = place.publish(2)
         spaces[place.fingerprint(2)] = reference(network)
         rollout = place.roll_out(2)
-        assert (rollout.stage, rollout.described) == (Stage.PROMOTED, ITEMS), rollout.reason
+        assert (rollout.stage, rollout.described) == (RolloutStage.PROMOTED, ITEMS), rollout.reason
         searchers.go_on(2)
         assert place.client.rollback().model_version == 1
         searchers.go_on(1)
@@ -165,7 +165,7 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
         network = place.publish(3)
         spaces[place.fingerprint(3)] = reference(network)
         rollout = place.roll_out(3)
-        assert rollout.stage is Stage.PROMOTED, rollout.reason
+        assert rollout.stage is RolloutStage.PROMOTED, rollout.reason
         searchers.go_on(3)
 
         model, aside = place.repository / "colour", place.networks / "aside"
@@ -228,7 +228,7 @@ def test_bad_versions_are_refused(place: Place) -> None:
         ):
             place.publish(number, fault)
             rollout = place.roll_out(number)
-            assert rollout.stage is Stage.FAILED
+            assert rollout.stage is RolloutStage.FAILED
             assert words in rollout.reason
 
         place.publish(4, Fault.OTHER_DIMENSION)

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from pspsearch.client import Client
-from pspsearch.domain import Stage
-from pspsearch.repository import default_repository
+from pspsearch.domain import RolloutStage
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.describer import read_contract
 from pspsearch.triton.model_config import read_config
 from pspsearch_build.cli import commands
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
 TOLERANCES = {"unit length": 0.002, "collapse": 0.05, "self-retrieval": 0.01, "overlap": 0.03}
@@ -48,11 +48,11 @@ def test_the_page_shows_what_such_a_rollout_measures(tmp_path: Path) -> None:
         last = None
         for moment in client.watch_rollout(collection="sample"):
             last = moment
-            if moment.stage is Stage.READY:
+            if moment.stage is RolloutStage.READY:
                 break
 
     assert last is not None
-    assert last.stage is Stage.READY, last.reason
+    assert last.stage is RolloutStage.READY, last.reason
     shown = {
         name.strip(): (float(value), float(bound))
         for name, value, bound in re.findall(r"^([a-z -]+?) +(\d\.\d{4}) +(\d+\.\d{4}) +passed", PAGE, re.MULTILINE)

@@ -19,7 +19,7 @@ from pspsearch.domain import Outcome
 from pspsearch.errors import BadFilter, InvalidRequest, ModelMismatch, NotFound
 from pspsearch.triton.process import BundledTriton
 from tests.pictures import encode, load_photo
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 ROOT = Path(__file__).parents[2]
 PICTURES = 12

@@ -30,16 +30,15 @@ from PIL import Image
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.client import AsyncClient, Descriptor, Hit, ItemId, ItemInput, SearchOptions
 from pspsearch.config import GateSettings
-from pspsearch.domain import Collection, Generation, IndexKind, Outcome, Stage
+from pspsearch.domain import DEFAULT_COLLECTION, Collection, Generation, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import NotFound
 from pspsearch.filters import Filter
 from pspsearch.index.index import SegmentedIndex
-from pspsearch.search.collections import DEFAULT
 from tests.fakes.describer import DIMENSION, ColourDescriber, describe_pixels, version
 from tests.indexes import DAMAGES, PARTS, Recalls, open_index, snapshot_files
 from tests.pictures import encode
-from tests.rollout_place import until_ready
-from tests.rpc_server import Parts, open_server
+from tests.servers.rollout_place import until_ready
+from tests.servers.rpc_server import Parts, open_server
 
 SCORE_TOLERANCE = 2e-3
 """Descriptors are kept in fp16: each of 16 numbers up to 1 is off by up to 2^-12, and so about is a product of them."""
@@ -137,14 +136,14 @@ class ServerMachine(RuleBasedStateMachine):
     @property
     def index(self) -> SegmentedIndex:
         """The one that answers."""
-        index = self.server.collections.get(DEFAULT).index
+        index = self.server.collections.get(DEFAULT_COLLECTION).index
         assert isinstance(index, SegmentedIndex)
         return index
 
     @property
     def folder_of_the_index(self) -> Path:
         """Of the one that answers."""
-        return Path(self.folder.name) / str(self.server.collections.get(DEFAULT).generation.key)
+        return Path(self.folder.name) / str(self.server.collections.get(DEFAULT_COLLECTION).generation.key)
 
     @property
     def found(self) -> dict[str, Thing]:
@@ -292,7 +291,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.run(until_ready(self.client))
         missing = sum(self.building not in one.points for one in self.things.values())
         promoted = self.run(self.client.promote_rollout(drop_missing=bool(missing)))
-        assert (promoted.stage, promoted.missing) == (Stage.PROMOTED, missing)
+        assert (promoted.stage, promoted.missing) == (RolloutStage.PROMOTED, missing)
         if self.kept not in (None, self.building):
             self.forget(self.kept)
         self.active, self.kept, self.building = self.building, self.active, None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pspsearch.config import BundledTritonSettings
-from pspsearch.contract import DESCRIPTOR
+from pspsearch.model.contract import DESCRIPTOR
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton

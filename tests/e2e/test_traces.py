@@ -19,7 +19,7 @@ from pspsearch.errors import BrokenModel
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.process import BundledTriton
 from tests.pictures import encode, load_photo
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 

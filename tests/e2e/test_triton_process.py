@@ -23,13 +23,13 @@ import pytest
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Pixels
 from pspsearch.errors import BundleMissing, DeadlineExceeded, ModelLoadFailed, PortTaken, RepositoryError, RetryLater
-from pspsearch.manifest import MANIFEST, Manifest
-from pspsearch.repository import check_repository
+from pspsearch.model.manifest import MANIFEST, Manifest
+from pspsearch.model.repository import check_repository
 from pspsearch.triton import process
 from pspsearch.triton.bundle import Bundle
-from pspsearch.triton.claim import SHARED_MEMORY, sweep
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.owned_name import SHARED_MEMORY, sweep
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.seal import seal
 from tests.e2e.conftest import SHIPPED, crops
@@ -81,7 +81,7 @@ async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photograp
         async with asyncio.timeout(30):
             await asyncio.gather(*callers)
         assert describer.version.version == 1
-        prefix = triton.claim.prefix
+        prefix = triton.owned_name.prefix
 
     assert errors
     assert not any(isinstance(error, DeadlineExceeded) for error in errors), "they were told, not left to wait"
@@ -135,7 +135,7 @@ async def test_leaves_nothing_whatever_went_wrong_with_watching_it(
         async with triton:
             await failed.wait()
 
-    assert traces(triton.claim.prefix) == []
+    assert traces(triton.owned_name.prefix) == []
 
 
 async def test_recovers_from_the_kill_of_a_python_process(repository: Path, photographs: list[Pixels]) -> None:

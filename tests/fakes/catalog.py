@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pspsearch.contract import Contract, InputShape
 from pspsearch.domain import (
     Collection,
     CollectionSettings,
@@ -38,6 +37,7 @@ from pspsearch.domain import (
     Written,
 )
 from pspsearch.errors import AlreadyExists, InvalidRequest, ModelChanged, NotFound, PspsearchError
+from pspsearch.model.contract import Contract, InputShape
 
 DIMENSION = 4
 SETTINGS = CollectionSettings("pspnet")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pspsearch.contract import Contract, InputShape
 from pspsearch.domain import Descriptors, ModelVersion, Pixels
 from pspsearch.errors import DeadlineExceeded, InvalidRequest
+from pspsearch.model.contract import Contract, InputShape
 
 DIMENSION = 16
 VERSION = ModelVersion("colours", 1, Contract(InputShape(32, 32), DIMENSION, "fp32", "c0" * 32))

@@ -11,9 +11,9 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
 
-from pspsearch.contract import DESCRIPTOR, PIXELS, parameter_key
 from pspsearch.domain import Descriptors, Pixels
-from pspsearch.triton.claim import SHARED_MEMORY
+from pspsearch.model.contract import DESCRIPTOR, PIXELS, parameter_key
+from pspsearch.triton.owned_name import SHARED_MEMORY
 from tests.fakes.describer import VERSION, describe_pixels
 
 CHECKSUM = "checksum"

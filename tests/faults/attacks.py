@@ -15,10 +15,10 @@ import psutil
 
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.errors import InvalidRequest, ModelMismatch
-from pspsearch.manifest import MANIFEST
+from pspsearch.model.manifest import MANIFEST
 from tests.faults.place import MODEL, ONCE, Place
 from tests.pictures import encode, load_photo
-from tests.search_server import serve, why_refused
+from tests.servers.search_server import serve, why_refused
 
 PICKLE = b"cos\nsystem\n(S'true'\ntR."
 

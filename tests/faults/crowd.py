@@ -17,10 +17,10 @@ import grpc
 import numpy as np
 import psutil
 
-from pspsearch.access import Access, Right
+from pspsearch.callers.access import Access, Right
+from pspsearch.callers.tokens import create_token
 from pspsearch.client import AsyncClient, Descriptor
 from pspsearch.headers import AUTHORIZATION
-from pspsearch.tokens import create_token
 from pspsearch.v1 import search_service_pb2, search_service_pb2_grpc
 from tests.faults.place import ONCE, Place, become_idle, fingerprint_of, item, point
 

@@ -18,11 +18,11 @@ from pspsearch.catalog.salvage import salvage
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.domain import Generation
 from pspsearch.errors import CatalogDamaged
+from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
-from pspsearch.index.planner import Room
 from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
-from tests.search_server import ServerEnded, why_refused
+from tests.servers.search_server import ServerEnded, why_refused
 
 ITEMS, LOGGED = 250, 40
 SERVED = 10
@@ -160,7 +160,9 @@ async def _check_index(data: Path, generation: Generation, path: str) -> None:
             ((collection, _),) = await catalog.collections()
             rows = catalog.rows_of(generation)
             folder = data / INDEXES / str(generation.key)
-            index = await SegmentedIndex.open(folder, generation, collection.settings, rows, room=Room(1 << 30))
+            index = await SegmentedIndex.open(
+                folder, generation, collection.settings, rows, memory=IndexMemory(1 << 30)
+            )
             matched = await index.match()
             assert sorted(matched.sequences.tolist()) == rows.sequences().tolist()
             true = {row.sequence: row.descriptor for row in rows.after(0)}

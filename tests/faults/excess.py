@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pspsearch.access import Access, Right
+from pspsearch.callers.access import Access, Right
+from pspsearch.callers.tokens import create_token
 from pspsearch.headers import AUTHORIZATION
-from pspsearch.tokens import create_token
 from tests.excesses import Target, targets
 from tests.faults.place import Place
 

@@ -23,9 +23,9 @@ from google.protobuf.message_factory import GetMessageClass
 from PIL import Image
 
 from pspsearch.client import AsyncClient, ItemInput
-from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import ImageLimits, decode_pixels
+from pspsearch.images.pixels import ImageLimits, decode_pixels
+from pspsearch.model.contract import InputShape
 from pspsearch.v1 import (
     collection_service_pb2,
     item_service_pb2,

@@ -17,7 +17,7 @@ from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.errors import RetryLater
 from tests.faults.place import ONCE, Ledger, Place, change, check_ended, check_server, fingerprint_of, item
 from tests.pictures import encode, load_photo
-from tests.search_server import SearchServer
+from tests.servers.search_server import SearchServer
 
 RESTART_S, GRACE_S = 10.0, 10.0
 """A restart with 100,000 items, of which there are fewer; and how long calls may still take."""

@@ -20,7 +20,7 @@ from pspsearch.triton.process import BundledTriton
 from tests.faults.place import MODEL, ONCE, Place
 from tests.faults.triton import INSTANCES, TARGETS, children_of
 from tests.pictures import encode
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 PICTURES, CALLERS, WRITERS = 40, 8, 2
 SHORT_S, ANY_S = (0.2, 0.3, 0.4), (0.2, 0.5, 1.0, 2.0, 3.0)

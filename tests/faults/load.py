@@ -19,7 +19,7 @@ from tests.bench.bench_search import by_chance_ms
 from tests.bench.bench_search import load as closed_loop
 from tests.faults.place import ONCE, Place, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 CALLERS = (8, 16, 32)
 TIMES, GOODPUT, REFUSED_MS = 5, 0.9, 10

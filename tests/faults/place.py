@@ -18,7 +18,7 @@ from pspsearch.config import BundledTritonSettings
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
 from tests.build.colour_network import write_colour_network
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 MODEL = "colour"
 DIMENSION = 128

@@ -13,14 +13,14 @@ import psutil
 
 from pspsearch.client import Client, ItemInput
 from pspsearch.config import BundledTritonSettings
-from pspsearch.domain import Descriptors, Stage
+from pspsearch.domain import Descriptors, RolloutStage
 from pspsearch.errors import PspsearchError
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
 from tests.build.colour_network import write_colour_network
 from tests.e2e.test_rollout import PICTURES, SCORE_TOLERANCE, reference
 from tests.faults.place import Place
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 FLAGS = ("--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "100")
 IDS = 120
@@ -120,7 +120,7 @@ def finish(client: Client) -> None:
     """The rollout under way, if there is one; it must not fail."""
     with contextlib.suppress(PspsearchError):
         last = list(client.watch_rollout())[-1]
-        assert last.stage is Stage.PROMOTED, last.reason
+        assert last.stage is RolloutStage.PROMOTED, last.reason
 
 
 def make_repository(folder: Path) -> Path:

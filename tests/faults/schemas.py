@@ -12,7 +12,7 @@ from pspsearch.catalog.schema import APPLICATION_ID, MIGRATIONS, WITH_CHECKSUMS
 from pspsearch.client import AsyncClient, ItemInput
 from tests.faults.place import MODEL, Ledger, Place, check_server, fingerprint_of, item
 from tests.pictures import encode, load_photo
-from tests.search_server import why_refused
+from tests.servers.search_server import why_refused
 
 ITEMS = 200
 

@@ -23,7 +23,7 @@ from tests.faults.place import (
     item,
     point,
 )
-from tests.search_server import why_refused
+from tests.servers.search_server import why_refused
 
 TOLD_S = 5.0
 MOST_WRITES = 300

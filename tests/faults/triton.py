@@ -13,10 +13,10 @@ import psutil
 
 from pspsearch.client import AsyncClient, ServerUnavailable
 from pspsearch.errors import DeadlineExceeded, Overloaded, PspsearchError, TritonUnavailable
-from pspsearch.triton.claim import SHARED_MEMORY
+from pspsearch.triton.owned_name import SHARED_MEMORY
 from tests.faults.place import MODEL, ONCE, Place
 from tests.pictures import encode, load_photo
-from tests.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve
 
 CALLERS = 4
 TOLD_S, RECOVERED_S, LATE_S = 1.0, 10.0, 0.05

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from pspsearch.domain import Descriptors, IndexKind
-from pspsearch.index.base import Base, Mask, Matrix
-from pspsearch.index.gpu import GpuFlatFinder, GpuIvfFinder, free_bytes
-from pspsearch.index.plan import GpuFlatPlan
-from pspsearch.index.planner import Room
-from pspsearch.index.recipe import Recipe
+from pspsearch.index.arrays import Mask, Matrix
+from pspsearch.index.bases.base import Base
+from pspsearch.index.bases.builder import BaseBuilder
+from pspsearch.index.bases.choice import IndexMemory
+from pspsearch.index.candidates.gpu import GpuFlatFinder, GpuIvfFinder, free_bytes
+from pspsearch.index.candidates.plan import GpuFlatPlan
 from pspsearch.index.scoring import ExactScan
 from pspsearch.index.selection import Selection
 from tests.bench.points import clustered
@@ -27,7 +28,7 @@ SAME, TARGET_RECALL, OF_BANDWIDTH = 0.999, 0.95, 0.7
 
 
 def check() -> Iterator[Row]:
-    """Same answers as the CPU, under masks too; how fast; and what happens when there is no room."""
+    """Same answers as the CPU, under masks too; how fast; and what happens when there is no memory."""
     matrix = clustered(ROWS, DIMENSION, seed=1).astype(np.float16)
     queries = clustered(QUERIES, DIMENSION, seed=2)
     flat = build(IndexKind.EXACT, matrix)
@@ -46,8 +47,8 @@ def check() -> Iterator[Row]:
 
 def build(kind: IndexKind, matrix: Matrix) -> Base:
     """As the server builds it where it finds a GPU."""
-    recipe = Recipe(DIMENSION, kind, TARGET_RECALL, Room(cpu_bytes=32 << 30, gpu_bytes=free_bytes()))
-    return recipe.build(matrix, _silent)
+    builder = BaseBuilder(DIMENSION, kind, TARGET_RECALL, IndexMemory(cpu_bytes=32 << 30, gpu_bytes=free_bytes()))
+    return builder.build(matrix, _silent)
 
 
 def _same(base: Base, matrix: Matrix, queries: Descriptors) -> Iterator[Row]:
@@ -86,10 +87,10 @@ def _speeds(name: str, base: Base, queries: Descriptors) -> Iterator[Row]:
 def _without_room(matrix: Matrix, queries: Descriptors) -> Iterator[Row]:
     with _filled_up():
         base = build(IndexKind.EXACT, matrix)
-        yield holds("without room on the GPU the index is built for the CPU", passed="GPU" not in base.plan)
+        yield holds("without memory on the GPU the index is built for the CPU", passed="GPU" not in base.plan)
         yield at_least("... and is right", _overlap(base, matrix, queries, None), SAME)
     again = build(IndexKind.EXACT, matrix)
-    yield holds("with room it is on the GPU again", passed="GPU" in again.plan)
+    yield holds("with memory it is on the GPU again", passed="GPU" in again.plan)
     yield at_least("... and is right", _overlap(again, matrix, queries, None), SAME)
 
 

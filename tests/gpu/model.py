@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from pspsearch.domain import Pixels
-from pspsearch.images import decode_pixels
-from pspsearch.repository import default_repository
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch_build.export import read_exported

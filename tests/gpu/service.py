@@ -12,7 +12,7 @@ from tests.bench.bench_search import fill, load, state_of, timed
 from tests.bench.points import clustered
 from tests.gpu.rows import Row, at_least, holds
 from tests.pictures import encode, load_photo
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 ITEMS, DIMENSION, SEARCHES = 100_000, 256, 1_000
 CONCURRENCIES = (1, 8, 32, 128)

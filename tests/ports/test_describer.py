@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from pspsearch.app import open_describer
+from pspsearch.app.describer import open_describer
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Pixels
 from pspsearch.errors import InvalidRequest, RetryLater
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.repository import default_repository
 from pspsearch.ports import Describer
-from pspsearch.repository import default_repository
 from tests.fakes.describer import ColourDescriber
 from tests.pictures import encode, load_photo
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.network.backbone import Weights
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import build_network

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import InputShape
 from pspsearch_build.cli.network_options import network_options
 from pspsearch_build.data.pictures import SUFFIXES
 from pspsearch_build.errors import BuildError, ParityError

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.augmentation import Augmentation, Pixels, augment, augment_with_mask
 from pspsearch_build.data.masks import Mask, read_mask
 from pspsearch_build.data.pictures import PictureSet

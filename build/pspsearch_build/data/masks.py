@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.errors import BuildError
 
 Mask = NDArray[np.uint8]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import InputShape
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.data import masks
 from pspsearch_build.errors import BuildError

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pspsearch.contract import PIXELS
+from pspsearch.model.contract import PIXELS
 from pspsearch_build.atomic_file import replacing
 from pspsearch_build.engine.bindings import trt
 from pspsearch_build.engine.diagnosis import NodeError, explain_build_failure, explain_parse_failure, join_reasons

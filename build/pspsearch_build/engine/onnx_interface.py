@@ -6,7 +6,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
-from pspsearch.contract import PIXELS, InputShape
+from pspsearch.model.contract import PIXELS, InputShape
 from pspsearch_build.errors import BuildError
 
 

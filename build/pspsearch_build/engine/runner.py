@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pspsearch.contract import PIXELS
+from pspsearch.model.contract import PIXELS
 from pspsearch_build.engine.bindings import trt
 from pspsearch_build.engine.diagnosis import join_reasons
 from pspsearch_build.engine.machine import require_gpu

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.client import Client
-from pspsearch.contract import DESCRIPTOR, InputShape
 from pspsearch.errors import BadImage
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import DESCRIPTOR, InputShape
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Pixels

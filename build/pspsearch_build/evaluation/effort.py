@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 
 
 def count_gflop(run: Callable[[Tensor], object], shape: InputShape) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import Fit, InputShape
-from pspsearch.images import decode_pixels, read_facts
+from pspsearch.images.pixels import decode_pixels, read_facts
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.evaluation.measuring import Evaluation, Task
 
 Groups = Mapping[str, Mapping[str, Any]]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pspsearch.contract import Fit, InputShape
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.data.pictures import Picture
 from pspsearch_build.evaluation.figures import rows_of, title_of
 from pspsearch_build.evaluation.groups import MEASURES, Groups

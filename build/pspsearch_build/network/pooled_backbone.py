@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pspsearch.contract import Fit, InputShape
+from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.network.backbone import build_backbone, recognise
 from pspsearch_build.network.spec import NetworkSpec, Padding
 

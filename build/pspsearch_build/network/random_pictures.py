@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 
 _Picture = NDArray[np.float64]
 

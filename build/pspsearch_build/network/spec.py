@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self, cast
 
-from pspsearch.contract import CELLS, DESCRIPTOR, Fit, InputShape
 from pspsearch.errors import RepositoryError
+from pspsearch.model.contract import CELLS, DESCRIPTOR, Fit, InputShape
 from pspsearch_build.errors import BuildError
 
 Triple = tuple[float, float, float]

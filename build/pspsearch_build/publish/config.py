@@ -6,8 +6,8 @@ from enum import StrEnum
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from pspsearch.contract import CELLS, CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.errors import RepositoryError
+from pspsearch.model.contract import CELLS, CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch_build.errors import PublishRefused
 
 _FLAVOUR = "flavour"

@@ -19,8 +19,8 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingM
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pspsearch.checksum import checksum
-from pspsearch.contract import CHECKSUM, DESCRIPTOR
+from pspsearch.model.checksum import checksum
+from pspsearch.model.contract import CHECKSUM, DESCRIPTOR
 from pspsearch_build.errors import BuildError
 from pspsearch_build.export import read_exported
 from pspsearch_build.network.descriptor_network import DescriptorNetwork

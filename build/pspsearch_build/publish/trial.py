@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import CELLS, DESCRIPTOR
+from pspsearch.model.contract import CELLS, DESCRIPTOR
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.network.spec import NetworkSpec
 from pspsearch_build.publish.config import Flavour

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from pspsearch.config_digest import DIGEST_KEY, check_digest, digest_of
-from pspsearch.contract import CELLS, Contract, parameter_key
-from pspsearch.manifest import Manifest
+from pspsearch.model.config_digest import DIGEST_KEY, check_digest, digest_of
+from pspsearch.model.contract import CELLS, Contract, parameter_key
+from pspsearch.model.manifest import Manifest
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive
 from pspsearch_build.network.onnx_facts import OnnxFacts, read_onnx_facts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.batches import Source
 from pspsearch_build.data.pictures import PictureSet, read_pixels
 from pspsearch_build.evaluation.measuring import Task

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.contract import InputShape
+from pspsearch.model.contract import InputShape
 from pspsearch_build.data.batches import Source
 from pspsearch_build.data.pictures import read_pixels
 from pspsearch_build.errors import BuildError

@@ -13,13 +13,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.app import open_describer
+from pspsearch.app.describer import open_describer
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.errors import InvalidRequest
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.repository import default_repository
 from pspsearch.ports import Describer
-from pspsearch.repository import default_repository
 
 _IN_FLIGHT = 32
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from pspsearch.app.doctor import Finding, Grade, examine
 from pspsearch.cli.connection import json_option
 from pspsearch.cli.output import print_json, print_table
 from pspsearch.cli.serve import settings_options
 from pspsearch.config import Settings, Value, load_settings
-from pspsearch.doctor import Finding, Grade, examine
 
 
 @click.command()

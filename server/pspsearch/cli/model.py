@@ -8,7 +8,7 @@ import click
 from pspsearch.cli.connection import collection_option, json_option, with_client
 from pspsearch.cli.output import plural, print_json, print_table
 from pspsearch.client import Check, Client, Rollout
-from pspsearch.domain import Stage
+from pspsearch.domain import RolloutStage
 
 drop_option = click.option(
     "--drop-missing", is_flag=True, help="Although items without a kept image cannot be found under the new version."
@@ -137,7 +137,7 @@ def watch(client: Client, collection: str, as_json: bool) -> None:
     if not as_json and last.checks:
         click.echo()
         _print_checks(last.checks)
-    if last.stage is Stage.FAILED:
+    if last.stage is RolloutStage.FAILED:
         sys.exit(1)
 
 
@@ -150,7 +150,7 @@ def try_(client: Client, collection: str, canary: float, shadow: float) -> None:
     """Let a rollout take part in live searches; `pspsearch model show` tells what comes of it. Zeros end it."""
     moment = client.try_rollout(collection=collection, canary=canary, shadow=shadow)
     words = f"answers {canary:.1%} of the callers, and is compared on {shadow:.1%} of the other searches"
-    later = "" if moment.stage is Stage.READY else " as soon as it is ready"
+    later = "" if moment.stage is RolloutStage.READY else " as soon as it is ready"
     click.echo(f"{_version(moment)} {words}{later}")
 
 
@@ -223,7 +223,7 @@ def pin(client: Client, collection: str) -> None:
 def _until_ready(moments: Iterator[Rollout]) -> Iterator[Rollout]:
     for moment in moments:
         yield moment
-        if moment.stage is Stage.READY:
+        if moment.stage is RolloutStage.READY:
             return
 
 
@@ -234,7 +234,7 @@ def _is_far(moment: Rollout, last: Rollout) -> bool:
 
 def _words(moment: Rollout) -> str:
     words = f"{_version(moment)}: {moment.stage.value}"
-    if moment.stage is Stage.DESCRIBING and moment.total:
+    if moment.stage is RolloutStage.DESCRIBING and moment.total:
         words += f", {moment.described:,} of {plural(moment.total, 'item')}"
         if moment.eta_s:
             words += f", {moment.per_second:.0f}/s, {moment.eta_s:.0f} s left"

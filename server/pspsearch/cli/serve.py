@@ -42,7 +42,7 @@ def serve(config: Path | None, **flags: Value | None) -> None:
 
 async def _serve(settings: Settings) -> None:
     try:
-        from pspsearch.serving import open_server
+        from pspsearch.app.server import open_server
     except ModuleNotFoundError as error:
         if error.name != "faiss":
             raise

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pspsearch import tokens
-from pspsearch.access import Access, Right
+from pspsearch.callers import tokens
+from pspsearch.callers.access import Access, Right
 from pspsearch.cli.connection import json_option
 from pspsearch.cli.output import print_json, print_table
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from pspsearch.app import bundled_triton
+from pspsearch.app.describer import bundled_triton
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 
 
 @click.command()

@@ -27,7 +27,7 @@ from pspsearch.client.types import (
     Timing,
     Trial,
 )
-from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, Stage
+from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 from pspsearch.v1 import (
     collection_service_pb2,
@@ -145,7 +145,7 @@ def read_rollout(message: model_service_pb2.Rollout) -> Rollout:
     return Rollout(
         message.collection,
         read_origin(message.origin),
-        Stage[stage],
+        RolloutStage[stage],
         message.described_count,
         message.total_count,
         message.per_second,

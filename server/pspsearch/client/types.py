@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, Stage
+from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 
 Attributes = Mapping[str, Any]
@@ -263,7 +263,7 @@ class Rollout:
     collection: str
     origin: Origin
     """What is new."""
-    stage: Stage
+    stage: RolloutStage
     described: int
     total: int
     per_second: float

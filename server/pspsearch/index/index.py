@@ -12,13 +12,13 @@ import numpy as np
 from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Generation, IndexState, Matched, Row
 from pspsearch.errors import IndexBehind, IndexFailed
 from pspsearch.filters import Filter
-from pspsearch.index.planner import Room
+from pspsearch.index.bases.builder import BaseBuilder
+from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.probes import Probes
-from pspsearch.index.recipe import Recipe
 from pspsearch.index.searches import Searches
 from pspsearch.index.segments import Segments
 from pspsearch.index.snapshots import Snapshots
-from pspsearch.index.table import Table
+from pspsearch.index.table.table import Table
 from pspsearch.index.upkeep import USUAL_BOUNDS, Bounds, Upkeep
 from pspsearch.index.view import View
 from pspsearch.ports import RowSource
@@ -48,7 +48,7 @@ class SegmentedIndex:
         settings: CollectionSettings,
         source: RowSource,
         *,
-        room: Room,
+        memory: IndexMemory,
         bounds: Bounds = USUAL_BOUNDS,
     ) -> Self:
         """The rows of the source, from what a snapshot has of them. Commits made meanwhile are for `catch_up`.
@@ -56,16 +56,16 @@ class SegmentedIndex:
         The folder belongs to this index alone. Where no base is stored, one is built later, and every row is scored
         until then. Raises IndexFailed where the folder cannot be used, and what the source raises.
         """
-        recipe = Recipe(generation.dimension, settings.index_kind, settings.target_recall, room)
+        builder = BaseBuilder(generation.dimension, settings.index_kind, settings.target_recall, memory)
         try:
-            snapshots = await asyncio.to_thread(Snapshots, folder, generation, recipe)
-            view = await asyncio.to_thread(_load, snapshots, recipe, source)
+            snapshots = await asyncio.to_thread(Snapshots, folder, generation, builder)
+            view = await asyncio.to_thread(_load, snapshots, builder, source)
         except OSError as error:
             raise IndexFailed(f"the index in {folder} cannot be opened: {error}") from error
-        return cls(Segments(view, recipe), snapshots, bounds)
+        return cls(Segments(view, builder), snapshots, bounds)
 
     def apply(self, commit: Commit) -> None:
-        """See the port. Where the disk is full the commit is seen only when there is room again; that is logged."""
+        """See the port. Where the disk is full the commit is seen only when there is memory again; that is logged."""
         try:
             self._segments.apply(commit)
         except OSError as error:
@@ -127,11 +127,11 @@ class SegmentedIndex:
         await asyncio.to_thread(self._upkeep.close)
 
 
-def _load(snapshots: Snapshots, recipe: Recipe, source: RowSource) -> View:
+def _load(snapshots: Snapshots, builder: BaseBuilder, source: RowSource) -> View:
     view = snapshots.load(source.sequences(), source.last_change())
     if view is None:
-        table = Table.empty(snapshots.new_matrix(), recipe.dimension)
-        view = View(table, np.zeros(0, np.bool_), 0, recipe.build_empty(), 0)
+        table = Table.empty(snapshots.new_matrix(), builder.dimension)
+        view = View(table, np.zeros(0, np.bool_), 0, builder.build_empty(), 0)
     for rows in _batches(source.after(view.sequence)):
         view = view.after(rows)
     return view

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pspsearch.filters import Filter
-from pspsearch.index.base import Mask
+from pspsearch.index.arrays import Mask
 from pspsearch.index.view import View
 from pspsearch.shared_work import SharedWork
 

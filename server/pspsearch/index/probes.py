@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pspsearch.domain import Descriptors, Found, Sequences
-from pspsearch.index.approximate_base import ApproximateBase
-from pspsearch.index.base import Mask, Matrix
+from pspsearch.index.arrays import Mask, Matrix
+from pspsearch.index.bases.approximate_base import ApproximateBase
 from pspsearch.index.scoring import ExactScan
 from pspsearch.index.selection import Selection
 from pspsearch.index.view import View

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors
-from pspsearch.index.base import Matrix, RowNumbers
+from pspsearch.index.arrays import Matrix, RowNumbers
 from pspsearch.index.selection import Selection
 
 Answers = tuple[NDArray[np.float32], RowNumbers]

@@ -9,9 +9,9 @@ import numpy as np
 
 from pspsearch.domain import Commit, Descriptors, Sequences
 from pspsearch.errors import NotFound
-from pspsearch.index.finder import Advance, part
-from pspsearch.index.recipe import Recipe
-from pspsearch.index.table import Table
+from pspsearch.index.bases.builder import BaseBuilder
+from pspsearch.index.candidates.finder import Advance, part
+from pspsearch.index.table.table import Table
 from pspsearch.index.view import View
 
 FEW_COMMITS = 16
@@ -27,7 +27,7 @@ class Segments:
     Commits come from one thread, merges and compactions from another; a commit never waits for more than a moment.
     """
 
-    def __init__(self, view: View, recipe: Recipe) -> None:
+    def __init__(self, view: View, builder: BaseBuilder) -> None:
         self.view = view
         self.delayed: deque[Commit] = deque()
         """Commits that could not be taken in yet, or are just being taken in."""
@@ -35,7 +35,7 @@ class Segments:
         """Whether the first of them was tried, and could not be."""
         self.retired: Table | None = None
         """The table that a compaction replaced: it still has the rows that are gone."""
-        self._recipe = recipe
+        self._builder = builder
         self._turn = threading.Lock()
         self._missed: deque[Commit] | None = None
         """Commits that a compaction under way has not seen."""
@@ -69,7 +69,7 @@ class Segments:
         """Publishes a base that covers all rows there are at the time of the call."""
         view = self.view
         matrix = view.table.matrix.first(view.rows)
-        base = self._recipe.extend(view.base, matrix, advance)
+        base = self._builder.extend(view.base, matrix, advance)
         with self._turn:
             self.view = replace(self.view, base=base)
 
@@ -92,14 +92,14 @@ class Segments:
     def _compact(self, view: View, path: Path, missed: deque[Commit], advance: Advance) -> None:
         table = view.table.keep_rows(view.alive, path, part(advance, 0.0, 0.2))
         alive = np.ones(view.living, np.bool_)
-        successor = View(table, alive, view.living, self._recipe.build_empty(), view.sequence)
+        successor = View(table, alive, view.living, self._builder.build_empty(), view.sequence)
 
         def advance_and_catch_up(share: float) -> None:
             nonlocal successor
             successor = _catch_up(successor, missed)
             advance(0.2 + 0.8 * share)
 
-        base = self._recipe.build(table.matrix.first(view.living), advance_and_catch_up)
+        base = self._builder.build(table.matrix.first(view.living), advance_and_catch_up)
         for _ in range(ROUNDS):
             if len(missed) > FEW_COMMITS:
                 successor = _catch_up(successor, missed)

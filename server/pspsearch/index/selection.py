@@ -6,7 +6,7 @@ from functools import cached_property
 import faiss
 import numpy as np
 
-from pspsearch.index.base import Mask, RowNumbers
+from pspsearch.index.arrays import Mask, RowNumbers
 
 
 @dataclass(frozen=True)

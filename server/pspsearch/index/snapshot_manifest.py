@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from pspsearch.domain import Generation
-from pspsearch.index.base_file import IndexDamaged
-from pspsearch.index.planner import Device
+from pspsearch.index.bases.base_file import IndexDamaged
+from pspsearch.index.bases.choice import Device
 
 MANIFEST = "manifest.json"
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from pspsearch.domain import Generation, Sequences
-from pspsearch.index.base import Base, Mask, Matrix
-from pspsearch.index.base_file import IndexDamaged
-from pspsearch.index.bases import read_base
-from pspsearch.index.matrix_file import MatrixFile
-from pspsearch.index.recipe import Recipe
+from pspsearch.index.arrays import Mask, Matrix
+from pspsearch.index.bases.base import Base
+from pspsearch.index.bases.base_file import IndexDamaged
+from pspsearch.index.bases.builder import BaseBuilder
+from pspsearch.index.bases.making import read_base
 from pspsearch.index.snapshot_manifest import SnapshotManifest, file_digest
-from pspsearch.index.table import Table
+from pspsearch.index.table.matrix_file import MatrixFile
+from pspsearch.index.table.table import Table
 from pspsearch.index.view import View
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,13 @@ class Snapshots:
     ever grows, so the one that a snapshot names can be the one that is in use: later rows lie beyond those it counts.
     """
 
-    def __init__(self, folder: Path, generation: Generation, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, generation: Generation, builder: BaseBuilder) -> None:
         """Makes the folder where it is missing; OSError where that fails."""
         folder.parent.mkdir(_PRIVATE_FOLDER, parents=True, exist_ok=True)
         folder.mkdir(_PRIVATE_FOLDER, exist_ok=True)
         self._folder = folder
         self._generation = generation
-        self._recipe = recipe
+        self._builder = builder
         self._last: _Mark | None = None
 
     def has(self, view: View) -> bool:
@@ -83,7 +84,7 @@ class Snapshots:
             generation=self._generation.key,
             fingerprint=self._generation.fingerprint,
             dimension=self._generation.dimension,
-            device=self._recipe.room.device,
+            device=self._builder.memory.device,
             rows=view.rows,
             sequence=view.sequence,
             matrix=view.table.matrix.path.name,
@@ -125,7 +126,7 @@ class Snapshots:
         alive: Mask = np.zeros(manifest.rows, np.bool_)
         alive[rows] = True
         base = self._load_base(path, manifest, table.matrix.first(manifest.rows))
-        return View(table, alive, len(rows), base or self._recipe.build_empty(), manifest.sequence), base is not None
+        return View(table, alive, len(rows), base or self._builder.build_empty(), manifest.sequence), base is not None
 
     def _load_table(self, path: Path, manifest: SnapshotManifest) -> Table:
         manifest.check_files(path, Table.FILES)
@@ -141,7 +142,7 @@ class Snapshots:
         """None where it is damaged or for another device: the next merge builds it anew."""
         try:
             manifest.check_files(path, [BASE])
-            manifest.check_device(path, self._recipe.room.device)
+            manifest.check_device(path, self._builder.memory.device)
             return read_base(path / BASE, matrix)
         except IndexDamaged as error:
             log.warning("a base is built again: %s", error)

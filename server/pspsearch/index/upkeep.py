@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pspsearch.index.finder import Advance
+from pspsearch.index.candidates.finder import Advance
 from pspsearch.index.probes import Probes
 from pspsearch.index.segments import Segments
 from pspsearch.index.snapshots import Snapshots

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors, Found, Matched, Row
 from pspsearch.filters import Filter
-from pspsearch.index.base import Base, Mask, RowNumbers
+from pspsearch.index.arrays import Mask, RowNumbers
+from pspsearch.index.bases.base import Base
 from pspsearch.index.scoring import Answers, ExactScan, ordered
 from pspsearch.index.selection import Selection
-from pspsearch.index.table import Table
+from pspsearch.index.table.table import Table
 
 LEAST_ASKED = 10
 """Rows of a base: its effort is found for that depth, and it scores a multiple of what it is asked for; for one row it

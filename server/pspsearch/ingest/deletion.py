@@ -8,8 +8,8 @@ import numpy as np
 
 from pspsearch.domain import Delete, Deletion, Item, Matched
 from pspsearch.filters import Filter
+from pspsearch.live.live import Live
 from pspsearch.ports import Catalog
-from pspsearch.search.live import Live
 
 PORTION = 256
 """Items in one transaction; the writer has other calls between two."""

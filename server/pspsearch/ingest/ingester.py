@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pspsearch.call import Call
+from pspsearch.describe.queries import QueryDescriber, check_descriptor
 from pspsearch.domain import Delete, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
 from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError, bare
 from pspsearch.filters import Filter
-from pspsearch.images import ImageLimits, read_facts
+from pspsearch.images.pixels import ImageLimits, read_facts
 from pspsearch.ingest.deletion import delete_matching
 from pspsearch.ingest.request import (
     MAX_DELETES,
@@ -20,13 +22,11 @@ from pspsearch.ingest.request import (
     ItemInput,
     check_request_id,
 )
+from pspsearch.live.collections import Collections
+from pspsearch.live.live import Live
 from pspsearch.memory import MemoryBound
 from pspsearch.ports import Catalog
-from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections
-from pspsearch.search.describing import QueryDescriber, check_point
-from pspsearch.search.live import Live
-from pspsearch.search.query import DescriptorQuery
+from pspsearch.query import DescriptorQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,9 @@ class Ingester:
         if writes:
             asked = _digest("put", *(part for write in writes for part in _asked(write))) if request_id else ""
             answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
-            for space in live.others:
-                if any(_lacks(write, space.generation.key) for write in writes):
-                    space.lags.set()
+            for opened in live.others:
+                if any(_lacks(write, opened.generation.key) for write in writes):
+                    opened.lags.set()
             live.index.check_current()
         written = iter(answers)
         return [
@@ -159,12 +159,12 @@ class Ingester:
             elif isinstance(source, DescriptorQuery):
                 stored.append(_given(live, source))
             elif isinstance(source, bytes) and is_new:
-                point, others = next(described)
-                if isinstance(point, PspsearchError):
-                    stored.append(point)
+                descriptor, others = next(described)
+                if isinstance(descriptor, PspsearchError):
+                    stored.append(descriptor)
                 else:
                     beside = {key: one.astype(np.float16) for key, one in others.items()}
-                    stored.append(_Stored(point.astype(np.float16), info, source if kept else None, beside))
+                    stored.append(_Stored(descriptor.astype(np.float16), info, source if kept else None, beside))
             else:
                 stored.append(_Stored(info=info))
         return stored
@@ -215,7 +215,7 @@ def _same(item: Item | None, fact: ImageInfo) -> bool:
 
 def _given(live: Live, query: DescriptorQuery) -> _Stored | PspsearchError:
     try:
-        return _Stored(check_point(live.generation, query).astype(np.float16))
+        return _Stored(check_descriptor(live.generation, query).astype(np.float16))
     except PspsearchError as error:
         return bare(error)
 

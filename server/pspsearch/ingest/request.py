@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pspsearch.attributes import validate_attributes
 from pspsearch.domain import Outcome
 from pspsearch.errors import InvalidRequest, PspsearchError
-from pspsearch.search.query import DescriptorQuery
+from pspsearch.query import DescriptorQuery
 
 MAX_ITEMS = 256
 MAX_DELETES = 10_000

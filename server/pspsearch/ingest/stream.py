@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from pspsearch.call import Call
 from pspsearch.errors import PspsearchError, bare
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import Acknowledgement, ItemInput
-from pspsearch.search.call import Call
 
 _BATCH = 32
 _OVERLAPPING = 2

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pspsearch.call import Call
 from pspsearch.config import GateSettings
+from pspsearch.describe.queries import QueryDescriber, normalise
 from pspsearch.domain import Collection, Descriptors, Found, Sequences
+from pspsearch.live.live import Live
+from pspsearch.live.recent_images import RecentImages
 from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
-from pspsearch.search.call import Call
-from pspsearch.search.describing import QueryDescriber, normalise
-from pspsearch.search.live import Live
-from pspsearch.search.recent import RecentImages
 
 HITS = 10
 _ROUNDS = 15
@@ -115,8 +115,8 @@ class Gate:
     async def _recent_queries(self, old: Live, new: Live, images: Sequence[bytes]) -> list[Check]:
         found: list[list[Found]] = []
         for live in (new, old):
-            points = await self._describer.describe_images(live.describer, images, Call(CALL_S))
-            rows = [point for point in points if isinstance(point, np.ndarray)]
+            descriptors = await self._describer.describe_images(live.describer, images, Call(CALL_S))
+            rows = [descriptor for descriptor in descriptors if isinstance(descriptor, np.ndarray)]
             found.append(await live.index.search(np.stack(rows), HITS) if rows else [])
         if not found[0] or len(found[0]) != len(found[1]):
             return []

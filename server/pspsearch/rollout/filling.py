@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pspsearch.domain import Filling, Item
+from pspsearch.call import Call
+from pspsearch.describe.queries import QueryDescriber
+from pspsearch.domain import Descriptor, Filling, Item
 from pspsearch.errors import DeadlineExceeded, ModelMismatch, PspsearchError, RetryLater
+from pspsearch.live.latencies import Latencies
+from pspsearch.live.live import OpenGeneration
 from pspsearch.ports import Catalog
-from pspsearch.search.call import Call
-from pspsearch.search.describing import Point, QueryDescriber
-from pspsearch.search.latencies import Latencies
-from pspsearch.search.live import Space
 
 log = logging.getLogger(__name__)
 
@@ -58,23 +58,23 @@ class Filler:
         self._catalog = catalog
         self._describer = describer
 
-    async def fill(self, space: Space, pace: Pace, told: Callable[[int], None], *, renew: bool) -> int:
+    async def fill(self, opened: OpenGeneration, pace: Pace, told: Callable[[int], None], *, renew: bool) -> int:
         """Until every item whose image is kept, and can be read, has its descriptor; tells how many at a time.
 
         How many images cannot be read. `renew` as the catalog has it. What may pass is waited for; what may not is
         raised.
         """
         unreadable: set[int] = set()
-        while await self._pass(space, pace, told, unreadable, renew=renew):
+        while await self._pass(opened, pace, told, unreadable, renew=renew):
             pass
         return len(unreadable)
 
     async def _pass(
-        self, space: Space, pace: Pace, told: Callable[[int], None], unreadable: set[int], *, renew: bool
+        self, opened: OpenGeneration, pace: Pace, told: Callable[[int], None], unreadable: set[int], *, renew: bool
     ) -> bool:
         """Once through all items; whether any could be described."""
         after, any_described = 0, False
-        while items := await self._catalog.lacking(space.generation, after, BATCH):
+        while items := await self._catalog.lacking(opened.generation, after, BATCH):
             after = items[-1].key
             wanted = [item for item in items if item.image and item.image.kept and item.key not in unreadable]
             if not wanted:
@@ -82,36 +82,36 @@ class Filler:
             any_described = True
             started = time.perf_counter()
             with pace.latencies.company():
-                filled = await self._describe(space, wanted, unreadable)
-            told(await self._catalog.fill(space.generation, filled, renew=renew))
+                filled = await self._describe(opened, wanted, unreadable)
+            told(await self._catalog.fill(opened.generation, filled, renew=renew))
             await pace.rest(time.perf_counter() - started)
         return any_described
 
-    async def _describe(self, space: Space, items: Sequence[Item], unreadable: set[int]) -> list[Filling]:
-        collection = space.generation.collection
+    async def _describe(self, opened: OpenGeneration, items: Sequence[Item], unreadable: set[int]) -> list[Filling]:
+        collection = opened.generation.collection
         images = await asyncio.gather(*(self._catalog.image(collection, item.id) for item in items))
         there = [(item, image) for item, image in zip(items, images, strict=True) if image is not None]
-        points = await self._insist(space, [image for _, image in there])
+        descriptors = await self._insist(opened, [image for _, image in there])
         filled: list[Filling] = []
-        for (item, image), point in zip(there, points, strict=True):
-            if isinstance(point, PspsearchError):
-                log.warning("the image of item %r cannot be read any more: %s", item.id, point)
+        for (item, image), descriptor in zip(there, descriptors, strict=True):
+            if isinstance(descriptor, PspsearchError):
+                log.warning("the image of item %r cannot be read any more: %s", item.id, descriptor)
                 unreadable.add(item.key)
             else:
                 # the digest of these very bytes: the item may have got another image since it was listed
-                filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), point.astype(np.float16)))
+                filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), descriptor.astype(np.float16)))
         return filled
 
-    async def _insist(self, space: Space, images: Sequence[bytes]) -> list[Point | PspsearchError]:
+    async def _insist(self, opened: OpenGeneration, images: Sequence[bytes]) -> list[Descriptor | PspsearchError]:
         """Tries again what may pass: for ever while Triton is away or busy, for a while where the version is ill."""
         pause_s, began = _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
-                return await self._describer.describe_images(space.describer, images, Call(CALL_S))
+                return await self._describer.describe_images(opened.describer, images, Call(CALL_S))
             except (RetryLater, ModelMismatch) as error:
                 ill = isinstance(error, (ModelMismatch, DeadlineExceeded))
                 if ill and time.monotonic() - began > PATIENCE_S:
                     raise
-                log.info("describing for %s waits: %s", space.describer.version, error)
+                log.info("describing for %s waits: %s", opened.describer.version, error)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

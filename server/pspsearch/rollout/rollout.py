@@ -4,15 +4,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pspsearch.domain import Generation, GenerationRecord, Stage
+from pspsearch.domain import Generation, GenerationRecord, RolloutStage
 from pspsearch.errors import InvalidRequest
-from pspsearch.search.trial import Tried
+from pspsearch.live.trial import Tried
 
 _UNTRIED = Tried()
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RolloutOptions:
     """What the operator decides."""
 
     share: float = 0.5
@@ -53,8 +53,8 @@ class Rollout:
     collection: str
     generation: Generation
     """The new one."""
-    options: Options
-    stage: Stage = Stage.DESCRIBING
+    options: RolloutOptions
+    stage: RolloutStage = RolloutStage.DESCRIBING
     described: int = 0
     """Of `total` items, since the start or the restart."""
     total: int = 0
@@ -75,13 +75,13 @@ class Rollout:
     @property
     def ended(self) -> bool:
         """Whether nothing becomes of it any more."""
-        return self.stage in (Stage.PROMOTED, Stage.FAILED)
+        return self.stage in (RolloutStage.PROMOTED, RolloutStage.FAILED)
 
     @property
     def words(self) -> str:
         """For whoever looks at the collection."""
         words = f"rollout to {self.generation.model}/{self.generation.version}: {self.stage}"
-        if self.stage is Stage.DESCRIBING and self.total:
+        if self.stage is RolloutStage.DESCRIBING and self.total:
             words += f" {100 * self.described / self.total:.0f} %, {self.per_second:.0f}/s, {self.eta_s:.0f} s left"
         return f"{words}; {self.reason}" if self.reason else words
 
@@ -107,8 +107,8 @@ class Rollout:
         return cls(
             collection,
             record.generation,
-            Options(**kept["options"]),
-            Stage(kept["stage"]),
+            RolloutOptions(**kept["options"]),
+            RolloutStage(kept["stage"]),
             missing=kept["missing"],
             checks=tuple(Check(**check) for check in kept["checks"]),
             tried=Tried(**kept.get("tried", {})),

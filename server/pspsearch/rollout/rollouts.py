@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field, replace
 
 from pspsearch.config import RolloutSettings
-from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion, Stage
+from pspsearch.domain import Collection, Generation, GenerationRecord, GenerationState, OfferedVersion, RolloutStage
 from pspsearch.errors import (
     CatalogError,
     DeadlineExceeded,
@@ -20,15 +20,15 @@ from pspsearch.errors import (
     RetryLater,
     RolloutRefused,
 )
+from pspsearch.live.collections import Collections, OpenDescriber, check_model_name
+from pspsearch.live.finishing import Finisher, to_its_end
+from pspsearch.live.latencies import Latencies
+from pspsearch.live.live import Live, OpenGeneration
+from pspsearch.live.trial import Trial, Tried
 from pspsearch.ports import Catalog, Describer
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
-from pspsearch.rollout.rollout import Options, Rollout
-from pspsearch.search.carrying import Carrier, to_its_end
-from pspsearch.search.collections import Collections, OpenDescriber, check_model_name
-from pspsearch.search.latencies import Latencies
-from pspsearch.search.live import Live, Space
-from pspsearch.search.trial import Trial, Tried
+from pspsearch.rollout.rollout import Rollout, RolloutOptions
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _UnderWay:
     """A rollout that has not ended."""
 
     now: Rollout
-    space: Space
+    opened: OpenGeneration
     candidate: Live | None = None
     """As soon as its index is there."""
     task: "asyncio.Task[None] | None" = None
@@ -66,7 +66,7 @@ class _UnderWay:
         changed.set()
 
 
-class Rollouts(Carrier):
+class Rollouts(Finisher):
     """For the tasks of one event loop. At most one rollout of a collection is under way."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Rollouts(Carrier):
             self._watching = asyncio.create_task(self._watch_repository())
 
     @to_its_end
-    async def start(self, collection: str, version: int | None, options: Options) -> Rollout:
+    async def start(self, collection: str, version: int | None, options: RolloutOptions) -> Rollout:
         """Begins one to that version of the collection's model, the highest for None; durable on return."""
         async with self._turn:
             live = self._collections.get(collection)
@@ -122,7 +122,7 @@ class Rollouts(Carrier):
             except PspsearchError:
                 await self._collections.release(describer.version)
                 raise
-            return self._begin(live, Space(generation, describer), replace(first, generation=generation)).now
+            return self._begin(live, OpenGeneration(generation, describer), replace(first, generation=generation)).now
 
     async def get(self, collection: str) -> Rollout:
         """The one under way, or the last one that ended; NotFound where there was none."""
@@ -160,7 +160,7 @@ class Rollouts(Carrier):
 
     @to_its_end
     async def try_out(self, collection: str, canary: float, shadow: float) -> Rollout:
-        """Lets a rollout take part in live searches, now if it is ready, with shares as `Options` has them.
+        """Lets a rollout take part in live searches, now if it is ready, with shares as `RolloutOptions` has them.
 
         0 ends it, and what was counted begins anew. RolloutRefused where none is under way.
         """
@@ -168,7 +168,7 @@ class Rollouts(Carrier):
             under_way = self._one_under_way(collection)
             options = replace(under_way.now.options, canary=canary, shadow=shadow)
             changed = replace(under_way.now, options=options)
-            await self._catalog.note_generation(under_way.space.generation, changed.details)
+            await self._catalog.note_generation(under_way.opened.generation, changed.details)
             under_way.tell(options=options, tried=Tried())
             self._try_out(under_way)
             return self._moment(under_way)
@@ -178,7 +178,7 @@ class Rollouts(Carrier):
         """Makes a rollout that is ready the one that answers; RolloutRefused where it is not ready."""
         async with self._turn:
             under_way = self._one_under_way(collection)
-            if under_way.candidate is None or under_way.now.stage is not Stage.READY:
+            if under_way.candidate is None or under_way.now.stage is not RolloutStage.READY:
                 raise RolloutRefused(
                     f"the rollout is {under_way.now.stage}, and only one that is ready can be promoted"
                 )
@@ -228,13 +228,13 @@ class Rollouts(Carrier):
     async def close(self) -> None:
         """Stops what is under way, to be gone on with at the next start."""
         await _cancel(self._watching)
-        await self.carried()
+        await self.finished()
         for under_way in self._under_way.values():
-            self._collections.end_trial(under_way.space.generation)
+            self._collections.end_trial(under_way.opened.generation)
             await _cancel(under_way.task)
         for keeper in self._keepers.values():
             await _cancel(keeper)
-        await self.carried()
+        await self.finished()
         candidates = [one.candidate for one in self._under_way.values() if one.candidate is not None]
         for live in (*candidates, *self._kept.values()):
             await live.index.close()
@@ -247,18 +247,18 @@ class Rollouts(Carrier):
         building = record.state is GenerationState.BUILDING
         rollout = Rollout.read(live.collection.name, record) if building else None
         try:
-            space = Space(record.generation, await self._collections.open_describer(record.generation))
+            opened = OpenGeneration(record.generation, await self._collections.open_describer(record.generation))
             if rollout is not None:
-                self._begin(live, space, replace(rollout, stage=Stage.DESCRIBING, checks=()))
+                self._begin(live, opened, replace(rollout, stage=RolloutStage.DESCRIBING, checks=()))
             else:
-                self._kept[live.collection.key] = await self._collections.prepare(live.collection, space)
-                self._join(live, space)
-                space.lags.set()  # a write may have lagged when the server went down
-                self._keep_up(space)
+                self._kept[live.collection.key] = await self._collections.prepare(live.collection, opened)
+                self._join(live, opened)
+                opened.lags.set()  # a write may have lagged when the server went down
+                self._keep_up(opened)
         except PspsearchError as error:
             log.error("generation %d cannot go on: %s", record.generation.key, error)  # noqa: TRY400 - a sentence
             if rollout is not None and not isinstance(error, RetryLater):
-                failed = replace(rollout, stage=Stage.FAILED, reason=str(error))
+                failed = replace(rollout, stage=RolloutStage.FAILED, reason=str(error))
                 await self._catalog.end_generation(record.generation, GenerationState.FAILED, failed.details)
 
     async def _watch_repository(self) -> None:
@@ -296,7 +296,7 @@ class Rollouts(Carrier):
         if best.contract.fingerprint in {record.generation.fingerprint for record in records}:
             return
         try:
-            await self.start(live.collection.name, best.version, Options(automatic=True))
+            await self.start(live.collection.name, best.version, RolloutOptions(automatic=True))
         except PspsearchError as error:
             log.warning("%s cannot follow to version %d: %s", live.collection.name, best.version, error)
 
@@ -311,9 +311,9 @@ class Rollouts(Carrier):
             raise ModelMismatch(f"{model}/{chosen} cannot be used: {offered[chosen].reason}")
         return await self._open_describer(model, chosen)
 
-    def _begin(self, live: Live, space: Space, rollout: Rollout) -> _UnderWay:
-        self._join(live, space)
-        under_way = self._under_way[live.collection.key] = _UnderWay(rollout, space)
+    def _begin(self, live: Live, opened: OpenGeneration, rollout: Rollout) -> _UnderWay:
+        self._join(live, opened)
+        under_way = self._under_way[live.collection.key] = _UnderWay(rollout, opened)
         under_way.task = asyncio.create_task(self._run(live.collection, under_way))
         return under_way
 
@@ -344,10 +344,10 @@ class Rollouts(Carrier):
         """Leaves nothing of what was built, for another attempt."""
         candidate, under_way.candidate = under_way.candidate, None
         if candidate is not None:
-            under_way.tell(stage=Stage.DESCRIBING)
+            under_way.tell(stage=RolloutStage.DESCRIBING)
             self._collections.end_trial(candidate.generation)
             self._stop_keeper(candidate.generation)
-            under_way.closing = self.carry(self._collections.shut(candidate))
+            under_way.closing = self.finish(self._collections.shut(candidate))
 
     @contextlib.asynccontextmanager
     async def _stopped(self, collection: Collection, under_way: _UnderWay | None) -> AsyncGenerator[None]:
@@ -365,13 +365,13 @@ class Rollouts(Carrier):
             raise
 
     async def _build(self, collection: Collection, under_way: _UnderWay) -> None:
-        space = under_way.space
+        opened = under_way.opened
         await self._describe(under_way)
-        under_way.tell(stage=Stage.INDEXING)
-        self._collections.discard(space.generation)  # of a run before: rows were filled in that it does not know of
-        under_way.candidate = candidate = await self._collections.prepare(collection, space)
-        self._keep_up(space)
-        under_way.tell(stage=Stage.CHECKING)
+        under_way.tell(stage=RolloutStage.INDEXING)
+        self._collections.discard(opened.generation)  # of a run before: rows were filled in that it does not know of
+        under_way.candidate = candidate = await self._collections.prepare(collection, opened)
+        self._keep_up(opened)
+        under_way.tell(stage=RolloutStage.CHECKING)
         checks = await self._gate.check(self._collections.get(collection.name), candidate)
         under_way.tell(checks=checks)
         failed = [check for check in checks if not check.passed]
@@ -379,9 +379,9 @@ class Rollouts(Carrier):
             told = "; ".join(f"{one.name} is {one.value:.3g}, bound {one.bound:.3g} ({one.words})" for one in failed)
             await self._fail(under_way, f"the gate refused it: {told}")
             return
-        ready = replace(under_way.now, stage=Stage.READY)
-        await self._catalog.note_generation(space.generation, ready.details)
-        under_way.tell(stage=Stage.READY)
+        ready = replace(under_way.now, stage=RolloutStage.READY)
+        await self._catalog.note_generation(opened.generation, ready.details)
+        under_way.tell(stage=RolloutStage.READY)
         self._try_out(under_way)
         if under_way.now.options.automatic:
             async with self._turn:
@@ -393,7 +393,7 @@ class Rollouts(Carrier):
                     under_way.tell(reason=str(error))
 
     async def _describe(self, under_way: _UnderWay) -> None:
-        counted = await self._catalog.count_lacking(under_way.space.generation)
+        counted = await self._catalog.count_lacking(under_way.opened.generation)
         under_way.tell(total=counted.with_image, missing=counted.without_image)
         started = time.monotonic()
 
@@ -403,14 +403,14 @@ class Rollouts(Carrier):
             under_way.tell(described=described, total=max(under_way.now.total, described), per_second=per_second)
 
         pace = Pace(under_way.now.options.share, self._settings.rollout_strain, self._latencies)
-        unreadable = await self._filler.fill(under_way.space, pace, told, renew=False)
+        unreadable = await self._filler.fill(under_way.opened, pace, told, renew=False)
         under_way.tell(missing=counted.without_image + unreadable)
 
     async def _promote(self, under_way: _UnderWay, candidate: Live) -> None:
         generation = candidate.generation
         unreadable, counted = 0, await self._catalog.count_lacking(generation)
         if counted.with_image:
-            unreadable = await self._fill_up(candidate.space)
+            unreadable = await self._fill_up(candidate.opened)
             counted = await self._catalog.count_lacking(generation)
         missing = counted.without_image + unreadable
         under_way.tell(missing=missing)
@@ -419,10 +419,10 @@ class Rollouts(Carrier):
                 f"{missing} items have no kept image, or one that cannot be read any more, and cannot be described by "
                 "the new version: put them in again, or promote without them"
             )
-        promoted = replace(self._moment(under_way), stage=Stage.PROMOTED)
+        promoted = replace(self._moment(under_way), stage=RolloutStage.PROMOTED)
         await self._flip(candidate, promoted.details, self._collections.get(candidate.collection.name))
         del self._under_way[candidate.collection.key]
-        under_way.tell(stage=Stage.PROMOTED, tried=promoted.tried)
+        under_way.tell(stage=RolloutStage.PROMOTED, tried=promoted.tried)
 
     async def _flip(self, to: Live, details: str, old: Live) -> None:
         """The one durable change, and then the one that is seen."""
@@ -430,7 +430,7 @@ class Rollouts(Carrier):
         for _ in range(_ATTEMPTS):
             counted = await self._catalog.count_lacking(generation)
             if counted.with_image > unreadable:
-                unreadable = await self._fill_up(to.space)
+                unreadable = await self._fill_up(to.opened)
             elif await self._catalog.promote_generation(generation, counted.sequence, details):
                 break
         else:
@@ -438,14 +438,14 @@ class Rollouts(Carrier):
         # from here on there is no await: no call sees one change without the other
         kept = self._kept.pop(to.collection.key, None)
         gone = [generation.key] if kept is None else [generation.key, kept.generation.key]
-        to.others = (*(space for space in old.others if space.generation.key not in gone), old.space)
+        to.others = (*(opened for opened in old.others if opened.generation.key not in gone), old.opened)
         self._collections.switch(to)
         self._kept[to.collection.key] = old
         if kept is not None and kept is not to:
             self._stop_keeper(kept.generation)
             self._tidy(kept)
         self._stop_keeper(generation)
-        self._keep_up(old.space)
+        self._keep_up(old.opened)
         log.info("collection %s: answers from %s", to.collection.name, to.describer.version)
 
     async def _fail(self, under_way: _UnderWay, reason: str) -> None:
@@ -454,13 +454,13 @@ class Rollouts(Carrier):
             try:
                 return await self._end(under_way, reason)
             except RetryLater as error:
-                log.warning("generation %d cannot be ended yet: %s", under_way.space.generation.key, error)
+                log.warning("generation %d cannot be ended yet: %s", under_way.opened.generation.key, error)
             await asyncio.sleep(_AGAIN_S)
 
     async def _end(self, under_way: _UnderWay, reason: str) -> None:
         """As failed, in the catalog first; RetryLater where that takes nothing now, and nothing has changed."""
-        failed = replace(self._moment(under_way), stage=Stage.FAILED, reason=reason)
-        generation = under_way.space.generation
+        failed = replace(self._moment(under_way), stage=RolloutStage.FAILED, reason=reason)
+        generation = under_way.opened.generation
         try:
             await self._catalog.end_generation(generation, GenerationState.FAILED, failed.details)
         except NotFound:
@@ -470,8 +470,8 @@ class Rollouts(Carrier):
         with contextlib.suppress(NotFound):
             self._leave(self._collections.get(failed.collection), generation)
         self._under_way.pop(generation.collection, None)
-        self.carry(self._shut(under_way))
-        under_way.tell(stage=Stage.FAILED, reason=reason, tried=failed.tried)
+        self.finish(self._shut(under_way))
+        under_way.tell(stage=RolloutStage.FAILED, reason=reason, tried=failed.tried)
 
     @contextlib.asynccontextmanager
     async def _deleting(self, live: Live) -> AsyncGenerator[None]:
@@ -485,11 +485,11 @@ class Rollouts(Carrier):
             yield
         if under_way is not None:
             self._under_way.pop(collection.key, None)
-            under_way.tell(stage=Stage.FAILED, reason="the collection was deleted")
+            under_way.tell(stage=RolloutStage.FAILED, reason="the collection was deleted")
         self._gate.forget(collection)
         kept = self._kept.pop(collection.key, None)
-        for space in live.others:
-            self._leave(live, space.generation)
+        for opened in live.others:
+            self._leave(live, opened.generation)
         if kept is not None:
             await self._collections.shut(kept)
         if under_way is not None:
@@ -500,7 +500,7 @@ class Rollouts(Carrier):
         if under_way.candidate is not None:
             await self._collections.shut(under_way.candidate)
         else:
-            await self._collections.release(under_way.space.describer.version)
+            await self._collections.release(under_way.opened.describer.version)
 
     def _one_under_way(self, collection: str) -> _UnderWay:
         live = self._collections.get(collection)
@@ -511,9 +511,9 @@ class Rollouts(Carrier):
 
     def _try_out(self, under_way: _UnderWay) -> None:
         """As its options say, if it is ready."""
-        self._collections.end_trial(under_way.space.generation)
+        self._collections.end_trial(under_way.opened.generation)
         options, candidate = under_way.now.options, under_way.candidate
-        if candidate is not None and under_way.now.stage is Stage.READY and (options.canary or options.shadow):
+        if candidate is not None and under_way.now.stage is RolloutStage.READY and (options.canary or options.shadow):
             self._collections.begin_trial(Trial(candidate, options.canary, options.shadow, self._latencies))
 
     def _moment(self, under_way: _UnderWay) -> Rollout:
@@ -521,32 +521,32 @@ class Rollouts(Carrier):
         trial = self._collections.trial(under_way.now.collection)
         return under_way.now if trial is None else replace(under_way.now, tried=trial.tried)
 
-    def _join(self, live: Live, space: Space) -> None:
+    def _join(self, live: Live, opened: OpenGeneration) -> None:
         """From now on writes reach it."""
-        live.others = (*live.others, space)
+        live.others = (*live.others, opened)
 
     def _leave(self, live: Live, generation: Generation) -> None:
         self._collections.end_trial(generation)
-        live.others = tuple(space for space in live.others if space.generation.key != generation.key)
+        live.others = tuple(opened for opened in live.others if opened.generation.key != generation.key)
         self._stop_keeper(generation)
 
-    def _keep_up(self, space: Space) -> None:
+    def _keep_up(self, opened: OpenGeneration) -> None:
         async def keep_up() -> None:
             while True:
-                await space.lags.wait()
-                space.lags.clear()
+                await opened.lags.wait()
+                opened.lags.clear()
                 try:
-                    await self._fill_up(space)
+                    await self._fill_up(opened)
                 except PspsearchError as error:
-                    log.warning("generation %d lags behind: %s", space.generation.key, error)
+                    log.warning("generation %d lags behind: %s", opened.generation.key, error)
                     await asyncio.sleep(1)
-                    space.lags.set()
+                    opened.lags.set()
 
-        self._keepers[space.generation.key] = asyncio.create_task(keep_up())
+        self._keepers[opened.generation.key] = asyncio.create_task(keep_up())
 
-    async def _fill_up(self, space: Space) -> int:
+    async def _fill_up(self, opened: OpenGeneration) -> int:
         """With what came late; how many items cannot be described, because their images cannot be read any more."""
-        return await self._filler.fill(space, Pace(1.0, float("inf"), self._latencies), lambda _: None, renew=True)
+        return await self._filler.fill(opened, Pace(1.0, float("inf"), self._latencies), lambda _: None, renew=True)
 
     def _stop_keeper(self, generation: Generation) -> None:
         keeper = self._keepers.pop(generation.key, None)
@@ -555,7 +555,7 @@ class Rollouts(Carrier):
 
     def _tidy(self, live: Live) -> None:
         """When the calls that still have it are done."""
-        self.carry(self._collections.shut(live))
+        self.finish(self._collections.shut(live))
 
 
 async def _cancel(task: "asyncio.Task[None] | None") -> None:

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from pspsearch.errors import bare
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.context import Context
 
 
 async def abort(

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc.aio
 
+from pspsearch.callers.budget import Account
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, Overloaded, PspsearchError
-from pspsearch.rpc.budget import Account
 
 _LATE_S = 0.1
 """After so long there may be much of a request that is not there yet; until then there is what a line can carry."""

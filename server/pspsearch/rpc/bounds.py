@@ -8,7 +8,7 @@ the server from starting.
 from dataclasses import dataclass
 
 from pspsearch.ingest.request import MAX_DELETES, MAX_ITEMS
-from pspsearch.search.query import MAX_EXAMPLES, MAX_QUERIES
+from pspsearch.query import MAX_EXAMPLES, MAX_QUERIES
 
 MAX_NUMBERS = 16_384
 """Of one descriptor: more than any model has."""

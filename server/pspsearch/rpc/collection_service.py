@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
+from pspsearch.live.collections import Collections
+from pspsearch.live.live import Live
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.gate import Gate, Visitor
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import read_kind, write_collection
-from pspsearch.search.collections import Collections
-from pspsearch.search.live import Live
 from pspsearch.v1 import collection_service_pb2 as collections_pb
 from pspsearch.v1 import resources_pb2 as resources
 
@@ -41,9 +41,9 @@ class CollectionService:
     """Collections, and the server as a whole."""
 
     def __init__(
-        self, gate: Gate, collections: Collections, rollouts: Rollouts, catalog: Catalog, around: Surroundings
+        self, admission: Admission, collections: Collections, rollouts: Rollouts, catalog: Catalog, around: Surroundings
     ) -> None:
-        self._gate = gate
+        self._admission = admission
         self._collections = collections
         self._rollouts = rollouts
         self._catalog = catalog
@@ -90,7 +90,7 @@ class CollectionService:
             models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
         return collections_pb.GetServerStatusResponse(
             version=version("pspsearch"),
-            serving=self._gate.open,
+            serving=self._admission.open,
             uptime_s=time.monotonic() - self._started,
             triton=self._around.triton,
             models=[
@@ -100,7 +100,7 @@ class CollectionService:
             collections=self._all(visitor),
             memory_bytes=_resident_bytes(),
             catalog_bytes=self._catalog.size_bytes(),
-            requests_in_flight=self._gate.in_flight,
+            requests_in_flight=self._admission.in_flight,
         )
 
     def _all(self, visitor: Visitor) -> list[resources.Collection]:

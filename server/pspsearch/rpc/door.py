@@ -11,13 +11,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from pspsearch.callers.budget import Parked
+from pspsearch.callers.rights import RULES
 from pspsearch.config import REQUEST_COPIES
 from pspsearch.errors import InvalidRequest
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.arrival import receive
-from pspsearch.rpc.budget import Parked
-from pspsearch.rpc.gate import Gate, Visitor
-from pspsearch.rpc.guard import Context
-from pspsearch.rpc.rights import RULES
+from pspsearch.rpc.context import Context
 from pspsearch.rpc.wire import NO_MESSAGE, Shape
 
 _Behaviour = Callable[[Any, Visitor], Awaitable[Any]]
@@ -53,8 +53,8 @@ class _Method:
 class Door:
     """To gRPC every method is one that takes a stream: only such a one is called before its request is there."""
 
-    def __init__(self, gate: Gate, max_message_bytes: int) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission, max_message_bytes: int) -> None:
+        self._admission = admission
         self._max_message_bytes = max_message_bytes
         self._turn = asyncio.Lock()
 
@@ -71,11 +71,11 @@ class Door:
         one = _Method(method.name, GetMessageClass(method.input_type), Shape(method.input_type), behaviour, self._turn)
 
         async def stream(_: object, context: Context) -> None:
-            async with self._gate.enter(one.name, context, is_stream=True) as visitor:
+            async with self._admission.enter(one.name, context, is_stream=True) as visitor:
                 await one.behaviour(_receive_all(one, visitor), visitor)
 
         async def single(_: object, context: Context) -> Message | None:
-            async with self._gate.enter(one.name, context, is_stream=False) as visitor:
+            async with self._admission.enter(one.name, context, is_stream=False) as visitor:
                 return await self._answer(one, visitor)
 
         if method.client_streaming:
@@ -90,8 +90,8 @@ class Door:
         rule = RULES[method.name]
         if rule is None:
             return await method.behaviour(method.kind(), visitor)
-        content = await receive(visitor.context, visitor.share.bytes, self._max_message_bytes)
-        with visitor.share.bytes.hold(REQUEST_COPIES * len(content)):
+        content = await receive(visitor.context, visitor.quota.bytes, self._max_message_bytes)
+        with visitor.quota.bytes.hold(REQUEST_COPIES * len(content)):
             visitor.request = request = await method.read(content, visitor)
             del content
             visitor.access.check(rule.right, rule.collection(request))
@@ -101,7 +101,7 @@ class Door:
 async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, Parked]]:
     """The requests of a stream, each with what it holds. InvalidRequest ends it."""
     while (content := await visitor.context.read()) is not grpc.aio.EOF:
-        with await visitor.share.bytes.park(REQUEST_COPIES * len(content)) as parked:
+        with await visitor.quota.bytes.park(REQUEST_COPIES * len(content)) as parked:
             request = await method.read(content, visitor)
             del content
             yield request, parked

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pspsearch.rpc.guard import Context
+from pspsearch.rpc.context import Context
 
 _Response = health_pb2.HealthCheckResponse
 

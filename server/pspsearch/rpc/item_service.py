@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from pspsearch.domain import Generation, Item, Outcome
+from pspsearch.call import Call
+from pspsearch.domain import DEFAULT_COLLECTION, Generation, Item, Outcome
 from pspsearch.errors import InvalidRequest, NotFound, PspsearchError, bare
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, check_id
 from pspsearch.ingest.stream import ingest
+from pspsearch.live.collections import Collections
+from pspsearch.live.live import Live
 from pspsearch.ports import Catalog
-from pspsearch.rpc.gate import Gate, Visitor
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import (
     prepare_filter,
     read_descriptor,
@@ -22,9 +25,6 @@ from pspsearch.rpc.messages import (
 )
 from pspsearch.rpc.page_token import read_token, write_token
 from pspsearch.rpc.streams import Exchange, Requests, Turn
-from pspsearch.search.call import Call
-from pspsearch.search.collections import DEFAULT, Collections
-from pspsearch.search.live import Live
 from pspsearch.v1 import item_service_pb2 as items
 
 _PAGE = 100
@@ -47,8 +47,8 @@ _Exchange = Exchange[items.IngestItemsRequest]
 class ItemService:
     """What is acknowledged is durable and found by the next search."""
 
-    def __init__(self, gate: Gate, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
+        self._admission = admission
         self._ingester = ingester
         self._collections = collections
         self._catalog = catalog
@@ -64,7 +64,7 @@ class ItemService:
         return items.UpsertItemsResponse(results=results)
 
     async def IngestItems(self, requests: Requests[items.IngestItemsRequest], visitor: Visitor) -> None:
-        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, lambda _: _ACKNOWLEDGEMENT_BYTES)
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.quota, lambda _: _ACKNOWLEDGEMENT_BYTES)
         await exchange.run(self._ingest(exchange, visitor), visitor.context.write)
 
     async def GetItem(self, request: items.GetItemRequest, visitor: Visitor) -> items.GetItemResponse:
@@ -122,10 +122,10 @@ class ItemService:
         first = await anext(turns, None)
         if first is None:
             return
-        await self._gate.check_next("IngestItems", visitor, first.request)
+        await self._admission.check_next("IngestItems", visitor, first.request)
         collection = first.request.collection
         self._collections.get(collection)
-        call.facts["collection"] = collection or DEFAULT
+        call.facts["collection"] = collection or DEFAULT_COLLECTION
         told: dict[int, _Turn] = {}
         done = 0
 
@@ -150,7 +150,7 @@ class ItemService:
             return None
         turn.request.collection = collection
         try:
-            await self._gate.check_next("IngestItems", visitor, turn.request)
+            await self._admission.check_next("IngestItems", visitor, turn.request)
         except PspsearchError as error:
             return bare(error)
         return None
@@ -189,10 +189,10 @@ class ItemService:
         raise NotFound(f"the collection has no generation {key}")
 
     def _write(self, id_: str, given: Acknowledgement, method: str, call: Call) -> items.UpsertResult:
-        self._gate.metrics.count_item("refused" if given.outcome is None else given.outcome.value)
+        self._admission.metrics.count_item("refused" if given.outcome is None else given.outcome.value)
         if given.outcome is None:
             assert given.error is not None
-            return items.UpsertResult(id=id_[:MAX_ID_BYTES], status=self._gate.explain(method, given.error, call))
+            return items.UpsertResult(id=id_[:MAX_ID_BYTES], status=self._admission.explain(method, given.error, call))
         return items.UpsertResult(id=id_, outcome=_OUTCOMES[given.outcome], sequence=given.sequence)
 
 

@@ -8,9 +8,14 @@ from importlib.metadata import version
 
 from tritonclient.grpc import service_pb2
 
+from pspsearch.call import Call, Stage
+from pspsearch.callers.rights import MODEL_PREFIX
 from pspsearch.domain import Generation
 from pspsearch.errors import NotFound, PspsearchError
-from pspsearch.rpc.gate import Gate, Visitor
+from pspsearch.live.collections import Collections
+from pspsearch.live.live import Live
+from pspsearch.query import Hit, Options, Query
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.kserve_tensors import (
     check_outputs,
     most_bytes,
@@ -21,13 +26,8 @@ from pspsearch.rpc.kserve_tensors import (
     write_config,
     write_metadata,
 )
-from pspsearch.rpc.rights import MODEL_PREFIX
 from pspsearch.rpc.streams import Exchange, Requests, Turn
-from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import Collections
-from pspsearch.search.live import Live
 from pspsearch.search.pages import aside
-from pspsearch.search.query import Hit, Options, Query
 from pspsearch.search.searcher import Searcher
 
 _UNDER_WAY = 32
@@ -54,8 +54,8 @@ class _Figures:
 class KserveService:
     """What else Triton can do (loading, shared memory, tracing) is not there, and says so as UNIMPLEMENTED."""
 
-    def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission, searcher: Searcher, collections: Collections) -> None:
+        self._admission = admission
         self._searcher = searcher
         self._collections = collections
         self._figures: dict[tuple[str, int], _Figures] = {}
@@ -64,7 +64,7 @@ class KserveService:
         return service_pb2.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: service_pb2.ServerReadyRequest, visitor: Visitor) -> service_pb2.ServerReadyResponse:
-        return service_pb2.ServerReadyResponse(ready=self._gate.open)
+        return service_pb2.ServerReadyResponse(ready=self._admission.open)
 
     async def ModelReady(
         self, request: service_pb2.ModelReadyRequest, visitor: Visitor
@@ -73,7 +73,7 @@ class KserveService:
             self._find(request.name, request.version)
         except PspsearchError:
             return service_pb2.ModelReadyResponse(ready=False)
-        return service_pb2.ModelReadyResponse(ready=self._gate.open)
+        return service_pb2.ModelReadyResponse(ready=self._admission.open)
 
     async def ServerMetadata(
         self, request: service_pb2.ServerMetadataRequest, visitor: Visitor
@@ -121,7 +121,7 @@ class KserveService:
         return await self._infer(request, visitor.call)
 
     async def ModelStreamInfer(self, requests: Requests[service_pb2.ModelInferRequest], visitor: Visitor) -> None:
-        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, most_bytes)
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.quota, most_bytes)
         await exchange.run(self._answer_all(exchange, visitor), visitor.context.write)
 
     async def _answer_all(self, exchange: _Exchange, visitor: Visitor) -> None:
@@ -145,14 +145,14 @@ class KserveService:
         stream = visitor.call
         call = stream.within()
         try:
-            await self._gate.check_next("ModelStreamInfer", visitor, request)
+            await self._admission.check_next("ModelStreamInfer", visitor, request)
             call.begin(stream.remaining_s())
             answer = service_pb2.ModelStreamInferResponse(infer_response=await self._infer(request, call))
         except Exception as error:
-            status = self._gate.explain("ModelStreamInfer", error, call)
+            status = self._admission.explain("ModelStreamInfer", error, call)
             answer = service_pb2.ModelStreamInferResponse(error_message=status.message)
             answer.infer_response.id = request.id
-        self._gate.metrics.count_stages(call)
+        self._admission.metrics.count_stages(call)
         return answer.SerializeToString()
 
     async def _infer(self, request: service_pb2.ModelInferRequest, call: Call) -> service_pb2.ModelInferResponse:

@@ -9,11 +9,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
+from pspsearch.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 from pspsearch.rpc.messages import prepare_filter, read_filter
-from pspsearch.search.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 
 IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
-"""The inputs, of which a request has one: encoded images, or points of the collection's space."""
+"""The inputs, of which a request has one: encoded images, or descriptors of the collection's space."""
 
 IDS, SCORES = "IDS", "SCORES"
 """The outputs: a row for each query; where one has fewer hits than another, it ends in empty ids and NaN."""

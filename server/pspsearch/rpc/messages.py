@@ -9,14 +9,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from pspsearch import domain
+from pspsearch.call import Call, Stage
 from pspsearch.domain import Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
 from pspsearch.ingest.request import check_id
+from pspsearch.live.live import Live
+from pspsearch.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
 from pspsearch.rollout.rollout import Rollout
-from pspsearch.search.call import Call, Stage
-from pspsearch.search.live import Live
-from pspsearch.search.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 
@@ -96,7 +96,7 @@ def read_kind(kind: resources.IndexKind.ValueType) -> IndexKind:
 
 
 def write_descriptor(values: NDArray[np.float32], generation: Generation) -> resources.Descriptor:
-    """With the space that it is a point of."""
+    """With the space that it is of."""
     return resources.Descriptor(values=values.tolist(), fingerprint=generation.fingerprint)
 
 

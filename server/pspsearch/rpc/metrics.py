@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pspsearch.call import Call
+from pspsearch.live.collections import Collections
+from pspsearch.live.trial import Tried
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections
-from pspsearch.search.trial import Tried
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _ROLLOUT = ("described", "total", "per_second", "missing")

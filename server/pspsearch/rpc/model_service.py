@@ -1,21 +1,21 @@
 """ModelService over the core."""
 
-from pspsearch.rollout.rollout import Check, Options, Rollout
+from pspsearch.live.collections import Collections
+from pspsearch.live.trial import Tried
+from pspsearch.rollout.rollout import Check, Rollout, RolloutOptions
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.gate import Gate, Visitor
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import write_collection, write_origin, write_time
-from pspsearch.search.collections import Collections
-from pspsearch.search.trial import Tried
 from pspsearch.v1 import model_service_pb2 as models
 
-_USUAL = Options()
+_USUAL = RolloutOptions()
 
 
 class ModelService:
     """Model versions, rollouts and generations."""
 
-    def __init__(self, gate: Gate, rollouts: Rollouts, collections: Collections, default_model: str) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission, rollouts: Rollouts, collections: Collections, default_model: str) -> None:
+        self._admission = admission
         self._rollouts = rollouts
         self._collections = collections
         self._default_model = default_model
@@ -45,7 +45,7 @@ class ModelService:
 
     async def StartRollout(self, request: models.StartRolloutRequest, visitor: Visitor) -> models.StartRolloutResponse:
         share = request.share or _USUAL.share
-        options = Options(share, request.automatic, request.drop_missing, request.canary, request.shadow)
+        options = RolloutOptions(share, request.automatic, request.drop_missing, request.canary, request.shadow)
         rollout = await self._rollouts.start(request.collection, request.model_version or None, options)
         return models.StartRolloutResponse(rollout=_write_rollout(rollout))
 
@@ -55,7 +55,7 @@ class ModelService:
 
     async def WatchRollout(self, request: models.WatchRolloutRequest, visitor: Visitor) -> None:
         async for rollout in self._rollouts.watch(request.collection):
-            self._gate.guard.check_still("WatchRollout", visitor.context, request)
+            self._admission.guard.check_still("WatchRollout", visitor.caller, request)
             answer = models.WatchRolloutResponse(rollout=_write_rollout(rollout))
             await visitor.context.write(answer.SerializeToString())
 

@@ -9,12 +9,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from pspsearch.callers.budget import Budget
+from pspsearch.callers.quota import Quota
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, PspsearchError
 from pspsearch.rpc.abort import abort
 from pspsearch.rpc.arrival import receive
-from pspsearch.rpc.budget import Budget
-from pspsearch.rpc.guard import Context
-from pspsearch.rpc.share import Share
+from pspsearch.rpc.context import Context
 from pspsearch.rpc.status import code_of
 from pspsearch.rpc.wire import NO_MESSAGE
 
@@ -37,7 +37,7 @@ class Public:
         self._server = server
         self._max_message_bytes = max_message_bytes
         budget = Budget(2 * _AT_ONCE * max_message_bytes)
-        self._share, self._watches = (Share("the crowd of strangers", most, budget) for most in (_AT_ONCE, _WATCHES))
+        self._quota, self._watches = (Quota("the crowd of strangers", most, budget) for most in (_AT_ONCE, _WATCHES))
 
     def add_generic_rpc_handlers(self, _: object) -> None:
         """Generated code adds everything a second time, by name: see below."""
@@ -73,7 +73,7 @@ class Public:
 
         async def exchange(_: object, context: Context) -> None:
             async with _refusing(context):
-                with self._share.stream():
+                with self._quota.stream():
                     while await _in_time(answer_next(context)):
                         pass
 
@@ -83,7 +83,7 @@ class Public:
 
     async def _read_one(self, read: _Read, context: Context) -> object:
         async with _refusing(context):
-            return _read(await receive(context, self._share.bytes, self._max_message_bytes), read)
+            return _read(await receive(context, self._quota.bytes, self._max_message_bytes), read)
 
 
 async def _in_time(one: Awaitable[bool]) -> bool:

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from pspsearch.attributes import MAX_BYTES as MAX_ATTRIBUTES_BYTES
+from pspsearch.call import Call
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest, PspsearchError, bare
+from pspsearch.live.collections import Collections
+from pspsearch.query import MAX_LIMIT, Hit, Query
+from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.bounds import MAX_NUMBERS
-from pspsearch.rpc.gate import Gate, Visitor
 from pspsearch.rpc.messages import (
     USUAL_LIMIT,
     prepare_filter,
@@ -19,10 +22,7 @@ from pspsearch.rpc.messages import (
     write_timing,
 )
 from pspsearch.rpc.streams import Exchange, Requests, Turn
-from pspsearch.search.call import Call
-from pspsearch.search.collections import Collections
 from pspsearch.search.pages import HITS_AT_ONCE, MAX_CARRIED_BYTES, aside, slices
-from pspsearch.search.query import MAX_LIMIT, Hit, Query
 from pspsearch.search.searcher import Searcher
 from pspsearch.v1 import search_service_pb2 as searches
 
@@ -39,8 +39,8 @@ _Exchange = Exchange[searches.SearchStreamRequest]
 class SearchService:
     """Reads only."""
 
-    def __init__(self, gate: Gate, searcher: Searcher, collections: Collections) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission, searcher: Searcher, collections: Collections) -> None:
+        self._admission = admission
         self._searcher = searcher
         self._collections = collections
 
@@ -60,7 +60,7 @@ class SearchService:
         return response
 
     async def SearchStream(self, requests: Requests[searches.SearchStreamRequest], visitor: Visitor) -> None:
-        exchange = _Exchange(requests, _UNDER_WAY, visitor.share, lambda one: _most_bytes(one.request.options))
+        exchange = _Exchange(requests, _UNDER_WAY, visitor.quota, lambda one: _most_bytes(one.request.options))
         await exchange.run(self._answer_all(exchange, visitor), visitor.context.write)
 
     async def Compare(self, request: searches.CompareRequest, visitor: Visitor) -> searches.CompareResponse:
@@ -117,7 +117,7 @@ class SearchService:
         for found in some:
             result = into.results.add()
             if isinstance(found, PspsearchError):
-                result.status.CopyFrom(self._gate.explain("BatchSearch", found, call))
+                result.status.CopyFrom(self._admission.explain("BatchSearch", found, call))
             else:
                 write_hits(found, generation, result)
 
@@ -134,12 +134,12 @@ class SearchService:
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
                 raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
-            await self._gate.check_next("SearchStream", visitor, request)
+            await self._admission.check_next("SearchStream", visitor, request)
             call.begin(stream.remaining_s())
             await self._search(request.request, call, answer.response)
         except Exception as error:
-            answer.status.CopyFrom(self._gate.explain("SearchStream", error, call))
-        self._gate.metrics.count_stages(call)
+            answer.status.CopyFrom(self._admission.explain("SearchStream", error, call))
+        self._admission.metrics.count_stages(call)
         exchange.answer(turn, answer.SerializeToString())
 
 

@@ -14,17 +14,19 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2
 
+from pspsearch.callers.audit import Audit
+from pspsearch.callers.budget import Budget, budget_for
+from pspsearch.callers.guard import Guard
+from pspsearch.callers.tokens import Tokens
 from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
+from pspsearch.live.collections import Collections
 from pspsearch.ports import Catalog
 from pspsearch.rollout.rollouts import Rollouts
-from pspsearch.rpc.audit import Audit
-from pspsearch.rpc.budget import Budget, budget_for
+from pspsearch.rpc.admission import Admission
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.door import Door
-from pspsearch.rpc.gate import Gate
-from pspsearch.rpc.guard import Guard
 from pspsearch.rpc.health import Health
 from pspsearch.rpc.item_service import ItemService
 from pspsearch.rpc.kserve_service import KserveService
@@ -33,9 +35,7 @@ from pspsearch.rpc.model_service import ModelService
 from pspsearch.rpc.public import Public
 from pspsearch.rpc.search_service import SearchService
 from pspsearch.rpc.tls import credentials
-from pspsearch.search.collections import Collections
 from pspsearch.search.searcher import Searcher
-from pspsearch.tokens import Tokens
 from pspsearch.v1 import (
     collection_service_pb2,
     item_service_pb2,
@@ -80,7 +80,7 @@ class RpcServer:
             budget=Budget(budget_for(settings)),
             certified=bool(security.tls_client_ca),
         )
-        self.gate = Gate(settings.max_calls, self.metrics, guard, self._audit)
+        self.admission = Admission(settings.max_calls, self.metrics, guard, self._audit)
         names = [service.full_name for service in SERVICES]
         self._health = Health(names)
         self._server = grpc.aio.server(
@@ -94,12 +94,12 @@ class RpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             )
         )
-        search = SearchService(self.gate, searcher, collections)
-        items = ItemService(self.gate, ingester, collections, catalog)
-        all_collections = CollectionService(self.gate, collections, rollouts, catalog, around)
-        all_models = ModelService(self.gate, rollouts, collections, around.default_model)
-        kserve = KserveService(self.gate, searcher, collections)
-        door = Door(self.gate, settings.max_message_bytes)
+        search = SearchService(self.admission, searcher, collections)
+        items = ItemService(self.admission, ingester, collections, catalog)
+        all_collections = CollectionService(self.admission, collections, rollouts, catalog, around)
+        all_models = ModelService(self.admission, rollouts, collections, around.default_model)
+        kserve = KserveService(self.admission, searcher, collections)
+        door = Door(self.admission, settings.max_message_bytes)
         servicers = (search, all_models, items, all_collections, kserve)
         self._server.add_generic_rpc_handlers(tuple(map(door.open, SERVICES, servicers)))
         public: Any = Public(self._server, settings.max_message_bytes)
@@ -138,7 +138,7 @@ class RpcServer:
 
     async def set_serving(self) -> None:
         """From now on calls are taken."""
-        self.gate.open = True
+        self.admission.open = True
         self._health.set_serving()
 
     async def go_on(self) -> None:
@@ -147,10 +147,10 @@ class RpcServer:
 
     async def drain(self) -> None:
         """Takes no more calls, and returns when those under way are done, or cancelled because their time is up."""
-        self.gate.open = False
+        self.admission.open = False
         self._health.end()
         started = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.gate.idle.wait(), self._settings.drain_s)
+            await asyncio.wait_for(self.admission.idle.wait(), self._settings.drain_s)
         await self._server.stop(max(0.0, self._settings.drain_s - (time.monotonic() - started)))
-        await self.gate.idle.wait()
+        await self.admission.idle.wait()

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from pspsearch.rpc.budget import ALWAYS_BYTES, Parked
-from pspsearch.rpc.share import Share
+from pspsearch.callers.budget import ALWAYS_BYTES, Parked
+from pspsearch.callers.quota import Quota
 from pspsearch.search.pages import MAX_CARRIED_BYTES
 
 _Request = TypeVar("_Request")
@@ -27,7 +27,7 @@ class Turn(Generic[_Request]):
 
 
 class Exchange(Generic[_Request]):
-    """One such stream. No more requests than `bound`, or its caller's share, are under way; sending ends one.
+    """One such stream. No more requests than `bound`, or its caller's quota, are under way; sending ends one.
 
     A request is begun when there is room for it and for the largest answer that it can have, beside what the stream,
     its caller and all callers make the server hold. However little room there is, each stream gets on with one small
@@ -38,13 +38,13 @@ class Exchange(Generic[_Request]):
         self,
         incoming: Requests[_Request],
         bound: int,
-        share: Share,
+        quota: Quota,
         most_bytes: Callable[[_Request], int],
     ) -> None:
         """`most_bytes` is of the answer to a request."""
         self._incoming = incoming
         self._free = asyncio.Semaphore(bound)
-        self._share = share
+        self._quota = quota
         self._most_bytes = most_bytes
         self._taken = 0
         self._held_bytes = 0
@@ -60,7 +60,7 @@ class Exchange(Generic[_Request]):
             turn = Turn(request, parked.size_bytes + self._most_bytes(request))
             del came, request
             await self._make_room(parked, turn.held_bytes)
-            await self._share.take()
+            await self._quota.take()
             self._taken += 1
             yield turn
 
@@ -95,19 +95,19 @@ class Exchange(Generic[_Request]):
         """Returns when that request may hold so much; then it does, instead of what it held until now."""
         with parked:
             while not self._has_room(parked, size_bytes):
-                await self._share.bytes.wait()
+                await self._quota.bytes.wait()
             self._hold(size_bytes)
 
     def _has_room(self, parked: Parked, size_bytes: int) -> bool:
         if not self._held_bytes and size_bytes <= ALWAYS_BYTES:
             return True
         is_within = not self._held_bytes or self._held_bytes + size_bytes <= MAX_STREAM_BYTES
-        return is_within and self._share.bytes.may_begin(size_bytes - parked.size_bytes)
+        return is_within and self._quota.bytes.may_begin(size_bytes - parked.size_bytes)
 
     def _hold(self, size_bytes: int) -> None:
         self._held_bytes += size_bytes
-        self._share.bytes.change(size_bytes)
+        self._quota.bytes.change(size_bytes)
 
     def _give_back(self, count: int) -> None:
         self._taken -= count
-        self._share.give_back(count)
+        self._quota.give_back(count)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice, repeat
 from typing import ParamSpec, TypeVar
 
-from pspsearch.domain import Found
+from pspsearch.domain import Descriptor, Found
 from pspsearch.errors import InvalidRequest
+from pspsearch.live.live import Live
 from pspsearch.ports import Catalog
-from pspsearch.search.describing import Point
-from pspsearch.search.live import Live
-from pspsearch.search.query import Hit, Options
+from pspsearch.query import Hit, Options
 from pspsearch.search.ranking import Pick
 
 MAX_CARRIED_BYTES = 64 << 20
@@ -51,7 +50,7 @@ class _Details:
 
     attributes: dict[int, str] = field(default_factory=dict[int, str])
     images: dict[str, bytes | None] = field(default_factory=dict[str, bytes | None])
-    descriptors: dict[int, Point] = field(default_factory=dict[int, Point])
+    descriptors: dict[int, Descriptor] = field(default_factory=dict[int, Descriptor])
 
 
 async def complete(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> list[list[Hit]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pspsearch.domain import Descriptors, Found
 from pspsearch.number import one_form
-from pspsearch.search.query import Options
+from pspsearch.query import Options
 
 
 @dataclass(slots=True)

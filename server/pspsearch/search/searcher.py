@@ -7,16 +7,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from pspsearch.domain import Found
+from pspsearch.call import Call, Stage
+from pspsearch.describe.queries import QueryDescriber, normalise
+from pspsearch.domain import DEFAULT_COLLECTION, Descriptor, Found
 from pspsearch.errors import InvalidRequest, ModelMismatch, PspsearchError
+from pspsearch.live.collections import Collections
+from pspsearch.live.latencies import Latencies
+from pspsearch.live.live import Live
+from pspsearch.live.recent_images import RecentImages
 from pspsearch.ports import Catalog
-from pspsearch.search.call import Call, Stage
-from pspsearch.search.collections import DEFAULT, Collections
-from pspsearch.search.describing import Point, QueryDescriber, normalise
-from pspsearch.search.latencies import Latencies
-from pspsearch.search.live import Live
-from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
-from pspsearch.search.query import (
+from pspsearch.query import (
     MAX_BATCH_DEPTH,
     MAX_DEPTH,
     MAX_EXAMPLES,
@@ -32,8 +32,8 @@ from pspsearch.search.query import (
     Options,
     Query,
 )
+from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
 from pspsearch.search.ranking import Pick, cut, group_values, pick, take
-from pspsearch.search.recent import RecentImages
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Searcher:
             raise copy.copy(hits)
         if isinstance(query, ImageQuery):
             self._latencies.add(call.started, call.elapsed_s())
-            self._recent.add(collection or DEFAULT, query.image)
+            self._recent.add(collection or DEFAULT_COLLECTION, query.image)
         return Answer(hits, answer.generation)
 
     async def search_batch(
@@ -96,10 +96,10 @@ class Searcher:
             raise InvalidRequest(f"a recommendation takes at least one positive and at most {MAX_EXAMPLES} examples")
 
         async def recommend(live: Live) -> Answer:
-            points = _all_good(await self._describer.describe(live, examples, call))
-            direction = np.mean(points[: len(positives)], axis=0)
+            descriptors = _all_good(await self._describer.describe(live, examples, call))
+            direction = np.mean(descriptors[: len(positives)], axis=0)
             if negatives:
-                direction = direction - np.mean(points[len(positives) :], axis=0)
+                direction = direction - np.mean(descriptors[len(positives) :], axis=0)
             if not np.linalg.norm(direction) > 1e-6:
                 raise InvalidRequest("the positives and the negatives cancel each other out")
             with call.stage(Stage.SEARCH):
@@ -120,8 +120,8 @@ class Searcher:
     async def describe(self, collection: str, image: bytes, call: Call) -> Description:
         """An image's descriptor in the collection's space; the active one's for all, as it may be put in again."""
         async with self._collections.use(collection) as live:
-            (point,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
-            return Description(point, live.generation)
+            (descriptor,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
+            return Description(descriptor, live.generation)
 
     async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:
         """Of the generation that answers this caller: of one on trial, as far as it can."""
@@ -142,14 +142,20 @@ class Searcher:
         trial = self._collections.trial(collection)
 
         async def search(live: Live, call: Call) -> BatchAnswer:
-            points = await self._describer.describe(live, queries, call)
+            descriptors = await self._describer.describe(live, queries, call)
             if trial is not None and live is trial.candidate:
-                _all_good(points)  # what it cannot answer as a whole it does not answer
+                _all_good(descriptors)  # what it cannot answer as a whole it does not answer
             with call.stage(Stage.SEARCH):
-                good = [number for number, point in enumerate(points) if not isinstance(point, PspsearchError)]
+                good = [
+                    number
+                    for number, descriptor in enumerate(descriptors)
+                    if not isinstance(descriptor, PspsearchError)
+                ]
                 excluded = [_excluded([queries[number]]) for number in good]
-                hits = iter(await self._find(live, _good(points), options, excluded))
-            answers = [point if isinstance(point, PspsearchError) else next(hits) for point in points]
+                hits = iter(await self._find(live, _good(descriptors), options, excluded))
+            answers = [
+                descriptor if isinstance(descriptor, PspsearchError) else next(hits) for descriptor in descriptors
+            ]
             return BatchAnswer(answers, live.generation)
 
         answer = await self._ask(collection, call, lambda live: search(live, call))
@@ -158,17 +164,19 @@ class Searcher:
         return answer
 
     async def _find(
-        self, live: Live, points: Sequence[Point], options: Options, excluded: Sequence[Sequence[str]]
+        self, live: Live, descriptors: Sequence[Descriptor], options: Options, excluded: Sequence[Sequence[str]]
     ) -> list[list[Hit]]:
-        """For each point its hits, without the ids that are excluded for it.
+        """For each descriptor its hits, without the ids that are excluded for it.
 
         Looks further down a ranking until the page is full: grouping and folding may use up many rows.
         """
         depth = min(options.depth + max(map(len, excluded), default=0), MAX_DEPTH)
         pages: dict[int, Page] = {}
-        while unfilled := [number for number in range(len(points)) if number not in pages]:
+        while unfilled := [number for number in range(len(descriptors)) if number not in pages]:
             for some in slices(unfilled, max(1, MAX_BATCH_DEPTH // depth)):
-                answers = await live.index.search(np.stack([points[number] for number in some]), depth, options.keep)
+                answers = await live.index.search(
+                    np.stack([descriptors[number] for number in some]), depth, options.keep
+                )
                 for number, found in zip(some, answers, strict=True):
                     if not options.sets_apart:
                         pages[number] = Page(cut(found, options, excluded[number]))
@@ -179,7 +187,7 @@ class Searcher:
                         picks = picks[options.offset :]
                         pages[number] = Page(take(found, [picked.place for picked in picks]), picks)
             depth = min(_DEEPER * depth, MAX_DEPTH)
-        return await complete(self._catalog, live, [pages[number] for number in range(len(points))], options)
+        return await complete(self._catalog, live, [pages[number] for number in range(len(descriptors))], options)
 
     async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
         groups = await self._groups(live, found, options.group_by) if options.group_by else {}
@@ -209,12 +217,12 @@ def _excluded(queries: Sequence[Query | PspsearchError]) -> list[str]:
     return [query.id for query in queries if isinstance(query, ItemQuery)]
 
 
-def _all_good(points: Sequence[Point | PspsearchError]) -> list[Point]:
-    for point in points:
-        if isinstance(point, PspsearchError):
-            raise copy.copy(point)
-    return _good(points)
+def _all_good(descriptors: Sequence[Descriptor | PspsearchError]) -> list[Descriptor]:
+    for descriptor in descriptors:
+        if isinstance(descriptor, PspsearchError):
+            raise copy.copy(descriptor)
+    return _good(descriptors)
 
 
-def _good(points: Sequence[Point | PspsearchError]) -> list[Point]:
-    return [point for point in points if not isinstance(point, PspsearchError)]
+def _good(descriptors: Sequence[Descriptor | PspsearchError]) -> list[Descriptor]:
+    return [descriptor for descriptor in descriptors if not isinstance(descriptor, PspsearchError)]

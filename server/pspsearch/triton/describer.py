@@ -8,13 +8,13 @@ from typing import Self
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from pspsearch.checksum import checksum
-from pspsearch.config_digest import check_digest
-from pspsearch.contract import CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.domain import Descriptors, ModelVersion, Pixels
 from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError, RetryLater, TritonUnavailable
-from pspsearch.triton.claim import Claim
+from pspsearch.model.checksum import checksum
+from pspsearch.model.config_digest import check_digest
+from pspsearch.model.contract import CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
 from pspsearch.triton.client import TritonClient
+from pspsearch.triton.owned_name import OwnedName
 from pspsearch.triton.shared_memory import PixelRing
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class TritonDescriber:
         self.objection = ""
         """Why it must not be asked any more; nothing where it may."""
         self._ring: PixelRing | None = None
-        self._claim: Claim | None = None
+        self._owned_name: OwnedName | None = None
         self._registering: asyncio.Task[None] | None = None
 
     @classmethod
@@ -101,8 +101,8 @@ class TritonDescriber:
             except PspsearchError:
                 log.debug("Triton is gone, and its mapping of %s with it", ring.key)
             ring.close()
-        if self._claim is not None:
-            self._claim.release()
+        if self._owned_name is not None:
+            self._owned_name.release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,8 +183,8 @@ class TritonDescriber:
     async def _open_ring(self) -> None:
         shape = self._version.contract.input
         try:
-            self._claim = Claim()
-            self._ring = PixelRing(f"{self._claim.prefix}-pixels", _RING_CELLS, shape.height_px, shape.width_px)
+            self._owned_name = OwnedName()
+            self._ring = PixelRing(f"{self._owned_name.prefix}-pixels", _RING_CELLS, shape.height_px, shape.width_px)
             await self._register()
         except RetryLater:
             self._register_again()

@@ -5,11 +5,11 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from pspsearch.config_digest import check_digest
-from pspsearch.contract import Contract, parameter_key
 from pspsearch.errors import DigestMismatch, RepositoryError, VersionPolicyRefused
-from pspsearch.manifest import Manifest
-from pspsearch.repository import CONFIG, find_published
+from pspsearch.model.config_digest import check_digest
+from pspsearch.model.contract import Contract, parameter_key
+from pspsearch.model.manifest import Manifest
+from pspsearch.model.repository import CONFIG, find_published
 
 _LEAST_VERSIONS = 2
 """The one that answers, and the one that comes."""

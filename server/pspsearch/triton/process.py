@@ -23,12 +23,12 @@ from pspsearch.errors import (
     RetryLater,
     TritonFailed,
 )
-from pspsearch.repository import check_repository
+from pspsearch.model.repository import check_repository
 from pspsearch.triton import child
 from pspsearch.triton.bundle import Bundle, assemble_python
-from pspsearch.triton.claim import Claim
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.model_config import check_config
+from pspsearch.triton.owned_name import OwnedName
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ class BundledTriton:
         return self._process.pid
 
     @property
-    def claim(self) -> Claim:
+    def owned_name(self) -> OwnedName:
         """The name under which everything in `/dev/shm` lies that belongs to this Triton."""
-        return self._claim
+        return self._owned_name
 
     @property
     def failures(self) -> dict[str, str]:
@@ -98,9 +98,9 @@ class BundledTriton:
     async def __aenter__(self) -> Self:
         bundle = Bundle.find()
         self._port = self._port or _free_port()
-        self._claim = Claim()
+        self._owned_name = OwnedName()
         try:
-            self._command, self._environment = _command_line(bundle, self._claim, self._settings, self._port)
+            self._command, self._environment = _command_line(bundle, self._owned_name, self._settings, self._port)
             await self._start()
         except BaseException:
             await self._stop()
@@ -133,7 +133,7 @@ class BundledTriton:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=child_stderr,
-                cwd=self._claim.folder,  # the stub would import from wherever the server was started
+                cwd=self._owned_name.folder,  # the stub would import from wherever the server was started
                 # Its Python stubs share its group and go with it. A session of its own would be a group of the kernel's
                 # scheduler, too (autogroup), which on a busy core let the stubs wait for seconds.
                 process_group=0,
@@ -216,7 +216,7 @@ class BundledTriton:
             self._kill_group()
             await self._process.wait()
             await self._log_reader
-            self._claim.remove_triton_regions()
+            self._owned_name.remove_triton_regions()
             if asyncio.get_running_loop().time() - started > 10 * self._settings.max_restart_delay_s:
                 delay_s = self._settings.restart_delay_s
             log.error("%s; starting it again in %.1f s", reason, delay_s)
@@ -252,7 +252,7 @@ class BundledTriton:
             if hasattr(self, "_process"):
                 await self._terminate()
         finally:
-            self._claim.release()
+            self._owned_name.release()
 
     async def _terminate(self) -> None:
         if self._process.returncode is None:
@@ -305,11 +305,11 @@ def _check_models(repository: Path, objection: Callable[[str], str]) -> tuple[li
 
 
 def _command_line(
-    bundle: Bundle, claim: Claim, settings: BundledTritonSettings, port: int
+    bundle: Bundle, owned_name: OwnedName, settings: BundledTritonSettings, port: int
 ) -> tuple[list[str], dict[str, str]]:
-    backends = bundle.assemble_backends(claim.folder)
+    backends = bundle.assemble_backends(owned_name.folder)
     repository = settings.repository.absolute()
-    python = assemble_python(claim.folder, repository)
+    python = assemble_python(owned_name.folder, repository)
     command = [
         *(sys.executable, "-I", "-S", str(Path(child.__file__)), str(os.getpid()), str(bundle.server)),
         f"--model-repository={repository}",
@@ -318,7 +318,7 @@ def _command_line(
         "--exit-on-error=false",  # a model that fails must not take the others with it
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         f"--backend-directory={backends}",
-        claim.option,
+        owned_name.option,
         f"--backend-config=python,shm-default-byte-size={_REGION_BYTES}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={port}",

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from pspsearch.domain import Pixels
-from pspsearch.triton.claim import SHARED_MEMORY
+from pspsearch.triton.owned_name import SHARED_MEMORY
 
 
 class PixelRing:

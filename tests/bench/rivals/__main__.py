@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pspsearch.client import AsyncClient
 from pspsearch.config import BundledTritonSettings
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_search import by_chance_ms, fill, load, state_of, timed
 from tests.bench.rivals.environments import python_of
@@ -27,7 +27,7 @@ from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
 from tests.bench.rivals.measured import Measured
 from tests.bench.rivals.process import free_port, running, until_it_answers
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 Ask = Callable[[bytes], Awaitable[list[str]]]
 """An image to the ids of its hits."""

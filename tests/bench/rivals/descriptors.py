@@ -19,7 +19,7 @@ from rich.table import Table
 from pspsearch.client import AsyncClient, Descriptor
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Descriptors
-from pspsearch.repository import default_repository
+from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_million import DIMENSION, HITS, MODEL, ROWS, data_for, put_in, truth
 from tests.bench.bench_search import load, state_of, timed
@@ -28,7 +28,7 @@ from tests.bench.rivals.environments import FOLDER, python_of
 from tests.bench.rivals.http import Poster
 from tests.bench.rivals.measured import Measured
 from tests.bench.rivals.process import free_port, running, until_it_answers
-from tests.search_server import serve
+from tests.servers.search_server import serve
 
 Ask = Callable[[int], Awaitable[list[int]]]
 """The number of a query to the rows that are found."""

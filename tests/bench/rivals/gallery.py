@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pspsearch.domain import Descriptors
-from pspsearch.images import decode_pixels
+from pspsearch.images.pixels import decode_pixels
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from tests.bench.points import clustered

@@ -1,0 +1,1 @@
+"""Puts everything together: the only room that names adapters."""

@@ -1,0 +1,101 @@
+"""Who is let in, to what, and how often."""
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+
+from pspsearch.callers.access import EVERYTHING, Access
+from pspsearch.callers.budget import Budget
+from pspsearch.callers.caller import Caller
+from pspsearch.callers.quota import Quota
+from pspsearch.callers.rate import CallRate
+from pspsearch.callers.rights import RULES, Rule
+from pspsearch.callers.tokens import Tokens
+from pspsearch.errors import Unauthenticated
+
+_MOST_CALLERS = 10_000
+"""That are remembered; who was not heard for the longest time is forgotten, and begins anew."""
+
+
+class Guard:
+    """For the tasks of one event loop."""
+
+    def __init__(
+        self,
+        tokens: Tokens | None = None,
+        calls_per_s: float = 0.0,
+        calls: int = 0,
+        *,
+        budget: Budget,
+        certified: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
+
+        `calls_per_s`, and `calls` under way at once, are of one caller; 0 for any. The budget is all callers'.
+        """
+        self._budget = budget
+        self._tokens = tokens
+        self._certified = certified
+        self._calls_per_s = calls_per_s
+        self._calls = calls
+        self._quotas: dict[str, Quota] = {}
+        self._clock = clock
+        self._rates: OrderedDict[tuple[str, bool], CallRate] = OrderedDict()
+        """Of callers, for their calls and for their streams: those take all that there is, and would leave none."""
+
+    def identify(self, caller: Caller) -> Access:
+        """What the caller may do. Unauthenticated where nobody knows who it is."""
+        if self._tokens is None:
+            return Access(caller.certificate) if self._certified else EVERYTHING
+        if not caller.token:
+            raise Unauthenticated("the call carries no token: the header `authorization: Bearer TOKEN` is missing")
+        return self._tokens.find(caller.token).access
+
+    def check(self, rule: Rule, access: Access, caller: Caller, *, is_stream: bool) -> None:
+        """Before a request is received; the requests of a stream count instead of it."""
+        access.check_right(rule.right)
+        if not is_stream and (rate := self._rate(access, caller, streams=False)) is not None:
+            rate.take()
+
+    def check_still(self, method: str, caller: Caller, request: object) -> Access:
+        """While a call goes on: what its caller may do can have changed since it began."""
+        rule = RULES[method]
+        assert rule is not None, f"{method} is for anybody"
+        access = self.identify(caller)
+        access.check(rule.right, rule.collection(request))
+        return access
+
+    async def check_next(self, method: str, caller: Caller, request: object) -> None:
+        """For each request of a stream; returns when it is its turn."""
+        rate = self._rate(self.check_still(method, caller, request), caller, streams=True)
+        if rate is not None and await rate.wait():
+            self.check_still(method, caller, request)
+
+    @contextlib.contextmanager
+    def hold(self, caller: Caller, access: Access, *, is_stream: bool) -> Generator[Quota]:
+        """The block is one call or stream of its caller; Overloaded where that has too many."""
+        name = access.holder or caller.host
+        quota = self._quotas.setdefault(name, Quota(name, self._calls, self._budget))
+        quota.users += 1
+        try:
+            with quota.stream() if is_stream else quota.call():
+                yield quota
+        finally:
+            quota.users -= 1
+            if not quota.users:
+                del self._quotas[name]
+
+    def _rate(self, access: Access, caller: Caller, *, streams: bool) -> CallRate | None:
+        """None where the caller may call as often as it likes."""
+        calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
+        if not calls_per_s:
+            return None
+        name = access.holder or caller.host
+        rate = self._rates.setdefault((name, streams), CallRate(name, self._clock))
+        rate.calls_per_s = calls_per_s
+        self._rates.move_to_end((name, streams))
+        if len(self._rates) > _MOST_CALLERS:
+            self._rates.popitem(last=False)
+        return rate

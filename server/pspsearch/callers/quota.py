@@ -1,0 +1,63 @@
+"""What one caller may have under way at once."""
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+
+from pspsearch.callers.budget import Budget
+from pspsearch.errors import Overloaded
+
+
+class Quota:
+    """Calls and requests of streams in one bound, open streams in another that is as large: a stream costs little.
+
+    A call or stream that is one too many is refused; a request of a stream waits, and so does its sender.
+    """
+
+    def __init__(self, caller: str, most: int, budget: Budget) -> None:
+        """At most 0 is any number; the budget is all callers'."""
+        self.bytes = budget.account(caller)
+        self.users = 0
+        """Calls and streams that have it."""
+        self._caller = caller
+        self._most = most
+        self._requests = 0
+        self._streams = 0
+        self._changed = asyncio.Event()
+
+    @contextlib.contextmanager
+    def call(self) -> Generator[None]:
+        """The block is one."""
+        if self._is_full(self._requests):
+            raise Overloaded(f"{self._caller} has {self._most} calls under way already")
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    @contextlib.contextmanager
+    def stream(self) -> Generator[None]:
+        """The block is one, without its requests."""
+        if self._is_full(self._streams):
+            raise Overloaded(f"{self._caller} has {self._most} streams open already")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    async def take(self) -> None:
+        """For a request of a stream; waits until there is room."""
+        while self._is_full(self._requests):
+            self._changed.clear()
+            await self._changed.wait()
+        self._requests += 1
+
+    def give_back(self, count: int = 1) -> None:
+        """So many are done."""
+        self._requests -= count
+        self._changed.set()
+
+    def _is_full(self, count: int) -> bool:
+        return bool(self._most) and count >= self._most

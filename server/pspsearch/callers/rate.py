@@ -1,0 +1,56 @@
+"""How often one caller may call."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+from pspsearch.errors import RateExceeded
+
+
+class CallRate:
+    """As many calls as come in a second may be saved up.
+
+    A call that comes too early is refused; a request of a stream waits, and so does its sender.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.calls_per_s = 1.0
+        """More than 0; may change at any time."""
+        self._caller = caller
+        self._clock = clock
+        self._sleep = sleep
+        self._calls = math.inf
+        """That are saved up, as far as they may be; fewer than none while requests of streams wait."""
+        self._since = clock()
+
+    def take(self) -> None:
+        """For a call; RateExceeded where none is saved up."""
+        saved = self._earn()
+        if saved < 1:
+            wait_s = (1 - saved) / self.calls_per_s
+            raise RateExceeded(f"{self._caller} calls more than {self.calls_per_s:g} times a second", wait_s)
+        self._calls = saved - 1
+
+    async def wait(self) -> bool:
+        """For a request of a stream: takes one in advance, and returns when it is earned; whether that took time."""
+        self._calls = self._earn() - 1
+        if self._calls >= 0:
+            return False
+        try:
+            await self._sleep(-self._calls / self.calls_per_s)
+        except asyncio.CancelledError:
+            self._calls += 1
+            raise
+        return True
+
+    def _earn(self) -> float:
+        """What is saved up by now."""
+        now = self._clock()
+        self._calls = min(max(1.0, self.calls_per_s), self._calls + (now - self._since) * self.calls_per_s)
+        self._since = now
+        return self._calls

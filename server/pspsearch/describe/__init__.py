@@ -1,0 +1,1 @@
+"""From images, items and descriptors to descriptors of a collection's space."""

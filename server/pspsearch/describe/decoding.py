@@ -1,0 +1,59 @@
+"""Bytes to pixels in a few threads, so that the event loop never decodes."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pspsearch.call import Call, Stage
+from pspsearch.domain import Pixels
+from pspsearch.errors import InvalidRequest, bare
+from pspsearch.images.pixels import ImageLimits, decode_pixels
+from pspsearch.model.contract import InputShape
+
+
+class Decoder:
+    """As many threads as cores: decoding releases the interpreter's lock."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        self._limits = limits
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+
+    async def decode(self, images: Sequence[bytes], shape: InputShape, call: Call) -> list[Pixels | InvalidRequest]:
+        """Each image, height x width x 3, or why it cannot be read. The wait for a free thread counts as queueing.
+
+        Who is cancelled has the images dropped that no thread has begun with, and waits for the others: what they hold
+        is not given back before.
+        """
+        submitted = time.perf_counter()
+        waiting = [[image] for image in images]  # the pool keeps what it was given until a thread is free
+        work = [self._pool.submit(self._decode, one, shape) for one in waiting]
+        pending = [asyncio.wrap_future(one) for one in work]
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            for one, image in zip(work, waiting, strict=True):
+                if one.cancel():
+                    image.clear()
+            while not all(one.done() for one in pending):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(pending)
+            raise
+        done = [one.result() for one in pending]
+        begun = min(started for started, _ in done)
+        call.add(Stage.QUEUE, submitted, begun)
+        call.add(Stage.DECODE, begun, time.perf_counter())
+        return [decoded for _, decoded in done]
+
+    def _decode(self, waiting: list[bytes], shape: InputShape) -> tuple[float, Pixels | InvalidRequest]:
+        started = time.perf_counter()
+        try:
+            return started, decode_pixels(waiting.pop(), shape, self._limits)
+        except InvalidRequest as error:
+            return started, bare(error)
+
+    def close(self) -> None:
+        """Waits for what is being decoded."""
+        self._pool.shutdown()

@@ -1,0 +1,150 @@
+"""From queries to descriptors of a collection's space."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from pspsearch.call import Call, Stage
+from pspsearch.describe.decoding import Decoder
+from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
+from pspsearch.live.live import Live, OpenGeneration
+from pspsearch.ports import Catalog, Describer
+from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 0.5
+"""How much longer a write waits for other versions than for the one that answers; and twice as long as that took."""
+
+
+class QueryDescriber:
+    """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
+
+    def __init__(self, catalog: Catalog, decoder: Decoder) -> None:
+        self._catalog = catalog
+        self._decoder = decoder
+
+    async def describe(
+        self, live: Live, queries: Sequence[Query | PspsearchError], call: Call
+    ) -> list[Descriptor | PspsearchError]:
+        """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
+        images = [query.image for query in queries if isinstance(query, ImageQuery)]
+        described = iter(await self.describe_images(live.describer, images, call))
+        descriptors: list[Descriptor | PspsearchError] = []
+        for query in queries:
+            match query:
+                case ImageQuery():
+                    descriptors.append(next(described))
+                case ItemQuery():
+                    descriptors.append(await self._item(live.generation, query.id, call))
+                case DescriptorQuery():
+                    descriptors.append(_given(live.generation, query))
+                case PspsearchError():
+                    descriptors.append(query)
+        return descriptors
+
+    async def describe_images(
+        self, describer: Describer, images: Sequence[bytes], call: Call
+    ) -> list[Descriptor | PspsearchError]:
+        """For each image its descriptor, or why it cannot be read."""
+        return await _infer(describer, await self._decode(describer, images, call), call)
+
+    async def describe_everywhere(
+        self, live: Live, images: Sequence[bytes], call: Call
+    ) -> list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]]:
+        """For each image its descriptor, or why it cannot be read, and its descriptors in the others beside it.
+
+        Where one of those cannot be had now, or only much later, it is left out.
+        """
+        others = live.others
+        if not others:
+            return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
+        decoded = await self._decode(live.describer, images, call)
+
+        async def describe_beside(opened: OpenGeneration) -> list[Descriptor | PspsearchError]:
+            beside = call.beside()
+            same = opened.describer.version.contract.input == live.describer.version.contract.input
+            pixels = decoded if same else await self._decode(opened.describer, images, beside)
+            return await _infer(opened.describer, pixels, beside)
+
+        started = time.perf_counter()
+        tasks = [asyncio.create_task(describe_beside(opened)) for opened in others]
+        try:
+            descriptors = await _infer(live.describer, decoded, call)
+            await asyncio.wait(tasks, timeout=_GRACE_S + 2 * (time.perf_counter() - started))
+        finally:
+            for task in tasks:
+                task.cancel()
+            beside = await asyncio.gather(*tasks, return_exceptions=True)
+        described: list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]] = [
+            (descriptor, {}) for descriptor in descriptors
+        ]
+        for opened, answer in zip(others, beside, strict=True):
+            if isinstance(answer, BaseException):
+                log.warning(
+                    "%d images are to be described for %s later: %r", len(images), opened.describer.version, answer
+                )
+                continue
+            for (_, one), descriptor in zip(described, answer, strict=True):
+                if not isinstance(descriptor, PspsearchError):
+                    one[opened.generation.key] = descriptor
+        return described
+
+    async def _decode(self, describer: Describer, images: Sequence[bytes], call: Call) -> list[Pixels | InvalidRequest]:
+        return await self._decoder.decode(images, describer.version.contract.input, call) if images else []
+
+    async def _item(self, generation: Generation, id: str, call: Call) -> Descriptor | PspsearchError:  # noqa: A002
+        with call.stage(Stage.SEARCH):
+            stored = await self._catalog.descriptor(generation, id)
+        if stored is None:
+            return NotFound(f"there is no item {id!r} in the collection")
+        return normalise(stored.astype(np.float32)[None])[0]
+
+
+async def _infer(
+    describer: Describer, decoded: Sequence[Pixels | InvalidRequest], call: Call
+) -> list[Descriptor | PspsearchError]:
+    """All that are readable in one request."""
+    readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidRequest)]
+    if not readable:
+        return [pixels for pixels in decoded if isinstance(pixels, InvalidRequest)]
+    with call.stage(Stage.INFERENCE):
+        batch = readable[0][None] if len(readable) == 1 else np.stack(readable)
+        rows = iter(await describer.describe(batch, timeout_s=call.remaining_s()))
+    return [pixels if isinstance(pixels, InvalidRequest) else next(rows) for pixels in decoded]
+
+
+def check_descriptor(generation: Generation, query: DescriptorQuery) -> Descriptor:
+    """The descriptor at unit length; ModelMismatch where it is of another space, InvalidRequest where it is none."""
+    if query.fingerprint != generation.fingerprint:
+        raise ModelMismatch(
+            f"the descriptor is of the space {query.fingerprint or '(none given)'!r}, and the collection's is "
+            f"{generation.fingerprint!r} ({generation.model}/{generation.version}): describe the image anew"
+        )
+    values = query.values
+    if values.shape != (generation.dimension,):
+        raise InvalidRequest(f"the descriptor has {len(values)} numbers, and the space has {generation.dimension}")
+    if not np.isfinite(values).all():
+        raise InvalidRequest("the descriptor holds a number that is not finite")
+    exact = values.astype(np.float64)
+    length = np.sqrt(exact @ exact)
+    if not length > 1e-12:
+        raise InvalidRequest("the descriptor is zero and points nowhere")
+    return (exact / length).astype(np.float32)
+
+
+def normalise(rows: Descriptors) -> Descriptors:
+    """Each at unit length; computed in double, so that huge and tiny numbers do no harm."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return (rows / lengths).astype(np.float32)
+
+
+def _given(generation: Generation, query: DescriptorQuery) -> Descriptor | PspsearchError:
+    try:
+        return check_descriptor(generation, query)
+    except PspsearchError as error:
+        return bare(error)

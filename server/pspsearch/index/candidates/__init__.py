@@ -1,0 +1,1 @@
+"""What finds likely rows: lists, graphs, a GPU."""

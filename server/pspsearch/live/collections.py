@@ -1,0 +1,264 @@
+"""The collections that are open, each with what answers for it."""
+
+import asyncio
+import contextlib
+import copy
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+
+from pspsearch.domain import DEFAULT_COLLECTION, Collection, CollectionSettings, Commit, Generation, ModelVersion
+from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
+from pspsearch.live.commit_queue import CommitQueue
+from pspsearch.live.finishing import Finisher, to_its_end
+from pspsearch.live.live import Live, OpenGeneration
+from pspsearch.live.trial import Trial
+from pspsearch.ports import Catalog, Describer, Index
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
+"""The describer of a model's version, the highest for None; the same one for the same version."""
+
+ReleaseDescriber = Callable[[ModelVersion], Awaitable[None]]
+"""Lets go of a describer that no collection needs."""
+
+OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
+"""The index of a generation, up to date with the catalog."""
+
+DropIndex = Callable[[Generation], None]
+"""Removes what an index left on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unopened:
+    """A collection that nothing can answer for."""
+
+    collection: Collection
+    error: PspsearchError
+
+
+def check_model_name(name: str) -> None:
+    """InvalidRequest for one that could be anything else: Triton, and whoever looks at its files, make a path of it."""
+    if not _MODEL.fullmatch(name):
+        raise InvalidRequest(
+            f"a model's name is 1 to 128 letters, digits and '._-', the first a letter or a digit, not {name[:80]!r}"
+        )
+
+
+class Collections(Finisher):
+    """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        open_describer: OpenDescriber,
+        release_describer: ReleaseDescriber,
+        open_index: OpenIndex,
+        drop_index: DropIndex,
+    ) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._open_describer = open_describer
+        self._release_describer = release_describer
+        self._open_index = open_index
+        self._drop_index = drop_index
+        self._live: dict[str, Live] = {}
+        self._unopened: dict[str, _Unopened] = {}
+        self._trials: dict[str, Trial] = {}
+        self._queues: dict[int, CommitQueue] = {}
+        self._creating = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Of whoever changes which generation answers for a collection; never held while callers are waited for."""
+        self.deleting: Callable[[Live], AbstractAsyncContextManager[object]] = contextlib.nullcontext
+        """Entered in that turn for a deletion, and left later; what its block raises says that the collection stays."""
+        catalog.listen(self._apply)
+
+    async def open(self) -> None:
+        """Opens every collection of the catalog, one after the other. To be awaited before anything else.
+
+        One that cannot be opened, because its model version is not served, answers with the reason; the others serve.
+        """
+        for collection, generation in await self._catalog.collections():
+            with contextlib.suppress(PspsearchError):
+                await self._open(collection, generation)
+
+    @contextlib.asynccontextmanager
+    async def use(self, name: str) -> AsyncGenerator[Live]:
+        """The collection for one call: it is not closed before the block ends. NotFound where there is none."""
+        with self.get(name).in_use() as live:
+            yield live
+
+    def get(self, name: str) -> Live:
+        """The collection as it is now, `default` for an empty name; NotFound where there is none."""
+        name = name or DEFAULT_COLLECTION
+        if name in self._unopened:
+            raise copy.copy(self._unopened[name].error)  # the same one would gather the frames of all its callers
+        live = self._live.get(name)
+        if live is None:
+            raise NotFound(f"there is no collection {name!r}")
+        return live
+
+    def all(self) -> list[Live]:
+        """All that are open, by name; from any thread."""
+        return [live for _, live in sorted(self._live.items())]
+
+    def trial(self, name: str) -> Trial | None:
+        """What is tried with the collection's live searches before it may answer."""
+        return self._trials.get(name or DEFAULT_COLLECTION)
+
+    def begin_trial(self, trial: Trial) -> None:
+        """From now on calls take part in it."""
+        self._trials[trial.candidate.collection.name] = trial
+
+    def end_trial(self, generation: Generation) -> None:
+        """The one of that generation, where there is one."""
+        for name, trial in list(self._trials.items()):
+            if trial.candidate.generation.key == generation.key:
+                self._trials.pop(name).end()
+
+    @to_its_end
+    async def create(self, name: str, settings: CollectionSettings) -> Live:
+        """A new, empty collection, under the highest version of its model; durable on return."""
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"a collection's name is 1 to 64 letters, digits, '-' and '_', the first a letter or a digit, "
+                f"not {name[:80]!r}"
+            )
+        check_model_name(settings.model)
+        if not 0 < settings.target_recall <= 1:
+            raise InvalidRequest(f"target_recall must be above 0 and at most 1, not {settings.target_recall}")
+        async with self._creating:
+            describer = await self._open_describer(settings.model, None)
+            collection, generation = await self._catalog.create_collection(name, settings, describer.version)
+            return await self._open(collection, generation)
+
+    async def create_missing(self, name: str, settings: CollectionSettings) -> None:
+        """Where there is none of that name, open or not."""
+        if name not in self._live and name not in self._unopened:
+            await self.create(name, settings)
+
+    @to_its_end
+    async def set_follows(self, name: str, *, follows: bool) -> Live:
+        """Whether the collection is taken to new versions of its model by itself; durable on return."""
+        live = self.get(name)
+        await self._catalog.set_follows(live.collection.key, follows=follows)
+        live = self.get(name)
+        live.collection = replace(live.collection, follows=follows)
+        return live
+
+    @to_its_end
+    async def delete(self, name: str) -> int:
+        """Takes a collection out, and says how many items were in it; calls under way finish first.
+
+        Where the catalog cannot do it, the collection stays as it was.
+        """
+        name = name or DEFAULT_COLLECTION
+        if name in self._unopened:
+            return await self._delete_unopened(name)
+        async with contextlib.AsyncExitStack() as stack:
+            async with self.turn:
+                live = self.get(name)
+                await stack.enter_async_context(self.deleting(live))
+                del self._live[name]  # from now on there is no such collection for calls, and for rollouts neither
+            try:
+                await live.until_unused()
+                count = await self._catalog.delete_collection(live.collection.key)
+            except BaseException:
+                live.open_again()
+                self._live[name] = live
+                raise
+        await self.shut(live)
+        return count
+
+    async def open_describer(self, generation: Generation) -> Describer:
+        """What describes for a generation; ModelMismatch where its version is not served, or is another one by now."""
+        describer = await self._open_describer(generation.model, generation.version)
+        if describer.version.contract.fingerprint != generation.fingerprint:
+            raise ModelMismatch(
+                f"{describer.version} is not what it was: its space is {describer.version.contract.fingerprint}, and "
+                f"the descriptors of generation {generation.key} are of {generation.fingerprint}"
+            )
+        return describer
+
+    async def prepare(self, collection: Collection, opened: OpenGeneration) -> Live:
+        """A generation beside the active one, ready to answer; writes may go on meanwhile."""
+        queue = self._queues[opened.generation.key] = CommitQueue()
+        try:
+            index = await self._open_index(collection, opened.generation)
+            try:
+                await asyncio.to_thread(queue.connect, index)
+            except BaseException:
+                await index.close()
+                raise
+        except BaseException:
+            del self._queues[opened.generation.key]
+            raise
+        return Live(collection, opened, index)
+
+    def discard(self, generation: Generation) -> None:
+        """What an index of it left on disk; it must not be open."""
+        self._drop_index(generation)
+
+    def switch(self, live: Live) -> None:
+        """From now on this one answers for its collection; calls under way keep the one that they have."""
+        self.end_trial(live.generation)
+        live.collection = self._live[live.collection.name].collection
+        self._live[live.collection.name] = live
+
+    async def shut(self, live: Live) -> None:
+        """Waits until no call has it any more, and leaves nothing of its index."""
+        await live.until_unused()
+        del self._queues[live.generation.key]
+        await live.index.close()
+        self._drop_index(live.generation)
+        await self.release(live.describer.version)
+
+    async def release(self, version: ModelVersion) -> None:
+        """Of a generation that is gone: lets go of what described for it, unless another one needs it."""
+        async with self._creating:  # a collection that is being made may have it
+            opened = [opened for live in self._live.values() for opened in (live.opened, *live.others)]
+            if version not in [opened.describer.version for opened in opened]:
+                await self._release_describer(version)
+
+    async def close(self) -> None:
+        """Closes every index; no call may be under way."""
+        await self.finished()
+        for live in self._live.values():
+            await live.index.close()
+        self._live.clear()
+
+    async def _delete_unopened(self, name: str) -> int:
+        async with self._creating:
+            if name not in self._unopened:
+                raise NotFound(f"there is no collection {name!r}")  # somebody was quicker
+            collection = self._unopened[name].collection
+            generations = await self._catalog.generations(collection.key)
+            count = await self._catalog.delete_collection(collection.key)
+            del self._unopened[name]
+        for record in generations:
+            self._drop_index(record.generation)
+        return count
+
+    async def _open(self, collection: Collection, generation: Generation) -> Live:
+        try:
+            live = await self.prepare(collection, OpenGeneration(generation, await self.open_describer(generation)))
+        except PspsearchError as error:
+            log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
+            without_frames = copy.copy(error)  # they have what was read until then
+            self._unopened[collection.name] = _Unopened(collection, without_frames)
+            raise
+        self._live[collection.name] = live
+        log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
+        return live
+
+    def _apply(self, commit: Commit) -> None:
+        """In the writer's thread. A generation that is still being described has nobody who listens."""
+        queue = self._queues.get(commit.generation)
+        if queue is not None:
+            queue.put(commit)

@@ -1,0 +1,144 @@
+"""What is asked, checked as it is built, and what is answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspsearch.domain import Generation
+from pspsearch.errors import InvalidRequest, PspsearchError
+from pspsearch.filters import Filter
+
+MAX_LIMIT = 1000
+MAX_DEPTH = 10_000
+"""How far down the ranking any call may look."""
+MAX_APART = 1000
+"""How many hits may be held against one another, to group them or to fold near-duplicates."""
+MAX_PATH = 1024
+"""Characters of the path of groups."""
+MAX_QUERIES = 256
+MAX_BATCH_DEPTH = 100_000
+"""How far down their rankings all queries of a batch may look together."""
+MAX_EXAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQuery:
+    """Find what looks like this image."""
+
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemQuery:
+    """Find what looks like this item, and not the item itself."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorQuery:
+    """Find what is near this descriptor."""
+
+    values: NDArray[np.float32]
+    fingerprint: str
+    """The space that it is of."""
+
+
+Query = ImageQuery | ItemQuery | DescriptorQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which hits to return, and how much of each; InvalidRequest where that makes no sense."""
+
+    limit: int = 10
+    offset: int = 0
+    keep: Filter | None = None
+    min_score: float | None = None
+    group_by: str = ""
+    """The path of an attribute; empty for no groups."""
+    group_size: int = 1
+    fold_above: float | None = None
+    """Hits that score at least this with a better hit take no place of their own."""
+    attributes: bool = False
+    images: bool = False
+    descriptors: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
+        if self.offset < 0 or self.offset + self.limit > MAX_DEPTH:
+            raise InvalidRequest(f"offset must be 0 to {MAX_DEPTH} less the limit, not {self.offset}")
+        if self.sets_apart and self.depth > MAX_APART:
+            raise InvalidRequest(
+                f"with group_by or fold_above, offset and limit together are at most {MAX_APART}, not {self.depth}"
+            )
+        if len(self.group_by) > MAX_PATH:
+            raise InvalidRequest(f"group_by has at most {MAX_PATH} characters, not {len(self.group_by)}")
+        if self.group_size < 1:
+            raise InvalidRequest(f"group_size must be at least 1, not {self.group_size}")
+        for name, bound in (("min_score", self.min_score), ("fold_above", self.fold_above)):
+            if bound is not None and not -1 <= bound <= 1:  # written so that NaN fails it
+                raise InvalidRequest(f"{name} is a score, from -1 to 1, not {bound}")
+
+    @property
+    def depth(self) -> int:
+        """How many hits it takes to fill the page."""
+        return self.offset + self.limit
+
+    @property
+    def sets_apart(self) -> bool:
+        """Whether a row may be no hit because of better ones."""
+        return bool(self.group_by) or self.fold_above is not None
+
+
+class Hit(NamedTuple):
+    """One item that was found. A tuple, because a busy server makes very many."""
+
+    id: str
+    score: float
+    attributes: str = ""
+    """A JSON object; empty unless asked for."""
+    image: bytes = b""
+    """Empty unless asked for and kept."""
+    descriptor: NDArray[np.float32] | None = None
+    """None unless asked for."""
+    group: str = ""
+    """The value of the group's attribute as JSON; empty where there is none."""
+    duplicates: tuple[str, ...] = ()
+    """Ids folded into this hit, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of one query."""
+
+    hits: list[Hit]
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The hits of several queries, all of one generation; an error stands where a query failed."""
+
+    hits: Sequence[list[Hit] | PspsearchError]
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How alike two things are."""
+
+    score: float
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """An image's descriptor."""
+
+    descriptor: NDArray[np.float32]
+    generation: Generation = field(repr=False)

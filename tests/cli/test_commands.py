@@ -1,0 +1,226 @@
+"""The commands that ask a server, against one that keeps everything in memory."""
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pspsearch.cli import commands
+from pspsearch.client import Client, ItemInput
+from tests.pictures import encode, load_photo
+from tests.servers.memory_server import MemoryServer
+
+TEMPLE, FLOWER = (encode(load_photo(160, 120, number)) for number in (0, 1))
+TEMPLE_AGAIN = encode(load_photo(150, 110, 0))
+
+
+@pytest.fixture
+def server() -> Iterator[MemoryServer]:
+    """A server with three items."""
+    with MemoryServer() as server, Client(server.address) as client:
+        client.upsert(
+            [
+                ItemInput("temple", TEMPLE, {"kind": "building", "price": 3}),
+                ItemInput("[red]flower[/red]", FLOWER, {"kind": "plant"}),
+                ItemInput("temple again", TEMPLE_AGAIN, {"kind": "building"}),
+            ]
+        )
+        yield server
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A photograph on disk."""
+    (tmp_path / "query.jpg").write_bytes(TEMPLE_AGAIN)
+    return tmp_path / "query.jpg"
+
+
+def run(server: MemoryServer, *arguments: str | Path, answer: str = "") -> Result:
+    """Runs a command to its end."""
+    environment = {"PSPSEARCH_ADDRESS": server.address}
+    return CliRunner().invoke(commands, [*map(str, arguments)], input=answer, env=environment)
+
+
+def test_search_prints_a_table(server: MemoryServer, image: Path) -> None:
+    """Rank, score, id, attributes; an id is never taken for markup."""
+    said = run(server, "search", image)
+
+    lines = said.stdout.splitlines()
+    assert said.exit_code == 0
+    assert lines[0].split() == ["rank", "score", "id", "attributes"]
+    assert lines[1].split() == ["1", "1.0000", "temple", "again", "kind=building"]
+    assert lines[2].split()[2:] == ["temple", "kind=building", "price=3"]
+    assert "[red]flower[/red]" in lines[3]
+
+
+def test_search_prints_json(server: MemoryServer) -> None:
+    """One object, with where the answer comes from and where the time went."""
+    said = run(server, "search", "--id", "temple", "--limit", "1", "--json")
+
+    answer = json.loads(said.stdout)
+    assert [(hit["id"], hit["attributes"]) for hit in answer["hits"]] == [("temple again", {"kind": "building"})]
+    assert answer["hits"][0]["score"] > 0.99
+    assert answer["origin"]["model_version"] == 1
+    assert answer["timing"]["total_ms"] == 11
+
+
+def test_search_options_choose_hits(server: MemoryServer, image: Path) -> None:
+    """A filter, the best of each group, a least score."""
+    filtered = run(server, "search", image, "--filter", 'kind = "plant"', "--json")
+    grouped = run(server, "search", image, "--group-by", "kind")
+    near = run(server, "search", image, "--min-score", "0.99", "--json")
+
+    assert [hit["id"] for hit in json.loads(filtered.stdout)["hits"]] == ["[red]flower[/red]"]
+    assert len(grouped.stdout.splitlines()) == 3
+    assert "group" in grouped.stdout
+    assert len(json.loads(near.stdout)["hits"]) == 2
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_montage_is_a_picture(server: MemoryServer, image: Path, tmp_path: Path, by_id: bool) -> None:
+    """Of the query and its hits."""
+    query = ["--id", "temple"] if by_id else [str(image)]
+
+    said = run(server, "search", *query, "--montage", tmp_path / "hits.png")
+
+    assert said.exit_code == 0, said.output
+    with Image.open(BytesIO((tmp_path / "hits.png").read_bytes())) as montage:
+        montage.load()
+        assert montage.format == "PNG"
+        assert montage.width > 100
+
+
+@pytest.mark.parametrize("arguments", [[], ["query.jpg", "--id", "temple"]])
+def test_search_takes_one_query(server: MemoryServer, arguments: list[str]) -> None:
+    """Neither none nor two."""
+    said = run(server, "search", *arguments)
+
+    assert said.exit_code == 2
+    assert "either an image or --id" in said.stderr
+
+
+def test_compare_prints_score_and_verdict(server: MemoryServer, image: Path) -> None:
+    """Files and items in any order."""
+    same = run(server, "compare", image, "id:temple again", "--threshold", "0.9")
+    different = run(server, "compare", "id:temple", "id:[red]flower[/red]", "--threshold", "0.9")
+    unjudged = json.loads(run(server, "compare", image, image, "--json").stdout)
+
+    assert same.stdout == "1.0000 same\n"
+    assert different.stdout.endswith(" different\n")
+    assert unjudged["same"] is None
+
+
+def test_get_prints_an_item_and_writes_its_image(server: MemoryServer, tmp_path: Path) -> None:
+    """The bytes are those that were put in."""
+    said = run(server, "get", "temple", "--image", tmp_path / "temple.jpg")
+
+    assert said.exit_code == 0
+    assert "kind=building price=3" in said.stdout
+    assert "image/jpeg 160x120" in said.stdout
+    assert (tmp_path / "temple.jpg").read_bytes() == TEMPLE
+    assert json.loads(run(server, "get", "temple", "--json").stdout)["image"]["width_px"] == 160
+
+
+def test_list_prints_items(server: MemoryServer) -> None:
+    """A table, or an object per line; as many as asked for."""
+    table = run(server, "list")
+    lines = run(server, "list", "--json", "--filter", 'kind = "building"')
+    one = run(server, "list", "--json", "--limit", "1")
+
+    assert len(table.stdout.splitlines()) == 4
+    assert [json.loads(line)["id"] for line in lines.stdout.splitlines()] == ["temple", "temple again"]
+    assert len(one.stdout.splitlines()) == 1
+
+
+def test_delete_asks_before_it_deletes_by_filter(server: MemoryServer) -> None:
+    """With how many there are; no means no."""
+    refused = run(server, "delete", "--filter", "*", answer="n\n")
+    asked = run(server, "delete", "--filter", 'kind = "building"', answer="y\n")
+    unasked = run(server, "delete", "[red]flower[/red]", "nobody")
+
+    assert refused.exit_code == 1
+    assert "Delete 3 items of default?" in refused.stdout
+    assert "Delete 2 items of default?" in asked.stdout
+    assert asked.stdout.endswith("deleted 2 items\n")
+    assert unasked.stdout == "deleted 1 item\n"
+    assert run(server, "count").stdout == "0\n"
+
+
+def test_delete_needs_something_to_delete(server: MemoryServer) -> None:
+    """Neither nothing nor both."""
+    assert run(server, "delete").exit_code == 2
+    assert run(server, "delete", "temple", "--filter", "*").exit_code == 2
+    assert run(server, "count").stdout == "3\n"
+
+
+def test_collections_are_made_shown_and_deleted(server: MemoryServer) -> None:
+    """From the first to the last."""
+    made = run(server, "collections", "create", "shoes", "--drop-images", "--index", "hnsw")
+    listed = run(server, "collections", "list")
+    shown = run(server, "collections", "show", "shoes")
+    kept = run(server, "collections", "delete", "default", answer="n\n")
+    deleted = run(server, "collections", "delete", "default", "--yes")
+    left = json.loads(run(server, "collections", "list", "--json").stdout)
+
+    assert made.stdout == "created shoes under thumbnails\n"
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["collection", "default", "shoes"]
+    assert "exact fp16 (hnsw)" in shown.stdout
+    assert "keeps images  no" in shown.stdout
+    assert kept.exit_code == 1
+    assert deleted.stdout == "deleted default with 3 items\n"
+    assert [one["name"] for one in left] == ["shoes"]
+
+
+def test_status_tells_health_by_its_exit_code(server: MemoryServer) -> None:
+    """Scripts wait for it."""
+    healthy = run(server, "status")
+    server.serving = False
+    warming = run(server, "status", "--json")
+
+    assert healthy.exit_code == 0
+    for words in ("pspsearch 1.2.3", "serving", "0:01:15", "3.0 GiB", "1.5 KiB", "thumbnails/1", "exact fp16"):
+        assert words in healthy.stdout
+    assert warming.exit_code == 1
+    assert json.loads(warming.stdout)["serving"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["get", "nobody"], "error: there is no item 'nobody'"),
+        (["count", "--collection", "nowhere"], "error: there is no collection 'nowhere'"),
+        (["search", "nothing.jpg"], "error: nothing.jpg cannot be read: No such file or directory"),
+        (["get", "\udcff"], "error: the request cannot be sent"),
+        (["get", "temple", "--image", "no/such/folder.jpg"], "error: no/such/folder.jpg cannot be written"),
+    ],
+)
+def test_errors_are_one_sentence(server: MemoryServer, arguments: list[str], words: str) -> None:
+    """On standard error, with exit code 1."""
+    said = run(server, *arguments)
+
+    assert said.exit_code == 1
+    assert said.stderr.startswith(words)
+    assert len(said.stderr.splitlines()) == 1
+    assert said.stdout == ""
+
+
+def test_nobody_there_is_a_sentence_with_a_hint() -> None:
+    """Which address it was, and how to start a server."""
+    said = CliRunner().invoke(commands, ["count", "--address", "127.0.0.1:1"])
+
+    assert said.exit_code == 1
+    assert said.stderr.startswith("error: the server at 127.0.0.1:1 cannot be reached: Connection refused")
+    assert "pspsearch serve" in said.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_shells_script(shell: str) -> None:
+    """It names the command and the variable that click looks at."""
+    said = CliRunner().invoke(commands, ["completion", shell])
+
+    assert said.exit_code == 0
+    assert "_PSPSEARCH_COMPLETE" in said.stdout

@@ -1,0 +1,92 @@
+"""Images on their way to pixels, and what becomes of them when their caller leaves."""
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pspsearch.call import Call
+from pspsearch.describe import decoding
+from pspsearch.describe.decoding import Decoder
+from pspsearch.errors import InvalidRequest
+from pspsearch.model.contract import InputShape
+from tests.servers.rpc_client import TEMPLE
+from tests.servers.rpc_server import LIMITS
+
+PATIENCE_S = 10.0
+SHAPE = InputShape(32, 32)
+
+
+class Work:
+    """Decodes nothing, until a test says so."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.begun = asyncio.Queue[object]()
+        self.ended = 0
+        self._loop = asyncio.get_running_loop()
+
+    def do(self, *_: object) -> None:
+        """In place of an image's decoding."""
+        self._loop.call_soon_threadsafe(self.begun.put_nowait, None)
+        assert self.may_end.wait(PATIENCE_S)
+        self.ended += 1
+
+
+class Image(list[int]):
+    """Something that can be watched, as bytes cannot."""
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
+    """Of two threads."""
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 2)
+    with contextlib.closing(Decoder(LIMITS)) as decoder:
+        yield decoder
+
+
+@pytest.fixture
+async def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    """What the decoder does instead."""
+    work = Work()
+    monkeypatch.setattr(decoding, "decode_pixels", work.do)
+    return work
+
+
+async def test_an_image_that_cannot_be_read_fails_alone(decoder: Decoder) -> None:
+    """Each has its own answer, in their order."""
+    good, bad, again = await decoder.decode([TEMPLE, TEMPLE[:500], TEMPLE], SHAPE, Call())
+
+    assert isinstance(bad, InvalidRequest)
+    assert not isinstance(good, InvalidRequest)
+    assert not isinstance(again, InvalidRequest)
+    assert (good == again).all()
+
+
+async def test_images_that_are_being_decoded_are_waited_for(decoder: Decoder, work: Work) -> None:
+    """However often their caller is cancelled; the others are dropped, with what they hold."""
+    first: Any = Image()
+    waiting: Any = Image()
+    watched = weakref.ref(waiting)
+    images = [first, first, waiting]
+    call = asyncio.create_task(decoder.decode(images, SHAPE, Call()))
+    for _ in range(2):
+        await asyncio.wait_for(work.begun.get(), PATIENCE_S)
+    images.clear()
+    del waiting
+    assert watched() is not None
+
+    for _ in range(10):
+        call.cancel()
+        await asyncio.sleep(0)
+    assert watched() is None
+    assert not call.done()
+
+    work.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert work.ended == 2

@@ -1,0 +1,113 @@
+"""Writes that the catalog took and an index could not: told as such, and repaired."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pspsearch.domain import Collection, Generation, IndexKind
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.upkeep import FIRST_PAUSE_S
+from pspsearch.v1 import item_service_pb2 as items
+from pspsearch.v1 import search_service_pb2 as searches
+from tests.fakes.catalog import MemoryCatalog
+from tests.indexes import open_index
+from tests.servers.rollout_place import picture
+from tests.servers.rpc_client import Api, item, open_api, query, refuse
+
+
+class Disk:
+    """Of the indexes; full while it is said to be."""
+
+    full = False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """That every write of an index's descriptors goes to."""
+    disk, write = Disk(), os.pwrite
+
+    def fail_when_full(*arguments: Any) -> int:
+        if disk.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", fail_when_full)
+    return disk
+
+
+@pytest.fixture
+async def opened() -> list[SegmentedIndex]:
+    """The real indexes that the server has."""
+    return []
+
+
+@pytest.fixture
+async def api(tmp_path: Path, disk: Disk, opened: list[SegmentedIndex]) -> AsyncIterator[Api]:
+    """A server with real indexes and one item."""
+    assert not disk.full
+    catalog = MemoryCatalog()
+
+    async def open_real_index(_: Collection, generation: Generation) -> SegmentedIndex:
+        folder = tmp_path / str(generation.key)
+        index = await open_index(folder, catalog.rows_of(generation), IndexKind.EXACT, generation=generation)
+        opened.append(index)
+        return index
+
+    async with open_api(catalog=catalog, open_index=open_real_index) as api:
+        await api.fill(item("first", picture(1)))
+        yield api
+
+
+async def repaired(index: SegmentedIndex) -> None:
+    """Its own thread does it, when its pause is over."""
+    index._upkeep._clock = lambda: time.monotonic() + 10 * FIRST_PAUSE_S
+    index._upkeep._wake.set()
+    async with asyncio.timeout(10):
+        while index._segments.is_behind:
+            await asyncio.sleep(0.01)
+
+
+async def found(api: Api) -> set[str]:
+    """The ids that a search finds."""
+    answer = await api.search.Search(searches.SearchRequest(query=query(image=picture(2))))
+    return {hit.id for hit in answer.hits}
+
+
+async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(
+    api: Api, disk: Disk, opened: list[SegmentedIndex]
+) -> None:
+    """Nor the same again, nor a deletion behind it; when there is room all are there, and the same again is good."""
+    upsert = items.UpsertItemsRequest(items=[item("second", picture(2))])
+    disk.full = True
+    for request in (upsert, upsert, items.DeleteItemsRequest(ids=["first"])):
+        refused = await refuse(api.send(request))
+        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "not found by searches yet" in refused.status.message
+    assert await found(api) == {"first"}
+
+    disk.full = False
+    await repaired(opened[0])
+    answer = await api.items.UpsertItems(upsert)
+
+    assert [one.status.code for one in answer.results] == [0]
+    assert await found(api) == {"second"}, "the deletion was on disk, too"
+
+
+async def test_an_index_that_is_behind_catches_up_by_itself(api: Api, disk: Disk, opened: list[SegmentedIndex]) -> None:
+    """Without any other write."""
+    disk.full = True
+    await refuse(api.send(items.UpsertItemsRequest(items=[item("second", picture(2))])))
+    disk.full = False
+
+    (index,) = opened
+    await repaired(index)
+
+    index.check_current()
+    assert await found(api) == {"first", "second"}

@@ -1,0 +1,86 @@
+"""The contract of a model version."""
+
+from dataclasses import replace
+
+import pytest
+
+from pspsearch.errors import RepositoryError
+from pspsearch.model.contract import Contract, Fit, InputShape, parameter_key
+from pspsearch.model.manifest import Manifest
+from pspsearch.model.repository import default_repository
+from pspsearch.triton.model_config import read_config
+
+CONTRACT = Contract(
+    input=InputShape(224, 192, Fit.PAD),
+    dimension=256,
+    precision="bf16",
+    digest="ab" * 32,
+    cells=50,
+    checksums=True,
+    provenance={"weights": "drawn by lot"},
+)
+
+
+def test_survives_json() -> None:
+    """What is written into a Triton config reads back as the same contract."""
+    assert Contract.from_json(CONTRACT.to_json()) == CONTRACT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONTRACT, digest="cd" * 32),
+        replace(CONTRACT, precision="fp16"),
+        replace(CONTRACT, input=InputShape(224, 192, Fit.CROP)),
+        replace(CONTRACT, input=InputShape(192, 224, Fit.PAD)),
+    ],
+)
+def test_fingerprint_tells_spaces_apart(other: Contract) -> None:
+    """Weights, precision and preprocessing each make a vector space of its own."""
+    assert other.fingerprint != CONTRACT.fingerprint
+
+
+def test_fingerprint_ignores_provenance() -> None:
+    """Words for people do not make a new vector space."""
+    assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
+
+
+def test_space_can_be_an_earlier_versions() -> None:
+    """Another program that describes as the one before did: what was put in with that one stays of use."""
+    later = replace(CONTRACT, digest="ef" * 32, space=CONTRACT.digest)
+
+    assert later.fingerprint == CONTRACT.fingerprint
+    assert Contract.from_json(later.to_json()) == later
+
+
+def test_contract_of_an_earlier_release_reads() -> None:
+    """It promises no checksums, and its space is its own."""
+    text = CONTRACT.to_json().replace('"checksums":true,', "").replace(',"space":""', "")
+
+    assert "checksums" not in text
+    assert "space" not in text
+    assert Contract.from_json(text) == replace(CONTRACT, checksums=False)
+
+
+def test_shipped_model_keeps_its_space() -> None:
+    """Catalogs hold this fingerprint: under another one nobody's items could be searched any more.
+
+    Whoever ships another network says in docs/rollouts.md how collections get from the old one to it.
+    """
+    shipped = read_config(default_repository() / "pspnet").parameters[parameter_key(1)].string_value
+    contract = Contract.from_json(shipped)
+
+    assert contract.fingerprint == "3ff1f9b12b47fe14"
+    assert contract.digest == Manifest.read(default_repository() / "pspnet" / "1").digest
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"input": 3}', CONTRACT.to_json().replace("pad", "stretch")])
+def test_refuses_what_is_no_contract(text: str) -> None:
+    """A parameter that somebody wrote by hand is a clear error, not a stack trace."""
+    with pytest.raises(RepositoryError, match="not a contract"):
+        Contract.from_json(text)
+
+
+def test_parameter_names_the_version() -> None:
+    """Triton keeps one config for all versions of a model, so the key must tell them apart."""
+    assert parameter_key(3) != parameter_key(4)

@@ -1,0 +1,77 @@
+"""Servers whose collections can be taken to other model versions."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.client import AsyncClient
+from pspsearch.config import GateSettings
+from pspsearch.domain import Collection, Generation, IndexKind, RolloutStage
+from pspsearch.index.index import SegmentedIndex
+from pspsearch.v1 import model_service_pb2 as models
+from tests.fakes.describer import ColourDescriber, version
+from tests.indexes import open_index
+from tests.pictures import encode
+from tests.servers.rpc_client import Api, open_api
+
+OVERLAP = GateSettings(gate_overlap=0.8, gate_slowdown=1000.0)
+"""The spaces hold the same neighbours here; how quick a fake is says nothing."""
+
+
+def picture(number: int) -> bytes:
+    """One of many that differ in their colours."""
+    colours = np.random.default_rng(number).integers(0, 256, (2, 2, 3), np.uint8)
+    return encode(Image.fromarray(colours).resize((48, 48), Image.Resampling.NEAREST), "PNG")
+
+
+def second(shift: int = 5) -> ColourDescriber:
+    """Another version of the model, in a space of its own."""
+    return ColourDescriber(version(2), shift)
+
+
+async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Rollout:
+    """The rollout when it is there; it must not fail before."""
+    async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
+        if answer.rollout.stage == stage:
+            return answer.rollout
+        assert answer.rollout.stage != models.ROLLOUT_STAGE_FAILED, answer.rollout.reason
+    raise AssertionError("the rollout ended")
+
+
+async def until_ready(client: AsyncClient) -> None:
+    """The rollout under way; it must not fail before."""
+    async for moment in client.watch_rollout():
+        assert moment.stage is not RolloutStage.FAILED, moment.reason
+        if moment.stage is RolloutStage.READY:
+            return
+
+
+@dataclass
+class Place:
+    """Where a server finds again what it left; in memory it finds nothing."""
+
+    folder: Path | None
+    versions: dict[int, ColourDescriber] = field(default_factory=lambda: {1: ColourDescriber(), 2: second()})
+    gate: GateSettings = OVERLAP
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncGenerator[Api]:
+        """A server there."""
+        async with contextlib.AsyncExitStack() as stack:
+            options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
+            if self.folder is not None:
+                catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
+                folder = self.folder
+
+                async def open_real(_: Collection, generation: Generation) -> SegmentedIndex:
+                    where = folder / "indexes" / str(generation.key)
+                    return await open_index(where, catalog.rows_of(generation), IndexKind.AUTO, generation=generation)
+
+                options |= {"catalog": catalog, "open_index": open_real}
+            yield await stack.enter_async_context(open_api(**options))

@@ -1,0 +1,148 @@
+"""The real gRPC server without Triton; over fakes where a test gives nothing better: no FAISS, no disk."""
+
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+from pspsearch.config import GateSettings, RolloutSettings, SecuritySettings, ServingSettings
+from pspsearch.describe.decoding import Decoder
+from pspsearch.describe.queries import QueryDescriber
+from pspsearch.domain import (
+    DEFAULT_COLLECTION,
+    Collection,
+    CollectionSettings,
+    Generation,
+    ModelVersion,
+    OfferedVersion,
+)
+from pspsearch.errors import ModelMismatch
+from pspsearch.images.pixels import ImageLimits
+from pspsearch.ingest.ingester import Ingester
+from pspsearch.live.collections import Collections, OpenIndex
+from pspsearch.live.latencies import Latencies
+from pspsearch.live.recent_images import RecentImages
+from pspsearch.memory import MemoryBound, available_bytes
+from pspsearch.ports import Catalog
+from pspsearch.rollout.checks import Gate
+from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.rollouts import Rollouts
+from pspsearch.rpc.collection_service import Surroundings
+from pspsearch.rpc.server import RpcServer
+from pspsearch.search.searcher import Searcher
+from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.describer import ColourDescriber
+from tests.fakes.index import MemoryIndex
+
+LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's loopback does."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as tried:
+        tried.bind(("::1", 0))
+        return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server was made of."""
+
+    rpc: RpcServer
+    collections: Collections
+    catalog: Catalog
+    describer: ColourDescriber
+    rollouts: Rollouts
+    versions: dict[int, ColourDescriber]
+    """Of the model `colours`: what a look into the repository finds. The first is there from the start."""
+    dropped: list[Generation] = field(default_factory=list[Generation])
+    """Generations whose index was told to leave nothing."""
+    released: list[int] = field(default_factory=list[int])
+    """Versions whose describer nobody needs any more."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return self.rpc.address
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    *,
+    max_calls: int = 64,
+    max_message_bytes: int = 64 << 20,
+    max_bytes_under_way: int = 0,
+    drain_s: float = 10.0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    metrics_port: int = 0,
+    serving: bool = True,
+    catalog: Catalog | None = None,
+    open_index: OpenIndex | None = None,
+    versions: dict[int, ColourDescriber] | None = None,
+    gate: GateSettings | None = None,
+    security: SecuritySettings | None = None,
+    memory: MemoryBound | None = None,
+) -> AsyncGenerator[Parts]:
+    """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
+    source = catalog or MemoryCatalog()
+    memory = memory or MemoryBound(available_bytes())
+    versions = {1: ColourDescriber()} if versions is None else versions
+    describer, dropped, released = versions[1], list[Generation](), list[int]()
+
+    async def open_describer(model: str, version: int | None) -> ColourDescriber:
+        if model != describer.version.model or version not in (None, *versions):
+            raise ModelMismatch(f"Triton serves no version {version or ''} of {model}")
+        return versions[version or 1]
+
+    async def release(version: ModelVersion) -> None:
+        released.append(version.version)
+
+    async def look(_model: str) -> Sequence[OfferedVersion]:
+        return [OfferedVersion(number, one.version.contract, one.reason) for number, one in sorted(versions.items())]
+
+    async def open_memory_index(_collection: Collection, generation: Generation) -> MemoryIndex:
+        return MemoryIndex(source.rows_of(generation))
+
+    async def models() -> Sequence[ModelVersion]:
+        if describer.failure is not None:
+            raise describer.failure
+        return [describer.version]
+
+    collections = Collections(source, open_describer, release, open_index or open_memory_index, dropped.append)
+    await collections.open()
+    await collections.create_missing(DEFAULT_COLLECTION, CollectionSettings(describer.version.model))
+    with contextlib.closing(Decoder(LIMITS)) as decoder:
+        query_describer = QueryDescriber(source, decoder)
+        latencies, recent = Latencies(), RecentImages()
+        checks = Gate(gate or GateSettings(), source, query_describer, recent)
+        filler = Filler(source, query_describer)
+        settings = RolloutSettings(rollout_watch_s=0.0)
+        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
+        await rollouts.open()
+        rpc = RpcServer(
+            ServingSettings(
+                host=host,
+                port=port,
+                metrics_port=metrics_port,
+                max_calls=max_calls,
+                max_message_bytes=max_message_bytes,
+                max_bytes_under_way=max_bytes_under_way,
+                drain_s=drain_s,
+            ),
+            security or SecuritySettings(),
+            Searcher(collections, source, query_describer, latencies, recent),
+            Ingester(collections, source, query_describer, LIMITS, memory),
+            collections,
+            rollouts,
+            source,
+            Surroundings("127.0.0.1:8001", describer.version.model, models),
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(collections.close)
+            stack.push_async_callback(rollouts.close)
+            await stack.enter_async_context(rpc)
+            if serving:
+                await rpc.set_serving()
+            yield Parts(rpc, collections, source, describer, rollouts, versions, dropped, released)
