@@ -1,7 +1,7 @@
 """What a descriptor model promises, and how a model version carries that promise.
 
 The contract of version N is one JSON object in the parameters of Triton's `config.pbtxt`, under
-`pspsearch.model.contract.N`: Triton keeps one config per model, not one per version. Any Triton model that turns
+`pspsearch.contract.N`: Triton keeps one config per model, not one per version. Any Triton model that turns
 UINT8 RGB into a unit FP32 vector plugs in by carrying it.
 """
 
@@ -109,4 +109,4 @@ class Contract:
 
 def parameter_key(version: int) -> str:
     """The key in `config.pbtxt`'s parameters under which a version's contract stands."""
-    return f"pspsearch.model.contract.{version}"
+    return f"pspsearch.contract.{version}"
