@@ -17,7 +17,7 @@ from pspsearch.app.describer import open_describer
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.errors import InvalidRequest
-from pspsearch.images.pixels import decode_pixels
+from pspsearch.images.pixels import prepare_image
 from pspsearch.model.repository import default_repository
 from pspsearch.ports import Describer
 
@@ -86,10 +86,11 @@ async def _in_order(
 async def _describe_file(describer: Describer, image: Path) -> NDArray[np.float32] | InvalidRequest:
     shape = describer.version.contract.input
     try:
-        pixels = await asyncio.to_thread(lambda: decode_pixels(_read(image), shape))
+        prepared = await asyncio.to_thread(lambda: prepare_image(_read(image), shape))
     except InvalidRequest as error:
         return error
-    return (await describer.describe(pixels[None]))[0]
+    inputs = [prepared] if isinstance(prepared, bytes) else prepared[None]
+    return (await describer.describe(inputs)).descriptors[0]
 
 
 def _read(image: Path) -> bytes:
