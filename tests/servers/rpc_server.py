@@ -52,6 +52,7 @@ class Parts:
     rpc: RpcServer
     collections: Collections
     catalog: Catalog
+    ingester: Ingester
     describer: ColourDescriber
     rollouts: Rollouts
     versions: dict[int, ColourDescriber]
@@ -118,6 +119,7 @@ async def open_server(
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
+        ingester = Ingester(collections, source, query_describer, LIMITS, memory)
         settings = RolloutSettings(rollout_watch_s=0.0)
         rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
@@ -133,7 +135,7 @@ async def open_server(
             ),
             security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
-            Ingester(collections, source, query_describer, LIMITS, memory),
+            ingester,
             collections,
             rollouts,
             source,
@@ -145,4 +147,4 @@ async def open_server(
             await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, describer, rollouts, versions, dropped, released)
+            yield Parts(rpc, collections, source, ingester, describer, rollouts, versions, dropped, released)

@@ -13,7 +13,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.app.describer import open_describer
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.errors import InvalidRequest
@@ -53,6 +52,8 @@ async def _describe(
     images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None
 ) -> int:
     """How many images could not be described."""
+    from pspsearch.app.describer import open_describer
+
     failures = 0
     async with open_describer(triton, model, version) as describer:
         async for image, answer in _in_order(describer, images):

@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.sample.fields import Spot
-from pspsearch.sample.paints import Paint, lay, lay_flat, linear, wrap
-from pspsearch.sample.points import Points, Scalars, dot, pick, point, put, smoothstep, unit
-from pspsearch.sample.shadows import cast_on_floor
-from pspsearch.sample.shapes import Shape
-from pspsearch.sample.sheets import Sheet
-from pspsearch.sample.textures import Place
-from pspsearch.sample.tracing import Rays, Solid, approach, light_share, normals, openness, trace
+from pspsearch_build.sample.fields import Spot
+from pspsearch_build.sample.paints import Paint, lay, lay_flat, linear, wrap
+from pspsearch_build.sample.points import Points, Scalars, dot, pick, point, put, smoothstep, unit
+from pspsearch_build.sample.shadows import cast_on_floor
+from pspsearch_build.sample.shapes import Shape
+from pspsearch_build.sample.sheets import Sheet
+from pspsearch_build.sample.textures import Place
+from pspsearch_build.sample.tracing import Rays, Solid, approach, light_share, normals, openness, trace
 
 _LIFT = 0.01
 """Off its own surface, so that a point does not shade itself."""

@@ -5,8 +5,8 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from pspsearch.sample.points import Points, Scalars, hypotenuse, point
-from pspsearch.sample.textures import Place, Texture
+from pspsearch_build.sample.points import Points, Scalars, hypotenuse, point
+from pspsearch_build.sample.textures import Place, Texture
 
 Colour = tuple[int, int, int]
 """sRGB, as people write it."""

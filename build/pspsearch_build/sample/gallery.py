@@ -1,26 +1,28 @@
 """The sample gallery: 15 kinds of things, 4 of each, 6 pictures of each thing.
 
-A thing has a shape with its own proportions, a texture, a colour and a gloss. Its pictures are ray-traced on first use,
-in numpy: every one from somewhere else around the thing's front, nearer or farther, higher or lower, with this or that
-standing about; in about one of three something stands in the way. Every two pictures are taken in another place, with
-its own floor, wall and lamp. So the right answers to a picture are the other five of the same thing, and the other
-three things of its kind come next.
+A thing has a shape with its own proportions, a texture, a colour and a gloss. Its pictures are ray-traced in numpy:
+every one from somewhere else around the thing's front, nearer or farther, higher or lower, with this or that standing
+about; in about one of three something stands in the way. Every two pictures are taken in another place, with its own
+floor, wall and lamp. So the right answers to a picture are the other five of the same thing, and the other three things
+of its kind come next.
 """
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pspsearch.sample.camera import photograph
-from pspsearch.sample.shapes import SHAPES
-from pspsearch.sample.things import THINGS_PER_SHAPE, Thing, make_things
-from pspsearch.sample.views import VIEWS_PER_THING, set_up
+from pspsearch_build.sample.camera import photograph
+from pspsearch_build.sample.shapes import SHAPES
+from pspsearch_build.sample.things import THINGS_PER_SHAPE, Thing, make_things
+from pspsearch_build.sample.views import VIEWS_PER_THING, View, set_up
 
 GALLERY_SIZE = len(SHAPES) * THINGS_PER_SHAPE * VIEWS_PER_THING
 """In pictures."""
 
 _THREADS = 2
 """More wait for one another: numpy lets go of the interpreter for a moment at a time."""
+
+Attributes = dict[str, str | int | float | list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Picture:
     """The thing and the number of the view, such as `mug-02/3`."""
     image: bytes
     """A JPEG of 224 x 224 px."""
-    attributes: dict[str, str | int | float | list[str]]
+    attributes: Attributes
     """`thing`, `shape`, `texture`, `colour`, `view` (from 1 on), `price` (made up) and `tags`."""
 
 
@@ -57,16 +59,18 @@ def draw_thing(thing: Thing) -> list[Picture]:
 def draw_view(thing: Thing, number: int) -> Picture:
     """One view of a thing, from 1 on."""
     view = set_up(thing, number)
-    return Picture(
-        f"{thing.id}/{number}",
-        photograph(view.scene, view.camera, view.rng),
-        {
-            "thing": thing.id,
-            "shape": thing.shape,
-            "texture": thing.texture,
-            "colour": thing.colour,
-            "view": number,
-            "price": thing.price,
-            "tags": [*thing.tags, *view.tags],
-        },
-    )
+    image = photograph(view.scene, view.camera, view.rng)
+    return Picture(f"{thing.id}/{number}", image, attributes_of(thing, number, view))
+
+
+def attributes_of(thing: Thing, number: int, view: View) -> Attributes:
+    """What a picture of that view is given."""
+    return {
+        "thing": thing.id,
+        "shape": thing.shape,
+        "texture": thing.texture,
+        "colour": thing.colour,
+        "view": number,
+        "price": thing.price,
+        "tags": [*thing.tags, *view.tags],
+    }

@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pspsearch.sample.camera import SIDE_PX
-from pspsearch.sample.gallery import GALLERY_SIZE, Picture, draw_gallery, draw_view
-from pspsearch.sample.shapes import SHAPES
-from pspsearch.sample.textures import TEXTURES
-from pspsearch.sample.things import COLOURS, Thing, make_things
-from pspsearch.sample.tracing import approach, trace
-from pspsearch.sample.views import VIEWS_PER_PLACE, VIEWS_PER_THING, View, set_up
+from pspsearch_build.sample.camera import SIDE_PX
+from pspsearch_build.sample.gallery import GALLERY_SIZE, Picture, draw_gallery, draw_view
+from pspsearch_build.sample.shapes import SHAPES
+from pspsearch_build.sample.textures import TEXTURES
+from pspsearch_build.sample.things import COLOURS, Thing, make_things
+from pspsearch_build.sample.tracing import approach, trace
+from pspsearch_build.sample.views import VIEWS_PER_PLACE, VIEWS_PER_THING, View, set_up
 
 
 def find_thing(id_: str) -> Thing:

@@ -3,13 +3,25 @@
 import numpy as np
 import pytest
 
-from pspsearch.sample.fields import Field, Spot, box, cylinder, mirrored, moved, repeated, sphere, stick, torus, turned
-from pspsearch.sample.lathe import lathe
-from pspsearch.sample.points import Points, length, point, unit
-from pspsearch.sample.shadows import cast_on_floor
-from pspsearch.sample.shapes import SHAPES
-from pspsearch.sample.textures import TEXTURES, Place, noise
-from pspsearch.sample.tracing import Rays, Solid, approach, light_share, normals, trace
+from pspsearch_build.sample.fields import (
+    Field,
+    Spot,
+    box,
+    cylinder,
+    mirrored,
+    moved,
+    repeated,
+    sphere,
+    stick,
+    torus,
+    turned,
+)
+from pspsearch_build.sample.lathe import lathe
+from pspsearch_build.sample.points import Points, length, point, unit
+from pspsearch_build.sample.shadows import cast_on_floor
+from pspsearch_build.sample.shapes import SHAPES
+from pspsearch_build.sample.textures import TEXTURES, Place, noise
+from pspsearch_build.sample.tracing import Rays, Solid, approach, light_share, normals, trace
 
 ROUNDING = 1e-5
 """Of float32, at coordinates of a few units."""

@@ -5,8 +5,8 @@ from typing import Self
 
 import numpy as np
 
-from pspsearch.sample.fields import Field, Spot, moved, union
-from pspsearch.sample.points import Numbers, Points, Scalars, dot, length, pick, point, unit
+from pspsearch_build.sample.fields import Field, Spot, moved, union
+from pspsearch_build.sample.points import Numbers, Points, Scalars, dot, length, pick, point, unit
 
 _STEPS = 36
 _SHADOW_STEPS = 24

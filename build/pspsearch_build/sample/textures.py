@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.sample.points import Points, Scalars, hypotenuse, smoothstep
+from pspsearch_build.sample.points import Points, Scalars, hypotenuse, smoothstep
 
 _LATTICE = 32
 """A power of two."""

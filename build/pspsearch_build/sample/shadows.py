@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pspsearch.sample.points import Points
-from pspsearch.sample.sheets import Sheet
-from pspsearch.sample.tracing import Rays, Solid, light_share, shadow_margin
+from pspsearch_build.sample.points import Points
+from pspsearch_build.sample.sheets import Sheet
+from pspsearch_build.sample.tracing import Rays, Solid, light_share, shadow_margin
 
 _CELL = 0.04
 _LIFT = 0.005

@@ -5,14 +5,14 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from pspsearch.sample.camera import Camera
-from pspsearch.sample.fields import Field, box, cylinder, sphere, stick
-from pspsearch.sample.paints import Colour, Paint, linear
-from pspsearch.sample.points import point
-from pspsearch.sample.scene import Backdrop, Body, Light, Scene
-from pspsearch.sample.shapes import Role, Shape
-from pspsearch.sample.textures import TEXTURES, Texture, plain, planks, plaster
-from pspsearch.sample.things import Thing
+from pspsearch_build.sample.camera import Camera
+from pspsearch_build.sample.fields import Field, box, cylinder, sphere, stick
+from pspsearch_build.sample.paints import Colour, Paint, linear
+from pspsearch_build.sample.points import point
+from pspsearch_build.sample.scene import Backdrop, Body, Light, Scene
+from pspsearch_build.sample.shapes import Role, Shape
+from pspsearch_build.sample.textures import TEXTURES, Texture, plain, planks, plaster
+from pspsearch_build.sample.things import Thing
 
 VIEWS_PER_THING = 6
 VIEWS_PER_PLACE = 2

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.sample.fields import Field
-from pspsearch.sample.points import Scalars, hypotenuse
-from pspsearch.sample.sheets import Sheet
+from pspsearch_build.sample.fields import Field
+from pspsearch_build.sample.points import Scalars, hypotenuse
+from pspsearch_build.sample.sheets import Sheet
 
 Profile = Sequence[tuple[float, float]]
 """(radius, height) from the axis below to the axis above. Corners are rounded; a point given twice is a sharp one."""

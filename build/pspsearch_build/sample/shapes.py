@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pspsearch.sample.fields import (
+from pspsearch_build.sample.fields import (
     Field,
     box,
     cylinder,
@@ -23,7 +23,7 @@ from pspsearch.sample.fields import (
     union,
     without,
 )
-from pspsearch.sample.lathe import lathe
+from pspsearch_build.sample.lathe import lathe
 
 
 class Role(IntEnum):

@@ -6,10 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from pspsearch.sample.paints import Colour, Paint
-from pspsearch.sample.scene import Body
-from pspsearch.sample.shapes import SHAPES
-from pspsearch.sample.textures import TEXTURES, plain
+from pspsearch_build.sample.paints import Colour, Paint
+from pspsearch_build.sample.scene import Body
+from pspsearch_build.sample.shapes import SHAPES
+from pspsearch_build.sample.textures import TEXTURES, plain
 
 _SEED = 7
 

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from pspsearch.domain import Pixels
-from pspsearch.sample.points import Points, Scalars, pick, point, put, unit
-from pspsearch.sample.scene import Scene
-from pspsearch.sample.tracing import Rays
+from pspsearch_build.sample.points import Points, Scalars, pick, point, put, unit
+from pspsearch_build.sample.scene import Scene
+from pspsearch_build.sample.tracing import Rays
 
 SIDE_PX = 224
 """Of every picture, both ways."""
@@ -100,7 +99,7 @@ def _find_edges(seen: Points) -> NDArray[np.intp]:
     return np.flatnonzero(edges)
 
 
-def _develop(seen: Points, camera: Camera, rng: np.random.Generator) -> Pixels:
+def _develop(seen: Points, camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What the lens and the sensor make of it."""
     levels = seen.T.reshape(SIDE_PX, SIDE_PX, 3) * 255
     sharp = Image.fromarray(np.clip(levels + 0.5, 0, 255).astype(np.uint8))
@@ -109,7 +108,7 @@ def _develop(seen: Points, camera: Camera, rng: np.random.Generator) -> Pixels:
     return np.clip(grainy + 0.5, 0, 255).astype(np.uint8)
 
 
-def _encode(pixels: Pixels, camera: Camera) -> bytes:
+def _encode(pixels: NDArray[np.uint8], camera: Camera) -> bytes:
     encoded = BytesIO()
     Image.fromarray(pixels).save(encoded, "JPEG", quality=camera.jpeg_quality)
     return encoded.getvalue()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.sample.points import Scalars
+from pspsearch_build.sample.points import Scalars
 
 
 @dataclass(frozen=True, slots=True)

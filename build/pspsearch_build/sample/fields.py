@@ -8,7 +8,7 @@ from math import cos, pi, radians, sin
 
 import numpy as np
 
-from pspsearch.sample.points import Points, Scalars, dot, hypotenuse, length, point
+from pspsearch_build.sample.points import Points, Scalars, dot, hypotenuse, length, point
 
 Field = Callable[[Points], Scalars]
 
