@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -18,7 +18,9 @@ from pspsearch.config import BundledTritonSettings
 from pspsearch.errors import InvalidRequest
 from pspsearch.images.pixels import prepare_image
 from pspsearch.model.repository import default_repository
-from pspsearch.ports import Describer
+
+if TYPE_CHECKING:
+    from pspsearch.ports import Describer
 
 _IN_FLIGHT = 32
 
@@ -66,7 +68,7 @@ async def _describe(
 
 
 async def _in_order(
-    describer: Describer, images: Iterable[Path]
+    describer: "Describer", images: Iterable[Path]
 ) -> AsyncIterator[tuple[Path, NDArray[np.float32] | InvalidRequest]]:
     """Keeps several images under way, so that decoding, sending and batching overlap."""
     waiting = iter(images)
@@ -84,7 +86,7 @@ async def _in_order(
             task.cancel()
 
 
-async def _describe_file(describer: Describer, image: Path) -> NDArray[np.float32] | InvalidRequest:
+async def _describe_file(describer: "Describer", image: Path) -> NDArray[np.float32] | InvalidRequest:
     shape = describer.version.contract.input
     try:
         prepared = await asyncio.to_thread(lambda: prepare_image(_read(image), shape))
@@ -101,7 +103,7 @@ def _read(image: Path) -> bytes:
         raise InvalidRequest(f"cannot be read: {error.strerror}") from error
 
 
-def _line(image: Path, describer: Describer, descriptor: NDArray[np.float32]) -> dict[str, Any]:
+def _line(image: Path, describer: "Describer", descriptor: NDArray[np.float32]) -> dict[str, Any]:
     version = describer.version
     return {
         "image": str(image),

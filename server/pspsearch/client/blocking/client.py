@@ -1,8 +1,8 @@
+# Made from the client that awaits: see tools/blocking_client.py.
 """The client that blocks."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -12,9 +12,9 @@ import grpc
 from pspsearch import traces
 from pspsearch.client import operations
 from pspsearch.client.answers import read_rollout, read_streamed
-from pspsearch.client.blocking_ingest import BlockingIngest
+from pspsearch.client.blocking.ingest import Ingest
+from pspsearch.client.blocking.threads import is_callers, streaming
 from pspsearch.client.failures import call_error
-from pspsearch.client.messages import read_image
 from pspsearch.client.operations import Answer, Operation, Response
 from pspsearch.client.retries import DEFAULT_RETRIES, Attempts, Retries, RetryBudget
 from pspsearch.client.settings import (
@@ -52,7 +52,9 @@ from pspsearch.v1 import search_service_pb2 as searches
 
 
 class Client:
-    """A connection to a pspsearch server, made with the first call; for any thread. Close it, or use it as a context.
+    """A connection to a pspsearch server, made with the first call. Close it, or use it as a context.
+
+    Any thread may use it.
 
     Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
     `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
@@ -107,35 +109,39 @@ class Client:
         return self._run(operations.search_batch(queries, collection, options))
 
     def search_stream(
-        self, queries: Iterable[tuple[str, Query]], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
-    ) -> Iterator[tuple[str, SearchResult | PspsearchError]]:
+        self,
+        queries: Iterable[tuple[str, Query]],
+        *,
+        collection: str = DEFAULT,
+        **options: Unpack[SearchOptions],
+    ) -> Generator[tuple[str, SearchResult | PspsearchError]]:
         """Answers as they are ready, in any order, each with the tag of its query.
 
         The queries are taken in another thread, as fast as the server reads. A stream that breaks raises.
         """
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
 
         def requests() -> Iterator[searches.SearchStreamRequest]:
             try:
                 for tag, query in queries:
                     request = operations.search_request(query, collection, options)
                     yield searches.SearchStreamRequest(tag=tag, request=request)
-            except Exception as error:
+            except BaseException as error:
+                if not is_callers(error):
+                    raise
                 failures.append(error)
 
-        begin = self._channel.stream_stream(
+        method = self._channel.stream_stream(
             operations.SEARCH_STREAM,
             searches.SearchStreamRequest.SerializeToString,
             searches.SearchStreamResponse.FromString,
         )
-        call = begin(requests(), metadata=self._metadata)
         try:
-            for message in call:
-                yield read_streamed(message)
+            with streaming(method, requests(), self._metadata) as responses:
+                for message in responses:
+                    yield read_streamed(message)
         except grpc.RpcError as failure:
             raise call_error(failure, self.address) from failure
-        finally:
-            call.cancel()
         if failures:
             raise failures[0]
 
@@ -147,7 +153,7 @@ class Client:
 
     def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
         """An image's descriptor, which can be sent back as a query."""
-        return self._run(operations.describe(read_image(image), collection))
+        return self._run(operations.describe(image, collection))
 
     def recommend(
         self,
@@ -171,19 +177,19 @@ class Client:
         collection: str = DEFAULT,
         max_unacknowledged: int = MAX_UNACKNOWLEDGED,
         max_unacknowledged_bytes: int = MAX_UNACKNOWLEDGED_BYTES,
-    ) -> Iterator[Acknowledgement]:
+    ) -> Generator[Acknowledgement]:
         """Puts in or replaces any number of items: one acknowledgement for each, in any order.
 
         The items are taken, and their files read, in another thread, and no faster than the server acknowledges them:
         at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
         was not acknowledged; an item that was in already is then `UNCHANGED`.
         """
-        begin = self._channel.stream_stream(
+        method = self._channel.stream_stream(
             operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
         )
         window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
         attempts = Attempts(self._retries, self._budget, None, repeatable=True)
-        return BlockingIngest(partial(begin, metadata=self._metadata), window, attempts, self.address).run(inputs)
+        return Ingest(method, self._metadata, window, attempts, self.address).run(inputs)
 
     def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
         """One item; NotFound where there is none."""
@@ -204,7 +210,7 @@ class Client:
         not_in_generation: int = 0,
         page_size: int = 100,
         collection: str = DEFAULT,
-    ) -> Iterator[Item]:
+    ) -> Generator[Item]:
         """All items in the order in which they were first put in, read page by page.
 
         Or those that the filter holds for, or that have no descriptor in a generation.
@@ -285,14 +291,14 @@ class Client:
         """The rollout under way, or the last one that ended."""
         return self._run(operations.get_rollout(collection))
 
-    def watch_rollout(self, *, collection: str = DEFAULT) -> Iterator[Rollout]:
+    def watch_rollout(self, *, collection: str = DEFAULT) -> Generator[Rollout]:
         """The rollout with every change, until it has ended. A stream that breaks raises."""
-        begin = self._channel.unary_stream(
+        method = self._channel.unary_stream(
             operations.WATCH_ROLLOUT,
             models.WatchRolloutRequest.SerializeToString,
             models.WatchRolloutResponse.FromString,
         )
-        call = begin(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
+        call = method(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
         try:
             for message in call:
                 yield read_rollout(message.rollout)

@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 import grpc
 
 from pspsearch import traces
 from pspsearch.client import operations
 from pspsearch.client.answers import read_rollout, read_streamed
-from pspsearch.client.asynchronous_ingest import AsynchronousIngest, is_to_end
+from pspsearch.client.asynchronous.ingest import AsyncIngest
+from pspsearch.client.asynchronous.tasks import each, is_callers, load, load_all, load_items, streaming
 from pspsearch.client.failures import call_error
-from pspsearch.client.messages import load_item, load_query, read_image
 from pspsearch.client.operations import Answer, Operation, Response
 from pspsearch.client.retries import DEFAULT_RETRIES, Attempts, Retries, RetryBudget
 from pspsearch.client.settings import (
@@ -50,13 +49,11 @@ from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import search_service_pb2 as searches
 
-_T = TypeVar("_T")
-
 
 class AsyncClient:
     """A connection to a pspsearch server, made with the first call. Close it, or use it as a context.
 
-    It belongs to the event loop that it is made in.
+    Only the event loop that it is made in may use it.
 
     Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
     `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
@@ -101,7 +98,7 @@ class AsyncClient:
         self, query: Query, *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
     ) -> SearchResult:
         """The items nearest to one query."""
-        return await self._run(operations.search(await load_query(query), collection, options))
+        return await self._run(operations.search(await load(query), collection, options))
 
     async def search_batch(
         self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
@@ -110,7 +107,7 @@ class AsyncClient:
 
         InvalidRequest where the queries, times offset and limit together, are more than 100,000.
         """
-        return await self._run(operations.search_batch(await _load_all(queries), collection, options))
+        return await self._run(operations.search_batch(await load_all(queries), collection, options))
 
     async def search_stream(
         self,
@@ -125,38 +122,27 @@ class AsyncClient:
         """
         failures: list[BaseException] = []
 
-        async def write() -> None:
+        async def requests() -> AsyncIterator[searches.SearchStreamRequest]:
             try:
-                async for tag, query in _each(queries):
-                    request = operations.search_request(await load_query(query), collection, options)
-                    try:
-                        await call.write(searches.SearchStreamRequest(tag=tag, request=request))
-                    except (grpc.RpcError, asyncio.InvalidStateError):
-                        return  # the stream has ended, and who reads it hears why
-            except asyncio.CancelledError as error:
-                if is_to_end():
+                async for tag, query in each(queries):
+                    request = operations.search_request(await load(query), collection, options)
+                    yield searches.SearchStreamRequest(tag=tag, request=request)
+            except BaseException as error:
+                if not is_callers(error):
                     raise
                 failures.append(error)
-            except Exception as error:
-                failures.append(error)
-            await call.done_writing()
 
-        begin = self._channel.stream_stream(
+        method = self._channel.stream_stream(
             operations.SEARCH_STREAM,
             searches.SearchStreamRequest.SerializeToString,
             searches.SearchStreamResponse.FromString,
         )
-        call = begin(metadata=self._metadata)
-        writing = asyncio.create_task(write())
         try:
-            async for message in call:
-                yield read_streamed(message)
+            async with streaming(method, requests(), self._metadata) as responses:
+                async for message in responses:
+                    yield read_streamed(message)
         except grpc.RpcError as failure:
             raise call_error(failure, self.address) from failure
-        finally:
-            call.cancel()
-            writing.cancel()
-            await asyncio.wait([writing])
         if failures:
             raise failures[0]
 
@@ -164,13 +150,11 @@ class AsyncClient:
         self, left: Query, right: Query, *, threshold: float | None = None, collection: str = DEFAULT
     ) -> Comparison:
         """How alike two things are, and whether they are the same at a threshold."""
-        loaded = await load_query(left), await load_query(right)
-        return await self._run(operations.compare(*loaded, collection, threshold))
+        return await self._run(operations.compare(await load(left), await load(right), collection, threshold))
 
     async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
         """An image's descriptor, which can be sent back as a query."""
-        content = await asyncio.to_thread(read_image, image)
-        return await self._run(operations.describe(content, collection))
+        return await self._run(operations.describe(await load(image), collection))
 
     async def recommend(
         self,
@@ -181,13 +165,13 @@ class AsyncClient:
         **options: Unpack[SearchOptions],
     ) -> SearchResult:
         """The items that are near to some examples and far from others."""
-        examples = await _load_all(positives), await _load_all(negatives)
-        return await self._run(operations.recommend(*examples, collection, options))
+        return await self._run(
+            operations.recommend(await load_all(positives), await load_all(negatives), collection, options)
+        )
 
     async def upsert(self, inputs: Sequence[ItemInput], *, collection: str = DEFAULT) -> tuple[Acknowledgement, ...]:
         """Puts in or replaces 1 to 256 items, acknowledged in their order; one bad item does not fail the others."""
-        loaded = [await load_item(item) for item in inputs]
-        return await self._run(operations.upsert(loaded, collection))
+        return await self._run(operations.upsert(await load_items(inputs), collection))
 
     def ingest(
         self,
@@ -203,13 +187,12 @@ class AsyncClient:
         at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
         was not acknowledged; an item that was in already is then `UNCHANGED`.
         """
-        begin = self._channel.stream_stream(
+        method = self._channel.stream_stream(
             operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
         )
         window = Window(collection, max_unacknowledged, max_unacknowledged_bytes)
         attempts = Attempts(self._retries, self._budget, None, repeatable=True)
-        begin_as_this = partial(begin, metadata=self._metadata)
-        return AsynchronousIngest(begin_as_this, window, attempts, self.address).run(_each(inputs))
+        return AsyncIngest(method, self._metadata, window, attempts, self.address).run(inputs)
 
     async def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
         """One item; NotFound where there is none."""
@@ -314,12 +297,12 @@ class AsyncClient:
 
     async def watch_rollout(self, *, collection: str = DEFAULT) -> AsyncGenerator[Rollout]:
         """The rollout with every change, until it has ended. A stream that breaks raises."""
-        begin = self._channel.unary_stream(
+        method = self._channel.unary_stream(
             operations.WATCH_ROLLOUT,
             models.WatchRolloutRequest.SerializeToString,
             models.WatchRolloutResponse.FromString,
         )
-        call = begin(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
+        call = method(models.WatchRolloutRequest(collection=collection), metadata=self._metadata)
         try:
             async for message in call:
                 yield read_rollout(message.rollout)
@@ -384,16 +367,3 @@ class AsyncClient:
                 else:
                     attempts.succeed()
                     return operation.read(response)
-
-
-async def _load_all(queries: Iterable[Query]) -> Sequence[Query]:
-    return [await load_query(query) for query in queries]
-
-
-async def _each(things: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T]:
-    if isinstance(things, AsyncIterable):
-        async for thing in things:
-            yield thing
-    else:
-        for thing in things:
-            yield thing
