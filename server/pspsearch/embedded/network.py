@@ -1,0 +1,63 @@
+"""One network in OpenVINO, compiled twice: for one image on one core, and for one image on all of them."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from pspsearch.errors import ModelLoadFailed
+from pspsearch.model.contract import CELLS, DESCRIPTOR, Contract
+
+Prepare = Callable[[NDArray[np.uint8]], None]
+"""Writes the pixels of one image into the place that it is given; raises what is wrong with the image."""
+
+Answer = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""A descriptor and, if asked for, the descriptors of the cells."""
+
+
+class Network:
+    """Threads may use it at the same time: each has an inference request of its own."""
+
+    def __init__(self, path: Path, contract: Contract) -> None:
+        """ModelLoadFailed if the file cannot be read, or does not keep the contract."""
+        shape = contract.shape
+        core = ov.Core()
+        try:
+            model = core.read_model(path)
+            model.reshape([1, shape.height_px, shape.width_px, 3])
+            names = {name for output in model.outputs for name in output.names}
+        except RuntimeError as error:
+            raise ModelLoadFailed(f"{path} cannot be read as a network: {error}") from error
+        if DESCRIPTOR not in names or (contract.cells and CELLS not in names):
+            raise ModelLoadFailed(f"{path} answers with {', '.join(sorted(names))}, and its contract promises others")
+        can_halve = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precision = "bf16" if contract.precision == "bf16" and can_halve else "f32"
+        cores = str(len(os.sched_getaffinity(0)))
+        hints = {"INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False}
+        alone = core.compile_model(model, "CPU", {**hints, "PERFORMANCE_HINT": "LATENCY"})
+        together = core.compile_model(model, "CPU", {**hints, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": cores})
+        self._alone, self._turn = alone.create_infer_request(), threading.Lock()
+        self._together, self._own = together, threading.local()
+        self._size = (shape.height_px, shape.width_px, 3)
+
+    def describe(self, prepare: Prepare, *, cells: bool, on_all_cores: bool) -> Answer:
+        """One image, decoded by `prepare`; on all cores if no other is there already."""
+        if on_all_cores and self._turn.acquire(blocking=False):
+            try:
+                return _infer(self._alone, prepare, cells=cells)
+            finally:
+                self._turn.release()
+        if not hasattr(self._own, "request"):
+            self._own.request = self._together.create_infer_request()
+        return _infer(self._own.request, prepare, cells=cells)
+
+
+def _infer(request: ov.InferRequest, prepare: Prepare, *, cells: bool) -> Answer:
+    prepare(request.get_input_tensor().data[0])
+    request.infer(share_outputs=True)
+    descriptor = np.array(request.get_tensor(DESCRIPTOR).data[0], np.float32)
+    return descriptor, np.array(request.get_tensor(CELLS).data[0], np.float32) if cells else None
