@@ -34,6 +34,7 @@ from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
 from pspsearch.search.searcher import Searcher
+from pspsearch.triton.in_use import VersionsInUse
 from pspsearch.triton.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,9 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
         triton = settings.triton.triton or BundledTritonSettings(repository)
-        client, bundled = await open_triton(stack, triton, settings.triton.model)
-        local = None if settings.triton.triton else repository
-        versions = await stack.enter_async_context(Versions(client, local))
-        if bundled is not None:
-            bundled.objection = versions.objection
+        in_use = VersionsInUse(None if settings.triton.triton else repository)
+        client = await open_triton(stack, triton, settings.triton.model, in_use.objection)
+        versions = await stack.enter_async_context(Versions(client, in_use))
 
         async def open_index(collection: Collection, generation: Generation) -> SegmentedIndex:
             return await SegmentedIndex.open(
