@@ -17,6 +17,7 @@ from pspsearch.domain import Descriptors, Generation, OfferedVersion, Pixels
 from pspsearch.errors import BrokenModel, DamagedImage, InvalidRequest, StorageFull, TritonUnavailable
 from pspsearch.model.contract import InputShape
 from pspsearch.rollout import filling
+from pspsearch.rollout.offers import Offers
 from pspsearch.rollout.rollout import Rollout
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
@@ -170,12 +171,12 @@ async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytes
     """Between being ready and promoting itself: the generation that is kept stays what it was."""
     rollouts, catalog = api.server.rollouts, api.server.catalog
     looks, may_look, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    look, note, by_hand, queue = rollouts.look, catalog.note_generation, rollouts.promote, list[asyncio.Task[Any]]()
+    look, note, by_hand, queue = Offers.look, catalog.note_generation, rollouts.promote, list[asyncio.Task[Any]]()
 
-    async def look_later(model: str) -> Sequence[OfferedVersion]:
+    async def look_later(self: Offers, model: str) -> Sequence[OfferedVersion]:
         looks.set()
         await may_look.wait()
-        return await look(model)
+        return await look(self, model)
 
     async def promote_by_hand(collection: str, *, drop_missing: bool = False) -> Rollout:
         asked.set()
@@ -183,7 +184,7 @@ async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytes
 
     async def note_behind_the_hand(generation: Generation, details: str) -> None:
         monkeypatch.setattr(catalog, "note_generation", note)
-        monkeypatch.setattr(rollouts, "look", look_later)
+        monkeypatch.setattr(Offers, "look", look_later)
         monkeypatch.setattr(rollouts, "promote", promote_by_hand)
         queue.append(asyncio.create_task(start(api)))
         await looks.wait()  # and keeps the others waiting
@@ -627,18 +628,18 @@ async def follow(api: Api, *, follow: bool = True) -> resources.Collection:
 
 async def test_a_collection_is_pinned_until_it_follows(place: Place, api: Api) -> None:
     """As soon as a version is seen; it goes on following under the new one, and no more when it is pinned again."""
-    await api.server.rollouts.look_for_news("colours")
+    await api.server.follower.look_for_news("colours")
     assert await states(api) == ["ACTIVE"]
 
     assert (await follow(api)).follows_model
-    await api.server.rollouts.look_for_news("colours")
+    await api.server.follower.look_for_news("colours")
     await reach(api, models.ROLLOUT_STAGE_PROMOTED)
     await assert_answers_from(api, 2, EXPECTED)
 
     assert (await api.collections.GetCollection(collections.GetCollectionRequest())).collection.follows_model
     assert not (await follow(api, follow=False)).follows_model
     place.versions[3] = ColourDescriber(version(3), 7)
-    await api.server.rollouts.look_for_news("colours")
+    await api.server.follower.look_for_news("colours")
     await assert_answers_from(api, 2, EXPECTED)
 
 
@@ -649,7 +650,7 @@ async def test_a_collection_follows_after_a_restart(tmp_path: Path) -> None:
         await api.fill(item("a", TEMPLE))
         await follow(api)
     async with place.open() as api:
-        await api.server.rollouts.look_for_news("colours")
+        await api.server.follower.look_for_news("colours")
         await reach(api, models.ROLLOUT_STAGE_PROMOTED)
 
 
@@ -659,19 +660,19 @@ async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
     async with place.open() as api:
         await follow(api)
         await api.fill(*(item(id_, image) for id_, image in EXPECTED.items()))
-        await api.server.rollouts.look_for_news("colours")
+        await api.server.follower.look_for_news("colours")
         await reach(api, models.ROLLOUT_STAGE_PROMOTED)
         await api.models.Rollback(models.RollbackRequest())
         place.versions[3] = Collapsed(version(3))
         place.versions[4] = ColourDescriber(version(4))
         place.versions[4].reason = "it is broken"
-        await api.server.rollouts.look_for_news("colours")
+        await api.server.follower.look_for_news("colours")
         assert (await failed(api)).origin.model_version == 3
         before = await states(api)
 
-        await api.server.rollouts.look_for_news("colours")
+        await api.server.follower.look_for_news("colours")
         del place.versions[3]
-        await api.server.rollouts.look_for_news("colours")
+        await api.server.follower.look_for_news("colours")
 
         assert await states(api) == before == ["ACTIVE", "KEPT", "FAILED"]
 

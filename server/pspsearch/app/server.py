@@ -30,6 +30,7 @@ from pspsearch.memory import MemoryBound, available_bytes
 from pspsearch.model.repository import default_repository
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.follower import Follower
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
@@ -103,6 +104,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         await collections.open()
         await collections.create_missing(DEFAULT_COLLECTION, CollectionSettings(settings.triton.model))
         await rollouts.open()
+        follower = Follower(rollouts, collections, catalog, settings.rollout.rollout_watch_s)
+        await stack.enter_async_context(follower)
         if settings.storage.sample:
             await sample_collection.fill_sample(collections, ingester, settings.triton.model)
         await server.set_serving()
