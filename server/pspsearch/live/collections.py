@@ -153,7 +153,7 @@ class Collections(Finisher):
     async def delete(self, name: str, ending: Callable[[Live], AbstractAsyncContextManager[object]]) -> int:
         """Takes a collection out, and says how many items were in it; calls under way finish first.
 
-        `ending` is entered in the turn of whoever changes what answers, and left later. Where the catalog cannot do it,
+        `ending` is entered in the `turn`, and left later. Where the catalog cannot do it,
         its block raises, and the collection stays as it was.
         """
         name = name or DEFAULT_COLLECTION
@@ -215,14 +215,14 @@ class Collections(Finisher):
         self._put(replace(live, beside=(*live.beside, opened)))
 
     def leave(self, collection: Collection, generation: Generation) -> None:
-        """Nothing reaches this generation any more, unless it answers; not even where the collection is gone."""
+        """From now on neither writes nor tried searches reach this generation; the collection may be gone."""
         self.end_trial(generation)
         live = self._present(collection)
         if live is not None:
             self._put(replace(live, beside=_without(live.beside, generation)))
 
     def switch(self, to: Live) -> Live:
-        """From now on this one answers for its collection, and what answered until now, which it gives back, is beside.
+        """From now on this one answers for its collection, and what answered until now, the result, is beside it.
 
         Calls under way keep the one that they have.
         """

@@ -30,7 +30,7 @@ class Live:
     beside: tuple[OpenGeneration, ...] = ()
     """Generations that writes are to reach, too, while this one answers."""
     usage: Usage = field(default_factory=Usage)
-    """The same one in all that are made of this generation."""
+    """The one thing that changes; all snapshots with this generation share it."""
 
     @property
     def generation(self) -> Generation:
