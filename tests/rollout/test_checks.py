@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Descriptors, Pixels
+from pspsearch.domain import Described, Inputs
 from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import Collapsed, ColourDescriber, version
 from tests.rollout.steps import EXPECTED, assert_answers_from, failed, search, start, states
@@ -18,20 +18,20 @@ from tests.servers.rpc_client import TEMPLE, Api, item
 class Forgetful(ColourDescriber):
     """Whose neighbours have nothing to do with what the images are like."""
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """Random, but the same for the same image."""
-        await super().describe(pixels, timeout_s=timeout_s)
-        rows = [np.random.default_rng(int(one.sum())).standard_normal(16) for one in pixels]
-        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+        await super().describe(inputs, timeout_s=timeout_s)
+        rows = [np.random.default_rng(int(np.sum(one))).standard_normal(16) for one in inputs]
+        return Described(np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32))
 
 
 class Slow(ColourDescriber):
     """That takes its time."""
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """After a while."""
         await asyncio.sleep(0.02)
-        return await super().describe(pixels, timeout_s=timeout_s)
+        return await super().describe(inputs, timeout_s=timeout_s)
 
 
 async def test_recent_queries_are_tried(api: Api) -> None:

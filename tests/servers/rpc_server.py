@@ -53,6 +53,7 @@ class Parts:
     rpc: RpcServer
     collections: Collections
     catalog: Catalog
+    ingester: Ingester
     describer: ColourDescriber
     rollouts: Rollouts
     follower: Follower
@@ -121,6 +122,7 @@ async def open_server(
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
+        ingester = Ingester(collections, source, query_describer, LIMITS, memory)
         settings = RolloutSettings()
         rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
@@ -137,7 +139,7 @@ async def open_server(
             ),
             security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
-            Ingester(collections, source, query_describer, LIMITS, memory),
+            ingester,
             collections,
             rollouts,
             source,
@@ -149,4 +151,4 @@ async def open_server(
             await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, describer, rollouts, follower, versions, dropped, released)
+            yield Parts(rpc, collections, source, ingester, describer, rollouts, follower, versions, dropped, released)

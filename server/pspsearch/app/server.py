@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pspsearch import traces
-from pspsearch.app import sample as sample_collection
 from pspsearch.app.describer import open_triton
+from pspsearch.app.sample import filling_sample
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.folder import INDEXES
 from pspsearch.config import BundledTritonSettings, IndexSettings, Settings
@@ -107,7 +107,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         follower = Follower(rollouts, collections, catalog, settings.rollout.rollout_watch_s)
         await stack.enter_async_context(follower)
         if settings.storage.sample:
-            await sample_collection.fill_sample(collections, ingester, settings.triton.model)
+            model = settings.triton.model
+            await stack.enter_async_context(filling_sample(collections, catalog, ingester, model))
         await server.set_serving()
         yield server
 
