@@ -227,7 +227,7 @@ async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(catalog, "delete_collection", linger(catalog.delete_collection))
     changes = (
         api.server.collections.create("birds", CollectionSettings("colours")),
-        api.server.collections.delete("birds"),
+        api.server.rollouts.delete("birds"),
     )
     for names, change in zip(({"default", "birds"}, {"default"}), changes, strict=True):
         on_disk.clear()

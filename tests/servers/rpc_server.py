@@ -26,6 +26,7 @@ from pspsearch.memory import MemoryBound, available_bytes
 from pspsearch.ports import Catalog
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.follower import Follower
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
@@ -55,6 +56,8 @@ class Parts:
     ingester: Ingester
     describer: ColourDescriber
     rollouts: Rollouts
+    follower: Follower
+    """It looks when it is told to."""
     versions: dict[int, ColourDescriber]
     """Of the model `colours`: what a look into the repository finds. The first is there from the start."""
     dropped: list[Generation] = field(default_factory=list[Generation])
@@ -120,9 +123,10 @@ async def open_server(
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
         ingester = Ingester(collections, source, query_describer, LIMITS, memory)
-        settings = RolloutSettings(rollout_watch_s=0.0)
+        settings = RolloutSettings()
         rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
+        follower = Follower(rollouts, collections, source, 0.0)
         rpc = RpcServer(
             ServingSettings(
                 host=host,
@@ -147,4 +151,4 @@ async def open_server(
             await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, ingester, describer, rollouts, versions, dropped, released)
+            yield Parts(rpc, collections, source, ingester, describer, rollouts, follower, versions, dropped, released)

@@ -1,7 +1,7 @@
 """A Triton, named or bundled, and describers over it, for as long as somebody needs them."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from pspsearch.config import BundledTritonSettings
 from pspsearch.ports import Describer
@@ -19,22 +19,26 @@ async def open_describer(
     Version None takes the highest that is served.
     """
     async with contextlib.AsyncExitStack() as stack:
-        client, _ = await open_triton(stack, triton, model)
+        client = await open_triton(stack, triton, model)
         yield await stack.enter_async_context(await TritonDescriber.open(client, model, version))
 
 
 async def open_triton(
-    stack: contextlib.AsyncExitStack, triton: str | BundledTritonSettings, model: str
-) -> tuple[TritonClient, BundledTriton | None]:
-    """A client of the Triton at an address, or of a bundled one, and that one; they close with the stack.
+    stack: contextlib.AsyncExitStack,
+    triton: str | BundledTritonSettings,
+    model: str,
+    objection: Callable[[str], str] = lambda _model: "",
+) -> TritonClient:
+    """A client of the Triton at an address, or of a bundled one; they close with the stack.
 
-    ModelLoadFailed where the bundled one was asked for the model and could not load it.
+    The bundled one loads no model that there is an objection to. ModelLoadFailed where it was asked for the model and
+    could not load it.
     """
     if isinstance(triton, str):
-        return await stack.enter_async_context(TritonClient(triton)), None
-    bundled = await stack.enter_async_context(BundledTriton(triton))
+        return await stack.enter_async_context(TritonClient(triton))
+    bundled = await stack.enter_async_context(BundledTriton(triton, objection))
     bundled.require(model)
-    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again)), bundled
+    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again))
 
 
 def bundled_triton(settings: BundledTritonSettings) -> BundledTriton:

@@ -30,10 +30,12 @@ from pspsearch.memory import MemoryBound, available_bytes
 from pspsearch.model.repository import default_repository
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
+from pspsearch.rollout.follower import Follower
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
 from pspsearch.search.searcher import Searcher
+from pspsearch.triton.in_use import VersionsInUse
 from pspsearch.triton.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -54,11 +56,9 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
         triton = settings.triton.triton or BundledTritonSettings(repository)
-        client, bundled = await open_triton(stack, triton, settings.triton.model)
-        local = None if settings.triton.triton else repository
-        versions = await stack.enter_async_context(Versions(client, local))
-        if bundled is not None:
-            bundled.objection = versions.objection
+        in_use = VersionsInUse(None if settings.triton.triton else repository)
+        client = await open_triton(stack, triton, settings.triton.model, in_use.objection)
+        versions = await stack.enter_async_context(Versions(client, in_use))
 
         async def open_index(collection: Collection, generation: Generation) -> SegmentedIndex:
             return await SegmentedIndex.open(
@@ -104,6 +104,8 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         await collections.open()
         await collections.create_missing(DEFAULT_COLLECTION, CollectionSettings(settings.triton.model))
         await rollouts.open()
+        follower = Follower(rollouts, collections, catalog, settings.rollout.rollout_watch_s)
+        await stack.enter_async_context(follower)
         if settings.storage.sample:
             model = settings.triton.model
             await stack.enter_async_context(filling_sample(collections, catalog, ingester, model))

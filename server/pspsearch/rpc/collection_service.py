@@ -79,7 +79,7 @@ class CollectionService:
     ) -> collections_pb.DeleteCollectionResponse:
         if not request.name:
             raise InvalidRequest("name the collection to delete: nothing is deleted by default")
-        count = await self._collections.delete(request.name)
+        count = await self._rollouts.delete(request.name)
         return collections_pb.DeleteCollectionResponse(deleted_count=count)
 
     async def GetServerStatus(

@@ -50,8 +50,10 @@ class BundledTriton:
     leaves no process and nothing in `/dev/shm`. To be entered in the event loop that outlives it.
     """
 
-    def __init__(self, settings: BundledTritonSettings) -> None:
+    def __init__(self, settings: BundledTritonSettings, objection: Callable[[str], str] = lambda _model: "") -> None:
+        """`objection` says why a model must not be loaded, or nothing; it is asked in another thread at each start."""
         self._settings = settings
+        self._objection = objection
         self._port = settings.port
         self._failures: dict[str, str] = {}
         self._answers = False
@@ -60,8 +62,6 @@ class BundledTriton:
         self._finished = asyncio.Event()
         """It was told to stop, and nothing is under way any more."""
         self._last_lines: deque[str] = deque(maxlen=40)
-        self.objection: Callable[[str], str] = lambda _model: ""
-        """Why a model must not be loaded when Triton starts again, or nothing; asked in another thread."""
 
     @property
     def address(self) -> str:
@@ -120,7 +120,7 @@ class BundledTriton:
 
     async def _start(self) -> None:
         """Returns when Triton answers and has tried to load each sound model."""
-        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository, self.objection)
+        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository, self._objection)
         self._last_lines.clear()
         self._answers = False
         self._finished.clear()

@@ -1,7 +1,6 @@
 """One describer for each model version in use, opened when it is first asked for."""
 
 import asyncio
-from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,26 +10,24 @@ from tritonclient.grpc import model_config_pb2
 from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
 from pspsearch.model.contract import Contract
-from pspsearch.model.manifest import MANIFEST, Manifest
 from pspsearch.model.repository import find_broken_versions, readable
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
+from pspsearch.triton.in_use import CHANGED, VersionsInUse
 from pspsearch.triton.model_config import check_policy, find_broken_contracts
 
 _LAST_CALL_S = 60.0
 """Longer than anything takes that was begun with a describer."""
 
-_CHANGED = "has been changed since the server began to use it: publish a change under a number of its own"
-
 
 class Versions:
     """For the tasks of one event loop; closes what it opened."""
 
-    def __init__(self, client: TritonClient, repository: Path | None = None) -> None:
-        """The client stays the caller's to close. `repository` is what Triton serves, where it is on this machine."""
+    def __init__(self, client: TritonClient, in_use: VersionsInUse) -> None:
+        """The client stays the caller's to close."""
         self._client = client
-        self._repository = repository
-        self._open: dict[tuple[str, int], TritonDescriber] = {}
+        self._in_use = in_use
+        self._open = in_use.describers
         self._opening = asyncio.Lock()
         self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
@@ -69,11 +66,12 @@ class Versions:
         answers might become another one under the same number.
         """
         broken: dict[int, RepositoryError] = {}
-        if self._repository is not None:
-            broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
-            broken |= self._find_changed(self._repository / model, broken)
-            broken = await asyncio.to_thread(_find_broken_contracts, self._repository / model) | broken
-            if not broken and not (self._repository / model).is_dir():
+        folder = None if self._in_use.repository is None else self._in_use.repository / model
+        if folder is not None:
+            broken = await asyncio.to_thread(find_broken_versions, folder)
+            broken |= self._in_use.find_changed(folder, broken)
+            broken = await asyncio.to_thread(_find_broken_contracts, folder) | broken
+            if not broken and not folder.is_dir():
                 raise ModelMismatch(f"the model repository has no model {model}")
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
@@ -83,7 +81,7 @@ class Versions:
             except ModelLoadFailed as error:
                 usual = str(error)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
-        there = states.keys() if self._repository is None else _numbers(self._repository / model) | broken.keys()
+        there = states.keys() if folder is None else _numbers(folder) | broken.keys()
         try:
             config = await self._client.config(model)
         except ModelMismatch:
@@ -106,39 +104,14 @@ class Versions:
             return OfferedVersion(version, None, reason or str(error))
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
-    def _find_changed(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
-        """Versions in use that are gone from their folder, or were published anew under their old number."""
-        changed: dict[int, RepositoryError] = {}
-        for (model, version), describer in self._open.items():
-            path = folder / str(version)
-            if model != folder.name or version in broken:
-                continue
-            if not path.is_dir():
-                changed[version] = RepositoryError(f"{path} is gone, and is in use: put it back")
-            elif _is_another(path, describer):
-                changed[version] = RepositoryError(f"{path} {_CHANGED}")
-        return changed
-
-    def objection(self, model: str) -> str:
-        """Why a Triton that starts again must not load the model, or nothing; from any thread.
-
-        A version in use whose files are others by now would answer under the number of the one that was there.
-        """
-        if self._repository is not None:
-            for (name, version), describer in list(self._open.items()):
-                path = self._repository / model / str(version)
-                if name == model and _is_another(path, describer):
-                    return f"{path} {_CHANGED}"
-        return ""
-
     def _changed(self, model: str, version: int, contract: Contract) -> str:
         """What is wrong where it is not what it was when it was opened; then it is not asked until it is that again."""
         known = self._open.get((model, version))
         if known is None:
             return ""
         same = known.version.contract.fingerprint == contract.fingerprint
-        known.objection = "" if same else f"{known.version} {_CHANGED}"
-        return "" if same else f"it {_CHANGED}"
+        known.objection = "" if same else f"{known.version} {CHANGED}"
+        return "" if same else f"it {CHANGED}"
 
     async def served(self, model: str) -> list[ModelVersion]:
         """Every version of the model that Triton has ready and that has a contract, ascending."""
@@ -175,11 +148,6 @@ class Versions:
     async def _ready(self, model: str) -> list[int]:
         states = await self._client.index()
         return sorted(state.version for state in states if state.model == model and state.ready and state.version)
-
-
-def _is_another(version: Path, describer: TritonDescriber) -> bool:
-    """Whether what was published there is not what it describes with."""
-    return (version / MANIFEST).is_file() and Manifest.read(version).digest != describer.version.contract.digest
 
 
 def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
