@@ -25,7 +25,7 @@ from pspsearch.live.finishing import Finisher, to_its_end
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.live.trial import Trial, Tried
-from pspsearch.ports import Catalog, Describer
+from pspsearch.ports import Describer, Generations
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.rollout import Rollout, RolloutOptions
@@ -72,7 +72,7 @@ class Rollouts(Finisher):
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: Generations,
         look: Look,
         open_describer: OpenDescriber,
         filler: Filler,
@@ -241,7 +241,7 @@ class Rollouts(Finisher):
 
     async def _reopen(self, live: Live, record: GenerationRecord) -> None:
         if record.state in (GenerationState.RETIRED, GenerationState.FAILED):
-            self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
+            await self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
         if record.state not in (GenerationState.BUILDING, GenerationState.KEPT):
             return
         building = record.state is GenerationState.BUILDING
@@ -368,7 +368,7 @@ class Rollouts(Finisher):
         opened = under_way.opened
         await self._describe(under_way)
         under_way.tell(stage=RolloutStage.INDEXING)
-        self._collections.discard(opened.generation)  # of a run before: rows were filled in that it does not know of
+        await self._collections.discard(opened.generation)  # of a run before: it knows nothing of what was filled in
         under_way.candidate = candidate = await self._collections.prepare(collection, opened)
         self._keep_up(opened)
         under_way.tell(stage=RolloutStage.CHECKING)
