@@ -6,7 +6,7 @@ SERVING := $(VENV)/.serving
 DEVELOPMENT := $(VENV)/.development
 INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock
 
-.PHONY: help serve test slow check audit sbom format protos lock bench rivals rivals-million loadtest faults wheel
+.PHONY: help serve test slow check audit sbom format protos client lock bench rivals rivals-million loadtest faults wheel
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ slow: $(DEVELOPMENT) ## Run the repetitions that `make test` leaves out.
 faults: $(DEVELOPMENT) ## Do to real servers what happens on bad days, many times; FAULTS=words chooses.
 	$(BIN)/python -m tests.faults $(FAULTS)
 
-check: $(DEVELOPMENT) ## Lint, types, import rules, the lock.
+check: $(DEVELOPMENT) ## Lint, types, import rules, what is generated, the lock.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
@@ -33,6 +33,9 @@ check: $(DEVELOPMENT) ## Lint, types, import rules, the lock.
 	@$(call generate,$(VENV)/protos)
 	$(BIN)/buf lint $(VENV)/api.binpb --config protos/buf.yaml --path pspsearch/v1
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py $(VENV)/protos/pspsearch/v1 server/pspsearch/v1
+	@rm -rf $(VENV)/blocking && mkdir $(VENV)/blocking
+	@$(BIN)/python tools/blocking_client.py $(VENV)/blocking
+	diff --recursive --exclude=__pycache__ --exclude=threads.py $(VENV)/blocking server/pspsearch/client/blocking
 	@cp requirements.lock $(VENV)/requirements.lock
 	$(BIN)/uv pip compile $(LOCK) --quiet --output-file $(VENV)/requirements.lock
 	diff requirements.lock $(VENV)/requirements.lock
@@ -55,6 +58,9 @@ endef
 
 protos: $(DEVELOPMENT) ## Make server/pspsearch/v1 from the protos.
 	@$(call generate,server)
+
+client: $(DEVELOPMENT) ## Make the client that blocks from the one that awaits.
+	$(BIN)/python tools/blocking_client.py
 
 format: $(DEVELOPMENT) ## Put the source in its form.
 	$(BIN)/ruff check --fix

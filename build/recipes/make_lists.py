@@ -25,7 +25,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pspsearch.sample.gallery import draw_gallery
+from pspsearch_build.sample.gallery import draw_gallery
 
 HELD_CLASSES = 20
 WATCHED_SHARE = 3

@@ -101,7 +101,7 @@ class StorageSettings:
     memory_bytes: int = setting(
         0, "The memory of the server's process, near which nothing is taken in; 0 for what it may take at all."
     )
-    sample: bool = setting(False, "Draw a gallery of sample pictures into the collection `sample`, once.")
+    sample: bool = setting(False, "Put a gallery of sample pictures into the collection `sample`.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The words of pspsearch as types."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,11 +23,23 @@ Descriptor = NDArray[np.float32]
 Descriptors = NDArray[np.float32]
 """Unit-length rows, one per image: count x dimension."""
 
+Inputs = Pixels | Sequence[bytes] | Sequence[str]
+"""What is to be described: pixels, encoded images or texts, one or more of one kind."""
+
 StoredDescriptor = NDArray[np.float16]
 """One descriptor as the catalog and the index keep it."""
 
 Sequences = NDArray[np.int64]
 """Numbers of changes, each the name of one row for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a model answers."""
+
+    descriptors: Descriptors
+    cells: NDArray[np.float32] | None = None
+    """Of each image its cells' descriptors, count x cells x dimension; None unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pspsearch.domain import (
     Commit,
     Delete,
     Deletion,
+    Described,
     Descriptors,
     Filling,
     Found,
@@ -23,11 +24,11 @@ from pspsearch.domain import (
     GenerationRecord,
     GenerationState,
     IndexState,
+    Inputs,
     Item,
     Lacking,
     Matched,
     ModelVersion,
-    Pixels,
     Row,
     Sequences,
     StoredDescriptor,
@@ -39,19 +40,20 @@ from pspsearch.filters import Filter
 
 
 class Describer(Protocol):
-    """Turns pixels into descriptors, always with the same model version."""
+    """Turns inputs of one kind into descriptors, always with the same model version."""
 
     @property
     def version(self) -> ModelVersion:
-        """The version that every answer comes from."""
+        """The version that every answer comes from; its contract says which kind of inputs it takes."""
         ...
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
-        """One unit row per image of `pixels` (count x height x width x 3), in their order.
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+        """One unit row per input, in their order; with `cells` those of its cells, too, where the contract has any.
 
-        The whole call takes at most `timeout_s`; cancelling it cancels the work that waits in Triton. Raises
-        InvalidRequest for pixels of another shape than the contract's, Overloaded, DeadlineExceeded or
-        TritonUnavailable for what may pass, BrokenModel where the model breaks its promise.
+        Pixels are count x height x width x 3. The whole call takes at most `timeout_s`; cancelling it cancels the work
+        that waits in Triton. Raises InvalidRequest for inputs of another kind or shape than the contract's,
+        Overloaded, DeadlineExceeded or TritonUnavailable for what may pass, BrokenModel where the model breaks its
+        promise.
         """
         ...
 

@@ -276,6 +276,22 @@ def test_example_in_the_manual_is_in_order(tmp_path: Path) -> None:
     assert [what for what in example if what not in {"port", "metrics"}] == found
 
 
+def test_everything_is_examined_in_order(data: Path) -> None:
+    """First the folder, then who is let in, the model and its index, and last what the machine gives."""
+    tokens = data.parent / "tokens.json"
+    create_token(tokens, Access("shop"), None)
+    flags = ["--tokens", str(tokens), "--audit-log", str(data.parent / "audit"), "--traces", "http://127.0.0.1:1"]
+    with FolderLock(data):
+        _, found = examine(data, "--insecure", *flags, *certify(data, 300))
+
+    assert [what for what in found if what != "account"] == [
+        *("server", "file system", "disk", "sync", "catalog"),
+        *("certificate", "tokens", "audit log", "traces"),
+        *("model", "FAISS"),
+        *("open files", "memory", "shared memory"),
+    ]
+
+
 def doubts(found: dict[str, str]) -> Iterator[str]:
     """What is doubtful, and not for reasons of this machine."""
     return (what for what, told in found.items() if told.startswith("doubtful") and what not in OF_THIS_MACHINE)

@@ -105,14 +105,14 @@ async def _take_turns(
     row_ms: list[float] = []
     parts_ms: list[list[float]] = [[] for _ in PARTS]
     async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
-        shape = describer.version.contract.input
+        shape = describer.version.contract.shape
         pixels = decode_pixels(image, shape)[None]
-        described = await describer.describe(pixels)
+        described = (await describer.describe(pixels)).descriptors
 
         async def in_a_row() -> object:
             """A program that does just this meets colder caches than a loop over one part."""
             one = decode_pixels(image, shape)[None]
-            return index.search(await describer.describe(one), 10)
+            return index.search((await describer.describe(one)).descriptors, 10)
 
         for _ in range(TURNS):
             whole_ms += [await timed(lambda: client.search(image)) for _ in range(CALLS)]
@@ -204,7 +204,7 @@ async def _bare_images_per_s(triton: str) -> float:
 async def _batched_images_per_s(triton: str) -> float:
     """The model fed with full batches, two at a time, and nothing else."""
     async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
-        shape = describer.version.contract.input
+        shape = describer.version.contract.shape
         pixels = np.random.default_rng(0).integers(0, 256, (32, shape.height_px, shape.width_px, 3)).astype(np.uint8)
         return 32 * await load(lambda: describer.describe(pixels), 2)
 

@@ -18,7 +18,7 @@ from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.loadtest_report import Run, print_tables, write_report
 from tests.bench.perf_analyzer import Load, measure, write_images
-from tests.servers.search_server import serve
+from tests.servers.search_server import serve, wait_for_sample
 
 MODEL = "pspnet"
 COLLECTION = "sample"
@@ -45,16 +45,20 @@ def _load_model(address: str) -> list[Run]:
 
 def _load_searches(triton: str, folder: Path | None) -> list[Run]:
     """The whole path: an encoded image in, ten hits out."""
-    with tempfile.TemporaryDirectory() as data, serve(Path(data, "data"), triton, "--sample") as server:
-        images = _sample_images(server.address) if folder is None else _images_in(folder)
+    with (
+        tempfile.TemporaryDirectory() as data,
+        serve(Path(data, "data"), triton, "--sample") as server,
+        Client(server.address) as client,
+    ):
+        wait_for_sample(client)
+        images = _sample_images(client) if folder is None else _images_in(folder)
         inputs = Path(data, "inputs.json")
         write_images(inputs, "IMAGE", images)
         return _both_loops("search by image", partial(measure, server.address, f"search.{COLLECTION}", inputs=inputs))
 
 
-def _sample_images(address: str) -> list[bytes]:
-    with Client(address) as client:
-        return [client.get_image(item.id, collection=COLLECTION) for item in client.list(collection=COLLECTION)]
+def _sample_images(client: Client) -> list[bytes]:
+    return [client.get_image(item.id, collection=COLLECTION) for item in client.list(collection=COLLECTION)]
 
 
 def _images_in(folder: Path) -> list[bytes]:

@@ -65,7 +65,7 @@ def test_version_carries_contract_and_manifest(publication: Publication, flavour
     check_model(folder.parent)
     contract = contract_of(read_config(publication), 1)
     assert folder == publication.repository / "colour" / "1"
-    assert (contract.dimension, contract.input.height_px, contract.cells) == (128, 32, 0)
+    assert (contract.dimension, contract.shape.height_px, contract.cells) == (128, 32, 0)
     assert contract.digest == Manifest.of_files(folder).digest
     assert contract.precision == ("bf16" if flavour is Flavour.OPENVINO else "fp32")
     assert contract.provenance == {"weights": "drawn by lot, seed 0"}
@@ -133,7 +133,7 @@ def test_versions_of_different_input_sizes_share_a_config(publication: Publicati
     config = read_config(publication)
     assert list(config.input[0].dims) == [-1, -1, 3]
     assert len(config.model_warmup) == 0
-    assert [contract_of(config, version).input.height_px for version in (1, 2)] == [32, 64]
+    assert [contract_of(config, version).shape.height_px for version in (1, 2)] == [32, 64]
 
 
 def test_checksum_is_declared_when_every_version_can_tell_it(publication: Publication) -> None:

@@ -1,6 +1,5 @@
 """What the model card says of how the network was chosen, held against the recipes."""
 
-import importlib.util
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,16 @@ import torch
 
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.training.settings import TrainingSettings
+from tests.build.recipes import RECIPES, load
 from tests.build.training_pictures import draw_patterns
 from tests.build.training_runs import settings_of
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "build" / "recipes"
 
 
 def read(name: str) -> dict[str, Any]:
     """One of the recipes."""
     return tomllib.loads((RECIPES / f"{name}.toml").read_text())
-
-
-def load(name: str) -> Any:
-    """One of the programs among them."""
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
 
 
 def test_the_shipped_model_is_a_mean_of_runs_from_one_start(tmp_path: Path) -> None:

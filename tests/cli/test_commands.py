@@ -1,6 +1,8 @@
 """The commands that ask a server, against one that keeps everything in memory."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -224,3 +226,15 @@ def test_completion_prints_the_shells_script(shell: str) -> None:
 
     assert said.exit_code == 0
     assert "_PSPSEARCH_COMPLETE" in said.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["count"]])
+def test_what_needs_no_adapter_imports_none(server: MemoryServer, arguments: list[str]) -> None:
+    """Their libraries would take longer to load than the command takes."""
+    options = [] if arguments == ["--help"] else ["--address", server.address]
+    command = [sys.executable, "-X", "importtime", "-m", "pspsearch", *arguments, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {"apsw", "faiss", "tritonclient"}

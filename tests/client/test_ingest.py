@@ -245,7 +245,7 @@ def test_caller_that_leaves_ends_the_stream(server: ScriptedServer) -> None:
     with Client(server.address) as client:
         acknowledgements = client.ingest(endless(), max_unacknowledged=2)
         next(acknowledgements)
-        acknowledgements.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator, as the loop that ends it knows
+        acknowledgements.close()
 
         assert ended.wait(10)
 

@@ -17,7 +17,7 @@ import pspsearch
 from pspsearch import client as clients
 from pspsearch.client import Acknowledgement, AsyncClient, Client, Descriptor, Hit, ItemId, ItemInput, SearchResult
 from pspsearch.domain import IndexKind, Outcome
-from pspsearch.errors import AlreadyExists, DamagedImage, InvalidRequest, NotFound
+from pspsearch.errors import AlreadyExists, DamagedImage, InvalidRequest, NotFound, PspsearchError
 from tests.pictures import encode, load_photo
 from tests.servers.either_client import EitherClient, connected
 from tests.servers.memory_server import FINGERPRINT, MemoryServer
@@ -187,6 +187,30 @@ async def test_awaited_ingest_that_is_left_ends_its_items(server: MemoryServer) 
         first = await anext(acknowledgements)
 
     assert (first.id, ended.is_set()) == ("first", True)
+
+
+async def test_awaited_stream_that_breaks_ends_its_queries() -> None:
+    """Nobody sends the queries that would still come: what waits for them is cancelled."""
+    ended = asyncio.Event()
+
+    async def queries() -> AsyncIterator[tuple[str, bytes]]:
+        yield "a", TEMPLE
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    with contextlib.ExitStack() as place:
+        server = place.enter_context(MemoryServer())
+        async with AsyncClient(server.address) as client, asyncio.timeout(60):
+            answers = client.search_stream(queries())
+            await anext(answers)
+            await asyncio.to_thread(place.close)
+            with pytest.raises(PspsearchError):
+                await anext(answers)
+
+    assert ended.is_set()
 
 
 async def test_awaited_stream_takes_queries_as_they_come(server: MemoryServer) -> None:

@@ -19,14 +19,14 @@ BATCH_COSINE = 0.9999
 
 def batch(photographs: list[Pixels], describer: TritonDescriber, count: int) -> Pixels:
     """`count` different images of the model's size."""
-    return np.stack(crops(photographs, describer.version.contract.input, count))
+    return np.stack(crops(photographs, describer.version.contract.shape, count))
 
 
 async def test_answers_unit_vectors_of_the_promised_dimension(
     describer: TritonDescriber, photographs: list[Pixels]
 ) -> None:
     """The contract's dimension, length 1, and different images differ."""
-    descriptors = await describer.describe(batch(photographs, describer, 5))
+    descriptors = (await describer.describe(batch(photographs, describer, 5))).descriptors
 
     assert descriptors.shape == (5, describer.version.contract.dimension)
     np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-5)
@@ -38,20 +38,20 @@ async def test_batch_equals_single(describer: TritonDescriber, photographs: list
     """However many images come together, each gets what it would get alone; 77 is more than Triton takes at once."""
     pixels = batch(photographs, describer, count)
 
-    together = await describer.describe(pixels)
+    together = (await describer.describe(pixels)).descriptors
 
-    alone = np.concatenate([await describer.describe(image[None]) for image in pixels])
+    alone = np.concatenate([(await describer.describe(image[None])).descriptors for image in pixels])
     assert (together * alone).sum(axis=1).min() >= BATCH_COSINE
 
 
 async def test_concurrent_callers_get_their_own(describer: TritonDescriber, photographs: list[Pixels]) -> None:
     """Requests that Triton gathers into one batch are taken apart again without a mix-up."""
     pixels = batch(photographs, describer, 60)
-    expected = np.concatenate([await describer.describe(image[None]) for image in pixels])
+    expected = np.concatenate([(await describer.describe(image[None])).descriptors for image in pixels])
 
     answers = await asyncio.gather(*(describer.describe(image[None]) for image in pixels))
 
-    assert (np.concatenate(answers) * expected).sum(axis=1).min() >= BATCH_COSINE
+    assert (np.concatenate([answer.descriptors for answer in answers]) * expected).sum(axis=1).min() >= BATCH_COSINE
 
 
 async def test_both_ways_give_the_same(client: TritonClient, photographs: list[Pixels]) -> None:
@@ -62,19 +62,20 @@ async def test_both_ways_give_the_same(client: TritonClient, photographs: list[P
     ):
         pixels = batch(photographs, shared, 3)
 
-        np.testing.assert_array_equal(await shared.describe(pixels), await plain.describe(pixels))
+        one, other = await shared.describe(pixels), await plain.describe(pixels)
+        np.testing.assert_array_equal(one.descriptors, other.descriptors)
 
 
 async def test_full_ring_sends_pixels_in_the_request(client: TritonClient, photographs: list[Pixels]) -> None:
     """More images under way than the ring has cells: slower, not wrong."""
     async with await TritonDescriber.open(client, SHIPPED, shared_memory=True) as describer:
         pixels = batch(photographs, describer, 32)
-        expected = await describer.describe(pixels)
+        expected = (await describer.describe(pixels)).descriptors
 
         answers = await asyncio.gather(*(describer.describe(pixels) for _ in range(5)))
 
     for answer in answers:
-        assert (answer * expected).sum(axis=1).min() >= BATCH_COSINE
+        assert (answer.descriptors * expected).sum(axis=1).min() >= BATCH_COSINE
 
 
 async def test_eight_orientations_of_one_photograph_agree(describer: TritonDescriber) -> None:
@@ -82,13 +83,13 @@ async def test_eight_orientations_of_one_photograph_agree(describer: TritonDescr
 
     A picture that nobody turned upright is much farther away.
     """
-    shape = describer.version.contract.input
+    shape = describer.version.contract.shape
     pixels = [decode_pixels(encode_turned(load_photo(), turn, quality=95), shape) for turn in range(1, 9)]
 
-    descriptors = await describer.describe(np.stack(pixels))
+    descriptors = (await describer.describe(np.stack(pixels))).descriptors
 
     assert (descriptors @ descriptors[0]).min() >= 0.98
-    lying = (await describer.describe(np.rot90(pixels[0])[None].copy()))[0]
+    lying = (await describer.describe(np.rot90(pixels[0])[None].copy())).descriptors[0]
     assert lying @ descriptors[0] < 0.9
 
 
@@ -116,14 +117,14 @@ async def test_deadline_is_kept(describer: TritonDescriber, photographs: list[Pi
     with pytest.raises(DeadlineExceeded):
         await describer.describe(pixels, timeout_s=0.0005)
 
-    assert len(await describer.describe(pixels[:1], timeout_s=10)) == 1
+    assert len((await describer.describe(pixels[:1], timeout_s=10)).descriptors) == 1
 
 
 async def test_cancelled_callers_give_everything_back(client: TritonClient, photographs: list[Pixels]) -> None:
     """Callers that leave do not keep cells of the ring, and those that stay get their own answers."""
     async with await TritonDescriber.open(client, SHIPPED, shared_memory=True) as describer:
         pixels = batch(photographs, describer, 32)
-        expected = await describer.describe(pixels)
+        expected = (await describer.describe(pixels)).descriptors
         for _ in range(20):
             leaving = [asyncio.create_task(describer.describe(pixels[::-1])) for _ in range(3)]
             staying = asyncio.create_task(describer.describe(pixels))
@@ -132,7 +133,7 @@ async def test_cancelled_callers_give_everything_back(client: TritonClient, phot
                 task.cancel()
             await asyncio.gather(*leaving, return_exceptions=True)
 
-            assert ((await staying) * expected).sum(axis=1).min() >= BATCH_COSINE
+            assert ((await staying).descriptors * expected).sum(axis=1).min() >= BATCH_COSINE
         assert describer._ring is not None
         assert describer._ring.take(128) == 0
 

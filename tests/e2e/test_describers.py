@@ -51,15 +51,15 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
         first = await opened.open(SHIPPED, None)
         assert await opened.open(SHIPPED, first.version.version) is first
         assert has_region(first)
-        shape = first.version.contract.input
+        shape = first.version.contract.shape
         pixels = np.zeros((2, shape.height_px, shape.width_px, 3), np.uint8)
-        expected = await first.describe(pixels)
+        expected = (await first.describe(pixels)).descriptors
 
         await opened.release(first.version)
         await opened.release(first.version)
 
         assert first.uses_shared_memory
-        assert np.array_equal(await first.describe(pixels), expected)
+        assert np.array_equal((await first.describe(pixels)).descriptors, expected)
         second = await opened.open(SHIPPED, None)
         assert second is not first
         assert has_region(first)
@@ -69,7 +69,7 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
                 await asyncio.sleep(0.05)
         assert not first.uses_shared_memory
         assert has_region(second)
-        assert np.array_equal(await second.describe(pixels), expected)
+        assert np.array_equal((await second.describe(pixels)).descriptors, expected)
         await opened.release(second.version)
     assert not has_region(second)
 
@@ -78,9 +78,9 @@ async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monk
     """A Triton of somebody else's may load it under the number that it had; what it answers is of another space."""
     async with Versions(client) as opened:
         describer = await opened.open(SHIPPED, None)
-        shape = describer.version.contract.input
+        shape = describer.version.contract.shape
         pixels = np.zeros((1, shape.height_px, shape.width_px, 3), np.uint8)
-        expected = await describer.describe(pixels)
+        expected = (await describer.describe(pixels)).descriptors
         another = replace(describer.version.contract, space="ab" * 32)
 
         with monkeypatch.context() as patched:
@@ -92,4 +92,4 @@ async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monk
             await describer.describe(pixels)
         (offered,) = await opened.look(SHIPPED)
         assert offered.reason == ""
-        assert np.array_equal(await describer.describe(pixels), expected)
+        assert np.array_equal((await describer.describe(pixels)).descriptors, expected)

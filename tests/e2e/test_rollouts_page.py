@@ -13,7 +13,7 @@ from pspsearch.model.repository import default_repository
 from pspsearch.triton.describer import read_contract
 from pspsearch.triton.model_config import read_config
 from pspsearch_build.cli import commands
-from tests.servers.search_server import serve
+from tests.servers.search_server import serve, wait_for_sample
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
 TOLERANCES = {"unit length": 0.002, "collapse": 0.05, "self-retrieval": 0.01, "overlap": 0.03}
@@ -44,6 +44,7 @@ def test_the_page_shows_what_such_a_rollout_measures(tmp_path: Path) -> None:
         ):
             answer = CliRunner().invoke(commands, command)
             assert answer.exit_code == 0, answer.output
+        wait_for_sample(client)
         client.start_rollout(2, collection="sample")
         last = None
         for moment in client.watch_rollout(collection="sample"):

@@ -19,7 +19,7 @@ from pspsearch.domain import Outcome
 from pspsearch.errors import BadFilter, InvalidRequest, ModelMismatch, NotFound
 from pspsearch.triton.process import BundledTriton
 from tests.pictures import encode, load_photo
-from tests.servers.search_server import SearchServer, serve
+from tests.servers.search_server import SearchServer, serve, wait_for_sample
 
 ROOT = Path(__file__).parents[2]
 PICTURES = 12
@@ -155,6 +155,21 @@ def test_everything_is_there_after_a_restart(triton: BundledTriton, tmp_path: Pa
 
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     assert kept == picture(3)
+
+
+def test_sample_is_put_in_beside_the_answers(triton: BundledTriton, tmp_path: Path) -> None:
+    """A new server finds the balls at once; what it has not put in when it is stopped comes at the next start."""
+    with serve(tmp_path, triton.address, "--sample") as server, Client(server.address) as client:
+        ball = client.get_image("ball-03/6", collection="sample")
+        hits = client.search(ball, collection="sample", limit=6).hits
+    assert server.process.returncode == 0
+
+    with serve(tmp_path, triton.address, "--sample") as server, Client(server.address) as client:
+        wait_for_sample(client)
+        same = client.search(ball, collection="sample", limit=6).hits
+
+    assert {hit.id for hit in hits} == {f"ball-03/{view}" for view in range(1, 7)}
+    assert [hit.id for hit in same] == [hit.id for hit in hits]
 
 
 def test_backup_while_writing_restores_elsewhere(triton: BundledTriton, tmp_path: Path) -> None:

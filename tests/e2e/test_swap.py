@@ -38,7 +38,7 @@ async def test_published_version_is_loaded_and_both_answer(
         async def ask() -> int:
             answers = 0
             while not loaded.is_set():
-                assert (await first.describe(pixels) * expected[0]).sum(axis=1).min() >= BF16_COSINE
+                assert ((await first.describe(pixels)).descriptors * expected[0]).sum(axis=1).min() >= BF16_COSINE
                 answers += 1
             return answers
 
@@ -51,6 +51,6 @@ async def test_published_version_is_loaded_and_both_answer(
         async with await TritonDescriber.open(client, "colour") as second:
             assert (first.version.version, second.version.version) == (1, 2)
             assert first.version.contract.fingerprint != second.version.contract.fingerprint
-            assert (await first.describe(pixels) * expected[0]).sum(axis=1).min() >= BF16_COSINE
-            assert (await second.describe(pixels) * expected[1]).sum(axis=1).min() >= BF16_COSINE
+            assert ((await first.describe(pixels)).descriptors * expected[0]).sum(axis=1).min() >= BF16_COSINE
+            assert ((await second.describe(pixels)).descriptors * expected[1]).sum(axis=1).min() >= BF16_COSINE
             assert (expected[0] * expected[1]).sum(axis=1).max() < 0.9

@@ -36,5 +36,5 @@ async def test_published_network_answers_what_it_says_itself(tmp_path: Path) -> 
     ):
         assert describer.version.contract.precision == "fp32"
         for count in (1, 5):
-            answers = await describer.describe(pixels[:count])
+            answers = (await describer.describe(pixels[:count])).descriptors
             assert (answers * expected[:count]).sum(axis=1).min() >= SAME_COSINE

@@ -61,14 +61,14 @@ async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photograp
         TritonClient(triton.address) as client,
         await TritonDescriber.open(client, SHIPPED) as describer,
     ):
-        image = np.stack(crops(photographs, describer.version.contract.input, 1))
-        expected = await describer.describe(image)
+        image = np.stack(crops(photographs, describer.version.contract.shape, 1))
+        expected = (await describer.describe(image)).descriptors
         recovered = asyncio.Event()
 
         async def ask_until_recovered() -> None:
             while not recovered.is_set():
                 try:
-                    answer = await describer.describe(image, timeout_s=10)
+                    answer = (await describer.describe(image, timeout_s=10)).descriptors
                     assert (answer * expected).sum() > 0.999
                     if errors:
                         recovered.set()
@@ -145,7 +145,7 @@ async def test_recovers_from_the_kill_of_a_python_process(repository: Path, phot
         TritonClient(triton.address) as client,
         await TritonDescriber.open(client, SHIPPED) as describer,
     ):
-        image = np.stack(crops(photographs, describer.version.contract.input, 1))
+        image = np.stack(crops(photographs, describer.version.contract.shape, 1))
         before = triton.pid
         python_processes(triton)[0].kill()
         async with asyncio.timeout(30):
@@ -154,7 +154,7 @@ async def test_recovers_from_the_kill_of_a_python_process(repository: Path, phot
             await client.wait_until_live(20)
 
         for _ in range(20):  # by either process
-            assert (await describer.describe(image, timeout_s=10)).shape == (1, 256)
+            assert (await describer.describe(image, timeout_s=10)).descriptors.shape == (1, 256)
 
 
 async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
@@ -166,8 +166,8 @@ async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
         TritonClient(triton.address, triton.start_again) as client,
         await TritonDescriber.open(client, SHIPPED) as describer,
     ):
-        images = crops(photographs, describer.version.contract.input, 8)
-        expected = [await describer.describe(image[None]) for image in images]
+        images = crops(photographs, describer.version.contract.shape, 8)
+        expected = [(await describer.describe(image[None])).descriptors for image in images]
         failed, woken = asyncio.Event(), asyncio.Event()
 
         async def ask(number: int) -> None:
@@ -175,7 +175,7 @@ async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
             while answers < 20:
                 try:
                     await client.wait_until_live(30)
-                    answer = await describer.describe(images[number][None], timeout_s=10)
+                    answer = (await describer.describe(images[number][None], timeout_s=10)).descriptors
                 except RetryLater:
                     failed.set()
                     continue
@@ -205,7 +205,7 @@ async def test_shared_memory_is_registered_with_the_next_triton(repository: Path
         TritonClient(triton.address) as client,
         await TritonDescriber.open(client, SHIPPED, shared_memory=True) as describer,
     ):
-        image = np.stack(crops(photographs, describer.version.contract.input, 1))
+        image = np.stack(crops(photographs, describer.version.contract.shape, 1))
         killed = triton.pid
         os.kill(killed, signal.SIGKILL)
         async with asyncio.timeout(30):
@@ -216,7 +216,7 @@ async def test_shared_memory_is_registered_with_the_next_triton(repository: Path
             while not describer.uses_shared_memory:
                 await asyncio.sleep(0.02)
 
-        assert (await describer.describe(image)).shape == (1, 256)
+        assert (await describer.describe(image)).descriptors.shape == (1, 256)
 
 
 def test_killed_owner_leaves_nothing(repository: Path) -> None:
@@ -271,14 +271,14 @@ async def test_answers_what_is_under_way_before_it_stops(
         async with BundledTriton(BundledTritonSettings(repository)) as triton:
             client = await rest.enter_async_context(TritonClient(triton.address))
             describer = await rest.enter_async_context(await TritonDescriber.open(client, SHIPPED))
-            images = np.stack(crops(photographs, describer.version.contract.input, 8))
+            images = np.stack(crops(photographs, describer.version.contract.shape, 8))
             calls = [asyncio.create_task(describer.describe(images)) for _ in range(8)]
             answered, under_way = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         answers = await asyncio.gather(*calls)
 
     assert answered
     assert under_way
-    assert {answer.shape for answer in answers} == {(8, 256)}
+    assert {answer.descriptors.shape for answer in answers} == {(8, 256)}
     assert "did not stop" not in caplog.text
 
 
@@ -436,7 +436,8 @@ async def test_broken_models_are_named_and_the_sound_one_is_served(
         TritonClient(triton.address) as client,
         await TritonDescriber.open(client, SHIPPED) as describer,
     ):
-        descriptors = await describer.describe(np.stack(crops(photographs, describer.version.contract.input, 1)))
+        image = np.stack(crops(photographs, describer.version.contract.shape, 1))
+        descriptors = (await describer.describe(image)).descriptors
         failures = triton.failures
         with pytest.raises(ModelLoadFailed, match="not today"):
             triton.require("break_code")

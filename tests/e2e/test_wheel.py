@@ -43,6 +43,14 @@ def test_wheel_describes_without_torch(installed: Path, tmp_path: Path) -> None:
     assert abs(np.linalg.norm(line["descriptor"]) - 1) < 1e-5
 
 
+def test_wheel_holds_the_sample_gallery(installed: Path) -> None:
+    """`serve --sample` has what it puts in."""
+    code = "from pspsearch.app.sample import read_gallery; print(len(read_gallery()))"
+    said = subprocess.run([str(installed / "python"), "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout == "360\n"
+
+
 def test_help_says_what_there_is(installed: Path) -> None:
     """Both programs answer, the one that builds too: it imports torch only when it needs it."""
     for program, command in (("pspsearch", "describe"), ("pspsearch-build", "publish")):

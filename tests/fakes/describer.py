@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from PIL import ImageColor
 
-from pspsearch.domain import Descriptors, ModelVersion, Pixels
+from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion, Pixels
 from pspsearch.errors import DeadlineExceeded, InvalidRequest
-from pspsearch.model.contract import Contract, InputShape
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import Contract, InputShape, Takes
 
 DIMENSION = 16
 VERSION = ModelVersion("colours", 1, Contract(InputShape(32, 32), DIMENSION, "fp32", "c0" * 32))
@@ -35,14 +37,12 @@ class ColourDescriber:
         """Calls wait while it is clear."""
         self.may_answer.set()
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """One row each, of that image alone."""
-        self.images += len(pixels)
+        self.images += len(inputs)
         self.timeout_s = timeout_s
         self.entered.set()
-        shape = self.version.contract.input
-        if pixels.shape[1:] != (shape.height_px, shape.width_px, 3):
-            raise InvalidRequest(f"the model takes {shape.height_px} x {shape.width_px} px, not {pixels.shape}")
+        pixels = self._pixels(inputs)
         try:
             async with asyncio.timeout(timeout_s):
                 await self.may_answer.wait()
@@ -50,7 +50,28 @@ class ColourDescriber:
             raise DeadlineExceeded("the deadline passed while the image was being described") from None
         if self.failure is not None:
             raise self.failure
-        return np.stack([np.roll(describe_pixels(one), self._shift) for one in pixels])
+        return Described(np.stack([np.roll(describe_pixels(one), self._shift) for one in pixels]))
+
+    def _pixels(self, inputs: Inputs) -> list[Pixels]:
+        """Of a model that takes pixels, or one that decodes by itself."""
+        shape = self.version.contract.input
+        if shape is None:
+            return [decode_pixels(one, InputShape(32, 32)) for one in inputs if isinstance(one, bytes)]
+        if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != (shape.height_px, shape.width_px, 3):
+            raise InvalidRequest(f"the model takes {shape.height_px} x {shape.width_px} px")
+        return list(inputs)
+
+
+class ColourWords:
+    """A text tower in the space of the colours: the descriptor of a picture that has nothing but the colour named."""
+
+    def __init__(self, space: str) -> None:
+        self.version = ModelVersion("words", 1, Contract(None, DIMENSION, "fp16", "77" * 32, Takes.TEXT, space=space))
+
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+        """One row for each name of a colour."""
+        colours = [ImageColor.getrgb(one)[:3] for one in inputs if isinstance(one, str)]
+        return Described(np.stack([describe_pixels(np.full((32, 32, 3), colour, np.uint8)) for colour in colours]))
 
 
 def version(number: int, **changes: Any) -> ModelVersion:

@@ -41,7 +41,9 @@ async def check(triton: str) -> AsyncIterator[Row]:
     ):
         pixels = _pictures(gpu)
         for size in (1, 7, PICTURES):
-            cosines = (await gpu.describe(pixels[:size]) * await cpu.describe(pixels[:size])).sum(axis=1)
+            cosines = (
+                (await gpu.describe(pixels[:size])).descriptors * (await cpu.describe(pixels[:size])).descriptors
+            ).sum(axis=1)
             yield at_least(f"least cosine to the CPU's descriptors, batch of {size}", float(cosines.min()), SAME_COSINE)
         for size in BATCHES:
             batch = pixels[:size]
@@ -53,7 +55,7 @@ async def check(triton: str) -> AsyncIterator[Row]:
 
 def _pictures(describer: TritonDescriber) -> Pixels:
     """Different windows of two photographs."""
-    shape = describer.version.contract.input
+    shape = describer.version.contract.shape
     windows = [load_photo(640, 427, n % 2).crop((3 * n, n, 3 * n + 300, n + 300)) for n in range(PICTURES)]
     return np.stack([decode_pixels(encode(window), shape) for window in windows])
 

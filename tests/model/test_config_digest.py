@@ -47,7 +47,7 @@ def set_precision(config: pb.ModelConfig) -> None:
 
 def set_contract(config: pb.ModelConfig) -> None:
     """Fits images in another way than the network was trained with."""
-    contract = config.parameters["pspsearch.model.contract.1"]
+    contract = config.parameters["pspsearch.contract.1"]
     contract.string_value = contract.string_value.replace("crop", "squash")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pspsearch.errors import RepositoryError
-from pspsearch.model.contract import Contract, Fit, InputShape, parameter_key
+from pspsearch.model.contract import Contract, Fit, InputShape, Takes, parameter_key
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import default_repository
 from pspsearch.triton.model_config import read_config
@@ -15,7 +15,7 @@ CONTRACT = Contract(
     dimension=256,
     precision="bf16",
     digest="ab" * 32,
-    cells=50,
+    bins=(1, 2, 3, 6),
     checksums=True,
     provenance={"weights": "drawn by lot"},
 )
@@ -45,12 +45,26 @@ def test_fingerprint_ignores_provenance() -> None:
     assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
 
 
-def test_space_can_be_an_earlier_versions() -> None:
-    """Another program that describes as the one before did: what was put in with that one stays of use."""
-    later = replace(CONTRACT, digest="ef" * 32, space=CONTRACT.digest)
+TOWER = Contract(None, 256, "fp32", "cd" * 32, Takes.TEXT, space="words and pictures")
 
-    assert later.fingerprint == CONTRACT.fingerprint
-    assert Contract.from_json(later.to_json()) == later
+
+def test_models_of_a_declared_space_compare() -> None:
+    """Whatever they take, and in whatever precision they compute; their fingerprints still tell the precision."""
+    images = replace(CONTRACT, space=TOWER.space)
+
+    assert images.fingerprint != TOWER.fingerprint
+    assert images.compares_with(TOWER.fingerprint)
+    assert TOWER.compares_with(images.fingerprint)
+    assert replace(images, digest="ef" * 32).fingerprint == images.fingerprint
+    assert Contract.from_json(TOWER.to_json()) == TOWER
+
+
+def test_models_of_other_spaces_do_not_compare() -> None:
+    """Nor does one that declares no space compare with any other."""
+    assert not CONTRACT.compares_with(TOWER.fingerprint)
+    assert not TOWER.compares_with(replace(TOWER, space="others").fingerprint)
+    assert not CONTRACT.compares_with(replace(CONTRACT, precision="fp16").fingerprint)
+    assert CONTRACT.compares_with(CONTRACT.fingerprint)
 
 
 def test_contract_of_an_earlier_release_reads() -> None:
@@ -74,7 +88,21 @@ def test_shipped_model_keeps_its_space() -> None:
     assert contract.digest == Manifest.read(default_repository() / "pspnet" / "1").digest
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"input": 3}', CONTRACT.to_json().replace("pad", "stretch")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"input": 3}',
+        CONTRACT.to_json().replace("pad", "stretch"),
+        CONTRACT.to_json().replace("bf16", "float"),
+        CONTRACT.to_json().replace('"pixels"', '"text"'),
+        CONTRACT.to_json().replace("256", "0"),
+        TOWER.to_json().replace('"text"', '"pixels"'),
+    ],
+)
 def test_refuses_what_is_no_contract(text: str) -> None:
     """A parameter that somebody wrote by hand is a clear error, not a stack trace."""
     with pytest.raises(RepositoryError, match="not a contract"):

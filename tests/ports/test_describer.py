@@ -7,7 +7,7 @@ import pytest
 
 from pspsearch.app.describer import open_describer
 from pspsearch.config import BundledTritonSettings
-from pspsearch.domain import Pixels
+from pspsearch.domain import Inputs, Pixels
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.images.pixels import decode_pixels
 from pspsearch.model.repository import default_repository
@@ -32,13 +32,13 @@ async def describer(request: pytest.FixtureRequest) -> AsyncIterator[Describer]:
 @pytest.fixture
 def pixels(describer: Describer) -> Pixels:
     """Two photographs, as the model takes them."""
-    shape = describer.version.contract.input
+    shape = describer.version.contract.shape
     return np.stack([decode_pixels(encode(load_photo(number=number)), shape) for number in (0, 1)])
 
 
 async def test_descriptors_are_unit_rows_of_the_promised_dimension(describer: Describer, pixels: Pixels) -> None:
     """One for each image, float32."""
-    rows = await describer.describe(pixels)
+    rows = (await describer.describe(pixels)).descriptors
 
     assert (rows.shape, rows.dtype) == ((2, describer.version.contract.dimension), np.float32)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)  # float32 sums of up to 512 squares
@@ -47,8 +47,8 @@ async def test_descriptors_are_unit_rows_of_the_promised_dimension(describer: De
 
 async def test_batch_equals_single(describer: Describer, pixels: Pixels) -> None:
     """In their order: what travels with an image does not matter."""
-    together = await describer.describe(pixels)
-    apart = [(await describer.describe(one[None]))[0] for one in pixels]
+    together = (await describer.describe(pixels)).descriptors
+    apart = [(await describer.describe(one[None])).descriptors[0] for one in pixels]
 
     np.testing.assert_allclose(together, apart, atol=TOLERANCE)
 
@@ -68,4 +68,29 @@ async def test_deadline_is_kept(describer: Describer, pixels: Pixels) -> None:
     if isinstance(describer, ColourDescriber):
         describer.may_answer.set()
 
-    assert len(await describer.describe(pixels)) == 2
+    assert len((await describer.describe(pixels)).descriptors) == 2
+
+
+async def test_cells_come_where_they_are_asked_for(describer: Describer, pixels: Pixels) -> None:
+    """Each a unit vector of the same space; a model without cells leaves them out."""
+    cells = describer.version.contract.cells
+
+    plain, both = await describer.describe(pixels), await describer.describe(pixels, cells=True)
+
+    assert plain.cells is None
+    np.testing.assert_allclose(plain.descriptors, both.descriptors, atol=TOLERANCE)
+    if not cells:
+        assert both.cells is None
+        return
+    assert both.cells is not None
+    assert both.cells.shape == (2, cells, describer.version.contract.dimension)
+    np.testing.assert_allclose(np.linalg.norm(both.cells, axis=2), 1, atol=1e-3)
+    whole = both.cells[:, 0] @ both.descriptors.T
+    assert whole.argmax(axis=1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("inputs", [["text"], [b"encoded"], np.zeros((0, 1, 1, 3), np.uint8)])
+async def test_inputs_of_another_kind_are_refused(describer: Describer, inputs: Inputs) -> None:
+    """The contract says which kind it takes."""
+    with pytest.raises(InvalidRequest):
+        await describer.describe(inputs)

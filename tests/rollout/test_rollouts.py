@@ -13,7 +13,7 @@ from pspsearch.call import Call
 from pspsearch.config import GateSettings
 from pspsearch.describe import queries as describing
 from pspsearch.describe.decoding import Decoder
-from pspsearch.domain import Descriptors, Generation, OfferedVersion, Pixels
+from pspsearch.domain import Described, Generation, Inputs, OfferedVersion, Pixels
 from pspsearch.errors import BrokenModel, DamagedImage, InvalidRequest, StorageFull, TritonUnavailable
 from pspsearch.model.contract import InputShape
 from pspsearch.rollout import filling
@@ -31,29 +31,29 @@ from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, query, refuse
 class Collapsed(ColourDescriber):
     """To which all images look alike."""
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """The same row for each."""
-        rows = await super().describe(pixels, timeout_s=timeout_s)
-        return np.tile(describe_pixels(np.zeros((32, 32, 3), np.uint8)), (len(rows), 1))
+        described = await super().describe(inputs, timeout_s=timeout_s)
+        return Described(np.tile(describe_pixels(np.zeros((32, 32, 3), np.uint8)), (len(described.descriptors), 1)))
 
 
 class Forgetful(ColourDescriber):
     """Whose neighbours have nothing to do with what the images are like."""
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """Random, but the same for the same image."""
-        await super().describe(pixels, timeout_s=timeout_s)
-        rows = [np.random.default_rng(int(one.sum())).standard_normal(16) for one in pixels]
-        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+        await super().describe(inputs, timeout_s=timeout_s)
+        rows = [np.random.default_rng(int(np.sum(one))).standard_normal(16) for one in inputs]
+        return Described(np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32))
 
 
 class Slow(ColourDescriber):
     """That takes its time."""
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """After a while."""
         await asyncio.sleep(0.02)
-        return await super().describe(pixels, timeout_s=timeout_s)
+        return await super().describe(inputs, timeout_s=timeout_s)
 
 
 @pytest.fixture(params=["memory", "real"])
@@ -416,8 +416,8 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
     decode, lost = Decoder.decode, picture(3)
 
     async def decode_others(
-        self: Decoder, images: Sequence[bytes], shape: InputShape, call: Call
-    ) -> list[Pixels | InvalidRequest]:
+        self: Decoder, images: Sequence[bytes], shape: InputShape | None, call: Call
+    ) -> list[Pixels | bytes | InvalidRequest]:
         decoded = await decode(self, images, shape, call)
         return [DamagedImage("lost") if one == lost else pixels for one, pixels in zip(images, decoded, strict=True)]
 

@@ -306,6 +306,9 @@ class _Gone:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
+    def peer_identities(self) -> None:
+        return None
+
     async def abort(self, *_: object) -> None:
         raise grpc.aio.InternalError("Failed to execute a batch")
 

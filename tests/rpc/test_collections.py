@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from pspsearch.app.sample import fill_sample
 from pspsearch.domain import CollectionSettings, Generation
 from pspsearch.errors import IndexFailed, ModelMismatch, TritonUnavailable
 from pspsearch.ports import RowSource
@@ -167,20 +166,6 @@ async def test_a_collection_that_cannot_be_opened_can_be_deleted(halved: Api) ->
     assert 1 in {generation.key for generation in halved.server.dropped}
     assert (await refuse(halved.items.CountItems(items.CountItemsRequest()))).reason == "NOT_FOUND"
     assert (await create(halved, name="default")).state.item_count == 0
-
-
-async def test_samples_are_not_drawn_into_what_cannot_be_opened(tmp_path: Path) -> None:
-    """The server starts all the same."""
-    place = Place(tmp_path)
-    async with place.open() as before:
-        await create(before, name="sample")
-    place.versions[1] = ColourDescriber(model_version(1))
-    nobody: Any = None
-
-    async with place.open() as after:
-        await fill_sample(after.server.collections, nobody, "colours")
-
-        assert after.server.collections.all() == []
 
 
 class Part:

@@ -69,6 +69,7 @@ class Parts:
     rpc: RpcServer
     collections: Collections
     catalog: Catalog
+    ingester: Ingester
     describer: ColourDescriber
     rollouts: Rollouts
     versions: dict[int, ColourDescriber]
@@ -134,8 +135,9 @@ async def open_server(
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
         filler = Filler(source, query_describer)
-        unwatched = RolloutSettings(rollout_watch_s=0.0)
-        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, unwatched)
+        ingester = Ingester(collections, source, query_describer, LIMITS, memory)
+        settings = RolloutSettings(rollout_watch_s=0.0)
+        rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)
         await rollouts.open()
         rpc = RpcServer(
             ServingSettings(
@@ -149,7 +151,7 @@ async def open_server(
             ),
             security or SecuritySettings(),
             Searcher(collections, source, query_describer, latencies, recent),
-            Ingester(collections, source, query_describer, LIMITS, memory),
+            ingester,
             collections,
             rollouts,
             source,
@@ -161,4 +163,4 @@ async def open_server(
             await stack.enter_async_context(rpc)
             if serving:
                 await rpc.set_serving()
-            yield Parts(rpc, collections, source, describer, rollouts, versions, watched.dropped, released)
+            yield Parts(rpc, collections, source, ingester, describer, rollouts, versions, watched.dropped, released)

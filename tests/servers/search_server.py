@@ -10,6 +10,12 @@ from pathlib import Path
 
 import psutil
 
+from pspsearch.app.sample import read_gallery
+from pspsearch.client import Client
+
+SAMPLE_S = 60.0
+"""In which the sample gallery is complete: ten times what it takes on two cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchServer:
@@ -50,6 +56,14 @@ def serve(
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def wait_for_sample(client: Client) -> None:
+    """Until all of the gallery is there, which the server goes on putting in while it answers."""
+    whole, ends = len(read_gallery()), time.monotonic() + SAMPLE_S
+    while (there := client.count(collection="sample")) < whole:
+        assert time.monotonic() < ends, f"only {there} of {whole} pictures are there"
+        time.sleep(0.05)
 
 
 def why_refused(data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> str:

@@ -90,7 +90,7 @@ async def test_answer_to_another_request_is_refused(place: Place, shared_memory:
         assert len(place.started_again) == 2
 
         place.triton.late.clear()
-        np.testing.assert_allclose(await describer.describe(image(3)), expected(image(3)), atol=1e-6)
+        np.testing.assert_allclose((await describer.describe(image(3))).descriptors, expected(image(3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("others", [[0, 2, 1], [0, 1], [0, 1, 2, 3], []])
@@ -104,14 +104,14 @@ async def test_whole_batch_is_compared(place: Place, others: list[int]) -> None:
             await describer.describe(pixels)
         place.triton.late.clear()
 
-        np.testing.assert_allclose(await describer.describe(pixels), expected(pixels), atol=1e-6)
+        np.testing.assert_allclose((await describer.describe(pixels)).descriptors, expected(pixels), atol=1e-6)
 
 
 async def test_model_that_declares_no_checksum_is_asked_for_none(place: Place) -> None:
     """Somebody else's, or one that was published before there was one; Triton would refuse the request."""
     place.triton.declares = False
     async with await TritonDescriber.open(place.client, VERSION.model) as describer:
-        answer = await describer.describe(image(0))
+        answer = (await describer.describe(image(0))).descriptors
 
     np.testing.assert_allclose(answer, expected(image(0)), atol=1e-6)
     assert [[output.name for output in request.outputs] for request in place.triton.asked] == [["descriptor"]]
@@ -123,10 +123,10 @@ async def test_registration_that_failed_is_tried_again(place: Place, monkeypatch
     async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=True) as describer:
         place.triton.regions.clear()
         place.triton.refuses = 3
-        np.testing.assert_allclose(await describer.describe(image(0)), expected(image(0)), atol=1e-6)
+        np.testing.assert_allclose((await describer.describe(image(0))).descriptors, expected(image(0)), atol=1e-6)
         await place.until(lambda: describer.uses_shared_memory)
 
-        np.testing.assert_allclose(await describer.describe(image(1)), expected(image(1)), atol=1e-6)
+        np.testing.assert_allclose((await describer.describe(image(1))).descriptors, expected(image(1)), atol=1e-6)
         assert not place.triton.asked[-1].raw_input_contents
         assert place.triton.refuses == 0
 

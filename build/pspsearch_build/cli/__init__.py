@@ -9,9 +9,11 @@ from pspsearch.errors import PspsearchError
 
 COMMANDS = {
     "export": "Write a network as ONNX.",
+    "adapt": "Give ONNX of another maker our interface.",
     "parity": "Compare the forms of one network on photographs.",
     "engine": "Compile ONNX to a TensorRT FP16 engine.",
     "publish": "Write a model version into a repository.",
+    "adopt": "Write the contract of a Triton model of another maker.",
     "seal": "Write the digest of a config.pbtxt that was changed.",
     "train": "Train a network.",
     "evaluate": "Measure how well descriptors find what is alike.",
@@ -38,7 +40,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def commands() -> None:
-    """From weights to a model version: export, parity, engine, publish, seal, train, evaluate."""
+    """From weights to a model version: export, adapt, parity, engine, publish, adopt, seal, train, evaluate."""
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ _INSTANCES = Instances()
 @click.option("--queue-timeout-us", default=_BATCHING.queue_timeout_us, show_default=True)
 @click.option("--instances", default=_INSTANCES.count, show_default=True, help="Copies that work at the same time.")
 @click.option("--allow-other-dimension", is_flag=True, help="The model's versions may differ in dimension.")
+@click.option("--space", default="", help="The space that its descriptors are of; one of its own where none is named.")
 @click.option("--load", metavar="ADDRESS", help="Then ask the Triton at HOST:PORT to load the model.")
 def publish(
     onnx: Path,
@@ -43,6 +44,7 @@ def publish(
     queue_timeout_us: int,
     instances: int,
     allow_other_dimension: bool,
+    space: str,
     load: str | None,
 ) -> None:
     """Write the network in ONNX as a version of a model in a Triton repository.
@@ -67,6 +69,7 @@ def publish(
             batching=batching,
             instances=Instances(instances),
             allow_other_dimension=allow_other_dimension,
+            space=space,
         )
     )
     click.echo(f"published {folder}")

@@ -74,23 +74,24 @@ class PixelDescriber:
 
 @dataclass(frozen=True, slots=True)
 class ServerDescriber:
-    """A pspsearch server that runs elsewhere."""
+    """A collection of a pspsearch server that runs elsewhere."""
 
     address: str
+    collection: str
     size_bytes: int | None = None
     gflop: float | None = None
 
     @property
     def name(self) -> str:
         """See Describer."""
-        return f"server {self.address}"
+        return f"server {self.address}/{self.collection}"
 
     def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
         """See Describer."""
         rows: list[NDArray[np.float32]] = []
         with Client(self.address) as client:
             for path in paths:
-                rows.append(client.describe(_read(path)).descriptor.values)
+                rows.append(client.describe(_read(path), collection=self.collection).descriptor.values)
                 advance(1)
         return np.stack(rows)
 
@@ -98,7 +99,7 @@ class ServerDescriber:
         """See Describer."""
         image = _read(path)
         with Client(self.address) as client:
-            return _median_ms(lambda: client.describe(image))
+            return _median_ms(lambda: client.describe(image, collection=self.collection))
 
 
 def read_batches(paths: Sequence[Path], shape: InputShape) -> Iterator[Pixels]:

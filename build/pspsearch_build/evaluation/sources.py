@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pspsearch.domain import DEFAULT_COLLECTION
 from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.describers import (
     Describer,
@@ -20,9 +21,9 @@ from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Form, Pixels, onnxruntime_form, openvino_form, torch_form
 from pspsearch_build.network.checkpoint import Checkpoint
 from pspsearch_build.network.descriptor_network import build_network
-from pspsearch_build.network.onnx_facts import Precision, read_onnx_facts
+from pspsearch_build.network.onnx_facts import Precision
 from pspsearch_build.network.pooled_backbone import PooledBackbone, Pooling
-from pspsearch_build.network.spec import NetworkSpec
+from pspsearch_build.promise import Promise, read_promise
 
 
 def open_describer(spelling: str) -> Describer:
@@ -37,21 +38,24 @@ def open_describer(spelling: str) -> Describer:
 def _open_checkpoint(where: str) -> Describer:
     path = Path(where)
     network = Checkpoint.load(path).network
-    return _of_network(path.name, path, network.spec, torch_form(network))
+    gflop = count_gflop(network, network.spec.input)
+    return PixelDescriber(
+        path.name, network.spec.input, of_outputs(torch_form(network).run), path.stat().st_size, gflop
+    )
 
 
 def _open_onnx(where: str) -> Describer:
     path = Path(where)
-    facts = read_onnx_facts(path)
-    form = onnxruntime_form(path, facts.spec.outputs, half=facts.precision is Precision.FP16)
-    return _of_network(f"{path.name}, {form.name}", path, facts.spec, form)
+    promise = read_promise(path)
+    form = onnxruntime_form(path, promise.outputs, half=promise.precision is Precision.FP16)
+    return _of_file(f"{path.name}, {form.name}", path, promise, form)
 
 
 def _open_openvino(where: str) -> Describer:
     path = Path(where)
-    spec = read_onnx_facts(path).spec
-    form = openvino_form(path, spec.outputs)
-    return _of_network(f"{path.name}, {form.name}", path, spec, form)
+    promise = read_promise(path)
+    form = openvino_form(path, promise.outputs)
+    return _of_file(f"{path.name}, {form.name}", path, promise, form)
 
 
 def _open_version(where: str) -> Describer:
@@ -59,14 +63,19 @@ def _open_version(where: str) -> Describer:
     path = folder / "model.onnx"
     if not path.is_file():
         raise BuildError(f"{folder} is no model version: it has no model.onnx")
-    spec = read_onnx_facts(path).spec
-    form = openvino_form(path, spec.outputs)
-    return _of_network(f"{folder.parent.name}/{folder.name}, {form.name}", path, spec, form)
+    promise = read_promise(path)
+    form = openvino_form(path, promise.outputs)
+    return _of_file(f"{folder.parent.name}/{folder.name}, {form.name}", path, promise, form)
 
 
-def _of_network(name: str, path: Path, spec: NetworkSpec, form: Form) -> Describer:
-    gflop = count_gflop(build_network(spec), spec.input)
-    return PixelDescriber(name, spec.input, of_outputs(form.run), path.stat().st_size, gflop)
+def _of_file(name: str, path: Path, promise: Promise, form: Form) -> Describer:
+    gflop = None if promise.spec is None else count_gflop(build_network(promise.spec), promise.input)
+    return PixelDescriber(name, promise.input, of_outputs(form.run), path.stat().st_size, gflop)
+
+
+def _open_server(where: str) -> Describer:
+    address, _, collection = where.partition("/")
+    return ServerDescriber(address, collection or DEFAULT_COLLECTION)
 
 
 def _open_pooled(pooling: Pooling, where: str) -> Describer:
@@ -88,7 +97,7 @@ KINDS: dict[str, tuple[str, Callable[[str], Describer]]] = {
     "onnx": ("FILE", _open_onnx),
     "openvino": ("FILE", _open_openvino),
     "version": ("REPOSITORY/MODEL/N", _open_version),
-    "server": ("HOST:PORT", ServerDescriber),
+    "server": ("HOST:PORT[/COLLECTION]", _open_server),
     "average": ("WEIGHTS", partial(_open_pooled, Pooling.AVERAGE)),
     "gem": ("WEIGHTS", partial(_open_pooled, Pooling.GEM)),
     "hsv": ("", lambda _: colour_histogram()),

@@ -32,15 +32,19 @@ class OnnxFacts:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def read_onnx_facts(path: Path) -> OnnxFacts:
-    """What `write_onnx_facts` wrote; BuildError where the file is no export of a descriptor network."""
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """The file; BuildError where it is none, or no ONNX."""
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise BuildError(f"{path}: there is no such ONNX file") from error
     except (OSError, DecodeError) as error:
         raise BuildError(f"{path} cannot be read as ONNX: {error}") from error
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_onnx_facts(path: Path) -> OnnxFacts:
+    """What `write_onnx_facts` wrote; BuildError where the file is no export of a descriptor network."""
+    metadata = {entry.key: entry.value for entry in load_onnx(path).metadata_props}
     try:
         provenance = cast(dict[str, Any], json.loads(metadata[_PROVENANCE]))
         return OnnxFacts(
@@ -49,7 +53,9 @@ def read_onnx_facts(path: Path) -> OnnxFacts:
             {str(key): str(value) for key, value in provenance.items()},
         )
     except (ValueError, KeyError, AttributeError) as error:
-        raise BuildError(f"{path} was not written by `pspsearch-build export`: {error}") from error
+        raise BuildError(
+            f"{path} was not written by `pspsearch-build export`, or `adapt` for a network of another maker: {error}"
+        ) from error
 
 
 def write_onnx_facts(model: onnx.ModelProto, facts: OnnxFacts) -> None:

@@ -84,7 +84,7 @@ def new_config(
 
 def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> None:
     """Adds a version's contract; a dimension in which the versions differ becomes -1."""
-    shape = contract.input
+    shape = contract.shape
     wanted = {
         PIXELS: [shape.height_px, shape.width_px, 3],
         DESCRIPTOR: [contract.dimension],
@@ -155,7 +155,7 @@ def _set_flavour(config: pb.ModelConfig, flavour: Flavour, instances: Instances)
 def _set_tensors(config: pb.ModelConfig, contract: Contract) -> None:
     pixels = config.input.add()
     pixels.name, pixels.data_type = PIXELS, pb.TYPE_UINT8
-    pixels.dims[:] = [contract.input.height_px, contract.input.width_px, 3]
+    pixels.dims[:] = [contract.shape.height_px, contract.shape.width_px, 3]
     outputs = {DESCRIPTOR: [contract.dimension]}
     if contract.cells:
         outputs[CELLS] = [contract.cells, contract.dimension]
@@ -181,4 +181,4 @@ def _add_warmup(config: pb.ModelConfig, contract: Contract, size: int) -> None:
     warmup.name, warmup.batch_size = f"batch of {size}", size
     pixels = warmup.inputs[PIXELS]
     pixels.data_type, pixels.random_data = pb.TYPE_UINT8, True
-    pixels.dims[:] = [contract.input.height_px, contract.input.width_px, 3]
+    pixels.dims[:] = [contract.shape.height_px, contract.shape.width_px, 3]

@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 
 from pspsearch.model.contract import CELLS, DESCRIPTOR
 from pspsearch_build.errors import PublishRefused
-from pspsearch_build.network.spec import NetworkSpec
+from pspsearch_build.promise import Promise
 from pspsearch_build.publish.config import Flavour
 
 _UNIT_TOLERANCE = 1e-3
 _SAME_COSINE = 0.9999
 
 
-def try_outputs(flavour: Flavour, folder: Path, spec: NetworkSpec) -> None:
+def try_outputs(flavour: Flavour, folder: Path, promise: Promise) -> None:
     """Runs the network in `folder` on two images; PublishRefused where what it answers is useless."""
-    pixels = _two_images(spec.input.height_px, spec.input.width_px)
+    pixels = _two_images(promise.input.height_px, promise.input.width_px)
     path = folder / flavour.model_file
     try:
         answers = _run(flavour, path, pixels)
     except (RuntimeError, ValueError) as error:
         raise PublishRefused(f"{path.name} cannot be run: {error}") from error
-    wanted = {DESCRIPTOR: (2, spec.dimension), CELLS: (2, spec.cell_count, spec.dimension)}
-    for name in spec.outputs:
+    cells = sum(size * size for size in promise.bins)
+    wanted = {DESCRIPTOR: (2, promise.dimension), CELLS: (2, cells, promise.dimension)}
+    for name in promise.outputs:
         if name not in answers:
             raise PublishRefused(f"{path.name} promises an output {name}, and has none")
         _check_units(f"{path.name} answers with {name}", answers[name], wanted[name])

@@ -16,7 +16,7 @@ from pspsearch.model.contract import CELLS, Contract, parameter_key
 from pspsearch.model.manifest import Manifest
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive
-from pspsearch_build.network.onnx_facts import OnnxFacts, read_onnx_facts
+from pspsearch_build.promise import Promise, read_promise
 from pspsearch_build.publish import config as triton_config
 from pspsearch_build.publish.config import Batching, Flavour, Instances
 from pspsearch_build.publish.trial import try_outputs
@@ -32,7 +32,7 @@ class Publication:
     """What to publish where."""
 
     onnx: Path
-    """The exported network; for the TensorRT flavour the one that the plan was built from."""
+    """The network, as `export` or `adapt` wrote it; for the TensorRT flavour the one that the plan was built from."""
     repository: Path
     model: str
     version: int | None = None
@@ -44,6 +44,8 @@ class Publication:
     instances: Instances = field(default_factory=Instances)
     """These two matter for a model's first version; later ones keep the configuration that is there."""
     allow_other_dimension: bool = False
+    space: str = ""
+    """The name of the space that its descriptors are of; empty for one of its own."""
 
 
 def publish(publication: Publication) -> Path:
@@ -55,16 +57,16 @@ def publish(publication: Publication) -> Path:
     name, model = publication.model, publication.repository / publication.model
     if not name or name.startswith(".") or Path(name).name != name:
         raise PublishRefused(f"{name!r} cannot be the name of a model: it must be the name of a folder")
-    facts = read_onnx_facts(publication.onnx)
+    promise = read_promise(publication.onnx)
     with exclusive(model), _incoming(model) as incoming:
         version = _free_version(model, publication.version)
         files = incoming / "version"
         files.mkdir()
         _copy_files(publication, files)
-        try_outputs(publication.flavour, files, facts.spec)
+        try_outputs(publication.flavour, files, promise)
         manifest = Manifest.of_files(files)
         manifest.write(files)
-        config = _config(publication, _contract(publication, facts, manifest), version)
+        config = _config(publication, _contract(publication, promise, manifest), version)
         (incoming / _CONFIG).write_text(triton_config.to_text(config), "utf-8")
         for path in (*files.iterdir(), files, incoming / _CONFIG):
             _sync(path)
@@ -99,16 +101,16 @@ def _copy_files(publication: Publication, folder: Path) -> None:
         shutil.copyfile(Path(__file__).with_name(publication.flavour.program), folder / "model.py")
 
 
-def _contract(publication: Publication, facts: OnnxFacts, manifest: Manifest) -> Contract:
-    spec = facts.spec
+def _contract(publication: Publication, promise: Promise, manifest: Manifest) -> Contract:
     return Contract(
-        input=spec.input,
-        dimension=spec.dimension,
-        cells=spec.cell_count if spec.cells else 0,
-        precision=_PRECISION.get(publication.flavour, facts.precision),
+        input=promise.input,
+        dimension=promise.dimension,
+        bins=promise.bins,
+        precision=_PRECISION.get(publication.flavour, promise.precision),
         digest=manifest.digest,
         checksums=bool(publication.flavour.program),
-        provenance=facts.provenance,
+        space=publication.space,
+        provenance=promise.provenance,
     )
 
 
@@ -123,7 +125,7 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
         check_digest(config)
         if contract.cells and not _offers_cells(config) and publication.flavour.program:
             log.warning("the versions of %s have no cells, and this one keeps its own to itself", publication.model)
-            contract = replace(contract, cells=0)  # a program answers with what the config names
+            contract = replace(contract, bins=())  # a program answers with what the config names
         _refuse_contradictions(config, publication, contract)
     if contract.checksums and _all_tell_checksums(config, path.parent):
         triton_config.declare_checksum(config)

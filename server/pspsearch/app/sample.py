@@ -1,41 +1,92 @@
-"""The collection `sample`: the drawn gallery, put in once."""
+"""The collection `sample`: the pictures in `sample.zip`, so that a new server has something to search.
+
+`build/recipes/draw_sample.py` makes that archive.
+"""
 
 import asyncio
-import itertools
+import contextlib
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from zipfile import ZipFile
 
 from pspsearch.call import Call
 from pspsearch.domain import CollectionSettings
+from pspsearch.errors import ModelMismatch, PspsearchError
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import ItemInput
 from pspsearch.live.collections import Collections
-from pspsearch.sample.gallery import GALLERY_SIZE, Picture, draw_gallery
+from pspsearch.ports import Items
 
 log = logging.getLogger(__name__)
 
 NAME = "sample"
+ARCHIVE = Path(__file__).with_name("sample.zip")
 _BATCH = 24
+"""Four things of one kind, and the first are the balls: README.md begins with a search for one of them."""
+_CALL_S = 20.0
+"""For one batch."""
 
 
-async def fill_sample(collections: Collections, ingester: Ingester, model: str) -> None:
-    """Draws the gallery into its collection, unless it is all there; what a killed start left out is added.
+def read_gallery() -> list[ItemInput]:
+    """All the pictures, thing by thing and view by view."""
+    with ZipFile(ARCHIVE) as archive:
+        rows = [json.loads(line) for line in archive.read("items.jsonl").splitlines()]
+        return [ItemInput(id_ := row.pop("id"), archive.read(f"{id_}.jpg"), json.dumps(row)) for row in rows]
 
-    A collection that is there and cannot be opened is left alone.
+
+@contextlib.asynccontextmanager
+async def filling_sample(
+    collections: Collections, catalog: Items, ingester: Ingester, model: str
+) -> AsyncGenerator[None]:
+    """Puts in what the collection lacks: a first batch before the block, the rest beside it.
+
+    What is not done when the block ends is left to the next start. No failure is raised: the log has a sentence for it.
     """
-    await collections.create_missing(NAME, CollectionSettings(model))
-    rows = next((live.index.state.rows for live in collections.all() if live.collection.name == NAME), GALLERY_SIZE)
-    if rows >= GALLERY_SIZE:
+    async with contextlib.aclosing(_fill(collections, catalog, ingester, model)) as steps:
+        await anext(steps, None)
+        rest = asyncio.create_task(_exhaust(steps))
+        try:
+            yield
+        finally:
+            rest.cancel()
+            await asyncio.wait([rest])
+
+
+async def _fill(collections: Collections, catalog: Items, ingester: Ingester, model: str) -> AsyncGenerator[None]:
+    """Rests after each batch."""
+    started = time.monotonic()
+    try:
+        await collections.create_missing(NAME, CollectionSettings(model))
+        lacking = await _lacking(collections, catalog)
+        for first in range(0, len(lacking), _BATCH):
+            for acknowledgement in await ingester.upsert(NAME, lacking[first : first + _BATCH], Call(_CALL_S)):
+                if acknowledgement.error:
+                    raise acknowledgement.error
+            yield
+    except ModelMismatch as error:
+        log.error(  # noqa: TRY400 - a sentence
+            "the collection sample cannot be filled: %s; put that version back, or run `pspsearch collections delete "
+            "sample --yes` and start again, which makes it anew",
+            error,
+        )
         return
-    log.info("drawing the sample gallery: %d pictures, once", GALLERY_SIZE)
-    pictures = draw_gallery()
-    while batch := await asyncio.to_thread(_take, pictures):
-        items = [ItemInput(one.id, one.image, json.dumps(one.attributes)) for one in batch]
-        for acknowledgement in await ingester.upsert(NAME, items, Call()):
-            if acknowledgement.error:
-                raise acknowledgement.error
+    except PspsearchError as error:
+        log.error("the collection sample stays incomplete until the next start: %s", error)  # noqa: TRY400 - a sentence
+        return
+    if lacking:
+        seconds = time.monotonic() - started
+        log.info("the collection sample is complete: %d pictures put in, in %.1f s", len(lacking), seconds)
 
 
-def _take(pictures: Iterator[Picture]) -> list[Picture]:
-    return list(itertools.islice(pictures, _BATCH))
+async def _lacking(collections: Collections, catalog: Items) -> list[ItemInput]:
+    gallery = await asyncio.to_thread(read_gallery)
+    known = await catalog.items(collections.get(NAME).collection.key, [one.id for one in gallery])
+    return [one for one in gallery if one.id not in known]
+
+
+async def _exhaust(steps: AsyncGenerator[None]) -> None:
+    async for _ in steps:
+        pass

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from pspsearch import traces
-from pspsearch.app import sample as sample_collection
 from pspsearch.app.describer import open_triton
+from pspsearch.app.sample import filling_sample
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.folder import INDEXES
 from pspsearch.config import BundledTritonSettings, Settings
@@ -84,6 +84,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         await collections.create_missing(DEFAULT_COLLECTION, CollectionSettings(settings.triton.model))
         await rollouts.open()
         if settings.storage.sample:
-            await sample_collection.fill_sample(collections, ingester, settings.triton.model)
+            model = settings.triton.model
+            await stack.enter_async_context(filling_sample(collections, catalog, ingester, model))
         await server.set_serving()
         yield server

@@ -1,4 +1,4 @@
-"""What a caller may do."""
+"""What one caller may do: a right, and where it holds."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,41 +7,41 @@ from pspsearch.errors import Forbidden
 
 
 class Right(IntEnum):
-    """Each holds those before it."""
+    """What a caller may do; each right includes those before it."""
 
     READ = 1
-    """Searches, items, how things stand."""
+    """To search, to read items, and to see how things stand."""
     WRITE = 2
-    """Putting items in and taking them out."""
+    """To put items in and to take them out."""
     ADMIN = 3
-    """Collections and model versions."""
+    """To change collections and model versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Of one caller."""
+    """What one caller may do, and how much."""
 
     holder: str = ""
-    """Who it is; empty where nobody asks."""
+    """The caller's name; empty where nobody asks for one."""
     right: Right = Right.ADMIN
     collections: frozenset[str] = frozenset()
-    """The only ones; empty for all."""
+    """The only collections that the caller has access to; empty for all."""
     calls_per_s: float | None = None
-    """Its own bound; None for the server's."""
+    """A rate of the caller's own, 0 for any; None for the server's."""
     max_request_bytes: int | None = None
-    """Its own bound; None for the server's."""
+    """A bound of the caller's own; None for the server's."""
 
     def sees(self, collection: str) -> bool:
-        """Whether there is such a collection for it."""
+        """Whether the collection is one that the caller may know of."""
         return not self.collections or collection in self.collections
 
     def check_right(self, right: Right) -> None:
-        """Forbidden where it may do that to nothing at all."""
+        """Forbidden where the caller may do that to nothing at all."""
         if right > self.right:
             raise Forbidden(f"{self.holder} has the right to {self.right.name}, and this takes {right.name}")
 
     def check(self, right: Right, collection: str | None) -> None:
-        """Forbidden where it may not do that to the collection; None is the server as a whole."""
+        """Forbidden where the caller may not do that to the collection; None is the server as a whole."""
         self.check_right(right)
         if collection is None and right > Right.READ and self.collections:
             raise Forbidden(f"{self.holder} may do so in its collections, and this is about all of them")
@@ -50,4 +50,4 @@ class Access:
 
 
 EVERYTHING = Access()
-"""Where nobody asks who calls."""
+"""What every caller may do where nobody asks who calls."""

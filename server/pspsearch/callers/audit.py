@@ -19,7 +19,7 @@ from pspsearch.logs import JsonFormatter
 log = logging.getLogger(__name__)
 
 TURNED_AWAY = "turned_away"
-"""The fact of a stream: how many of its requests were."""
+"""The fact of a stream that tells how many of its requests were turned away."""
 
 _UNKNOWN = "UNAUTHENTICATED"
 _DENIALS = (_UNKNOWN, "PERMISSION_DENIED")
@@ -28,11 +28,11 @@ _DENIALS = (_UNKNOWN, "PERMISSION_DENIED")
 class Audit:
     """A file that is only ever added to; where it is moved away, a new one is begun.
 
-    Of callers whom nobody knows it has so many lines in a minute, and then how many it left out.
+    Callers whom nobody knows get a bounded number of lines a minute, and then one that counts what was left out.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """BadSettings where it cannot be written; None writes nothing."""
+        """Opens the file, BadSettings where it cannot be written; with None nothing is written."""
         self._file = None if path is None else _open(path)
         self._strangers = Strangers(clock)
 
@@ -45,7 +45,10 @@ class Audit:
         request: object,
         caller: Caller,
     ) -> None:
-        """A call that has ended with this code, where it is of interest. The request is None where it was not read."""
+        """Writes a line about a call that ended with this code, if it is one to tell of.
+
+        The request is None where it was not read.
+        """
         rule = RULES[method]
         if self._file is None or rule is None:
             return
@@ -70,13 +73,13 @@ class Audit:
         self._write(message, told)
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Writes what was left out, and closes the file; nothing may be written after."""
         if self._file is not None:
             self._tell_left_out()
             self._file.close()
 
     def _tell_left_out(self) -> None:
-        """One line, where anything was."""
+        """Writes one line where anything was left out."""
         if by_host := self._strangers.end():
             count = sum(by_host.values())
             message = f"{count:,} more calls of strangers were turned away, and have no lines"
@@ -90,18 +93,18 @@ class Audit:
 
 class _File(WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Into a new file where the one before was moved away, which may not be possible."""
+        """Begins a new file where the one before was moved away; that may fail."""
         try:
             super().emit(record)
         except OSError:
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """What goes wrong here must not end the calls that are told of."""
+        """Logs the failure: it must not end the call that the line is about."""
         log.error("the audit log %s cannot be written: %s is not in it", self.baseFilename, record.getMessage())
 
     def _open(self) -> TextIOWrapper:
-        """For its owner's eyes alone."""
+        """Makes a file that only its owner can read."""
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
 

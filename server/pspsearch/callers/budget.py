@@ -10,23 +10,23 @@ from pspsearch.errors import Overloaded
 from pspsearch.memory import available_bytes, give_back
 
 _PART = 8
-"""Of the memory."""
+"""Requests may take the memory divided by this, where nothing is set."""
 _LARGE_BYTES = 16 << 20
-"""What is given back of a call, so that the kernel gets back soon what the C library would keep of it."""
+"""When a call gives back more, what the C library would keep of it soon goes to the kernel."""
 _SOON_S = 0.1
 SMALL_BYTES = REQUEST_COPIES << 16
-"""A call that has no more counts for nothing: others' bytes do not keep it out."""
+"""A call of no more bytes is not counted, so that others' bytes never keep it out."""
 ALWAYS_BYTES = 1 << 20
-"""A stream gets on with a request that takes no more, its answer with it, however little room there is."""
+"""A stream goes on with a request that takes no more, its answer included, however little room there is."""
 
 
 def budget_for(settings: ServingSettings) -> int:
-    """What is set, or else a part of the memory."""
+    """The bytes that all callers may have together: what is set, or else a part of the memory."""
     return settings.max_bytes_under_way or max(available_bytes() // _PART, settings.least_bytes_under_way)
 
 
 class Budget:
-    """What all callers may have together, of which one may have half; for the tasks of one event loop."""
+    """The bytes that all callers may have together, and one caller half of; for the tasks of one event loop."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -35,11 +35,11 @@ class Budget:
         self._gives_back = False
 
     def account(self, caller: str) -> "Account":
-        """One caller's part, with nothing in it."""
+        """An account for one caller, with nothing in it."""
         return Account(self, caller)
 
     def change(self, size_bytes: int) -> None:
-        """So much more is held, or less."""
+        """Counts so much more, or less where it is negative."""
         self.held_bytes += size_bytes
         if size_bytes < 0:
             self._changed.set()
@@ -52,7 +52,7 @@ class Budget:
         asyncio.get_running_loop().run_in_executor(None, give_back)
 
     async def wait(self) -> None:
-        """Until something is given back."""
+        """Waits until something is given back."""
         self._changed.clear()
         await self._changed.wait()
 
@@ -65,11 +65,11 @@ class Account:
         self._caller = caller
         self.held_bytes = 0
         self.parked_bytes = 0
-        """Of them, by requests of streams that are not begun."""
+        """The part of them that belongs to requests of streams that are received and not begun."""
 
     @contextlib.contextmanager
     def hold(self, size_bytes: int) -> Generator[None]:
-        """While the block lasts; Overloaded where there is no room for it."""
+        """Holds so much while the block lasts; Overloaded where there is no room for it."""
         size_bytes = size_bytes if size_bytes > SMALL_BYTES else 0
         if size_bytes and not self.has_room(size_bytes):
             raise Overloaded(
@@ -82,13 +82,13 @@ class Account:
             self.change(-size_bytes)
 
     async def park(self, size_bytes: int) -> "Parked":
-        """Waits until there is room, unless it is little."""
+        """Waits until there is room for a request of a stream, unless it is little, and holds its bytes."""
         while size_bytes > ALWAYS_BYTES and self.held_bytes and not self.has_room(size_bytes):
             await self.wait()
         return Parked(self, size_bytes)
 
     def change(self, size_bytes: int) -> None:
-        """So much more is held, or less, whether there is room or not."""
+        """Counts so much more, or less where it is negative, whether there is room or not."""
         self.held_bytes += size_bytes
         self._budget.change(size_bytes)
 
@@ -98,16 +98,19 @@ class Account:
         return self.held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
 
     def may_begin(self, size_bytes: int) -> bool:
-        """Of a parked request, with so much more: there is room, or the caller has nothing under way to wait for."""
+        """Whether a parked request may begin and take so much more.
+
+        It may where there is room, and where the caller has nothing under way that it could wait for.
+        """
         return self.held_bytes == self.parked_bytes or self.has_room(size_bytes)
 
     async def wait(self) -> None:
-        """Until anybody has given something back."""
+        """Waits until any caller gives something back."""
         await self._budget.wait()
 
 
 class Parked:
-    """A request of a stream from when it is received until it is begun, at the latest until the block ends."""
+    """Holds the bytes of a stream's request until it is begun, at the latest until the block ends."""
 
     def __init__(self, account: Account, size_bytes: int) -> None:
         self._account = account
@@ -119,7 +122,7 @@ class Parked:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """It is begun, or dropped; the second time there is nothing to give back."""
+        """Gives the bytes back, as the request is begun or dropped; the second time there are none."""
         self._account.parked_bytes -= self.size_bytes
         self._account.change(-self.size_bytes)
         self.size_bytes = 0

@@ -1,11 +1,11 @@
-"""Who calls, in words that no wire has to itself."""
+"""Who calls, whatever wire the call came on."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the wire that the call came on can tell. Nothing of it is checked yet."""
+    """Who calls, as far as the wire tells. Nothing of it is checked yet."""
 
     peer: str
     """The other end of the connection."""

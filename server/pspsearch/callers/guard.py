@@ -15,11 +15,11 @@ from pspsearch.callers.tokens import Tokens
 from pspsearch.errors import Unauthenticated
 
 _MOST_CALLERS = 10_000
-"""That are remembered; who was not heard for the longest time is forgotten, and begins anew."""
+"""The rates of so many are remembered; who has not called for the longest time is forgotten, and begins anew."""
 
 
 class Guard:
-    """For the tasks of one event loop."""
+    """Lets callers in, or refuses them; for the tasks of one event loop."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Guard:
     ) -> None:
         """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
 
-        `calls_per_s`, and `calls` under way at once, are of one caller; 0 for any. The budget is all callers'.
+        `calls_per_s`, and `calls` under way at once, bound each caller; 0 is no bound. All share the budget.
         """
         self._budget = budget
         self._tokens = tokens
@@ -43,10 +43,10 @@ class Guard:
         self._quotas: dict[str, Quota] = {}
         self._clock = clock
         self._rates: OrderedDict[tuple[str, bool], CallRate] = OrderedDict()
-        """Of callers, for their calls and for their streams: those take all that there is, and would leave none."""
+        """One of each caller for its calls, and one for its streams, which would leave nothing for calls."""
 
     def identify(self, caller: Caller) -> Access:
-        """What the caller may do. Unauthenticated where nobody knows who it is."""
+        """What the caller may do. Unauthenticated where its token is missing or not good."""
         if self._tokens is None:
             return Access(caller.certificate) if self._certified else EVERYTHING
         if not caller.token:
@@ -54,13 +54,13 @@ class Guard:
         return self._tokens.find(caller.token).access
 
     def check(self, rule: Rule, access: Access, caller: Caller, *, is_stream: bool) -> None:
-        """Before a request is received; the requests of a stream count instead of it."""
+        """Refuses a call before its request is received. Of a stream, the requests count and not the call itself."""
         access.check_right(rule.right)
         if not is_stream and (rate := self._rate(access, caller, streams=False)) is not None:
             rate.take()
 
     def check_still(self, method: str, caller: Caller, request: object) -> Access:
-        """While a call goes on: what its caller may do can have changed since it began."""
+        """Checks a call that goes on, as what its caller may do can have changed; returns what that is now."""
         rule = RULES[method]
         assert rule is not None, f"{method} is for anybody"
         access = self.identify(caller)
@@ -68,15 +68,15 @@ class Guard:
         return access
 
     async def check_next(self, method: str, caller: Caller, request: object) -> None:
-        """For each request of a stream; returns when it is its turn."""
+        """Refuses a request of a stream, or returns when its turn has come."""
         rate = self._rate(self.check_still(method, caller, request), caller, streams=True)
         if rate is not None and await rate.wait():
             self.check_still(method, caller, request)
 
     @contextlib.contextmanager
     def hold(self, caller: Caller, access: Access, *, is_stream: bool) -> Generator[Quota]:
-        """The block is one call or stream of its caller; Overloaded where that has too many."""
-        name = access.holder or caller.host
+        """Counts the block as one call or stream of the caller; Overloaded where that is one too many."""
+        name = _name(access, caller)
         quota = self._quotas.setdefault(name, Quota(name, self._calls, self._budget))
         quota.users += 1
         try:
@@ -88,14 +88,19 @@ class Guard:
                 del self._quotas[name]
 
     def _rate(self, access: Access, caller: Caller, *, streams: bool) -> CallRate | None:
-        """None where the caller may call as often as it likes."""
+        """The caller's rate; None where it may call as often as it likes."""
         calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
         if not calls_per_s:
             return None
-        name = access.holder or caller.host
+        name = _name(access, caller)
         rate = self._rates.setdefault((name, streams), CallRate(name, self._clock))
         rate.calls_per_s = calls_per_s
         self._rates.move_to_end((name, streams))
         if len(self._rates) > _MOST_CALLERS:
             self._rates.popitem(last=False)
         return rate
+
+
+def _name(access: Access, caller: Caller) -> str:
+    """What a caller's calls are counted under."""
+    return access.holder or caller.host

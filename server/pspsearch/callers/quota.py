@@ -1,4 +1,4 @@
-"""What one caller may have under way at once."""
+"""How much one caller may have under way at once."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ from pspsearch.errors import Overloaded
 
 
 class Quota:
-    """Calls and requests of streams in one bound, open streams in another that is as large: a stream costs little.
+    """One bound is for calls and requests of streams, another of the same size for open streams, which cost little.
 
     A call or stream that is one too many is refused; a request of a stream waits, and so does its sender.
     """
 
     def __init__(self, caller: str, most: int, budget: Budget) -> None:
-        """At most 0 is any number; the budget is all callers'."""
+        """With `most` 0 there is no bound. All callers share the budget."""
         self.bytes = budget.account(caller)
         self.users = 0
-        """Calls and streams that have it."""
+        """How many calls and streams of the caller use this quota."""
         self._caller = caller
         self._most = most
         self._requests = 0
@@ -27,7 +27,7 @@ class Quota:
 
     @contextlib.contextmanager
     def call(self) -> Generator[None]:
-        """The block is one."""
+        """Counts the block as one call; Overloaded where it is one too many."""
         if self._is_full(self._requests):
             raise Overloaded(f"{self._caller} has {self._most} calls under way already")
         self._requests += 1
@@ -38,7 +38,7 @@ class Quota:
 
     @contextlib.contextmanager
     def stream(self) -> Generator[None]:
-        """The block is one, without its requests."""
+        """Counts the block as one stream, without its requests; Overloaded where it is one too many."""
         if self._is_full(self._streams):
             raise Overloaded(f"{self._caller} has {self._most} streams open already")
         self._streams += 1
@@ -48,14 +48,14 @@ class Quota:
             self._streams -= 1
 
     async def take(self) -> None:
-        """For a request of a stream; waits until there is room."""
+        """Waits until there is room for a request of a stream, and counts it."""
         while self._is_full(self._requests):
             self._changed.clear()
             await self._changed.wait()
         self._requests += 1
 
     def give_back(self, count: int = 1) -> None:
-        """So many are done."""
+        """Counts so many calls or requests less: they are done."""
         self._requests -= count
         self._changed.set()
 

@@ -8,7 +8,7 @@ from pspsearch.errors import RateExceeded
 
 
 class CallRate:
-    """As many calls as come in a second may be saved up.
+    """Lets a caller call so often a second; the calls of one second can be saved up.
 
     A call that comes too early is refused; a request of a stream waits, and so does its sender.
     """
@@ -20,16 +20,16 @@ class CallRate:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.calls_per_s = 1.0
-        """More than 0; may change at any time."""
+        """It is more than 0, and may change at any time."""
         self._caller = caller
         self._clock = clock
         self._sleep = sleep
         self._calls = math.inf
-        """That are saved up, as far as they may be; fewer than none while requests of streams wait."""
+        """How many calls are saved up; negative while requests of streams wait, infinite before the first call."""
         self._since = clock()
 
     def take(self) -> None:
-        """For a call; RateExceeded where none is saved up."""
+        """Spends one saved call; RateExceeded where there is none."""
         saved = self._earn()
         if saved < 1:
             wait_s = (1 - saved) / self.calls_per_s
@@ -37,7 +37,7 @@ class CallRate:
         self._calls = saved - 1
 
     async def wait(self) -> bool:
-        """For a request of a stream: takes one in advance, and returns when it is earned; whether that took time."""
+        """Spends a call for a request of a stream, returns when it is earned, and says whether that took time."""
         self._calls = self._earn() - 1
         if self._calls >= 0:
             return False
@@ -49,7 +49,7 @@ class CallRate:
         return True
 
     def _earn(self) -> float:
-        """What is saved up by now."""
+        """Saves up what has been earned by now, and returns it."""
         now = self._clock()
         self._calls = min(max(1.0, self.calls_per_s), self._calls + (now - self._since) * self.calls_per_s)
         self._since = now

@@ -1,4 +1,4 @@
-"""What each method of the API takes: the one table."""
+"""The right that each method of the API takes, in one table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from pspsearch.callers.access import Right
 from pspsearch.domain import DEFAULT_COLLECTION
 
 MODEL_PREFIX = "search."
-"""Before a collection's name it makes the name of a model, for those who speak Triton's protocol."""
+"""Callers who speak Triton's protocol know a collection as a model, whose name begins with this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a call takes."""
+    """What a caller must be allowed to make a call."""
 
     right: Right
     collection: Callable[[Any], str | None]
-    """The one that a request is about; None for the server as a whole."""
+    """Tells which collection a request is about; None for the server as a whole."""
 
 
 def _whole(_: object) -> None:
@@ -93,7 +93,7 @@ RULES: dict[str, Rule | None] = {
     "ModelInfer": _INFER,
     "ModelStreamInfer": _INFER,
 }
-"""None is for whoever can connect: whether the server lives and serves. Nothing is read of such a request."""
+"""A method with None is for whoever can connect: whether the server lives and serves. Its request is not read."""
 
 ALWAYS_OPEN = {"ServerLive", "ServerReady", "ModelReady", "GetServerStatus"}
-"""What is answered before everything is loaded, and while the server drains."""
+"""The methods that are answered before everything is loaded, and while the server drains."""

@@ -1,4 +1,4 @@
-"""How much is written of callers whom nobody knows: a crowd of them must not fill a disk."""
+"""How much is written about callers whom nobody knows: a crowd of them must not fill a disk."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,26 +6,26 @@ from collections.abc import Callable
 MINUTE_S = 60.0
 
 LINES_OF_A_HOST = 10
-"""In a minute."""
+"""One host gets at most so many in a minute."""
 
 LINES = 100
-"""Of all hosts together in a minute: whoever has many addresses gets no more."""
+"""All hosts together get at most so many in a minute, so that many addresses get nobody more."""
 
 
 class Strangers:
     """Admits so many lines in a minute and counts what it left out; holds no more hosts than it admits lines."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds."""
+        """The clock gives seconds."""
         self._clock = clock
         self._began_s = clock()
         self._written: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._others = 0
-        """Left out of hosts that had no line in this minute."""
+        """How many were left out of hosts that had no line in this minute."""
 
     def admit(self, host: str) -> bool:
-        """Whether there may be a line of that host now."""
+        """Whether there may be a line about that host now; where not, it is counted."""
         if self._written[host] < LINES_OF_A_HOST and self._written.total() < LINES:
             self._written[host] += 1
             return True
@@ -36,11 +36,11 @@ class Strangers:
         return False
 
     def is_over(self) -> bool:
-        """Whether the minute is, so that `end` may be asked."""
+        """Whether the minute is over, so that `end` may be called."""
         return self._clock() - self._began_s >= MINUTE_S
 
     def end(self) -> dict[str, int]:
-        """How many were left out since the last time, by host; under an empty name those of hosts without a line."""
+        """Ends the minute: how many were left out in it, by host; all hosts without a line share an empty name."""
         told = {**self._left_out, **({"": self._others} if self._others else {})}
         self._began_s = self._clock()
         self._written.clear()

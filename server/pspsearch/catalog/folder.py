@@ -58,6 +58,18 @@ class FolderLock:
         self.release()
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a process has the folder. Nothing is made or changed."""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def empty_folder(folder: Path) -> Generator[None]:
     """This process's own while it is filled; CatalogError where there is anything in it."""

@@ -54,6 +54,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except PspsearchError as error:
             raise _Failure(str(error)) from error
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("pspsearch"):
+                raise
+            raise _Failure(f"a server needs {error.name}: pip install 'pspsearch[cpu]', or 'pspsearch[gpu]'") from error
 
 
 @click.group(cls=_Commands)

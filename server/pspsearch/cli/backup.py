@@ -8,15 +8,14 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from pspsearch.catalog import backup as copies
-from pspsearch.catalog import salvage as rests
-
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 def backup(data: Path, destination: Path) -> None:
     """Copy what is in the folder DATA into the new file DESTINATION, also while a server writes there."""
+    from pspsearch.app import copies
+
     with _progress("backup") as advance:
         copies.back_up(data, destination, advance)
     click.echo(f"{destination} holds what was in {data}")
@@ -27,6 +26,8 @@ def backup(data: Path, destination: Path) -> None:
 @click.argument("data", type=click.Path(path_type=Path))
 def restore(backup: Path, data: Path) -> None:
     """Make the folder DATA, which must be new or empty, from the file BACKUP."""
+    from pspsearch.app import copies
+
     with _progress("restore") as advance:
         copies.restore(backup, data, advance)
     click.echo(f"{data} holds what was in {backup}")
@@ -41,7 +42,9 @@ def salvage(data: Path, target: Path) -> None:
     Prints a line for every item that has lost something: what (item, image or descriptor), collection and id; and one
     for writes that a damaged log has lost, of items that nothing tells of.
     """
-    rows = rests.salvage(data, target, lambda loss, collection, id_: click.echo(f"{loss}\t{collection}\t{id_}"))
+    from pspsearch.app import copies
+
+    rows = copies.salvage(data, target, lambda loss, collection, id_: click.echo(f"{loss}\t{collection}\t{id_}"))
     there = ", ".join(f"{count:,} {table}" for table, count in rows.items() if table != "requests")
     click.echo(f"{target} holds what was whole in {data}: {there}", err=True)
 

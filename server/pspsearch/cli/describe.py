@@ -7,19 +7,20 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.app.describer import open_describer
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.errors import InvalidRequest
-from pspsearch.images.pixels import decode_pixels
+from pspsearch.images.pixels import prepare_image
 from pspsearch.model.repository import default_repository
-from pspsearch.ports import Describer
+
+if TYPE_CHECKING:
+    from pspsearch.ports import Describer
 
 _IN_FLIGHT = 32
 
@@ -53,6 +54,8 @@ async def _describe(
     images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None
 ) -> int:
     """How many images could not be described."""
+    from pspsearch.app.describer import open_describer
+
     failures = 0
     async with open_describer(triton, model, version) as describer:
         async for image, answer in _in_order(describer, images):
@@ -65,7 +68,7 @@ async def _describe(
 
 
 async def _in_order(
-    describer: Describer, images: Iterable[Path]
+    describer: "Describer", images: Iterable[Path]
 ) -> AsyncIterator[tuple[Path, NDArray[np.float32] | InvalidRequest]]:
     """Keeps several images under way, so that decoding, sending and batching overlap."""
     waiting = iter(images)
@@ -83,13 +86,14 @@ async def _in_order(
             task.cancel()
 
 
-async def _describe_file(describer: Describer, image: Path) -> NDArray[np.float32] | InvalidRequest:
+async def _describe_file(describer: "Describer", image: Path) -> NDArray[np.float32] | InvalidRequest:
     shape = describer.version.contract.input
     try:
-        pixels = await asyncio.to_thread(lambda: decode_pixels(_read(image), shape))
+        prepared = await asyncio.to_thread(lambda: prepare_image(_read(image), shape))
     except InvalidRequest as error:
         return error
-    return (await describer.describe(pixels[None]))[0]
+    inputs = [prepared] if isinstance(prepared, bytes) else prepared[None]
+    return (await describer.describe(inputs)).descriptors[0]
 
 
 def _read(image: Path) -> bytes:
@@ -99,7 +103,7 @@ def _read(image: Path) -> bytes:
         raise InvalidRequest(f"cannot be read: {error.strerror}") from error
 
 
-def _line(image: Path, describer: Describer, descriptor: NDArray[np.float32]) -> dict[str, Any]:
+def _line(image: Path, describer: "Describer", descriptor: NDArray[np.float32]) -> dict[str, Any]:
     version = describer.version
     return {
         "image": str(image),

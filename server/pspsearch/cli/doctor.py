@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from pspsearch.app.doctor import Finding, Grade, examine
 from pspsearch.cli.connection import json_option
 from pspsearch.cli.output import print_json, print_table
 from pspsearch.cli.serve import settings_options
-from pspsearch.config import Settings, Value, load_settings
+from pspsearch.config import Value, load_settings
+from pspsearch.findings import Grade
 
 
 @click.command()
@@ -22,14 +22,12 @@ def doctor(as_json: bool, config: Path | None, **flags: Value | None) -> None:
 
     Nothing is changed. The exit code is 1 where a server would not start, or not for long.
     """
-    found = asyncio.run(_examine(load_settings(config, os.environ, flags)))
+    from pspsearch.app.doctor import examine
+
+    found = asyncio.run(examine(load_settings(config, os.environ, flags)))
     if as_json:
         print_json(found)
     else:
         print_table(["", "", ""], [(one.what, one.grade.value, one.words) for one in found])
     if any(one.grade is Grade.BAD for one in found):
         sys.exit(1)
-
-
-async def _examine(settings: Settings) -> list[Finding]:
-    return [finding async for finding in examine(settings)]

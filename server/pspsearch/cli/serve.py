@@ -9,7 +9,6 @@ import click
 
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import Settings, Value, all_settings, load_settings
-from pspsearch.errors import BundleMissing
 from pspsearch.logs import set_up_logs
 from pspsearch.memory import share_heaps
 
@@ -41,12 +40,8 @@ def serve(config: Path | None, **flags: Value | None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    try:
-        from pspsearch.app.server import open_server
-    except ModuleNotFoundError as error:
-        if error.name != "faiss":
-            raise
-        raise BundleMissing("no FAISS is installed: pip install 'pspsearch[cpu]', or 'pspsearch[gpu]'") from error
+    from pspsearch.app.server import open_server
+
     click.echo(settings.to_toml() + "\n")
     async with open_server(settings) as server:
         click.echo(f"pspsearch serves at {server.address}; Ctrl-C stops it")

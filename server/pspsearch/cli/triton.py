@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from pspsearch.app.describer import bundled_triton
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.model.repository import default_repository
@@ -25,6 +24,8 @@ def triton(repository: Path | None, port: int) -> None:
 
 
 async def _serve(settings: BundledTritonSettings) -> None:
+    from pspsearch.app.describer import bundled_triton
+
     async with bundled_triton(settings) as server:
         for model, reason in server.failures.items():
             click.echo(f"error: model {model} is not served: {reason}", err=True)

@@ -14,8 +14,8 @@ of an item. Errors are those of `pspsearch.errors`, with the server's sentence, 
 `ServerUnavailable` and `ServerFailed`.
 """
 
-from pspsearch.client.asynchronous import AsyncClient
-from pspsearch.client.blocking import Client
+from pspsearch.client.asynchronous.client import AsyncClient
+from pspsearch.client.blocking.client import Client
 from pspsearch.client.failures import ServerFailed, ServerUnavailable
 from pspsearch.client.retries import Retries
 from pspsearch.client.settings import Tls

@@ -1,6 +1,5 @@
 """From plain Python to the API's messages."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Generator
@@ -59,18 +58,6 @@ def read_image(image: Path | bytes) -> bytes:
             f"an image is a pathlib.Path or bytes, and {image!r} is neither; an item's id is an ItemId"
         )
     return image
-
-
-async def load_query(query: Query) -> Query:
-    """The same with a file's bytes in place of its path, read without holding up the event loop."""
-    return await asyncio.to_thread(read_image, query) if isinstance(query, Path) else query
-
-
-async def load_item(item: ItemInput) -> ItemInput:
-    """The same with a file's bytes in place of its path, read without holding up the event loop."""
-    if isinstance(item.source, Path):
-        return ItemInput(item.id, await asyncio.to_thread(read_image, item.source), item.attributes)
-    return item
 
 
 def _attributes_json(attributes: Attributes) -> str:

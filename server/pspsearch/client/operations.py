@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -101,9 +102,9 @@ def compare(
 
 
 @messages.checking("the request")
-def describe(image: bytes, collection: str) -> Operation[searches.DescribeResponse, Description]:
+def describe(image: Path | bytes, collection: str) -> Operation[searches.DescribeResponse, Description]:
     """An image's descriptor."""
-    request = searches.DescribeRequest(collection=collection, image=image)
+    request = searches.DescribeRequest(collection=collection, image=messages.read_image(image))
     return Operation("SearchService/Describe", request, searches.DescribeResponse, answers.read_description)
 
 

@@ -1,4 +1,8 @@
-"""When a call that failed is made again."""
+"""When a call that failed is made again.
+
+gRPC's own retries (`retryPolicy` in a channel's service config) are no substitute. They make at most five attempts, do
+not repeat a message that is longer than a buffer, and cannot go on with an ingest where its acknowledgements ended.
+"""
 
 import random
 import threading

@@ -21,6 +21,10 @@ _GRACE_S = 0.5
 """How much longer a write waits for other versions than for the one that answers; and twice as long as that took."""
 
 
+_Prepared = Pixels | bytes | InvalidRequest
+"""An image as a model takes it, or why it cannot be read."""
+
+
 class QueryDescriber:
     """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
 
@@ -42,7 +46,7 @@ class QueryDescriber:
                 case ItemQuery():
                     descriptors.append(await self._item(live.generation, query.id, call))
                 case DescriptorQuery():
-                    descriptors.append(_given(live.generation, query))
+                    descriptors.append(_given(live, query))
                 case PspsearchError():
                     descriptors.append(query)
         return descriptors
@@ -94,7 +98,7 @@ class QueryDescriber:
                     one[opened.generation.key] = descriptor
         return described
 
-    async def _decode(self, describer: Describer, images: Sequence[bytes], call: Call) -> list[Pixels | InvalidRequest]:
+    async def _decode(self, describer: Describer, images: Sequence[bytes], call: Call) -> list[_Prepared]:
         return await self._decoder.decode(images, describer.version.contract.input, call) if images else []
 
     async def _item(self, generation: Generation, id: str, call: Call) -> Descriptor | PspsearchError:  # noqa: A002
@@ -105,22 +109,22 @@ class QueryDescriber:
         return normalise(stored.astype(np.float32)[None])[0]
 
 
-async def _infer(
-    describer: Describer, decoded: Sequence[Pixels | InvalidRequest], call: Call
-) -> list[Descriptor | PspsearchError]:
+async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call) -> list[Descriptor | PspsearchError]:
     """All that are readable in one request."""
-    readable = [pixels for pixels in decoded if not isinstance(pixels, InvalidRequest)]
-    if not readable:
-        return [pixels for pixels in decoded if isinstance(pixels, InvalidRequest)]
+    pixels = [one for one in prepared if isinstance(one, np.ndarray)]
+    encoded = [one for one in prepared if isinstance(one, bytes)]
+    if not pixels and not encoded:
+        return [one for one in prepared if isinstance(one, InvalidRequest)]
     with call.stage(Stage.INFERENCE):
-        batch = readable[0][None] if len(readable) == 1 else np.stack(readable)
-        rows = iter(await describer.describe(batch, timeout_s=call.remaining_s()))
-    return [pixels if isinstance(pixels, InvalidRequest) else next(rows) for pixels in decoded]
+        batch = encoded or (pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+        rows = iter((await describer.describe(batch, timeout_s=call.remaining_s())).descriptors)
+    return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]
 
 
-def check_descriptor(generation: Generation, query: DescriptorQuery) -> Descriptor:
+def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:
     """The descriptor at unit length; ModelMismatch where it is of another space, InvalidRequest where it is none."""
-    if query.fingerprint != generation.fingerprint:
+    generation = live.generation
+    if not live.describer.version.contract.compares_with(query.fingerprint):
         raise ModelMismatch(
             f"the descriptor is of the space {query.fingerprint or '(none given)'!r}, and the collection's is "
             f"{generation.fingerprint!r} ({generation.model}/{generation.version}): describe the image anew"
@@ -143,8 +147,8 @@ def normalise(rows: Descriptors) -> Descriptors:
     return (rows / lengths).astype(np.float32)
 
 
-def _given(generation: Generation, query: DescriptorQuery) -> Descriptor | PspsearchError:
+def _given(live: Live, query: DescriptorQuery) -> Descriptor | PspsearchError:
     try:
-        return check_descriptor(generation, query)
+        return check_descriptor(live, query)
     except PspsearchError as error:
         return bare(error)

@@ -75,6 +75,16 @@ def decode_pixels(
     return out
 
 
+def prepare_image(
+    data: bytes, shape: InputShape | None, limits: ImageLimits = ImageLimits()
+) -> NDArray[np.uint8] | bytes:
+    """What a model takes of an encoded image: pixels of that shape; the bytes, checked, for one that decodes itself."""
+    if shape is not None:
+        return decode_pixels(data, shape, limits)
+    read_facts(data, limits)
+    return data
+
+
 def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:
     """What an encoded image says of itself; a BadImage where it would be refused before anything is decoded."""
     return _check_header(_check_bytes(data, limits), limits)

@@ -215,7 +215,7 @@ def _same(item: Item | None, fact: ImageInfo) -> bool:
 
 def _given(live: Live, query: DescriptorQuery) -> _Stored | PspsearchError:
     try:
-        return _Stored(check_descriptor(live.generation, query).astype(np.float16))
+        return _Stored(check_descriptor(live, query).astype(np.float16))
     except PspsearchError as error:
         return bare(error)
 

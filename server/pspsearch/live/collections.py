@@ -17,6 +17,7 @@ from pspsearch.live.commit_queue import CommitQueue
 from pspsearch.live.finishing import Finisher, to_its_end
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.live.trial import Trial
+from pspsearch.model.contract import Takes
 from pspsearch.ports import CollectionRecords, Describer, Generations, IndexEngine, RowFeed
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,12 @@ def check_model_name(name: str) -> None:
         raise InvalidRequest(
             f"a model's name is 1 to 128 letters, digits and '._-', the first a letter or a digit, not {name[:80]!r}"
         )
+
+
+def check_takes_images(version: ModelVersion) -> None:
+    """ModelMismatch for a model of texts: a collection holds images."""
+    if version.contract.takes is Takes.TEXT:
+        raise ModelMismatch(f"{version} takes texts, and a collection needs a model that takes images")
 
 
 class Collections(Finisher):
@@ -133,6 +140,7 @@ class Collections(Finisher):
             raise InvalidRequest(f"target_recall must be above 0 and at most 1, not {settings.target_recall}")
         async with self._creating:
             describer = await self._open_describer(settings.model, None)
+            check_takes_images(describer.version)
             collection, generation = await self._catalog.create_collection(name, settings, describer.version)
             return await self._open(collection, generation)
 

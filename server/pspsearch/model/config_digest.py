@@ -18,7 +18,6 @@ DIGEST_KEY = "pspsearch.digest"
 """The key in `config.pbtxt`'s parameters under which the digest stands."""
 
 _COVERED = (
-    "default_model_filename",
     "cc_model_filenames",
     "input",
     "output",
@@ -31,16 +30,26 @@ _COVERED = (
 )
 _BACKENDS = {"tensorrt_plan": "tensorrt"}
 """What Triton makes of a platform where no backend is named."""
+_FILES = {
+    "onnxruntime": "model.onnx",
+    "openvino": "model.xml",
+    "python": "model.py",
+    "pytorch": "model.pt",
+    "tensorrt": "model.plan",
+}
+"""What Triton calls the file of a version where the configuration does not, by backend."""
 
 
 def digest_of(config: Message) -> str:
     """Of Triton's ModelConfig, as it lies on disk or as Triton serves it: the same."""
     raw: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
-    backend = raw.get("backend") or _BACKENDS.get(raw.get("platform", ""), raw.get("platform", ""))
+    platform: str = raw.get("platform", "")
+    backend: str = raw.get("backend") or _BACKENDS.get(platform, platform)
     runtime = raw.get("runtime", "")
     covered = {
         **{key: raw[key] for key in _COVERED if raw.get(key)},
         "backend": backend,
+        "default_model_filename": raw.get("default_model_filename") or _FILES.get(backend, ""),
         "runtime": "" if runtime in (f"libtriton_{backend}.so", "model.py") else runtime,
         "accelerators": raw.get("optimization", {}).get("execution_accelerators", {}),
         "parameters": {key: value for key, value in raw.get("parameters", {}).items() if key != DIGEST_KEY},

@@ -1,8 +1,8 @@
 """What a descriptor model promises, and how a model version carries that promise.
 
 The contract of version N is one JSON object in the parameters of Triton's `config.pbtxt`, under
-`pspsearch.model.contract.N`: Triton keeps one config per model, not one per version. Any Triton model that turns
-UINT8 RGB into a unit FP32 vector plugs in by carrying it.
+`pspsearch.contract.N`: Triton keeps one config per model, not one per version. Any Triton model that turns
+pixels, encoded images or texts into unit FP32 vectors plugs in by carrying it.
 """
 
 import hashlib
@@ -15,17 +15,34 @@ from typing import Any, Self, cast
 from pspsearch.errors import RepositoryError
 
 PIXELS = "pixels"
-"""The input tensor: UINT8 [batch, height, width, 3], RGB."""
+"""The input tensor of a model that takes pixels: UINT8 [batch, height, width, 3], RGB."""
+
+IMAGE = "image"
+"""The input tensor of a model that decodes by itself: BYTES [batch, 1], each an encoded image as it came."""
+
+TEXT = "text"
+"""The input tensor of a model that takes texts: BYTES [batch, 1], UTF-8."""
 
 DESCRIPTOR = "descriptor"
 """The output tensor: FP32 [batch, dimension], unit length."""
 
 CELLS = "cells"
-"""The optional second output: FP32 [batch, cells, dimension], one unit descriptor per pyramid cell."""
-
+"""The optional second output: FP32 [batch, cells, dimension], one unit descriptor per cell of the pyramid."""
 
 CHECKSUM = "checksum"
 """The output of programs that tell what an answer was computed from: UINT64 [batch, 1]; see `model.checksum`."""
+
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""What weights are computed in."""
+
+
+class Takes(StrEnum):
+    """What a model describes, which is also the name of its input tensor."""
+
+    PIXELS = PIXELS
+    IMAGE = IMAGE
+    TEXT = TEXT
 
 
 class Fit(StrEnum):
@@ -56,32 +73,54 @@ class InputShape:
 class Contract:
     """What one model version promises. The score of two descriptors is always their cosine."""
 
-    input: InputShape
+    input: InputShape | None
+    """None where the model does not take pixels."""
     dimension: int
     precision: str
-    """What the weights are computed in: `fp32`, `fp16` or `bf16`."""
+    """One of PRECISIONS."""
     digest: str
     """sha256 over the files of the version, in hexadecimal."""
-    cells: int = 0
-    """How many cell descriptors the `cells` output holds; 0 where the model has none."""
+    takes: Takes = Takes.PIXELS
+    bins: tuple[int, ...] = ()
+    """The pyramid of the `cells` output: a level of b x b cells for each b, level by level and row by row."""
     checksums: bool = False
     """Whether its program can answer with the `checksum` output; a config declares it where every version can."""
     space: str = ""
-    """The digest of an earlier form, where this version describes as that one did: then they share the space."""
+    """The name of the space that its descriptors are of, which other models may share; empty for one of its own."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where the version comes from, in words for people: network, weights, tool versions."""
 
+    def __post_init__(self) -> None:
+        if (self.input is None) is (self.takes is Takes.PIXELS):
+            raise RepositoryError("a model that takes pixels has the size of its input in its contract, and no other")
+        if self.precision not in PRECISIONS:
+            raise RepositoryError(f"the precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        if self.dimension < 1 or any(size < 1 for size in self.bins):
+            raise RepositoryError(f"{self.dimension} numbers and the bins {self.bins} must all be at least 1")
+
+    @property
+    def shape(self) -> InputShape:
+        """Of the pixels; only of a model that takes them."""
+        assert self.input is not None
+        return self.input
+
+    @property
+    def cells(self) -> int:
+        """How many descriptors of cells there are for each image."""
+        return sum(size * size for size in self.bins)
+
     @property
     def fingerprint(self) -> str:
-        """Names the vector space: two descriptors may be compared only where their fingerprints are equal."""
-        space = (
-            self.space or self.digest,
-            self.precision,
-            self.input.height_px,
-            self.input.width_px,
-            self.input.fit.value,
-        )
-        return hashlib.sha256(json.dumps(space).encode()).hexdigest()[:16]
+        """Names what descriptors were made by: the space and the precision. Those of equal names may be compared."""
+        if self.space:
+            return _hash(self.space, self.precision)
+        size = (0, 0, "") if self.input is None else (self.input.height_px, self.input.width_px, self.input.fit.value)
+        return _hash(self.digest, self.precision, *size)
+
+    def compares_with(self, fingerprint: str) -> bool:
+        """Whether descriptors of that fingerprint are of this space, in whatever precision they were computed."""
+        shared = (_hash(self.space, precision) for precision in PRECISIONS) if self.space else ()
+        return fingerprint in (self.fingerprint, *shared)
 
     def to_json(self) -> str:
         """One line, keys sorted, so that equal contracts are equal text."""
@@ -92,21 +131,29 @@ class Contract:
         """The contract that `to_json` wrote; RepositoryError where the text is none."""
         try:
             raw = cast(dict[str, Any], json.loads(text))
-            shape = raw["input"]
             return cls(
-                input=InputShape(int(shape["height_px"]), int(shape["width_px"]), Fit(shape["fit"])),
+                input=_read_input(raw["input"]),
                 dimension=int(raw["dimension"]),
                 precision=str(raw["precision"]),
                 digest=str(raw["digest"]),
-                cells=int(raw.get("cells", 0)),
+                takes=Takes(raw.get("takes", Takes.PIXELS)),
+                bins=tuple(int(size) for size in raw.get("bins", ())),
                 checksums=bool(raw.get("checksums", False)),
                 space=str(raw.get("space", "")),
                 provenance={str(key): str(value) for key, value in raw.get("provenance", {}).items()},
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RepositoryError) as error:
             raise RepositoryError(f"not a contract: {error!r} in {text[:120]!r}") from error
+
+
+def _hash(*parts: str | int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _read_input(raw: dict[str, Any] | None) -> InputShape | None:
+    return None if raw is None else InputShape(int(raw["height_px"]), int(raw["width_px"]), Fit(raw["fit"]))
 
 
 def parameter_key(version: int) -> str:
     """The key in `config.pbtxt`'s parameters under which a version's contract stands."""
-    return f"pspsearch.model.contract.{version}"
+    return f"pspsearch.contract.{version}"

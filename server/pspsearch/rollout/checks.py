@@ -4,15 +4,18 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
 from pspsearch.call import Call
 from pspsearch.config import GateSettings
 from pspsearch.describe.queries import QueryDescriber, normalise
-from pspsearch.domain import Collection, Descriptors, Found, Sequences
+from pspsearch.domain import Collection, Descriptors, Found, Inputs, Sequences
 from pspsearch.live.live import Live
 from pspsearch.live.recent_images import RecentImages
+from pspsearch.model.contract import InputShape
 from pspsearch.ports import Describer, Items
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
@@ -127,12 +130,20 @@ class Gate:
         return Check("latency", now_ms, bound, now_ms <= bound, words)
 
 
+def grey_inputs(shape: InputShape | None) -> Inputs:
+    """One picture, for a model that takes pixels of that shape, or for one that decodes by itself."""
+    if shape is not None:
+        return np.full((1, shape.height_px, shape.width_px, 3), 127, np.uint8)
+    encoded = BytesIO()
+    Image.new("RGB", (256, 256), (127, 127, 127)).save(encoded, "JPEG")
+    return [encoded.getvalue()]
+
+
 async def _time(describer: Describer) -> float:
-    """Of one grey image, without its decoding."""
-    shape = describer.version.contract.input
-    pixels = np.full((1, shape.height_px, shape.width_px, 3), 127, np.uint8)
+    """Of one grey image, without its decoding unless the model does that."""
+    inputs = grey_inputs(describer.version.contract.input)
     started = time.perf_counter()
-    await describer.describe(pixels, timeout_s=CALL_S)
+    await describer.describe(inputs, timeout_s=CALL_S)
     return time.perf_counter() - started
 
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import math
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from pspsearch.domain import Descriptors, ModelVersion, Pixels
+from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion
 from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError, RetryLater, TritonUnavailable
 from pspsearch.model.checksum import checksum
 from pspsearch.model.config_digest import check_digest
-from pspsearch.model.contract import CHECKSUM, DESCRIPTOR, PIXELS, Contract, parameter_key
+from pspsearch.model.contract import CELLS, CHECKSUM, DESCRIPTOR, Contract, InputShape, Takes, parameter_key
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.owned_name import OwnedName
 from pspsearch.triton.shared_memory import PixelRing
@@ -28,8 +31,9 @@ _UNIT_TOLERANCE = 1e-3
 class TritonDescriber:
     """Asks one version of one Triton model, and names that version in every request.
 
-    Where Triton is on this host the pixels go through shared memory and only their place is sent; where it is
-    not, where the memory has no room, or where a restarted Triton has forgotten it, the pixels go in the request.
+    Where Triton is on this host pixels go through shared memory and only their place is sent; where it is
+    not, where the memory has no room, or where a restarted Triton has forgotten it, they go in the request, as encoded
+    images and texts always do.
 
     Where the model's config declares a checksum, no answer is taken that was computed from other pixels.
     """
@@ -39,7 +43,7 @@ class TritonDescriber:
     ) -> None:
         self._client = client
         self._version = version
-        self._outputs = (DESCRIPTOR, CHECKSUM) if checks else (DESCRIPTOR,)
+        self._checks = checks
         self._max_batch_size = max(1, max_batch_size)
         self.objection = ""
         """Why it must not be asked any more; nothing where it may."""
@@ -58,10 +62,14 @@ class TritonDescriber:
         chosen = await _choose_version(client, model, version)
         config = await client.config(model)
         contract = read_contract(config, chosen)
-        checks = contract.checksums and any(output.name == CHECKSUM for output in config.output)
+        checks = (
+            contract.checksums
+            and contract.input is not None
+            and any(output.name == CHECKSUM for output in config.output)
+        )
         describer = cls(client, ModelVersion(model, chosen, contract), config.max_batch_size, checks=checks)
-        if shared_memory or (shared_memory is None and _is_this_host(client.address)):
-            await describer._open_ring()
+        if contract.input and (shared_memory or (shared_memory is None and _is_this_host(client.address))):
+            await describer._open_ring(contract.input)
         return describer
 
     @property
@@ -74,21 +82,22 @@ class TritonDescriber:
         """Whether pixels go through shared memory just now."""
         return self._ring is not None and self._registering is None
 
-    async def describe(self, pixels: Pixels, *, timeout_s: float | None = None) -> Descriptors:
-        """See `ports.Describer`; more images than a batch of the model takes go in several, at the same time."""
-        self._check(pixels)
+    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+        """See `ports.Describer`; more inputs than a batch of the model takes go in several, at the same time."""
+        self._check(inputs)
         if self.objection:
             raise ModelMismatch(self.objection)
+        outputs = self._outputs(cells=cells)
         step = self._max_batch_size
-        chunks = [pixels[first : first + step] for first in range(0, len(pixels), step)]
+        chunks = [inputs[first : first + step] for first in range(0, len(inputs), step)]
         if len(chunks) == 1:
-            return await self._describe_batch(chunks[0], timeout_s)
+            return await self._describe_batch(chunks[0], outputs, timeout_s)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._describe_batch(chunk, timeout_s)) for chunk in chunks]
+                tasks = [group.create_task(self._describe_batch(chunk, outputs, timeout_s)) for chunk in chunks]
         except ExceptionGroup as errors:  # of several that failed together any one tells why
             raise errors.exceptions[0] from None
-        return np.concatenate([task.result() for task in tasks])
+        return _join([task.result() for task in tasks])
 
     async def close(self) -> None:
         """Lets go of the shared memory, on both sides."""
@@ -112,44 +121,73 @@ class TritonDescriber:
     ) -> None:
         await self.close()
 
-    def _check(self, pixels: Pixels) -> None:
-        shape = self._version.contract.input
-        wanted = (shape.height_px, shape.width_px, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
-            raise InvalidRequest(
-                f"{self._version} takes uint8 pixels of N x {wanted[0]} x {wanted[1]} x 3 with N at least 1, "
-                f"not {pixels.dtype} {'x'.join(map(str, pixels.shape))}"
-            )
+    def _check(self, inputs: Inputs) -> None:
+        contract = self._version.contract
+        if contract.input is not None:
+            wanted = (contract.input.height_px, contract.input.width_px, 3)
+            if not isinstance(inputs, np.ndarray):
+                raise InvalidRequest(f"{self._version} takes pixels, not encoded images or texts")
+            if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1:] != wanted or len(inputs) == 0:
+                raise InvalidRequest(
+                    f"{self._version} takes uint8 pixels of N x {wanted[0]} x {wanted[1]} x 3 with N at least 1, "
+                    f"not {inputs.dtype} {'x'.join(map(str, inputs.shape))}"
+                )
+            return
+        takes_texts = contract.takes is Takes.TEXT
+        if (
+            isinstance(inputs, np.ndarray)
+            or not inputs
+            or any(isinstance(one, str) is not takes_texts for one in inputs)
+        ):
+            what = "texts" if takes_texts else "encoded images"
+            raise InvalidRequest(f"{self._version} takes {what}, one or more, and nothing else")
 
-    async def _describe_batch(self, pixels: Pixels, timeout_s: float | None) -> Descriptors:
+    def _outputs(self, *, cells: bool) -> tuple[str, ...]:
+        names = (DESCRIPTOR, CELLS) if cells and self._version.contract.cells else (DESCRIPTOR,)
+        return (*names, CHECKSUM) if self._checks else names
+
+    async def _describe_batch(self, inputs: Inputs, outputs: Sequence[str], timeout_s: float | None) -> Described:
+        if not isinstance(inputs, np.ndarray):
+            request = self._request("BYTES", (len(inputs), 1), outputs, timeout_s, serialise(inputs))
+            return await self._infer(request, inputs, outputs, timeout_s)
         ring = self._ring if self.uses_shared_memory else None
-        first = ring.take(len(pixels)) if ring is not None else None
+        first = ring.take(len(inputs)) if ring is not None else None
         if ring is None or first is None:
-            return await self._infer(self._request(pixels.shape, timeout_s, pixels.tobytes()), pixels, timeout_s)
+            request = self._request("UINT8", inputs.shape, outputs, timeout_s, inputs.tobytes())
+            return await self._infer(request, inputs, outputs, timeout_s)
         try:
-            ring.write(first, pixels)
-            request = self._request(pixels.shape, timeout_s)
+            ring.write(first, inputs)
+            request = self._request("UINT8", inputs.shape, outputs, timeout_s)
             parameters = request.inputs[0].parameters
             parameters["shared_memory_region"].string_param = ring.key
-            parameters["shared_memory_byte_size"].int64_param = len(pixels) * ring.cell_bytes
+            parameters["shared_memory_byte_size"].int64_param = len(inputs) * ring.cell_bytes
             parameters["shared_memory_offset"].int64_param = first * ring.cell_bytes
-            return await self._infer(request, pixels, timeout_s)
+            return await self._infer(request, inputs, outputs, timeout_s)
         except ModelMismatch as error:
             if "shared memory region" not in str(error):
                 raise
         finally:
-            ring.give_back(first, len(pixels))
+            ring.give_back(first, len(inputs))
         self._register_again()
-        return await self._describe_batch(pixels, timeout_s)
+        return await self._describe_batch(inputs, outputs, timeout_s)
 
     def _request(
-        self, shape: tuple[int, ...], timeout_s: float | None, content: bytes | None = None
+        self,
+        datatype: str,
+        shape: tuple[int, ...],
+        outputs: Sequence[str],
+        timeout_s: float | None,
+        content: bytes | None = None,
     ) -> service_pb2.ModelInferRequest:
+        """Without content where that lies in shared memory."""
+        taken = service_pb2.ModelInferRequest.InferInputTensor(
+            name=self._version.contract.takes.value, datatype=datatype, shape=shape
+        )
         request = service_pb2.ModelInferRequest(
             model_name=self._version.model,
             model_version=str(self._version.version),
-            inputs=[service_pb2.ModelInferRequest.InferInputTensor(name=PIXELS, datatype="UINT8", shape=shape)],
-            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in self._outputs],
+            inputs=[taken],
+            outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
             raw_input_contents=[] if content is None else [content],
         )
         if timeout_s is not None:  # Triton's queue drops what nobody waits for any more
@@ -157,31 +195,41 @@ class TritonDescriber:
         return request
 
     async def _infer(
-        self, request: service_pb2.ModelInferRequest, pixels: Pixels, timeout_s: float | None
-    ) -> Descriptors:
+        self,
+        request: service_pb2.ModelInferRequest,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        timeout_s: float | None,
+    ) -> Described:
         answer = await self._client.infer(request, timeout_s)
         contents = {
             output.name: content for output, content in zip(answer.outputs, answer.raw_output_contents, strict=False)
         }
-        dimension = self._version.contract.dimension
-        content = contents.get(DESCRIPTOR, b"")
-        if len(content) % (4 * dimension):
-            raise BrokenModel(f"{self._version} promises {dimension} numbers per image and sends others")
-        descriptors = np.frombuffer(content, np.float32).reshape(-1, dimension)
-        if CHECKSUM in self._outputs and not _is_of(pixels, descriptors, contents.get(CHECKSUM, b"")):
+        contract = self._version.contract
+        descriptors = self._rows(contents.get(DESCRIPTOR, b""), (contract.dimension,))
+        if self._checks and not _is_of(inputs, descriptors, contents.get(CHECKSUM, b"")):
             self._client.distrust()
             raise TritonUnavailable(f"Triton at {self._client.address} answered another request")
-        if len(descriptors) != len(pixels):
+        if len(descriptors) != len(inputs):
             raise BrokenModel(
-                f"{self._version} answered for {len(descriptors)} images, and was asked for {len(pixels)}"
+                f"{self._version} answered for {len(descriptors)} images, and was asked for {len(inputs)}"
             )
         lengths = np.linalg.norm(descriptors, axis=1)
         if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):  # written so that NaN fails it
             raise BrokenModel(f"{self._version} answers with a descriptor that is not of unit length")
-        return descriptors
+        if CELLS not in outputs:
+            return Described(descriptors)
+        cells = self._rows(contents.get(CELLS, b""), (contract.cells, contract.dimension))
+        if len(cells) != len(inputs):
+            raise BrokenModel(f"{self._version} answered with the cells of {len(cells)} images, not {len(inputs)}")
+        return Described(descriptors, cells)
 
-    async def _open_ring(self) -> None:
-        shape = self._version.contract.input
+    def _rows(self, content: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        if len(content) % (4 * math.prod(shape)):
+            raise BrokenModel(f"{self._version} promises {math.prod(shape)} numbers per image and sends others")
+        return np.frombuffer(content, np.float32).reshape(-1, *shape)
+
+    async def _open_ring(self, shape: InputShape) -> None:
         try:
             self._owned_name = OwnedName()
             self._ring = PixelRing(f"{self._owned_name.prefix}-pixels", _RING_CELLS, shape.height_px, shape.width_px)
@@ -215,9 +263,23 @@ class TritonDescriber:
             self._registering = asyncio.create_task(register())
 
 
-def _is_of(pixels: Pixels, descriptors: Descriptors, told: bytes) -> bool:
+def serialise(inputs: Sequence[bytes] | Sequence[str]) -> bytes:
+    """As Triton wants a tensor of BYTES: each element behind its length."""
+    elements = [one.encode() if isinstance(one, str) else one for one in inputs]
+    return b"".join(len(one).to_bytes(4, "little") + one for one in elements)
+
+
+def _join(parts: Sequence[Described]) -> Described:
+    cells = [one.cells for one in parts if one.cells is not None]
+    return Described(
+        np.concatenate([one.descriptors for one in parts]), np.concatenate(cells) if len(cells) == len(parts) else None
+    )
+
+
+def _is_of(inputs: Inputs, descriptors: Descriptors, told: bytes) -> bool:
     """Whether an answer was computed from these pixels, as the program told."""
-    return len(descriptors) == len(pixels) and checksum(pixels, descriptors).tobytes() == told
+    assert isinstance(inputs, np.ndarray), "only programs that take pixels tell checksums"
+    return len(descriptors) == len(inputs) and checksum(inputs, descriptors).tobytes() == told
 
 
 async def _choose_version(client: TritonClient, model: str, version: int | None) -> int:
@@ -239,13 +301,17 @@ def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contrac
     if key not in config.parameters:
         raise ModelMismatch(
             f"{config.name}/{version} carries no contract: its config.pbtxt has no parameter {key} "
-            "(pspsearch-build publish writes it)"
+            "(pspsearch-build publish writes it, and pspsearch-build adopt for a model of another maker)"
         )
     check_digest(config)
     contract = Contract.from_json(config.parameters[key].string_value)
     shape = contract.input
-    _agree(config, PIXELS, [shape.height_px, shape.width_px, 3], {i.name: list(i.dims) for i in config.input})
-    _agree(config, DESCRIPTOR, [contract.dimension], {o.name: list(o.dims) for o in config.output})
+    wanted = [1] if shape is None else [shape.height_px, shape.width_px, 3]
+    _agree(config, contract.takes.value, wanted, {i.name: list(i.dims) for i in config.input})
+    outputs = {o.name: list(o.dims) for o in config.output}
+    _agree(config, DESCRIPTOR, [contract.dimension], outputs)
+    if contract.cells:
+        _agree(config, CELLS, [contract.cells, contract.dimension], outputs)
     return contract
 
 

@@ -37,8 +37,8 @@ async def open_gallery(triton: str) -> Gallery:
     """
     images = [_cut(number) for number in range(_PHOTOS)]
     async with TritonClient(triton) as client, await TritonDescriber.open(client, MODEL) as describer:
-        shape, fingerprint = describer.version.contract.input, describer.version.contract.fingerprint
-        own = await describer.describe(np.stack([decode_pixels(image, shape) for image in images]))
+        shape, fingerprint = describer.version.contract.shape, describer.version.contract.fingerprint
+        own = (await describer.describe(np.stack([decode_pixels(image, shape) for image in images]))).descriptors
     generator = np.random.default_rng(0)
     near = np.repeat(own, _COPIES, axis=0)
     lengths = np.tile(np.linspace(0.2, 1.0, _COPIES, dtype=np.float32), len(own))[:, None]

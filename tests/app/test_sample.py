@@ -1,0 +1,126 @@
+"""The collection `sample`, over fakes: what it lacks is put in beside what the server does."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pspsearch.app.sample import filling_sample, read_gallery
+from pspsearch.call import Call
+from pspsearch.domain import CollectionSettings
+from pspsearch.errors import TritonUnavailable
+from pspsearch.ingest.request import ItemInput
+from tests.fakes.describer import ColourDescriber
+from tests.fakes.describer import version as model_version
+from tests.servers.rollout_place import Place
+from tests.servers.rpc_client import open_api
+from tests.servers.rpc_server import Parts
+
+GALLERY = 360
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    """A server without a gallery."""
+    async with open_api() as api:
+        yield api.server
+
+
+@contextlib.asynccontextmanager
+async def filling(parts: Parts) -> AsyncGenerator[None]:
+    """As the server does it."""
+    async with filling_sample(parts.collections, parts.catalog, parts.ingester, "colours"):
+        yield
+
+
+def count(parts: Parts) -> int:
+    """How many pictures can be found."""
+    return parts.collections.get("sample").index.state.rows
+
+
+async def until_logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    """The filling says what became of it."""
+    async with asyncio.timeout(60):
+        while words not in caplog.text:
+            await asyncio.sleep(0.01)
+
+
+async def test_first_things_are_there_at_once_and_the_rest_comes_beside(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """README.md's first search is for `ball-03/6`; the log tells when all are there."""
+    caplog.set_level(logging.INFO, "pspsearch.app.sample")
+    async with filling(parts):
+        at_once = count(parts)
+        ball = await parts.catalog.items(parts.collections.get("sample").collection.key, ["ball-03/6"])
+        await until_logged(caplog, "the collection sample is complete: 360 pictures put in")
+
+        assert at_once == 24
+        assert list(ball) == ["ball-03/6"]
+        assert count(parts) == GALLERY
+
+
+async def test_stopped_in_the_middle_it_is_completed_at_the_next_start(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only what is missing is put in: what somebody changed stays changed."""
+    caplog.set_level(logging.INFO, "pspsearch.app.sample")
+    async with filling(parts):
+        parts.describer.entered.clear()
+        parts.describer.may_answer.clear()
+        await parts.describer.entered.wait()
+    stopped = count(parts)
+    parts.describer.may_answer.set()
+    changed = ItemInput("ball-01/1", None, '{"mine":true}')
+    await parts.ingester.upsert("sample", [changed], Call())
+
+    async with filling(parts):
+        await until_logged(caplog, f"the collection sample is complete: {GALLERY - stopped} pictures put in")
+
+    assert 24 <= stopped < GALLERY
+    assert count(parts) == GALLERY
+    found = await parts.catalog.items(parts.collections.get("sample").collection.key, ["ball-01/1"])
+    assert found["ball-01/1"].attributes == changed.attributes
+
+
+@pytest.mark.parametrize("when", ["before", "beside"])
+async def test_failure_is_a_sentence_and_ends_nothing(
+    parts: Parts, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    """Whether the first batch fails or a later one."""
+    failure = TritonUnavailable("Triton is away")
+    if when == "before":
+        parts.describer.failure = failure
+    async with filling(parts):
+        parts.describer.failure = failure
+        await until_logged(caplog, "the collection sample stays incomplete until the next start: Triton is away")
+
+        assert count(parts) < GALLERY
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_cannot_be_opened_is_left_alone_and_the_log_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another model version made it; the server starts all the same."""
+    place = Place(tmp_path)
+    async with place.open() as before:
+        await before.server.collections.create("sample", CollectionSettings("colours"))
+    place.versions[1] = ColourDescriber(model_version(1))
+
+    async with place.open() as after, filling(after.server):
+        assert after.server.collections.all() == []
+    assert "the collection sample cannot be filled: colours/1 is not what it was" in caplog.text
+    assert "run `pspsearch collections delete sample --yes` and start again" in caplog.text
+
+
+def test_gallery_is_read_in_order() -> None:
+    """Thing by thing and view by view, with the attributes that filters and grouping work on."""
+    gallery = read_gallery()
+
+    assert len({one.id for one in gallery}) == len(gallery) == GALLERY
+    assert [one.id for one in gallery[:7]] == [*(f"ball-01/{view}" for view in range(1, 7)), "ball-02/1"]
+    assert '"thing":"ball-01"' in (gallery[0].attributes or "")
