@@ -306,7 +306,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The rows that a filter holds for, as of one moment, by ascending key."""
+    """Rows of an index, as of one moment, by ascending key."""
 
     keys: NDArray[np.int64]
     """Of the items."""

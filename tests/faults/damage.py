@@ -20,6 +20,7 @@ from pspsearch.domain import Generation
 from pspsearch.errors import CatalogDamaged
 from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
+from tests.fakes.index import match_all
 from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
 from tests.servers.search_server import ServerEnded, why_refused
@@ -163,7 +164,7 @@ async def _check_index(data: Path, generation: Generation, path: str) -> None:
             index = await SegmentedIndex.open(
                 folder, generation, collection.settings, rows, memory=IndexMemory(1 << 30)
             )
-            matched = await index.match()
+            matched = await match_all(index)
             assert sorted(matched.sequences.tolist()) == rows.sequences().tolist()
             true = {row.sequence: row.descriptor for row in rows.after(0)}
             found = await index.descriptors(matched.sequences.tolist())

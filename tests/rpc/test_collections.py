@@ -5,16 +5,17 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
 
-from pspsearch.domain import CollectionSettings
+from pspsearch.domain import CollectionSettings, Generation
 from pspsearch.errors import IndexFailed, ModelMismatch, TritonUnavailable
-from pspsearch.ports import Index
+from pspsearch.ports import RowSource
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
@@ -22,6 +23,7 @@ from pspsearch.v1 import resources_pb2 as resources
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import VERSION, ColourDescriber
 from tests.fakes.describer import version as model_version
+from tests.fakes.index import MemoryEngine
 from tests.servers.rollout_place import Place
 from tests.servers.rpc_client import Api, item, open_api, refuse
 
@@ -166,16 +168,29 @@ async def test_a_collection_that_cannot_be_opened_can_be_deleted(halved: Api) ->
     assert (await create(halved, name="default")).state.item_count == 0
 
 
+class Part:
+    """Of an index that is being opened."""
+
+
+@dataclass
+class FullEngine(MemoryEngine):
+    """Cannot open an index, and says so when it is there in part."""
+
+    parts: "list[weakref.ref[Part]]" = field(default_factory=list["weakref.ref[Part]"])
+
+    async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> NoReturn:
+        """Until it has no room."""
+        part = Part()
+        self.parts.append(weakref.ref(part))
+        raise IndexFailed("no room")
+
+
 async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is there, says what is wrong, and its name is free again."""
-
-    async def fail(*_: object) -> None:
-        raise IndexFailed("no room")
-
     with monkeypatch.context() as patched:
-        patched.setattr(api.server.collections, "_open_index", fail)
+        patched.setattr(api.server.collections, "_engine", FullEngine())
         wanted = collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
         assert (await refuse(api.collections.CreateCollection(wanted))).code is grpc.StatusCode.INTERNAL
     got = collections.GetCollectionRequest(name="birds")
@@ -186,10 +201,6 @@ async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
     assert (await create(api, name="birds")).name == "birds"
 
 
-class Part:
-    """Of an index that is being opened."""
-
-
 async def test_of_what_cannot_be_opened_only_the_reason_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     """An index that is half read may be large."""
     caplog.set_level(logging.CRITICAL, "pspsearch.live.collections")  # pytest keeps the errors that are logged
@@ -197,12 +208,7 @@ async def test_of_what_cannot_be_opened_only_the_reason_is_kept(caplog: pytest.L
     async with open_api(catalog=catalog):
         pass
 
-    async def fail(*_: object) -> Index:
-        part = Part()
-        parts.append(weakref.ref(part))
-        raise IndexFailed("no room")
-
-    async with open_api(catalog=catalog, open_index=fail) as api:
+    async with open_api(catalog=catalog, engine=FullEngine(parts=parts)) as api:
         refusal = await refuse(api.items.CountItems(items.CountItemsRequest()))
         gc.collect()
 

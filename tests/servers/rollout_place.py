@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.folder import INDEXES
 from pspsearch.client import AsyncClient
 from pspsearch.config import GateSettings
-from pspsearch.domain import Collection, Generation, IndexKind, RolloutStage
-from pspsearch.index.index import SegmentedIndex
+from pspsearch.domain import RolloutStage
+from pspsearch.index.engine import FaissEngine
 from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import ColourDescriber, version
-from tests.indexes import open_index
+from tests.indexes import NEVER, ROOM
 from tests.pictures import encode
 from tests.servers.rpc_client import Api, open_api
 
@@ -67,11 +68,5 @@ class Place:
             options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
             if self.folder is not None:
                 catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
-                folder = self.folder
-
-                async def open_real(_: Collection, generation: Generation) -> SegmentedIndex:
-                    where = folder / "indexes" / str(generation.key)
-                    return await open_index(where, catalog.rows_of(generation), IndexKind.AUTO, generation=generation)
-
-                options |= {"catalog": catalog, "open_index": open_real}
+                options |= {"catalog": catalog, "engine": FaissEngine(self.folder / INDEXES, ROOM, NEVER)}
             yield await stack.enter_async_context(open_api(**options))

@@ -18,7 +18,7 @@ from pspsearch.errors import ModelMismatch, PspsearchError
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import ItemInput
 from pspsearch.live.collections import Collections
-from pspsearch.ports import Catalog
+from pspsearch.ports import Items
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def read_gallery() -> list[ItemInput]:
 
 @contextlib.asynccontextmanager
 async def filling_sample(
-    collections: Collections, catalog: Catalog, ingester: Ingester, model: str
+    collections: Collections, catalog: Items, ingester: Ingester, model: str
 ) -> AsyncGenerator[None]:
     """Puts in what the collection lacks: a first batch before the block, the rest beside it.
 
@@ -55,7 +55,7 @@ async def filling_sample(
             await asyncio.wait([rest])
 
 
-async def _fill(collections: Collections, catalog: Catalog, ingester: Ingester, model: str) -> AsyncGenerator[None]:
+async def _fill(collections: Collections, catalog: Items, ingester: Ingester, model: str) -> AsyncGenerator[None]:
     """Rests after each batch."""
     started = time.monotonic()
     try:
@@ -81,7 +81,7 @@ async def _fill(collections: Collections, catalog: Catalog, ingester: Ingester, 
         log.info("the collection sample is complete: %d pictures put in, in %.1f s", len(lacking), seconds)
 
 
-async def _lacking(collections: Collections, catalog: Catalog) -> list[ItemInput]:
+async def _lacking(collections: Collections, catalog: Items) -> list[ItemInput]:
     gallery = await asyncio.to_thread(read_gallery)
     known = await catalog.items(collections.get(NAME).collection.key, [one.id for one in gallery])
     return [one for one in gallery if one.id not in known]

@@ -38,7 +38,6 @@ from pspsearch.catalog.writer import Writer
 from pspsearch.domain import (
     Collection,
     CollectionSettings,
-    Commit,
     Delete,
     Deletion,
     Filling,
@@ -53,6 +52,7 @@ from pspsearch.domain import (
     Written,
 )
 from pspsearch.errors import PspsearchError
+from pspsearch.ports import Listener
 
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
 
@@ -168,7 +168,7 @@ class SqliteCatalog:
         """As of one moment."""
         return await self._readers.ask(count_lacking, generation)
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
+    def listen(self, listener: Listener) -> None:
         """One listener, told of all commits."""
         self._writer.listen(listener)
 

@@ -5,7 +5,8 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
 from pspsearch.errors import DiskFailed, PspsearchError, WriterFailed, bare
+from pspsearch.ports import Listener
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ class _Call:
     future: asyncio.Future[Any]
     answer: Any = None
     error: Exception | None = None
+    unseen: Sequence[Future[None]] = ()
+    """Of commits until now, those that searches do not see yet."""
 
 
 class Writer:
@@ -64,7 +68,8 @@ class Writer:
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._closed = False
-        self._listener: Callable[[Commit], None] | None = None
+        self._listener: Listener | None = None
+        self._unseen: list[Future[None]] = []
         self._failure: DiskFailed | WriterFailed | None = None
         self._has_failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -72,13 +77,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
         self._thread.start()
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
-        """Calls `listener` in the writer's thread after each commit, before its acknowledgement."""
+    def listen(self, listener: Listener) -> None:
+        """See the port."""
         assert self._listener is None, "there is a listener already"
         self._listener = listener
 
     async def do(self, work: Callable[[Transaction], T], size_bytes: int = 0) -> T:
-        """What `work` returns, when it is on disk. Waits for room while the queue holds too many bytes."""
+        """What `work` returns, when it is on disk and seen. Waits for room while the queue holds too many bytes."""
         size_bytes += _CALL_BYTES
         async with self._turn:
             while self._queued_bytes and self._queued_bytes + size_bytes > self._max_queued_bytes:
@@ -89,7 +94,10 @@ class Writer:
             self._queued_bytes += size_bytes
             self._queue.put(call)
         try:
-            return await call.future
+            answer = await call.future
+            for seen in call.unseen:
+                await asyncio.shield(asyncio.wrap_future(seen))  # others wait for it, too
+            return answer
         finally:
             del call  # its error has this frame
 
@@ -133,15 +141,21 @@ class Writer:
                 raise self._failure  # noqa: TRY301 - heard by the callers as any other
             with translate_errors(self._path):
                 commits = self._commit(calls)
-            for commit in commits:
-                if self._listener is not None:
-                    self._listener(commit)
+            self._tell(commits)
+            for call in calls:
+                call.unseen = self._unseen
         except BaseException as error:  # the callers must hear it, and the next ones must find the thread
             self._roll_back()
             told = self._note(error)
             for call in calls:
                 call.error = call.error or told
         self._loop.call_soon_threadsafe(self._acknowledge, calls)
+
+    def _tell(self, commits: Sequence[Commit]) -> None:
+        self._unseen = [seen for seen in self._unseen if not seen.done()]
+        if self._listener is not None:
+            told = map(self._listener, commits)
+            self._unseen += [seen for seen in told if seen is not None]
 
     def _commit(self, calls: list[_Call]) -> list[Commit]:
         changes: list[Change] = []

@@ -12,7 +12,7 @@ from pspsearch.describe.decoding import Decoder
 from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.live.live import Live, OpenGeneration
-from pspsearch.ports import Catalog, Describer
+from pspsearch.ports import Describer, Items
 from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _Prepared = Pixels | bytes | InvalidRequest
 class QueryDescriber:
     """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
 
-    def __init__(self, catalog: Catalog, decoder: Decoder) -> None:
+    def __init__(self, catalog: Items, decoder: Decoder) -> None:
         self._catalog = catalog
         self._decoder = decoder
 

@@ -25,7 +25,7 @@ from pspsearch.ingest.request import (
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
 from pspsearch.memory import MemoryBound
-from pspsearch.ports import Catalog
+from pspsearch.ports import WritableItems
 from pspsearch.query import DescriptorQuery
 
 
@@ -45,7 +45,7 @@ class Ingester:
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: WritableItems,
         describer: QueryDescriber,
         limits: ImageLimits,
         memory: MemoryBound,
@@ -106,12 +106,12 @@ class Ingester:
             deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
             return len(deleted), max((answer.sequence for answer in answers), default=0)
 
-    async def delete_matching(self, collection: str, keep: Filter, *, request_id: str = "") -> tuple[int, int]:
+    async def delete_matching(self, collection: str, where: Filter, *, request_id: str = "") -> tuple[int, int]:
         """Takes out every item that the filter holds for, in portions: see `delete_matching`."""
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            asked = _digest("delete where", keep.text)
-            done = await delete_matching(self._catalog, live, keep, request_id=request_id, asked=asked)
+            asked = _digest("delete where", where.text)
+            done = await delete_matching(self._catalog, live, where, request_id=request_id, asked=asked)
             live.index.check_current()
             return done.deleted, done.sequence
 

@@ -6,8 +6,10 @@ import copy
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pspsearch.domain import DEFAULT_COLLECTION, Collection, CollectionSettings, Commit, Generation, ModelVersion
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
@@ -16,7 +18,7 @@ from pspsearch.live.finishing import Finisher, to_its_end
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.live.trial import Trial
 from pspsearch.model.contract import Takes
-from pspsearch.ports import Catalog, Describer, Index
+from pspsearch.ports import CollectionRecords, Describer, Generations, IndexEngine, RowFeed
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +31,9 @@ OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
 ReleaseDescriber = Callable[[ModelVersion], Awaitable[None]]
 """Lets go of a describer that no collection needs."""
 
-OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
-"""The index of a generation, up to date with the catalog."""
 
-DropIndex = Callable[[Generation], None]
-"""Removes what an index left on disk."""
+class CollectionCatalog(CollectionRecords, Generations, RowFeed, Protocol):
+    """What open collections need of a catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,16 @@ class Collections(Finisher):
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: CollectionCatalog,
         open_describer: OpenDescriber,
         release_describer: ReleaseDescriber,
-        open_index: OpenIndex,
-        drop_index: DropIndex,
+        engine: IndexEngine,
     ) -> None:
         super().__init__()
         self._catalog = catalog
         self._open_describer = open_describer
         self._release_describer = release_describer
-        self._open_index = open_index
-        self._drop_index = drop_index
+        self._engine = engine
         self._live: dict[str, Live] = {}
         self._unopened: dict[str, _Unopened] = {}
         self._trials: dict[str, Trial] = {}
@@ -197,7 +195,8 @@ class Collections(Finisher):
         """A generation beside the active one, ready to answer; writes may go on meanwhile."""
         queue = self._queues[opened.generation.key] = CommitQueue()
         try:
-            index = await self._open_index(collection, opened.generation)
+            rows = self._catalog.rows_of(opened.generation)
+            index = await self._engine.open(opened.generation, collection.settings, rows)
             try:
                 await asyncio.to_thread(queue.connect, index)
             except BaseException:
@@ -208,9 +207,9 @@ class Collections(Finisher):
             raise
         return Live(collection, opened, index)
 
-    def discard(self, generation: Generation) -> None:
-        """What an index of it left on disk; it must not be open."""
-        self._drop_index(generation)
+    async def discard(self, generation: Generation) -> None:
+        """What is left of its index; it must not be open."""
+        await self._engine.drop(generation)
 
     def beside(self, collection: Collection) -> tuple[OpenGeneration, ...]:
         """The generations beside the active one that writes are to reach now; none where the collection is gone."""
@@ -245,7 +244,7 @@ class Collections(Finisher):
         await live.usage.ended()
         del self._queues[live.generation.key]
         await live.index.close()
-        self._drop_index(live.generation)
+        await self._engine.drop(live.generation)
         await self.release(live.describer.version)
 
     async def release(self, version: ModelVersion) -> None:
@@ -271,7 +270,7 @@ class Collections(Finisher):
             count = await self._catalog.delete_collection(collection.key)
             del self._unopened[name]
         for record in generations:
-            self._drop_index(record.generation)
+            await self._engine.drop(record.generation)
         return count
 
     async def _open(self, collection: Collection, generation: Generation) -> Live:
@@ -295,11 +294,10 @@ class Collections(Finisher):
         live = self._live.get(collection.name)
         return live if live is not None and live.collection.key == collection.key else None
 
-    def _apply(self, commit: Commit) -> None:
+    def _apply(self, commit: Commit) -> Future[None] | None:
         """In the writer's thread. A generation that is still being described has nobody who listens."""
         queue = self._queues.get(commit.generation)
-        if queue is not None:
-            queue.put(commit)
+        return None if queue is None else queue.put(commit)
 
 
 def _without(opened: Iterable[OpenGeneration], generation: Generation) -> tuple[OpenGeneration, ...]:

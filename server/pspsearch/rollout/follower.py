@@ -10,7 +10,7 @@ from pspsearch.errors import PspsearchError
 from pspsearch.live.collections import Collections
 from pspsearch.live.finishing import cancel
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations
 from pspsearch.rollout.rollout import RolloutOptions
 from pspsearch.rollout.rollouts import Rollouts
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Follower:
     """Looks now and then for as long as the context lasts; to be entered when the rollouts are open."""
 
-    def __init__(self, rollouts: Rollouts, collections: Collections, catalog: Catalog, every_s: float) -> None:
+    def __init__(self, rollouts: Rollouts, collections: Collections, catalog: Generations, every_s: float) -> None:
         """With 0 seconds between two looks it never looks by itself."""
         self._rollouts = rollouts
         self._collections = collections

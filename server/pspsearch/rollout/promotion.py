@@ -6,7 +6,7 @@ from pspsearch.domain import Collection, Generation, GenerationState
 from pspsearch.errors import RolloutRefused
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live, OpenGeneration
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations
 from pspsearch.rollout.keepers import Keepers
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ _ATTEMPTS = 100
 class Promoter:
     """Changes what answers for a collection. Whoever calls it has the turn of `Collections`."""
 
-    def __init__(self, collections: Collections, catalog: Catalog, keepers: Keepers) -> None:
+    def __init__(self, collections: Collections, catalog: Generations, keepers: Keepers) -> None:
         self._collections = collections
         self._catalog = catalog
         self._keepers = keepers

@@ -13,7 +13,7 @@ from pspsearch.live.collections import Collections, OpenDescriber
 from pspsearch.live.finishing import Finisher, to_its_end
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live, OpenGeneration
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
 from pspsearch.rollout.keepers import Keepers
@@ -34,7 +34,7 @@ class Rollouts(Finisher):
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: Generations,
         look: Look,
         open_describer: OpenDescriber,
         filler: Filler,
@@ -169,7 +169,7 @@ class Rollouts(Finisher):
 
     async def _reopen(self, collection: Collection, record: GenerationRecord) -> None:
         if record.state in (GenerationState.RETIRED, GenerationState.FAILED):
-            self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
+            await self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
         if record.state not in (GenerationState.BUILDING, GenerationState.KEPT):
             return
         building = record.state is GenerationState.BUILDING

@@ -23,7 +23,7 @@ from pspsearch.live.finishing import cancel
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.live.trial import Trial, Tried
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler, Pace
 from pspsearch.rollout.keepers import Keepers
@@ -46,7 +46,7 @@ class Runner:
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: Generations,
         filler: Filler,
         gate: Gate,
         keepers: Keepers,
@@ -194,7 +194,10 @@ class Runner:
         opened = under_way.opened
         await self._describe(under_way)
         under_way.tell(stage=RolloutStage.INDEXING)
-        self._collections.discard(opened.generation)  # of a run before: rows were filled in that it does not know of
+        # What a run before left does not know of the rows that were filled in since.
+        await self._collections.discard(opened.generation)
+            opened.generation
+        )  # of a run before: rows were filled in that it does not know of
         under_way.candidate = candidate = await self._collections.prepare(under_way.collection, opened)
         self._keepers.begin(opened)
         under_way.tell(stage=RolloutStage.CHECKING)

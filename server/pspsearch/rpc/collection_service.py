@@ -13,7 +13,7 @@ from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Storage
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import read_kind, write_collection
@@ -41,12 +41,12 @@ class CollectionService:
     """Collections, and the server as a whole."""
 
     def __init__(
-        self, admission: Admission, collections: Collections, rollouts: Rollouts, catalog: Catalog, around: Surroundings
+        self, admission: Admission, collections: Collections, rollouts: Rollouts, storage: Storage, around: Surroundings
     ) -> None:
         self._admission = admission
         self._collections = collections
         self._rollouts = rollouts
-        self._catalog = catalog
+        self._storage = storage
         self._around = around
         self._started = time.monotonic()
 
@@ -99,7 +99,7 @@ class CollectionService:
             ],
             collections=self._all(visitor),
             memory_bytes=_resident_bytes(),
-            catalog_bytes=self._catalog.size_bytes(),
+            catalog_bytes=self._storage.size_bytes(),
             requests_in_flight=self._admission.in_flight,
         )
 

@@ -1,7 +1,9 @@
 """ItemService over the core and the catalog."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, c
 from pspsearch.ingest.stream import ingest
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations, Items
 from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import (
     prepare_filter,
@@ -44,10 +46,16 @@ _Turn = Turn[items.IngestItemsRequest]
 _Exchange = Exchange[items.IngestItemsRequest]
 
 
+class ItemCatalog(Items, Generations, Protocol):
+    """What this service needs of a catalog."""
+
+
 class ItemService:
     """What is acknowledged is durable and found by the next search."""
 
-    def __init__(self, admission: Admission, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
+    def __init__(
+        self, admission: Admission, ingester: Ingester, collections: Collections, catalog: ItemCatalog
+    ) -> None:
         self._admission = admission
         self._ingester = ingester
         self._collections = collections
@@ -86,11 +94,11 @@ class ItemService:
 
     async def DeleteItems(self, request: items.DeleteItemsRequest, visitor: Visitor) -> items.DeleteItemsResponse:
         await prepare_filter(request.filter)
-        keep = read_filter(request.filter)
-        if (keep is None) == (not request.ids):
+        where = read_filter(request.filter)
+        if (where is None) == (not request.ids):
             raise InvalidRequest("a deletion names ids or a filter, and not both")
-        if keep is not None:
-            deleted = self._ingester.delete_matching(request.collection, keep, request_id=request.request_id)
+        if where is not None:
+            deleted = self._ingester.delete_matching(request.collection, where, request_id=request.request_id)
         else:
             deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
         count, sequence = await deleted
@@ -113,9 +121,7 @@ class ItemService:
     async def CountItems(self, request: items.CountItemsRequest, visitor: Visitor) -> items.CountItemsResponse:
         async with self._collections.use(request.collection) as live:
             await prepare_filter(request.filter)
-            keep = read_filter(request.filter)
-            count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
-            return items.CountItemsResponse(count=count)
+            return items.CountItemsResponse(count=await live.index.count(read_filter(request.filter)))
 
     async def _ingest(self, exchange: _Exchange, visitor: Visitor) -> None:
         turns, call = exchange.turns(), visitor.call
@@ -168,19 +174,18 @@ class ItemService:
         """The next items, and the key to go on from; 0 where there is no next page."""
         key = live.collection.key
         await prepare_filter(request.filter)
-        keep = read_filter(request.filter)
-        if keep is None:
+        where = read_filter(request.filter)
+        if where is None:
             if request.not_in_generation:
                 generation = await self._generation(live, request.not_in_generation)
                 page = await self._catalog.lacking(generation, after, size + 1)
             else:
                 page = await self._catalog.page(key, after, size + 1)
             return page[:size], page[size - 1].key if len(page) > size else 0
-        keys = (await live.index.match(keep)).keys
-        first = int(np.searchsorted(keys, after, side="right"))
-        wanted = keys[first : first + size].tolist()
-        page = await self._catalog.items_by_key(key, wanted)
-        return page, wanted[-1] if first + size < len(keys) else 0
+        async with contextlib.aclosing(live.index.match(where, size + 1, after)) as pages:
+            keys = (await anext(pages)).keys.tolist()
+        page = await self._catalog.items_by_key(key, keys[:size])
+        return page, keys[size - 1] if len(keys) > size else 0
 
     async def _generation(self, live: Live, key: int) -> Generation:
         for record in await self._catalog.generations(live.collection.key):

@@ -75,7 +75,7 @@ def read_options(request: service_pb2.ModelInferRequest) -> Options:
     options = Options(
         limit=given.whole("limit", _USUAL.limit),
         offset=given.whole("offset", _USUAL.offset),
-        keep=read_filter(given.text("filter")),
+        where=read_filter(given.text("filter")),
         min_score=given.number("min_score"),
     )
     given.text(FINGERPRINT)

@@ -67,7 +67,7 @@ def read_options(options: searches.SearchOptions) -> Options:
     return Options(
         limit=options.limit if options.HasField("limit") else USUAL_LIMIT,
         offset=options.offset,
-        keep=read_filter(options.filter),
+        where=read_filter(options.filter),
         min_score=options.min_score if options.HasField("min_score") else None,
         group_by=options.group_by,
         group_size=options.group_size or 1,

@@ -5,7 +5,7 @@ import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
@@ -22,13 +22,13 @@ from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.live.collections import Collections
-from pspsearch.ports import Catalog
+from pspsearch.ports import Storage
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.admission import Admission
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.door import Door
 from pspsearch.rpc.health import Health
-from pspsearch.rpc.item_service import ItemService
+from pspsearch.rpc.item_service import ItemCatalog, ItemService
 from pspsearch.rpc.kserve_service import KserveService
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
@@ -53,6 +53,10 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
 _MAX_ANSWER_BYTES = 1 << 30
 
 
+class ServedCatalog(ItemCatalog, Storage, Protocol):
+    """What the services need of a catalog."""
+
+
 class RpcServer:
     """A context: its port is open from the start, calls are taken from `set_serving` on and finished at the end."""
 
@@ -64,7 +68,7 @@ class RpcServer:
         ingester: Ingester,
         collections: Collections,
         rollouts: Rollouts,
-        catalog: Catalog,
+        catalog: ServedCatalog,
         around: Surroundings,
     ) -> None:
         self._settings = settings
