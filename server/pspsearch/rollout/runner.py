@@ -196,8 +196,6 @@ class Runner:
         under_way.tell(stage=RolloutStage.INDEXING)
         # What a run before left does not know of the rows that were filled in since.
         await self._collections.discard(opened.generation)
-            opened.generation
-        )  # of a run before: rows were filled in that it does not know of
         under_way.candidate = candidate = await self._collections.prepare(under_way.collection, opened)
         self._keepers.begin(opened)
         under_way.tell(stage=RolloutStage.CHECKING)
