@@ -1,4 +1,4 @@
-"""One describer for each model version in use, opened when it is first asked for."""
+"""Keeps one describer for each model version in use, and opens it at its first use."""
 
 import asyncio
 from collections.abc import Collection
@@ -18,16 +18,16 @@ from pspsearch.triton.describer import TritonDescriber, read_contract
 from pspsearch.triton.model_config import check_policy, find_broken_contracts
 
 _LAST_CALL_S = 60.0
-"""Longer than anything takes that was begun with a describer."""
+"""How long after its release a describer is closed: longer than any call takes that still uses it."""
 
 _CHANGED = "has been changed since the server began to use it: publish a change under a number of its own"
 
 
 class Versions:
-    """For the tasks of one event loop; closes what it opened."""
+    """The describers of one Triton. Only tasks of one event loop may use it. On exit it closes all of them."""
 
     def __init__(self, client: TritonClient, repository: Path | None = None) -> None:
-        """The client stays the caller's to close. `repository` is what Triton serves, where it is on this machine."""
+        """The caller still closes the client. `repository` is the one that Triton serves, if it is on this machine."""
         self._client = client
         self._repository = repository
         self._open: dict[tuple[str, int], TritonDescriber] = {}
@@ -35,9 +35,10 @@ class Versions:
         self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
     async def open(self, model: str, version: int | None) -> TritonDescriber:
-        """The one describer of that version, or of the highest that is served; ModelMismatch where there is none.
+        """Returns the only describer of that version, or of the highest version served.
 
-        VersionPolicyRefused where Triton would not go on serving it.
+        Raises ModelMismatch if Triton serves no such version, and VersionPolicyRefused if Triton would stop serving it
+        when a newer one is published.
         """
         async with self._opening:
             version = version if version is not None else await self._highest(model)
@@ -47,9 +48,9 @@ class Versions:
             return self._open[model, version]
 
     async def release(self, version: ModelVersion) -> None:
-        """Lets go of a version that no collection needs any more, so that its folder may go, and Triton unload it.
+        """Releases a version that no collection needs any more, so that its folder may be removed and Triton unload it.
 
-        Calls under way may still have its describer: it is closed a while later.
+        Calls under way may still use its describer, so it is closed `_LAST_CALL_S` later.
         """
 
         async def close_later(describer: TritonDescriber) -> None:
@@ -63,10 +64,10 @@ class Versions:
                 self._closing[describer] = asyncio.create_task(close_later(describer))
 
     async def look(self, model: str) -> list[OfferedVersion]:
-        """Has Triton load what is new, and tells all versions, ascending; ModelMismatch where there is no such model.
+        """Makes Triton load new versions, and returns all, ascending. Raises ModelMismatch for an unknown model.
 
-        While a version in the folder is broken, nothing is loaded: Triton would load that one, too, and a version that
-        answers might become another one under the same number.
+        Nothing is loaded while a version in the folder is broken. Triton would load the broken one too, and so might
+        replace a version that answers with different files under the same number.
         """
         broken: dict[int, RepositoryError] = {}
         if self._repository is not None:
@@ -107,7 +108,7 @@ class Versions:
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
     def _find_changed(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
-        """Versions in use that are gone from their folder, or were published anew under their old number."""
+        """Finds versions in use whose folder is gone, or that were published again under the same number."""
         changed: dict[int, RepositoryError] = {}
         for (model, version), describer in self._open.items():
             path = folder / str(version)
@@ -120,9 +121,9 @@ class Versions:
         return changed
 
     def objection(self, model: str) -> str:
-        """Why a Triton that starts again must not load the model, or nothing; from any thread.
+        """Why a Triton that restarts must not load the model, or "". It may be called from any thread.
 
-        A version in use whose files are others by now would answer under the number of the one that was there.
+        If the files of a version in use have changed, the changed version would answer under the old number.
         """
         if self._repository is not None:
             for (name, version), describer in list(self._open.items()):
@@ -132,7 +133,7 @@ class Versions:
         return ""
 
     def _changed(self, model: str, version: int, contract: Contract) -> str:
-        """What is wrong where it is not what it was when it was opened; then it is not asked until it is that again."""
+        """What is wrong if the version has changed since it was opened, or "". It is not used until it is restored."""
         known = self._open.get((model, version))
         if known is None:
             return ""
@@ -141,7 +142,7 @@ class Versions:
         return "" if same else f"it {_CHANGED}"
 
     async def served(self, model: str) -> list[ModelVersion]:
-        """Every version of the model that Triton has ready and that has a contract, ascending."""
+        """Returns every version of the model that is ready in Triton and has a contract, ascending."""
         versions = await self._ready(model)
         if not versions:
             return []
@@ -178,12 +179,12 @@ class Versions:
 
 
 def _is_another(version: Path, describer: TritonDescriber) -> bool:
-    """Whether what was published there is not what it describes with."""
+    """Whether the version published there differs from the one that the describer uses."""
     return (version / MANIFEST).is_file() and Manifest.read(version).digest != describer.version.contract.digest
 
 
 def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
-    """Every version there is, where the configuration that they share is not what was published."""
+    """The versions with a broken contract; all versions if the configuration that they share is not as published."""
     if not model.is_dir():
         return {}
     try:
@@ -193,7 +194,7 @@ def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """The versions in a model's folder; none without one."""
+    """The version numbers in a model's folder; none if there is no folder."""
     with readable(folder):
         paths = list(folder.iterdir()) if folder.is_dir() else []
         return {int(path.name) for path in paths if path.is_dir() and path.name.isdecimal()}
