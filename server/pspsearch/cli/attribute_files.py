@@ -79,11 +79,11 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Attributes]]:
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise InvalidRequest(f"{path} line {reader.line_num} has not as many cells as the header")
+                    raise InvalidRequest(f"{path} line {reader.line_num} does not have as many cells as the header")
                 values = {name: value if name in {"id", "file"} else _value(value) for name, value in row.items()}
                 yield reader.line_num, {name: value for name, value in values.items() if value != ""}
         except csv.Error as error:
-            raise InvalidRequest(f"{path} line {reader.line_num + 1} is no CSV: {error}") from error
+            raise InvalidRequest(f"{path} line {reader.line_num + 1} is not CSV: {error}") from error
 
 
 def _value(cell: str) -> str | float | bool:
@@ -103,7 +103,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Attributes]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InvalidRequest(f"{path} line {number} is no JSON: {error}") from error
+                raise InvalidRequest(f"{path} line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise InvalidRequest(f"{path} line {number} is no JSON object")
+                raise InvalidRequest(f"{path} line {number} is not a JSON object")
             yield number, row

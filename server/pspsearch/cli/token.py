@@ -76,7 +76,7 @@ def list_(path: Path, as_json: bool) -> None:
                     one.access.right.name.lower(),
                     ", ".join(sorted(one.access.collections)) or "all",
                     one.created,
-                    (one.expires or "never") if one.is_good(now) else f"{one.expires}, over",
+                    (one.expires or "never") if one.is_good(now) else f"{one.expires}, expired",
                 )
                 for one in found
             ),

@@ -73,7 +73,7 @@ def call_error(failure: grpc.RpcError, address: str) -> PspsearchError:
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the server at {address} did not answer in time")
     if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return ServerFailed(f"what answers at {address} is no pspsearch server of this version: {said}")
+        return ServerFailed(f"what answers at {address} is not a pspsearch server of this version: {said}")
     return _BY_CODE.get(failure.code().value[0], ServerFailed)(said)
 
 

@@ -54,7 +54,7 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
 
     timers: list[asyncio.Handle] = [
         loop.call_later(_LATE_S, look),
-        loop.call_later(_MOST_S, refuse, DeadlineExceeded(f"the request was not there after {_MOST_S:.0f} s")),
+        loop.call_later(_MOST_S, refuse, DeadlineExceeded(f"the request had not arrived after {_MOST_S:.0f} s")),
     ]
     try:
         yield

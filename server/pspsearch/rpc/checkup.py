@@ -23,7 +23,7 @@ def examine_certificate(settings: SecuritySettings) -> Iterator[Finding]:
     expires = expiry(Path(settings.tls_certificate))
     left = expires - datetime.now(UTC)
     if left < SOON:
-        words = f"it is over since {expires:%Y-%m-%d}" if left < timedelta(0) else f"it is over on {expires:%Y-%m-%d}"
+        words = f"it expired on {expires:%Y-%m-%d}" if left < timedelta(0) else f"it expires on {expires:%Y-%m-%d}"
         grade = Grade.BAD if left < timedelta(0) else Grade.DOUBTFUL
         yield Finding("certificate", grade, f"{words}: put another in its place, also while the server runs")
     else:

@@ -197,7 +197,7 @@ class KserveService:
 
     def _find(self, name: str, number: str) -> Live:
         if not name.startswith(MODEL_PREFIX) or name == MODEL_PREFIX:
-            raise NotFound(f"there is no model {name[:80]!r}: a collection's is {MODEL_PREFIX}NAME")
+            raise NotFound(f"there is no model {name[:80]!r}: a collection's model is {MODEL_PREFIX}NAME")
         live = self._collections.get(name.removeprefix(MODEL_PREFIX))
         if number not in ("", str(live.generation.version)):
             raise NotFound(f"{name} answers in version {live.generation.version}, and not in {number[:20]!r}")

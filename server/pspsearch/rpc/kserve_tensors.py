@@ -95,7 +95,7 @@ def read_queries(request: service_pb2.ModelInferRequest, generation: Generation)
     if "shared_memory_region" in tensor.parameters:
         raise InvalidRequest("tensors are taken from the request only, not from shared memory")
     if len(request.raw_input_contents) > 1:
-        raise InvalidRequest(f"one input is given, and {len(request.raw_input_contents)} raw contents")
+        raise InvalidRequest(f"there is one input, but {len(request.raw_input_contents)} raw contents")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
     if tensor.name == IMAGE:
         count = _rows(tensor, "BYTES", 1)

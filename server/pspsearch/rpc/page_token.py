@@ -25,9 +25,9 @@ def read_token(token: str, collection: str, matching: str) -> int:
         padded = token + "=" * (-len(token) % 4)
         version, last_key, digest = _FORMAT.unpack(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, struct.error):
-        raise InvalidRequest("the page_token is none that this server gave") from None
+        raise InvalidRequest("the page_token does not come from this server") from None
     if version != _VERSION or last_key < 0 or digest != _digest(collection, matching):
-        raise InvalidRequest("the page_token is of another collection or another filter")
+        raise InvalidRequest("the page_token belongs to another collection or filter")
     return last_key
 
 

@@ -91,7 +91,7 @@ async def _in_time(one: Awaitable[bool]) -> bool:
         async with asyncio.timeout(_IDLE_S):
             return await one
     except TimeoutError:
-        raise DeadlineExceeded(f"nothing was asked for {_IDLE_S:g} s, or no answer taken") from None
+        raise DeadlineExceeded(f"no request came for {_IDLE_S:g} s, or no answer was taken") from None
 
 
 def _read(content: bytes, read: _Read) -> object:

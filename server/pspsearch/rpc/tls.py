@@ -70,7 +70,7 @@ class _Files:
                 context.load_verify_locations(self._client_ca)
         except ssl.SSLError as error:
             raise BadSettings(
-                f"{' and '.join(map(str, self._all()))} are no certificates with their key: {error.reason or error}"
+                f"{' and '.join(map(str, self._all()))} are not a certificate with its key: {error.reason or error}"
             ) from error
         except OSError as error:
             raise BadSettings(f"{error.filename or self._certificate} cannot be read: {error.strerror}") from error

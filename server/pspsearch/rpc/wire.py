@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.bounds import BOUNDS, MAX_UNKNOWN, Bound
 
-NO_MESSAGE = "the request is no message of its kind"
+NO_MESSAGE = "the request is not a message of its kind"
 FIELDS_AT_ONCE = 2000
 """How many fields are checked without a pause, which takes half a millisecond. A batch of 256 images has no more."""
 
@@ -94,7 +94,7 @@ class Shape:
                 size = _SIZES.get(way) or _refuse("it has groups")
             stop = place + size
             if stop > end:
-                _refuse("a field is longer than what it is in")
+                _refuse("a field is longer than the message around it")
             number = known.number
             if number in counts:
                 count += counts[number]
