@@ -27,7 +27,7 @@ def test_token_of_another_list_is_refused(collection: str, matching: str) -> Non
     """A page of one list must not go on in another."""
     token = write_token(7, "birds", "wings = 2")
 
-    with pytest.raises(InvalidRequest, match="another collection or another filter"):
+    with pytest.raises(InvalidRequest, match="another collection or filter"):
         read_token(token, collection, matching)
 
 
