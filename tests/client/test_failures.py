@@ -130,7 +130,7 @@ class FullServer:
 
 @pytest.fixture
 def full_server() -> Iterator[FullServer]:
-    """For one test."""
+    """A server for one test."""
     with FullServer() as server:
         yield server
 

@@ -116,7 +116,7 @@ async def test_server_that_stays_away_is_given_up(server: ScriptedServer, ask: E
 
     server.ingest = refuse
 
-    # the second is what grpc.aio leaves of it where a write crosses with it
+    # the second is what grpc.aio makes of it if a write crosses with it
     with pytest.raises(ServerUnavailable, match=r"gone for good|ended the stream"):
         await ask("ingest", inputs(3))
 

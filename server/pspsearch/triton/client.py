@@ -40,7 +40,7 @@ _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 _GIVEN_UP = ("Stub process", "health mutex", "gave up this process")
-"""Words in an error that say that Triton gave up a silent Python process; the last are from our own model program."""
+"""Errors with these words mean that Triton gave up a silent Python process. The last is from a program of ours."""
 _CONTROL_TIMEOUT_S = 10.0
 _CONNECT_S = 0.5
 """How long a call waits while the connection is being made."""
@@ -196,7 +196,9 @@ class TritonClient:
                 return BrokenModel(f"Triton at {self.address} failed ({error.code().name}): {words}")
 
     def distrust(self) -> None:
-        """Discards the answers to all calls under way, since each may belong to another request, and restarts Triton.
+        """Discards the answers to all calls under way, since each may belong to another request.
+
+        Then restarts Triton, or asks an operator to.
 
         Triton gives up a Python process that is silent for a second because it died or got no time to compute. If the
         process answers later, Triton takes this for the answer to the next batch. The calls in the abandoned batch get
