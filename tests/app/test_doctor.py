@@ -221,7 +221,7 @@ BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
     (name_no_model, "model", "has no model resnet, but pspnet"),
     (call_nobody, "model", "127.0.0.1:1"),
     (ask_for_a_gpu, "FAISS", "pip install 'pspsearch[gpu]' where there is one"),
-    (mix_up_keys, "certificate", "are no certificates with their key"),
+    (mix_up_keys, "certificate", "are not a certificate with its key"),
     (expire_certificate, "certificate", "put another in its place"),
     (expire_tokens, "tokens", "has no token that is good"),
     (want_all_memory, "memory", "lower it"),

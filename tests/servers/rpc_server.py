@@ -1,4 +1,4 @@
-"""The real gRPC server without Triton; over fakes where a test gives nothing better: no FAISS, no disk."""
+"""The real gRPC server without Triton. Fakes replace FAISS and the disk unless a test gives something better."""
 
 import contextlib
 import socket
@@ -39,7 +39,7 @@ LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 
 
 def has_ipv6() -> bool:
-    """Whether this machine's loopback does."""
+    """Whether this machine's loopback has IPv6."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as tried:
         tried.bind(("::1", 0))
         return True
@@ -65,7 +65,7 @@ class _Watched:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the server was made of."""
+    """The parts that the server was made of."""
 
     rpc: RpcServer
     collections: Collections
@@ -76,15 +76,15 @@ class Parts:
     follower: Follower
     """It looks when it is told to."""
     versions: dict[int, ColourDescriber]
-    """Of the model `colours`: what a look into the repository finds. The first is there from the start."""
+    """The versions of the model `colours` that a look into the repository finds. The first is there from the start."""
     dropped: list[Generation] = field(default_factory=list[Generation])
-    """Generations whose index was told to leave nothing."""
+    """Generations whose index was deleted."""
     released: list[int] = field(default_factory=list[int])
-    """Versions whose describer nobody needs any more."""
+    """Versions whose describer was released."""
 
     @property
     def address(self) -> str:
-        """Where it answers."""
+        """The server's address."""
         return self.rpc.address
 
 

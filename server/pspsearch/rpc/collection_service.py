@@ -1,4 +1,4 @@
-"""CollectionService over the core."""
+"""CollectionService, translated to calls of the core."""
 
 import asyncio
 import contextlib
@@ -22,23 +22,23 @@ from pspsearch.v1 import resources_pb2 as resources
 
 _TARGET_RECALL = 0.95
 _PATIENCE_S = 0.25
-"""With a Triton that does not answer."""
+"""How long a status waits for a Triton that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the status tells of what is around the server."""
+    """What the status reports about the server's surroundings."""
 
     triton: str
-    """Where it answers, and whether the server started it."""
+    """Triton's address, and whether the server started it."""
     default_model: str
-    """Of a collection that is created without one."""
+    """The model of a collection that is created without one."""
     models: Callable[[], Awaitable[Sequence[ModelVersion]]]
-    """The versions of the default model that Triton serves."""
+    """Returns the versions of the default model that Triton serves."""
 
 
 class CollectionService:
-    """Collections, and the server as a whole."""
+    """Creates, lists and deletes collections, and reports the server's status."""
 
     def __init__(
         self, admission: Admission, collections: Collections, rollouts: Rollouts, storage: Storage, around: Surroundings
@@ -86,7 +86,7 @@ class CollectionService:
         self, request: collections_pb.GetServerStatusRequest, visitor: Visitor
     ) -> collections_pb.GetServerStatusResponse:
         models: Sequence[ModelVersion] = ()
-        with contextlib.suppress(RetryLater, TimeoutError):  # what an operator sees first when Triton is away
+        with contextlib.suppress(RetryLater, TimeoutError):  # a status must work while Triton is away
             models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
         return collections_pb.GetServerStatusResponse(
             version=version("pspsearch"),
@@ -104,7 +104,7 @@ class CollectionService:
         )
 
     def _all(self, visitor: Visitor) -> list[resources.Collection]:
-        """That there are for the caller."""
+        """The collections that the caller may see."""
         return [self._write(live) for live in self._collections.all() if visitor.access.sees(live.collection.name)]
 
     def _write(self, live: Live) -> resources.Collection:

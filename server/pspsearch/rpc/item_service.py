@@ -1,4 +1,4 @@
-"""ItemService over the core and the catalog."""
+"""ItemService, translated to calls of the core and the catalog."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from pspsearch.v1 import item_service_pb2 as items
 _PAGE = 100
 _MAX_PAGE = 1000
 _UNDER_WAY = 256
-"""Items of one stream that are read and not acknowledged."""
+"""How many items of one stream may be read and not yet acknowledged."""
 _OUTCOMES = {
     Outcome.CREATED: items.UPSERT_OUTCOME_CREATED,
     Outcome.REPLACED: items.UPSERT_OUTCOME_REPLACED,
@@ -40,7 +40,7 @@ _OUTCOMES = {
 }
 
 _ACKNOWLEDGEMENT_BYTES = 2048
-"""An id and a sentence."""
+"""The most bytes of an acknowledgement: an id and a sentence."""
 
 _Turn = Turn[items.IngestItemsRequest]
 _Exchange = Exchange[items.IngestItemsRequest]
@@ -51,7 +51,7 @@ class ItemCatalog(Items, Generations, Protocol):
 
 
 class ItemService:
-    """What is acknowledged is durable and found by the next search."""
+    """Reads and writes items. An acknowledged item is durable, and the next search finds it."""
 
     def __init__(
         self, admission: Admission, ingester: Ingester, collections: Collections, catalog: ItemCatalog
@@ -136,7 +136,7 @@ class ItemService:
         done = 0
 
         async def read() -> AsyncIterator[tuple[int, ItemInput | PspsearchError]]:
-            """Numbers the items: a caller's tags may repeat."""
+            """Numbers the items, because a caller's tags may repeat."""
             number, turn, refusal = 0, first, None
             while turn is not None:
                 told[number] = turn
@@ -151,7 +151,7 @@ class ItemService:
             exchange.answer(turn, items.IngestItemsResponse(tag=turn.request.tag, result=result).SerializeToString())
 
     async def _refuse(self, turn: _Turn | None, collection: str, visitor: Visitor) -> PspsearchError | None:
-        """Why a further item of a stream is not taken: its caller may have lost the right since it began."""
+        """Why the stream's next item is refused, or None. The caller may have lost the right since the stream began."""
         if turn is None:
             return None
         turn.request.collection = collection
@@ -171,7 +171,7 @@ class ItemService:
     async def _page(
         self, live: Live, request: items.ListItemsRequest, after: int, size: int
     ) -> tuple[Sequence[Item], int]:
-        """The next items, and the key to go on from; 0 where there is no next page."""
+        """The items of one page, and the key that the next page continues after; 0 if there is no next page."""
         key = live.collection.key
         await prepare_filter(request.filter)
         where = read_filter(request.filter)
@@ -202,7 +202,7 @@ class ItemService:
 
 
 def _read_item(item: items.ItemInput) -> ItemInput | InvalidRequest:
-    """The item, or why it can be none."""
+    """The item, or why it is invalid."""
     attributes = item.attributes_json if item.HasField("attributes_json") else None
     try:
         match item.WhichOneof("source"):

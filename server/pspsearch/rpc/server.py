@@ -1,4 +1,4 @@
-"""The gRPC server: its port, its services, its health, its end."""
+"""The gRPC server: opens the port, adds the services, reports health, and drains at the end."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class ServedCatalog(ItemCatalog, Storage, Protocol):
 
 
 class RpcServer:
-    """A context: its port is open from the start, calls are taken from `set_serving` on and finished at the end."""
+    """A context manager. Its port opens on entry, it takes calls after `set_serving`, and it drains on exit."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class RpcServer:
         self._health = Health(names)
         self._server = grpc.aio.server(
             options=(
-                ("grpc.so_reuseport", 0),  # a taken port is an error, not half of the calls
+                ("grpc.so_reuseport", 0),  # binding a taken port must fail, not share its calls
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on its way may be large here
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small compressed message may be large here
                 ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -141,16 +141,16 @@ class RpcServer:
         self._audit.close()
 
     async def set_serving(self) -> None:
-        """From now on calls are taken."""
+        """Takes calls from now on."""
         self.admission.open = True
         self._health.set_serving()
 
     async def go_on(self) -> None:
-        """Returns never; raises what makes it impossible to go on."""
+        """Never returns; raises the error that makes it impossible to go on."""
         raise await self._catalog.failed()
 
     async def drain(self) -> None:
-        """Takes no more calls, and returns when those under way are done, or cancelled because their time is up."""
+        """Takes no more calls, and returns when those under way have ended. Cancels those left after `drain_s`."""
         self.admission.open = False
         self._health.end()
         started = time.monotonic()

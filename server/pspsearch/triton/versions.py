@@ -1,4 +1,4 @@
-"""One describer for each model version in use, opened when it is first asked for."""
+"""Keeps one describer for each model version in use, and opens it at its first use."""
 
 import asyncio
 from pathlib import Path
@@ -17,14 +17,14 @@ from pspsearch.triton.in_use import CHANGED, VersionsInUse
 from pspsearch.triton.model_config import check_policy, find_broken_contracts
 
 _LAST_CALL_S = 60.0
-"""Longer than anything takes that was begun with a describer."""
+"""How long after its release a describer is closed: longer than any call takes that still uses it."""
 
 
 class Versions:
-    """For the tasks of one event loop; closes what it opened."""
+    """The describers of one Triton. Only tasks of one event loop may use it. On exit it closes all of them."""
 
     def __init__(self, client: TritonClient, in_use: VersionsInUse) -> None:
-        """The client stays the caller's to close."""
+        """The caller still closes the client."""
         self._client = client
         self._in_use = in_use
         self._open = in_use.describers
@@ -32,9 +32,10 @@ class Versions:
         self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
     async def open(self, model: str, version: int | None) -> TritonDescriber:
-        """The one describer of that version, or of the highest that is served; ModelMismatch where there is none.
+        """Returns the only describer of that version, or of the highest version served.
 
-        VersionPolicyRefused where Triton would not go on serving it.
+        Raises ModelMismatch if Triton serves no such version, and VersionPolicyRefused if Triton would stop serving it
+        when a newer one is published.
         """
         async with self._opening:
             version = version if version is not None else await self._highest(model)
@@ -44,9 +45,9 @@ class Versions:
             return self._open[model, version]
 
     async def release(self, version: ModelVersion) -> None:
-        """Lets go of a version that no collection needs any more, so that its folder may go, and Triton unload it.
+        """Releases a version that no collection needs any more, so that its folder may be removed and Triton unload it.
 
-        Calls under way may still have its describer: it is closed a while later.
+        Calls under way may still use its describer, so it is closed `_LAST_CALL_S` later.
         """
 
         async def close_later(describer: TritonDescriber) -> None:
@@ -60,10 +61,10 @@ class Versions:
                 self._closing[describer] = asyncio.create_task(close_later(describer))
 
     async def look(self, model: str) -> list[OfferedVersion]:
-        """Has Triton load what is new, and tells all versions, ascending; ModelMismatch where there is no such model.
+        """Makes Triton load new versions, and returns all, ascending. Raises ModelMismatch for an unknown model.
 
-        While a version in the folder is broken, nothing is loaded: Triton would load that one, too, and a version that
-        answers might become another one under the same number.
+        Nothing is loaded while a version in the folder is broken. Triton would load the broken one too, and so might
+        replace a version that answers with different files under the same number.
         """
         broken: dict[int, RepositoryError] = {}
         folder = None if self._in_use.repository is None else self._in_use.repository / model
@@ -105,7 +106,7 @@ class Versions:
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
     def _changed(self, model: str, version: int, contract: Contract) -> str:
-        """What is wrong where it is not what it was when it was opened; then it is not asked until it is that again."""
+        """What is wrong if the version has changed since it was opened, or "". It is not used until it is restored."""
         known = self._open.get((model, version))
         if known is None:
             return ""
@@ -114,7 +115,7 @@ class Versions:
         return "" if same else f"it {CHANGED}"
 
     async def served(self, model: str) -> list[ModelVersion]:
-        """Every version of the model that Triton has ready and that has a contract, ascending."""
+        """Returns every version of the model that is ready in Triton and has a contract, ascending."""
         versions = await self._ready(model)
         if not versions:
             return []
@@ -151,7 +152,7 @@ class Versions:
 
 
 def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
-    """Every version there is, where the configuration that they share is not what was published."""
+    """The versions with a broken contract; all versions if the configuration that they share is not as published."""
     if not model.is_dir():
         return {}
     try:
@@ -161,7 +162,7 @@ def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """The versions in a model's folder; none without one."""
+    """The version numbers in a model's folder; none if there is no folder."""
     with readable(folder):
         paths = list(folder.iterdir()) if folder.is_dir() else []
         return {int(path.name) for path in paths if path.is_dir() and path.name.isdecimal()}
