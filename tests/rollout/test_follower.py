@@ -1,7 +1,9 @@
 """Collections that are taken to what is new in the repository, over a real channel."""
 
+import asyncio
 from pathlib import Path
 
+from pspsearch.rollout.follower import Follower
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import model_service_pb2 as models
 from pspsearch.v1 import resources_pb2 as resources
@@ -65,3 +67,17 @@ async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
         await api.server.follower.look_for_news("colours")
 
         assert await states(api) == before == ["ACTIVE", "KEPT", "FAILED"]
+
+
+async def test_the_repository_is_looked_into_now_and_then(place: Place, api: Api) -> None:
+    """For as long as the context lasts."""
+    server = api.server
+    await follow(api)
+    async with Follower(server.rollouts, server.collections, server.catalog, 0.01):
+        async with asyncio.timeout(30):
+            while await states(api) != ["KEPT", "ACTIVE"]:
+                await asyncio.sleep(0.01)
+
+    place.versions[3] = ColourDescriber(version(3), 7)
+    await asyncio.sleep(0.1)
+    assert await states(api) == ["KEPT", "ACTIVE"]
