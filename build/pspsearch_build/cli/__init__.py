@@ -1,4 +1,4 @@
-"""`pspsearch-build`: from weights to a model version, one command a step."""
+"""`pspsearch-build`: from weights to a model version, one command per step."""
 
 import importlib
 import sys
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is called: `--help` must not wait for torch."""
+    """Imports a command only when it is called, so that `--help` does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -44,7 +44,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Runs the command line; an expected failure is one sentence and exit code 1."""
+    """Runs the command line. An expected failure prints one sentence and exits with code 1."""
     try:
         commands()
     except PspsearchError as error:

@@ -53,7 +53,7 @@ def evaluate(
         if json_path or html_path:
             bar = progress.add_task("looking at queries", total=len(evaluations[0].ranks.queries))
             groups = judge_groups(task, evaluations, lambda count: progress.advance(bar, count))
-    # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
+    # rich assumes 80 columns for a pipe, and would fold the table.
     Console(width=None if Console().is_terminal else 60 + 40 * len(opened)).print(tabulate(task, evaluations))
     if json_path:
         with replacing(json_path) as temporary:

@@ -1,4 +1,4 @@
-"""Which network a command works on: the options that `export` and `parity` share."""
+"""The options that say which network a command works on; `export` and `parity` share them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ _UNTRAINED_ONLY = "With --untrained: "
 
 
 def network_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options to a command, which receives a `checkpoint: Checkpoint` in their place."""
+    """Adds the options to a command, which receives one `checkpoint: Checkpoint` instead of them."""
 
     @wraps(command)
     def with_checkpoint(
@@ -37,7 +37,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
         untrained: bool,
         weights: str | None,
         seed: int,
-        **options: Any,  # noqa: ANN401 - click hands over whatever the command declares
+        **options: Any,  # noqa: ANN401 - click passes whatever the command declares
     ) -> None:
         fields = {name: options.pop(name) for name in (*_CHOICES, "output_stride", "mean", "std", "dimension", "cells")}
         size, fit = options.pop("size"), Fit(options.pop("fit"))
@@ -57,7 +57,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_cells(checkpoint: Checkpoint, cells: bool | None) -> Checkpoint:
-    """They need no weights of their own."""
+    """The same network with or without the cells, which need no weights of their own."""
     network = checkpoint.network
     if cells is None or cells is network.spec.cells:
         return checkpoint

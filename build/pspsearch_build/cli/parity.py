@@ -48,7 +48,7 @@ def parity(checkpoint: Checkpoint, images: Path, limit: int, plan: Path | None, 
         for row in rows:
             click.echo(json.dumps(asdict(row) | {"passed": row.passed}))
     else:
-        # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
+        # rich assumes 80 columns for a pipe, and would fold the table.
         Console(width=None if Console().is_terminal else 120).print(_tabulate(rows))
     failed = [row for row in rows if not row.passed]
     if failed:
@@ -57,7 +57,7 @@ def parity(checkpoint: Checkpoint, images: Path, limit: int, plan: Path | None, 
 
 
 def read_pixels(folder: Path, shape: InputShape, limit: int) -> Pixels:
-    """The photographs below a folder as pixels: `limit` at most, evenly spread over the sorted names."""
+    """The photographs below a folder as pixels: at most `limit`, evenly spread over the sorted names."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise BuildError(f"{folder} holds no photographs (.jpg, .png or .webp)")
