@@ -104,7 +104,7 @@ def _layout(source: Path, taken: ValueInfoProto, side_px: int | None) -> tuple[i
     turned = dims[1] == 3
     height_px, width_px = ((size or side_px) for size in (dims[2:] if turned else dims[1:3]))
     if height_px is None or width_px is None:
-        raise BuildError(f"{source} takes pictures of any size: say which one it is to get")
+        raise BuildError(f"{source} takes pictures of any size: say which size it should get")
     return kind, turned, (height_px, width_px)
 
 

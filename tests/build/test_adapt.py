@@ -142,7 +142,7 @@ def test_a_network_of_any_size_is_given_one(tmp_path: Path) -> None:
     assert adapt(tmp_path / "theirs.onnx", tmp_path / "o.onnx", fit=Fit.CROP, side_px=16).input == InputShape(
         16, 16, Fit.CROP
     )
-    with pytest.raises(BuildError, match="takes pictures of any size: say which one it is to get"):
+    with pytest.raises(BuildError, match="takes pictures of any size: say which size it should get"):
         adapt(tmp_path / "theirs.onnx", tmp_path / "p.onnx", fit=Fit.CROP)
     assert not (tmp_path / "p.onnx").exists()
 

@@ -91,7 +91,7 @@ def test_shape_stands_on_the_floor_within_its_box(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape_promises_no_more_room_than_there_is(shape: str) -> None:
-    """No field grows faster than the distance walked, but by a fifth where parts taper; else rays would pass through."""
+    """No field grows faster than the distance walked, but by a fifth if parts taper; else rays would pass through."""
     parts = SHAPES[shape](np.random.default_rng(2)).parts
     field = Solid.of(*(part for _, part in parts)).field
     points = scatter(5_000)

@@ -9,14 +9,14 @@ from pspsearch.errors import PspsearchError
 
 COMMANDS = {
     "export": "Write a network as ONNX.",
-    "adapt": "Give ONNX of another maker our interface.",
+    "adapt": "Give another maker's ONNX our interface.",
     "parity": "Compare the forms of one network on photographs.",
     "engine": "Compile ONNX to a TensorRT FP16 engine.",
     "publish": "Write a model version into a repository.",
-    "adopt": "Write the contract of a Triton model of another maker.",
+    "adopt": "Write a contract for another maker's Triton model.",
     "seal": "Write the digest of a config.pbtxt that was changed.",
     "train": "Train a network.",
-    "evaluate": "Measure how well descriptors find what is alike.",
+    "evaluate": "Measure how well descriptors find similar pictures.",
 }
 
 

@@ -78,11 +78,11 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
     ]
     return [
         click.option(
-            "--checkpoint", type=_FILE, help="The network's weights and spec; of the spec options only --cells counts."
+            "--checkpoint", type=_FILE, help="The network's weights and spec; only --cells can change the spec."
         ),
-        click.option("--untrained", is_flag=True, help="A stand-in that was never trained, of the spec below."),
-        click.option("--seed", default=0, show_default=True, help=_UNTRAINED_ONLY + "of its random weights."),
-        click.option("--weights", help=_UNTRAINED_ONLY + "the backbone's, as a .safetensors or .pth, or `download`."),
+        click.option("--untrained", is_flag=True, help="An untrained stand-in with the spec below."),
+        click.option("--seed", default=0, show_default=True, help=_UNTRAINED_ONLY + "the seed of its random weights."),
+        click.option("--weights", help=_UNTRAINED_ONLY + "the backbone's, a .safetensors or .pth, or `download`."),
         *choices,
         click.option("--output-stride", type=int, default=_DEFAULT.output_stride, show_default=True),
         click.option("--size", type=int, default=_DEFAULT.input.height_px, show_default=True, help="Input px a side."),
@@ -93,13 +93,13 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
             show_default=True,
             help="How an image becomes a square.",
         ),
-        click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="Of RGB, 0 to 1."),
-        click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="Of RGB, 0 to 1."),
+        click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="RGB, 0 to 1."),
+        click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="RGB, 0 to 1."),
         click.option("--dimension", type=int, default=_DEFAULT.dimension, show_default=True),
         click.option(
             "--cells/--no-cells",
             default=None,
-            help="A second output with a descriptor per pyramid cell; as the checkpoint has it, or with them.",
+            help="A second output with a descriptor per pyramid cell; by default as in the checkpoint, or with it.",
         ),
     ]
 

@@ -54,7 +54,7 @@ def _require_interface(plan: Path, engine: trt.ICudaEngine) -> list[str]:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
     if set(names) != {PIXELS, *outputs} or engine.get_tensor_dtype(PIXELS) != trt.DataType.UINT8:
-        raise BuildError(f"{plan} takes something else than {PIXELS} as uint8")
+        raise BuildError(f"{plan} takes other input than {PIXELS} as uint8")
     for name in outputs:
         if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
             raise BuildError(f"{plan}: output {name} is not FP32")
