@@ -33,7 +33,7 @@ class Run:
     name: str
     unit: str
     loads: dict[int, Load | None]
-    """By how many requests were under way, or were due per second."""
+    """The loads by how many requests were under way or due per second."""
 
 
 def print_tables(runs: Sequence[Run], console: Console) -> None:

@@ -47,7 +47,7 @@ def test_sealing_the_same_again_changes_nothing(model: Path) -> None:
 
 
 def test_changed_files_are_not_sealed(model: Path) -> None:
-    """With or without an own manifest: the digest would hide that the files changed."""
+    """With or without a new manifest, the digest would hide that the files changed."""
     before = (model / "config.pbtxt").read_bytes()
     (model / "1" / "model.onnx").write_bytes(b"other weights")
 

@@ -57,7 +57,7 @@ class View:
     scene: Scene
     camera: Camera
     rng: np.random.Generator
-    """For the grain."""
+    """The random numbers for the grain."""
     tags: tuple[str, ...]
 
 

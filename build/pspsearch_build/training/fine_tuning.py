@@ -209,7 +209,7 @@ def _save_network(averaged: DescriptorNetwork, provenance: Mapping[str, str], pa
 
 
 def _provenance(settings: TrainingSettings, digest: str) -> dict[str, str]:
-    """Describes the run in words, for whoever finds the file."""
+    """Describes the run in words, for people who find the file."""
     losses = [f"{one.weight:g} {one.name}" for one in settings.loss]
     if settings.distillation:
         losses.append(f"{settings.distillation.weight:g} distillation")
