@@ -248,7 +248,7 @@ def test_traces_without_their_packages_are_named(data: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     broken_code, broken = examine(data, "--traces", "http://127.0.0.1:1")
 
-    assert (code, found["traces"]) == (0, "good go to http://127.0.0.1:1, which was not asked")
+    assert (code, found["traces"]) == (0, "good go to http://127.0.0.1:1, which was not contacted")
     assert broken_code == 1
     assert broken["traces"].startswith("bad traces need packages that are not installed: pip install")
 

@@ -108,5 +108,5 @@ async def test_what_cannot_be_mended_is_told(
             pass
 
     assert caplog.messages == [
-        f"others than its owner can get at {path}, and that cannot be changed: Operation not permitted"
+        f"users other than its owner can access {path}, which cannot be changed: Operation not permitted"
     ]

@@ -92,11 +92,11 @@ async def test_flipped_bit_is_found(killed: Killed, seed: int) -> None:
     before = killed.log.read_bytes()
 
     for _ in range(2):
-        with pytest.raises(CatalogDamaged, match="transactions behind its frame"):
+        with pytest.raises(CatalogDamaged, match="transactions after its frame"):
             await ids(killed.data)
     assert killed.log.read_bytes() == before
 
-    with pytest.raises(CatalogDamaged, match="transactions behind its frame"):
+    with pytest.raises(CatalogDamaged, match="transactions after its frame"):
         back_up(killed.data, killed.data.with_name("backup"))
     whole = sum(length <= place for length in killed.lengths)
     if whole:

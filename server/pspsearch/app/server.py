@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
-    """A server that takes calls for as long as the context lasts, then finishes those under way.
+    """Yields a server that takes calls for as long as the context lasts, then finishes those under way.
 
-    Its port is open, and its health says NOT_SERVING, while collections are being opened.
+    While it opens collections, its port is open already and its health says NOT_SERVING.
     """
     data = Path(settings.storage.data)
     limits = ImageLimits(settings.images.max_image_bytes, settings.images.max_image_pixels)
@@ -112,10 +112,10 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
 
 
 def _choose_memory(settings: IndexSettings) -> IndexMemory:
-    """Where indexes live, and what one may take there."""
+    """Chooses where indexes live and how much memory one may take; BadSettings if the GPU that is set is missing."""
     found = find_device()
     if settings.device == Device.GPU and found is not Device.GPU:
-        raise BadSettings("device is gpu, and FAISS finds none (the package faiss-gpu brings it to where one is)")
+        raise BadSettings("device is gpu, and FAISS finds none (if there is one, install the package faiss-gpu)")
     device = Device.CPU if settings.device == Device.CPU else found
     log.info("indexes live on the %s", device)
     given = settings.index_memory_bytes
