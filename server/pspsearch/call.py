@@ -22,7 +22,7 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Call:
-    """What everything that works on one call must know of it."""
+    """What every part that works on a call must know about it."""
 
     timeout_s: float | None = None
     """How long the call may take from `started` on, in seconds; None for ever."""
@@ -43,7 +43,7 @@ class Call:
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Generator[None]:
-        """Adds the time of the block to the stage; stages of one call follow one another."""
+        """Adds the time of the block to the stage; stages of one call must not overlap."""
         begun = time.perf_counter()
         try:
             yield

@@ -126,7 +126,7 @@ class GenerationState(StrEnum):
 
 
 class RolloutStage(StrEnum):
-    """Where a rollout, which takes a collection to another model version, stands."""
+    """The stage of a rollout, which takes a collection to another model version."""
 
     DESCRIBING = "describing"
     """The stored images are described by the new version."""

@@ -65,7 +65,7 @@ def test_names_are_unique_and_every_setting_says_what_it_is() -> None:
         ("", {}, {"memory_bytes": -1}, r"^memory_bytes must be at least 0, not -1"),
         ("", {"PSPSEARCH_INDEX_MEMORY_BYTES": "-5"}, {}, r"index_memory_bytes must be at least 0, not -5"),
         ("", {}, {"drain_s": "nan"}, r"drain_s must be at least 0, not nan"),
-        ("", {}, {"max_bytes_under_way": 1 << 28}, r"max_bytes_under_way must be at least 352321536, so that two callers"),
+        ("", {}, {"max_bytes_under_way": 1 << 28}, r"max_bytes_under_way must be at least 352321536, so that two"),
     ],
 )
 def test_wrong_setting_is_named_with_its_place(

@@ -26,7 +26,7 @@ async def open_describer(
 async def open_triton(
     stack: contextlib.AsyncExitStack, triton: str | BundledTritonSettings, model: str
 ) -> tuple[TritonClient, BundledTriton | None]:
-    """Returns a client of the Triton at an address, or of a bundled one and that one; both close with the stack.
+    """Returns a client of a Triton, and the bundled Triton if it starts that one; both close with the stack.
 
     Raises ModelLoadFailed if the bundled Triton could not load the model.
     """

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 NAME = "sample"
 ARCHIVE = Path(__file__).with_name("sample.zip")
 _BATCH = 24
-"""The pictures of four things of one kind. The first batch are the balls, one of which README.md searches for."""
+"""How many pictures go in at once: four things of one kind, balls first, because README.md searches for one."""
 _CALL_S = 20.0
-"""The time for one batch, in seconds."""
+"""How long one batch may take, in seconds."""
 
 
 def read_gallery() -> list[ItemInput]:

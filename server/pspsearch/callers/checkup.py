@@ -18,7 +18,7 @@ def examine_callers(settings: SecuritySettings) -> Iterator[Finding]:
     if settings.audit_log:
         yield _examine_audit_log(Path(settings.audit_log))
     if settings.is_open and settings.insecure:
-        yield Finding("callers", Grade.DOUBTFUL, "insecure: anybody who reaches it can read and change everything")
+        yield Finding("callers", Grade.DOUBTFUL, "insecure: anyone who reaches the port can read and change everything")
 
 
 def _examine_tokens(path: Path) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def _examine_tokens(path: Path) -> Iterator[Finding]:
     if not good:
         yield Finding("tokens", Grade.BAD, f"{path} has no token that is good: nobody can call; create one")
         return
-    yield judge_secret("tokens", path, f"{len(good)} that can be used")
+    yield judge_secret("tokens", path, f"{len(good)} valid")
     soon = [one.access.holder for one in good if not one.is_good(now + SOON)]
     if soon:
         words = f"{', '.join(soon)} will expire within {SOON.days} days: create others in time"

@@ -43,7 +43,7 @@ class Guard:
         self._quotas: dict[str, Quota] = {}
         self._clock = clock
         self._rates: OrderedDict[tuple[str, bool], CallRate] = OrderedDict()
-        """Each caller has one rate for its calls and one for its streams, which would leave nothing for calls."""
+        """Each caller has one rate for calls and one for streams, so that its streams leave something for its calls."""
 
     def identify(self, caller: Caller) -> Access:
         """Returns what the caller may do; Unauthenticated if its token is missing or not good."""

@@ -8,7 +8,7 @@ from pspsearch.callers.access import Right
 from pspsearch.domain import DEFAULT_COLLECTION
 
 MODEL_PREFIX = "search."
-"""The prefix of a model's name, as which callers who speak Triton's protocol know a collection."""
+"""What the model's name begins with under which callers who speak Triton's protocol know a collection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ PREFIX = "pspsearch_"
 """What every token begins with, so that scanners for leaked secrets can find them."""
 
 _KEY = 16
-"""How many digits of its digest a token is looked up by; comparing the rest takes a time that tells nothing."""
+"""How many digits of its digest a token is looked up by; the rest is compared in constant time."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 

@@ -113,8 +113,8 @@ class SqliteCatalog:
     ) -> list[Written]:
         """The writes are durable on return.
 
-        If the caller is cancelled before the call's turn, nothing is written; later, everything is written all the
-        same.
+        If the caller is cancelled before the call's turn, nothing is written. After that everything is written, and
+        only the answer is lost.
         """
         work = partial(write_items, generation=generation, writes=writes, request_id=request_id, asked=asked)
         return await self._writer.do(work, sum(map(_size_bytes, writes)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pspsearch.catalog.connections import damage
 
 _MAGIC = 0x377F0682
-"""Means that checksums read words with the lowest byte first; one more means the highest byte first."""
+"""The magic number of a log whose checksums read words lowest byte first; one more means highest byte first."""
 _HEADER, _SUMMED, _FRAME_HEADER, _SUMMED_OF_FRAME_HEADER = 32, 24, 24, 8
 """Sizes in bytes."""
 _PAGE_SIZE_AT = 16
