@@ -243,7 +243,7 @@ def test_other_machines_are_served_only_with_tls_and_callers_who_are_known(host:
     serving = ServingSettings(host=host)
     tls = SecuritySettings(tls_certificate="c", tls_key="k")
     for security in (SecuritySettings(), SecuritySettings(tokens="t"), tls):
-        with pytest.raises(BadSettings, match="whoever reaches it could read and change everything"):
+        with pytest.raises(BadSettings, match="anybody who reaches it could read and change everything"):
             Settings(serving, security)
 
     for security in (

@@ -1,4 +1,4 @@
-"""A Triton, named or bundled, and describers over it, for as long as somebody needs them."""
+"""Opens a Triton, named or bundled, and describers that use it."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
@@ -14,9 +14,9 @@ from pspsearch.triton.process import BundledTriton
 async def open_describer(
     triton: str | BundledTritonSettings, model: str, version: int | None = None
 ) -> AsyncGenerator[Describer]:
-    """A describer of the Triton at an address, or of a bundled one that lives as long as the context.
+    """Yields a describer of the Triton at an address, or of a bundled one that lives as long as the context.
 
-    Version None takes the highest that is served.
+    With `version` None, it takes the highest version that is served.
     """
     async with contextlib.AsyncExitStack() as stack:
         client = await open_triton(stack, triton, model)
@@ -29,10 +29,10 @@ async def open_triton(
     model: str,
     objection: Callable[[str], str] = lambda _model: "",
 ) -> TritonClient:
-    """A client of the Triton at an address, or of a bundled one; they close with the stack.
+    """Returns a client of the Triton at an address, or of a bundled one; they close with the stack.
 
-    The bundled one loads no model that there is an objection to. ModelLoadFailed where it was asked for the model and
-    could not load it.
+    The bundled one loads no model that `objection` names a reason against. Raises ModelLoadFailed if it could not load
+    the model.
     """
     if isinstance(triton, str):
         return await stack.enter_async_context(TritonClient(triton))
@@ -42,5 +42,5 @@ async def open_triton(
 
 
 def bundled_triton(settings: BundledTritonSettings) -> BundledTriton:
-    """The bundled Triton, to be entered as a context."""
+    """Returns the bundled Triton, which starts when it is entered as a context."""
     return BundledTriton(settings)

@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 NAME = "sample"
 ARCHIVE = Path(__file__).with_name("sample.zip")
 _BATCH = 24
-"""Four things of one kind, and the first are the balls: README.md begins with a search for one of them."""
+"""How many pictures go in at once: four things of one kind, balls first, because README.md searches for one."""
 _CALL_S = 20.0
-"""For one batch."""
+"""How long one batch may take, in seconds."""
 
 
 def read_gallery() -> list[ItemInput]:
-    """All the pictures, thing by thing and view by view."""
+    """Reads all pictures, thing by thing and view by view."""
     with ZipFile(ARCHIVE) as archive:
         rows = [json.loads(line) for line in archive.read("items.jsonl").splitlines()]
         return [ItemInput(id_ := row.pop("id"), archive.read(f"{id_}.jpg"), json.dumps(row)) for row in rows]
@@ -41,9 +41,10 @@ def read_gallery() -> list[ItemInput]:
 async def filling_sample(
     collections: Collections, catalog: Items, ingester: Ingester, model: str
 ) -> AsyncGenerator[None]:
-    """Puts in what the collection lacks: a first batch before the block, the rest beside it.
+    """Puts in what the collection lacks: a first batch before the block, the rest while it runs.
 
-    What is not done when the block ends is left to the next start. No failure is raised: the log has a sentence for it.
+    What is missing when the block ends is left to the next start. No failure is raised; each is one sentence in the
+    log.
     """
     async with contextlib.aclosing(_fill(collections, catalog, ingester, model)) as steps:
         await anext(steps, None)
@@ -56,7 +57,7 @@ async def filling_sample(
 
 
 async def _fill(collections: Collections, catalog: Items, ingester: Ingester, model: str) -> AsyncGenerator[None]:
-    """Rests after each batch."""
+    """Puts in one batch per step."""
     started = time.monotonic()
     try:
         await collections.create_missing(NAME, CollectionSettings(model))

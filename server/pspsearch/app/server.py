@@ -34,9 +34,9 @@ from pspsearch.triton.versions import Versions
 
 @contextlib.asynccontextmanager
 async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
-    """A server that takes calls for as long as the context lasts, then finishes those under way.
+    """Yields a server that takes calls for as long as the context lasts, then finishes those under way.
 
-    Its port is open, and its health says NOT_SERVING, while collections are being opened.
+    While it opens collections, its port is open already and its health says NOT_SERVING.
     """
     data = Path(settings.storage.data)
     limits = ImageLimits(settings.images.max_image_bytes, settings.images.max_image_pixels)
