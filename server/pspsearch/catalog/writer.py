@@ -83,7 +83,10 @@ class Writer:
         self._listener = listener
 
     async def do(self, work: Callable[[Transaction], T], size_bytes: int = 0) -> T:
-        """Returns what `work` returned, once it is on disk and indexes show it. Waits for room while the queue holds too many bytes."""
+        """Returns what `work` returned, once it is on disk and searches see it.
+
+        Waits for room while the queue holds too many bytes.
+        """
         size_bytes += _CALL_BYTES
         async with self._turn:
             while self._queued_bytes and self._queued_bytes + size_bytes > self._max_queued_bytes:
