@@ -1,8 +1,8 @@
-"""Makes the client that blocks out of the one that awaits: `make client`. `make check` tells where that was forgotten.
+"""Makes the client that blocks from the one that awaits: `make client`. `make check` fails if that was forgotten.
 
     python tools/blocking_client.py [FOLDER]
 
-All files of `client/asynchronous` are translated but `tasks.py`, whose counterpart `blocking/threads.py` is written by
+It translates all files of `client/asynchronous` but `tasks.py`, whose counterpart `blocking/threads.py` is written by
 hand.
 """
 
@@ -15,7 +15,7 @@ CLIENT = Path("server/pspsearch/client")
 BY_HAND = "tasks.py"
 
 SUBSTITUTIONS = [
-    (r"await load\w*\((\w+)\)", r"\1"),  # files are read where messages are made of them
+    (r"await load\w*\((\w+)\)", r"\1"),  # files are read when messages are made from them
     (r"\beach\((\w+)\)", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
@@ -33,11 +33,11 @@ SUBSTITUTIONS = [
     (r"\bOnly the event loop that it is made in\b", "Any thread"),
     (r"\bby (a|another) task\b", r"in \1 thread"),
 ]
-"""In this order; what is then imported in vain is taken away, and lines that became short are joined."""
+"""Applied in this order; then unused imports are removed and lines that became short are joined."""
 
 
 def translate(source: str) -> str:
-    """The same module for threads."""
+    """Translates a module's source to the blocking client's."""
     for pattern, replacement in SUBSTITUTIONS:
         source = re.sub(pattern, replacement, source)
     fixed = _ruff(source, "check", "--fix-only", "--unsafe-fixes", "--select=F401,I001,UP028")
@@ -50,7 +50,7 @@ def _ruff(source: str, *arguments: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """Writes it there."""
+    """Writes the blocking client's files into the folder."""
     for file in (CLIENT / "asynchronous").glob("*.py"):
         if file.name != BY_HAND:
             (folder / file.name).write_text(translate(file.read_text()))

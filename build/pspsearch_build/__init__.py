@@ -1,1 +1,1 @@
-"""What makes a model version: the network, its export, its engine, its parity, its publication."""
+"""Makes model versions: builds and trains the network, exports it, compiles its engine, checks parity, publishes."""

@@ -1,7 +1,7 @@
-"""A network of another maker, made to take pixels and to give unit descriptors.
+"""Wraps another maker's network so that it takes pixels and gives unit descriptors.
 
-What most of them take is a float tensor of normalised colours, and what they give has any length. So a cast, a
-normalisation and a change of axes come before the network, and a division by the length behind it.
+Most such networks take a float tensor of normalised colours and give an output of any length. So the wrapper casts,
+normalises and reorders the axes before the network, and divides by the length after it.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from pspsearch_build.network.onnx_facts import Precision, load_onnx
 from pspsearch_build.promise import Promise, write_promise
 
 _THEIRS = "network/"
-"""Stands before every name of the other maker's, so that none is one of ours."""
+"""Prefixes every name in the other maker's graph, so that none clashes with ours."""
 _FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """How the network wants its colours: (value / 255 - mean) / std, by channel."""
+    """The colours that the network expects: (value / 255 - mean) / std, per channel."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -48,10 +48,10 @@ def adapt(
     colours: Colours = Colours(),
     output: str | None = None,
 ) -> Promise:
-    """Writes the network with our interface around it, atomically, and returns what it promises.
+    """Wraps the network in our interface, writes it atomically, and returns what it promises.
 
-    `side_px` is needed where the network takes pictures of any size, and `output` where it has several outputs.
-    BuildError where it takes something else than pictures, or gives something else than one vector for each.
+    `side_px` is needed if the network takes pictures of any size, and `output` if it has several outputs. Raises
+    BuildError if the network takes anything but pictures, or gives anything but one vector for each.
     """
     model = compose.add_prefix(load_onnx(source), _THEIRS)
     graph = model.graph
@@ -95,16 +95,16 @@ def _only_input(source: Path, graph: onnx.GraphProto) -> ValueInfoProto:
 
 
 def _layout(source: Path, taken: ValueInfoProto, side_px: int | None) -> tuple[int, bool, tuple[int, int]]:
-    """The type of its numbers, whether channels come before lines, and the size in px."""
+    """The element type, whether the channels come before the lines, and (height_px, width_px)."""
     kind = taken.type.tensor_type.elem_type
-    dims = [size.dim_value for size in taken.type.tensor_type.shape.dim]  # 0 for any
+    dims = [size.dim_value for size in taken.type.tensor_type.shape.dim]  # 0 means any size
     if kind not in (*_FLOATS, TensorProto.UINT8) or len(dims) != 4 or 3 not in (dims[1], dims[3]):
         name = taken.name.removeprefix(_THEIRS)
         raise BuildError(f"{source}: {name} of {dims} is no tensor of pictures: batch, 3 colours, lines and columns")
     turned = dims[1] == 3
     height_px, width_px = ((size or side_px) for size in (dims[2:] if turned else dims[1:3]))
     if height_px is None or width_px is None:
-        raise BuildError(f"{source} takes pictures of any size: say which one it is to get")
+        raise BuildError(f"{source} takes pictures of any size: say which size it should get")
     return kind, turned, (height_px, width_px)
 
 
@@ -118,7 +118,7 @@ def _output(source: Path, graph: onnx.GraphProto, name: str | None) -> ValueInfo
 
 
 def _before(taken: str, kind: int, *, turned: bool) -> list[NodeProto]:
-    """From pixels to what it takes; a network that takes bytes is left to normalise them by itself."""
+    """The nodes from our pixels to the network's input. A network that takes bytes normalises them itself."""
     if kind == TensorProto.UINT8:
         return [_turn(PIXELS, taken, turned=turned)]
     return [
@@ -145,12 +145,12 @@ def _constants(kind: int, colours: Colours) -> list[TensorProto]:
 
 
 def _try(source: Path, model: onnx.ModelProto, size: tuple[int, int]) -> int:
-    """How many numbers it gives for each of two pictures."""
+    """Runs the model on two random pictures and returns the dimension of its output."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
     try:
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         (rows,) = cast("Sequence[NDArray[np.float32]]", session.run([DESCRIPTOR], {PIXELS: pixels}))
-    except Exception as error:  # whatever onnxruntime raises has no class of its own
+    except Exception as error:  # onnxruntime's errors have no common class
         raise BuildError(f"{source} cannot be run on two pictures at once: {error}") from error
     if rows.ndim != 2 or len(rows) != 2:
         raise BuildError(

@@ -1,4 +1,4 @@
-"""Writing one file so that nobody ever sees half of it."""
+"""Writes a file so that nobody ever sees half of it."""
 
 import os
 import tempfile
@@ -11,9 +11,9 @@ from pspsearch_build.errors import BuildError
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """A temporary path beside `path` to write to, which takes its place at the end; after an error, nothing is left.
+    """Yields a temporary path beside `path` to write to; it replaces `path` at the end. An error leaves nothing behind.
 
-    The content is durable before the rename. BuildError where the folder cannot be written to.
+    The content is on disk before the rename. Raises BuildError if the folder cannot be written to.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

@@ -1,19 +1,19 @@
-"""The errors of making a model version; like the server's, each message is one sentence for a person."""
+"""The errors of building a model version. Like the server's, each message is one sentence for a person."""
 
 from pspsearch.errors import OperatorError
 
 
 class BuildError(OperatorError):
-    """A step on the way from weights to a model version cannot be done as asked."""
+    """A step from weights to a model version cannot be done as asked."""
 
 
 class WeightsMismatch(BuildError):
-    """A weights file does not fit the network that was asked for."""
+    """A weights file does not fit the network."""
 
 
 class ParityError(BuildError):
-    """Two forms of the same network answer differently by more than the bounds."""
+    """Two forms of the same network differ by more than the bounds allow."""
 
 
 class PublishRefused(BuildError):
-    """A version that would break the repository, or those who use it, is not written."""
+    """The version would break the repository or those who use it, so it is not written."""

@@ -1,7 +1,8 @@
-"""A network as ONNX: pixels in, unit descriptors out, any batch size, the same bytes for the same network.
+"""Exports a network as ONNX: pixels in, unit descriptors out, any batch size.
 
-The FP16 file is strongly typed, because TensorRT 11 takes precision from the file alone: weights and activations
-of backbone, pyramid and fusion are FP16; the input's cast and normalisation and the whole head are FP32.
+The same network gives the same bytes. The FP16 file is strongly typed, because TensorRT 11 takes the precision from
+the file alone: weights and activations of backbone, pyramid and fusion are FP16; the input's cast and normalisation
+and the whole head are FP32.
 """
 
 import copy
@@ -28,11 +29,11 @@ OPSET = 17
 def export_onnx(
     network: DescriptorNetwork, path: Path, precision: Precision, provenance: Mapping[str, str] | None = None
 ) -> None:
-    """Writes the network as it answers in eval mode, atomically; the network itself is left as it is.
+    """Writes the network as it answers in eval mode, atomically; leaves the network itself unchanged.
 
-    Input `pixels` uint8 [batch, height_px, width_px, 3]; outputs FP32: `descriptor` [batch, dimension] and, where
-    the spec has cells, `cells` [batch, cells, dimension]. The spec, the precision and the provenance go into the
-    file's metadata (`read_onnx_facts`).
+    Input: `pixels` uint8 [batch, height_px, width_px, 3]. Outputs, FP32: `descriptor` [batch, dimension] and, if the
+    spec has cells, `cells` [batch, cells, dimension]. The file's metadata holds the spec, the precision and the
+    provenance (`read_onnx_facts`).
     """
     with replacing(path) as temporary:
         _trace(_prepare(network, precision), temporary)
@@ -44,7 +45,7 @@ def export_onnx(
 
 
 def read_exported(path: Path) -> DescriptorNetwork:
-    """The network of a file that `export_onnx` wrote, prepared as it was then: weights keep their names in the file."""
+    """Reads back the network that `export_onnx` wrote, prepared in the same way; its weights have the file's names."""
     facts = read_onnx_facts(path)
     network = _prepare(build_network(facts.spec), facts.precision)
     weights = network.state_dict()
@@ -58,7 +59,7 @@ def read_exported(path: Path) -> DescriptorNetwork:
 
 
 def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetwork:
-    """A copy for inference, rounded if asked: BatchNorm is folded and the stem centred while still in FP32."""
+    """A copy for inference, rounded if asked. It folds BatchNorm and centres the stem in FP32, before rounding."""
     prepared = copy.deepcopy(network).cpu().float().eval()
     prepared.segmentation = None
     fold_batch_norms(prepared)
@@ -69,7 +70,7 @@ def _prepare(network: DescriptorNetwork, precision: Precision) -> DescriptorNetw
 
 
 def _declare_sizes(model: onnx.ModelProto, spec: NetworkSpec) -> None:
-    """The exporter loses sight of them where a batch is taken apart and put together again."""
+    """Declares the outputs' sizes: the exporter loses them when a batch is split and joined."""
     sizes = {DESCRIPTOR: [spec.dimension], CELLS: [spec.cell_count, spec.dimension]}
     for output in model.graph.output:
         for dimension, size in zip(output.type.tensor_type.shape.dim[1:], sizes[output.name], strict=True):
@@ -80,9 +81,9 @@ def _trace(network: DescriptorNetwork, path: Path) -> None:
     spec = network.spec
     pixels = torch.zeros(1, spec.input.height_px, spec.input.width_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        # The exporter that traces is deprecated, but needs nothing beside torch and onnx; the new one wants onnxscript.
+        # The tracing exporter is deprecated, but needs only torch and onnx; the new one needs onnxscript.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # Said of the amounts of SAME padding, which every runtime folds when it loads the file.
+        # The warning is about the amounts of SAME padding, which every runtime folds when it loads the file.
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1", category=UserWarning)
         torch.onnx.export(
             network,

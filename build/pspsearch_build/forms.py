@@ -1,4 +1,4 @@
-"""The forms that one network takes on its way to Triton, each as a function from pixels to outputs."""
+"""The forms that a network takes on its way to Triton, each as a function from pixels to outputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 """[batch, height_px, width_px, 3], RGB."""
 
 Outputs = dict[str, NDArray[np.float32]]
-"""By name; the first axis of each is the batch."""
+"""Outputs by name; the first axis of each is the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Form:
 
     name: str
     half: bool
-    """Whether weights and activations are FP16 or bf16: what it may differ by depends on it."""
+    """Whether weights and activations are FP16 or bf16, which decides how much the form may differ."""
     run: Callable[[Pixels], Outputs]
-    """One batch; the batch size is the caller's choice."""
+    """Runs one batch of any size."""
 
 
 def torch_form(network: DescriptorNetwork) -> Form:
-    """The network itself, in FP32 on the CPU: what the others are held against."""
+    """The network itself, in FP32 on the CPU: the reference for the other forms."""
 
     def run(pixels: Pixels) -> Outputs:
         with torch.inference_mode():
@@ -45,7 +45,7 @@ def torch_form(network: DescriptorNetwork) -> Form:
 
 
 def onnxruntime_form(onnx: Path, outputs: Sequence[str], *, half: bool) -> Form:
-    """An exported file in onnxruntime on the CPU, which stores FP16 but mostly computes it in FP32."""
+    """An exported file in onnxruntime on the CPU, which stores FP16 but computes mostly in FP32."""
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
 
     def run(pixels: Pixels) -> Outputs:
@@ -56,7 +56,7 @@ def onnxruntime_form(onnx: Path, outputs: Sequence[str], *, half: bool) -> Form:
 
 
 def openvino_form(onnx: Path, outputs: Sequence[str]) -> Form:
-    """An FP16 file in OpenVINO on the CPU: in bf16 where the processor has it, else in FP32, as the name says."""
+    """An FP16 file in OpenVINO on the CPU: in bf16 if the processor has it, else in FP32; the name says which."""
     core = ov.Core()
     precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     compiled = core.compile_model(onnx, "CPU", {"INFERENCE_PRECISION_HINT": precision})
@@ -69,7 +69,7 @@ def openvino_form(onnx: Path, outputs: Sequence[str]) -> Form:
 
 
 def plan_form(plan: Path) -> Form:
-    """A TensorRT engine; needs TensorRT and the GPU that it was built for."""
+    """A TensorRT engine. It needs TensorRT and the GPU that it was built for."""
     from pspsearch_build.engine import run_plan
 
     return Form("tensorrt plan", half=True, run=partial(run_plan, plan))

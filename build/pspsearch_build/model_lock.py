@@ -1,4 +1,4 @@
-"""One writer at a time in a model's folder."""
+"""Locks a model's folder, so that one publisher at a time writes there."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,10 @@ from pspsearch_build.errors import PublishRefused
 
 @contextlib.contextmanager
 def exclusive(model: Path) -> Generator[None]:
-    """One publisher at a time per model; a model folder made for a refused publication goes again."""
+    """Holds the model's lock. Removes the folder again if a refused publication leaves it empty.
+
+    Raises PublishRefused if somebody else holds the lock, and RepositoryError if there is no repository.
+    """
     if not model.parent.is_dir():
         raise RepositoryError(f"{model.parent} is not a folder: make it first, it will be the model repository")
     model.mkdir(exist_ok=True)
@@ -25,4 +28,4 @@ def exclusive(model: Path) -> Generator[None]:
     finally:
         os.close(lock)
         with contextlib.suppress(OSError):
-            model.rmdir()  # only where it is empty
+            model.rmdir()  # fails, as it should, unless the folder is empty

@@ -1,20 +1,23 @@
 """Do all forms of a network give the same descriptors, and the same answers to a search?
 
-Every form is held against the network in torch, in FP32, one photograph at a time. Two things are judged:
+The reference is the network in torch, in FP32, with one photograph at a time. Every form is compared with it in two
+ways:
 
-*Cosine.* Each descriptor (and each cell's) has at least cosine c to the reference's: 0.99999 for an FP32 form,
-0.999 for one with FP16 or bf16 inside.
+*Cosine.* Each descriptor, including each cell's, must have at least cosine c to the reference's: 0.99999 for an FP32
+form, 0.999 for one with FP16 or bf16 inside.
 
-*Top-10.* Each photograph is a query to all the others. Two hits whose scores are nearer to one another than the
-form's rounding are a tie, and their order, or which of them comes tenth, says nothing about the form. So a top-10
-counts as the same when, by the REFERENCE's scores and up to a tolerance t, it is a top-10: it holds no hit that
-scores less than the reference's tenth minus t, and misses none that scores more than the tenth plus t. The
-tolerance follows from the bound c and the dimensions D: a descriptor at cosine c has moved by a chord of
-sqrt(2 - 2c), and when it has moved in any of D directions alike, the difference of two scores, which holds four such
-moves, has a standard deviation of 2 chords over sqrt(D) at most. t is two of these: 0.0112 at 0.999 and 256. Simulated
-from 64 to 512 dimensions, a form exactly at the bound passes narrowly, and one that is half as wrong passes. The same
-top-10 is asked of 99 % of the queries. The strict share (the very same ten, ties or not) and the mean overlap are
-printed beside it and judge nothing.
+*Top-10.* Each photograph is a query to all the others. If the scores of two hits differ by less than the form's
+rounding, they are tied: their order, or which of them comes tenth, says nothing about the form. So a top-10 counts as
+the same if it is a top-10 by the REFERENCE's scores, up to a tolerance t: it holds no hit that scores less than the
+reference's tenth minus t, and misses none that scores more than the tenth plus t.
+
+The tolerance follows from the bound c and the dimension D. A descriptor at cosine c has moved by a chord of
+sqrt(2 - 2c). If it moves equally in any of D directions, the difference of two scores, which holds four such moves,
+has a standard deviation of at most 2 chords over sqrt(D). t is two of these: 0.0112 at c = 0.999 and D = 256. In
+simulations from 64 to 512 dimensions, a form exactly at the bound passes narrowly, and one half as wrong passes.
+
+99 % of the queries must have the same top-10. The strict share (exactly the same ten, ties or not) and the mean
+overlap are printed, too, but decide nothing.
 """
 
 import math
@@ -39,30 +42,30 @@ _Scores = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How the top-10 of a form compare with the reference's, over all queries."""
+    """How a form's top-10 compares with the reference's, over all queries."""
 
     tolerance: float
-    """Of a score; scores nearer than this are ties."""
+    """Two scores that differ by less are tied."""
     same_share: float
     strict_share: float
     mean_overlap: float
-    """Of the ten hits, as a share."""
+    """The mean share of the ten hits that both have in common."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One form at one batch size, one of its outputs."""
+    """The result for one output of one form at one batch size."""
 
     form: str
     batch: int
     output: str
     least_cosine: float
-    """NaN where the form answered with NaN."""
+    """NaN if the form answered with NaN."""
     mean_cosine: float
     bound: float
-    """Of the least cosine."""
+    """What `least_cosine` must reach."""
     ranking: Ranking | None
-    """None for the cells, which are no search's answer."""
+    """None for the cells, because no search returns them."""
 
     @property
     def passed(self) -> bool:
@@ -74,9 +77,9 @@ class Row:
 def compare_forms(
     reference: Form, others: Sequence[Form], pixels: Pixels, advance: Callable[[int], None] = lambda _: None
 ) -> list[Row]:
-    """Rows for every other form at every batch size, then for the reference itself in batches.
+    """The rows for the reference itself in batches, then for every other form at every batch size.
 
-    `pixels` are those of at least LEAST_PHOTOGRAPHS photographs. `advance` hears how many more were described.
+    `pixels` must hold at least LEAST_PHOTOGRAPHS photographs. `advance` receives how many more have been described.
     """
     if len(pixels) < LEAST_PHOTOGRAPHS:
         raise ParityError(f"parity needs at least {LEAST_PHOTOGRAPHS} photographs, not {len(pixels)}")
@@ -86,17 +89,17 @@ def compare_forms(
 
 
 def count_runs(others: int) -> int:
-    """How often `compare_forms` describes every photograph, for `others` forms beside the reference."""
+    """How often `compare_forms` describes every photograph, given `others` forms beside the reference."""
     return len(BATCHES) * (1 + others)
 
 
 def score_tolerance(least_cosine: float, dimension: int) -> float:
-    """Within which two scores are a tie, for descriptors that are held to `least_cosine`; see the module."""
+    """How far apart two tied scores may be, if descriptors have at least `least_cosine`; see the module."""
     return 4 * math.sqrt((2 - 2 * least_cosine) / dimension)
 
 
 def compare_rankings(reference: _Scores, scores: _Scores, tolerance: float) -> Ranking:
-    """Two score matrices [queries, gallery]; -inf takes an image out of a query's gallery."""
+    """Compares two score matrices [queries, gallery]; -inf excludes an image from a query's gallery."""
     tenth = np.sort(reference, axis=1)[:, -HITS, None]
     hit, expected = _top(scores), _top(reference)
     wrongly_in = (hit & (reference < tenth - tolerance)).any(axis=1)
@@ -134,20 +137,20 @@ def _run(form: Form, pixels: Pixels, batch: int, advance: Callable[[int], None])
 
 
 def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Along the last axis, in double: FP32 would round at the size of the bound."""
+    """Cosines along the last axis, in double precision: FP32 rounds by as much as the bound."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a * b).sum(axis=-1) / np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
 
 
 def _scores(descriptors: NDArray[np.float32]) -> _Scores:
-    """Of each with all the others: none is a hit of its own."""
+    """The score of each descriptor with every other; none is its own hit."""
     scores = descriptors @ descriptors.T
     np.fill_diagonal(scores, -np.inf)
     return scores
 
 
 def _top(scores: _Scores) -> NDArray[np.bool_]:
-    """Which are a query's ten best; of equal ones those that come first."""
+    """Marks each query's ten best; of equal scores the first win."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :HITS]
     hit = np.zeros(scores.shape, np.bool_)
     np.put_along_axis(hit, best, values=True, axis=1)

@@ -14,21 +14,21 @@ from pspsearch_build.network.onnx_facts import OnnxFacts, Precision, load_onnx, 
 from pspsearch_build.network.spec import NetworkSpec
 
 _PROMISE = "pspsearch.promise"
-"""The key in the metadata of a network of another maker."""
+"""The metadata key in another maker's network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What goes in, and what comes out."""
+    """What a network takes and gives."""
 
     input: InputShape
     dimension: int
     precision: Precision
     bins: tuple[int, ...] = ()
-    """Of the pyramid whose cells are the second output; none where there is no such output."""
+    """The bins of the pyramid whose cells are the second output; empty if there is no such output."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     spec: NetworkSpec | None = None
-    """Its layers; None for a network of another maker."""
+    """The network's layers; None for another maker's network."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -37,14 +37,14 @@ class Promise:
 
     @classmethod
     def of_facts(cls, facts: OnnxFacts) -> Self:
-        """Of one of our own networks."""
+        """The promise of one of our own networks."""
         spec = facts.spec
         bins = spec.bins if spec.cells else ()
         return cls(spec.input, spec.dimension, facts.precision, bins, facts.provenance, spec)
 
 
 def read_promise(path: Path) -> Promise:
-    """Of a file that `export` or `adapt` wrote; BuildError for any other."""
+    """Reads the promise of a file that `export` or `adapt` wrote. Raises BuildError for any other file."""
     metadata = {entry.key: entry.value for entry in load_onnx(path).metadata_props}
     if _PROMISE not in metadata:
         return Promise.of_facts(read_onnx_facts(path))
@@ -57,7 +57,7 @@ def read_promise(path: Path) -> Promise:
 
 
 def write_promise(model: onnx.ModelProto, promise: Promise) -> None:
-    """Into the metadata of a network of another maker; it has no cells."""
+    """Writes the promise into the metadata of another maker's network, which has no cells."""
     told = {
         "height_px": promise.input.height_px,
         "width_px": promise.input.width_px,

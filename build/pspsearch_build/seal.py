@@ -1,4 +1,4 @@
-"""The digest in a `config.pbtxt` that somebody changed and means, or that an earlier release wrote."""
+"""Writes the digest of a `config.pbtxt` that somebody changed on purpose, or that an earlier release wrote."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from pspsearch_build.model_lock import exclusive
 
 
 def seal(model: Path) -> str:
-    """Replaces the configuration of a model by the same with its digest, which is returned; durable when this returns.
+    """Writes the configuration's digest into it, and returns the digest; durable when this returns.
 
-    RepositoryError where a version's files are not those that were published: a digest would hide that.
+    Raises RepositoryError if a version's files are not the published ones, because a digest would hide that.
     """
     path = model / "config.pbtxt"
     with exclusive(model):

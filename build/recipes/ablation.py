@@ -1,12 +1,12 @@
-"""The ablation of docs/ablation.md: one factor at a time around the default, three seeds each.
+"""The ablation in docs/ablation.md: one factor at a time around the default, with three seeds each.
 
 python build/recipes/ablation.py LISTS OUT [VARIANT...]
 
 LISTS is what make_lists.py wrote, with the ImageNet weights beside the lists. The backbone stays frozen, so that the
-whole of it takes hours on two cores: what differs is what is put on top. Networks learn from grocery's train split and
-are judged by its val split in train, and by classes of Tiny-ImageNet that none of them learns; the test split is not
-touched. OUT gets a JSON for every variant and seed; those that are there are not made again, and all of them
-make the table that is printed in the end.
+whole ablation takes only hours on two cores: only the part after it differs. Networks learn from grocery's train split
+and are judged by its val split against train, and by classes of Tiny-ImageNet that none of them learns. The test split
+is not touched. OUT gets a JSON for every variant and seed. Existing ones are not made again, and all of them go into
+the table that is printed at the end.
 """
 
 import contextlib
@@ -73,18 +73,18 @@ VARIANTS: dict[str, tuple[str, NetworkSpec]] = {
 
 
 Judged = dict[str, dict[str, list[float]]]
-"""Of every task every measure, query by query."""
+"""For every task and every measure, one value per query."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Where it reads and writes."""
+    """Where the ablation reads and writes."""
 
     lists: Path
     out: Path
 
     def run(self, name: str, seed: int) -> None:
-        """One variant, once."""
+        """Trains and judges one variant with one seed, unless its file exists."""
         path = self.out / f"{name}-{seed}.json"
         if path.is_file():
             return
@@ -100,7 +100,11 @@ class Ablation:
         print(name, seed, f"{time.monotonic() - began:.0f} s", _means(trained), flush=True)
 
     def weigh(self, names: Iterable[str]) -> None:
-        """What a picture costs, of untrained networks, as weights do not matter to it; in turns, as machines differ."""
+        """Measures what a picture costs.
+
+        It uses untrained networks, because the cost does not depend on the weights, and measures them in turns, because
+        a machine's speed varies.
+        """
         picture = read_pictures(f"{self.lists / 'grocery.csv'}@val").pictures[0].path
         with contextlib.ExitStack() as stack:
             networks = {name: stack.enter_context(_served(build_network(VARIANTS[name][1]))) for name in names}
@@ -117,7 +121,7 @@ class Ablation:
                 (self.out / f"{name}-cost.json").write_text(json.dumps(cost) + "\n")
 
     def tabulate(self) -> str:
-        """A row of Markdown for every variant that has been run; intervals are over queries, of the mean over seeds."""
+        """A Markdown table with a row per variant that has run; intervals are over queries, of the mean over seeds."""
         columns = (
             "",
             "start R@1",
@@ -188,7 +192,7 @@ class Ablation:
 
 @contextlib.contextmanager
 def _served(network: DescriptorNetwork) -> Generator[tuple[Describer, int]]:
-    """In OpenVINO, as it is served, with the size of the file."""
+    """The network in OpenVINO, as it is served, and the size of its file."""
     with TemporaryDirectory() as folder:
         onnx = Path(folder, "model.onnx")
         export_onnx(network, onnx, Precision.FP16)
@@ -196,7 +200,7 @@ def _served(network: DescriptorNetwork) -> Generator[tuple[Describer, int]]:
 
 
 def _over_seeds(runs: list[dict[str, Any]], when: str, task: str, measure: str) -> NDArray[np.float64]:
-    """Of every query the mean."""
+    """The mean over the seeds, for every query."""
     return np.mean([run[when][task][measure] for run in runs], axis=0, dtype=np.float64)
 
 

@@ -1,11 +1,11 @@
-"""The shipped model: the mean of three runs of default_model.toml that differ by their seed.
+"""Makes the shipped model: the mean of three runs of default_model.toml that differ in their seed.
 
 python build/recipes/default_model.py LISTS OUT
 
 LISTS is what make_lists.py wrote, with the recipes and the weights beside the lists. OUT gets the three runs,
-model.safetensors and model.onnx. All runs begin with the start that the first one makes. It takes an hour on two cores,
-and goes on from the last 50 steps that it finished. In the end it prints R@1 and mAP of the model on every set that the
-recipe watches, and by how much each is above the floor.
+model.safetensors and model.onnx. All runs begin with the start that the first one makes. The recipe takes an hour on
+two cores; restarted, it continues from the last 50 steps that it finished. At the end it prints R@1 and mAP of the
+model on every validation of the recipe, and how far each is above its floor.
 """
 
 import sys
@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 
 
 def train(settings: TrainingSettings, out: Path) -> Checkpoint:
-    """The mean of the networks that the runs end with. Validations have no say in where a run ends."""
+    """The mean of the networks that the runs end with. Validations do not influence where a run ends."""
     runs = [RunFolder(out / f"seed{seed}") for seed in SEEDS]
     settings = msgspec.structs.replace(settings, validation=(), floor="", validate_every=50)
     for seed, run in zip(SEEDS, runs, strict=True):

@@ -2,7 +2,7 @@
 
 python build/recipes/draw_sample.py server/pspsearch/app/sample.zip
 
-The archive is the same to the byte wherever the pictures are: see `draw_gallery`.
+The archive is the same to the byte if its pictures are; see `draw_gallery`.
 """
 
 import json
@@ -15,7 +15,7 @@ from pspsearch_build.sample.gallery import Picture, draw_gallery
 
 
 def write_archive(path: Path, pictures: Iterable[Picture]) -> None:
-    """`ID.jpg` for each, uncompressed and without a date, and at last `items.jsonl` with ids and attributes."""
+    """Writes `ID.jpg` for each picture, uncompressed and undated, and then `items.jsonl` with ids and attributes."""
     lines: list[str] = []
     with ZipFile(path, "w") as archive:
         for picture in pictures:

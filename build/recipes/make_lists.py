@@ -1,21 +1,21 @@
-"""Lists of the pictures that the default model is trained on and watched with, out of public data sets as they come.
+"""Lists the pictures that train the default model and those that watch it, from public data sets as they come.
 
 python build/recipes/make_lists.py OUT [--grocery DIR] [--tiny DIR] [--clothes CSV --clothes-pictures DIR]
     [--dishes DIR] [--imagenette DIR]
 
-Each gives one list, NAME.csv, of what it is given; whoever is held back is in no split `train`:
+Each data set gives one list, NAME.csv. Held-back pictures are in no split `train`:
 
-- grocery: the folder `dataset` of GroceryStoreDataset (train.txt, val.txt and test.txt in it). Its own splits.
+- grocery: the folder `dataset` of GroceryStoreDataset (train.txt, val.txt and test.txt in it), with its own splits.
 - tiny: a folder of class folders with pictures of Tiny-ImageNet. The last 20 classes by name are held back: a third of
-  their pictures, `watched`, tell during training how much is forgotten; the rest, `held`, is for the end.
+  their pictures, `watched`, shows during training how much is forgotten; the rest, `held`, is for the end.
 - clothes: the file `images.csv` of clothing-dataset, or a part of it, and the folder of its pictures. Half of the
-  senders are held back: who is in `queries` is not in `gallery`, so that no sofa or wall is found instead of a shirt.
-  One class in four is held back, too; `unseen queries` and `unseen gallery` hold these alone.
-- dishes: the folder `database` of pochih's CBIR. Never trained on: `watched`.
+  senders are held back. Senders in `queries` are not in `gallery`, so that a search does not find a sofa or a wall
+  instead of a shirt. One class in four is held back, too; `unseen queries` and `unseen gallery` hold only these.
+- dishes: the folder `database` of pochih's CBIR. Never trained on: all are `watched`.
 - imagenette: a folder with the class folders below `train` and `val`. A hundred pictures of each class are `watched`,
   the rest is `train`.
 
-Beside them it draws the sample gallery into OUT/sample: six views of each of sixty things, some of them partly hidden.
+It also draws the sample gallery into OUT/sample: six views of each of sixty things, some of them partly hidden.
 """
 
 import csv
@@ -36,7 +36,7 @@ Row = tuple[Path, str, str]
 
 
 def list_grocery(root: Path) -> Iterator[Row]:
-    """By their 81 fine classes, numbered so that odd and even ones keep their places."""
+    """The pictures by their 81 fine classes, numbered so that odd and even ones keep their places."""
     for split in ("train", "val", "test"):
         for line in (root / f"{split}.txt").read_text().splitlines():
             if line.strip():
@@ -45,7 +45,7 @@ def list_grocery(root: Path) -> Iterator[Row]:
 
 
 def list_tiny(root: Path) -> Iterator[Row]:
-    """By their WordNet numbers."""
+    """The pictures by their WordNet numbers."""
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
     for place, folder in enumerate(classes):
         held = place >= len(classes) - HELD_CLASSES
@@ -55,7 +55,7 @@ def list_tiny(root: Path) -> Iterator[Row]:
 
 
 def list_clothes(listed: Path, root: Path) -> Iterator[Row]:
-    """By what they are; `Not sure` and `Other` are no classes."""
+    """The pictures by kind of clothing; `Not sure`, `Other` and `Skip` are no classes."""
     with listed.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] not in {"Not sure", "Other", "Skip"}]
     held = set(sorted({row["label"] for row in rows})[::HELD_SHARE_OF_CLASSES])
@@ -71,13 +71,13 @@ def list_clothes(listed: Path, root: Path) -> Iterator[Row]:
 
 
 def list_dishes(root: Path) -> Iterator[Row]:
-    """By the kinds that their folders are named after."""
+    """The pictures by the kinds that their folders are named after."""
     pictures = sorted(path for path in root.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     return ((path, path.parent.name, "watched") for path in pictures)
 
 
 def list_imagenette(root: Path) -> Iterator[Row]:
-    """By their WordNet numbers, whatever folder they come in."""
+    """The pictures by their WordNet numbers, whatever folder they come in."""
     for label in sorted({folder.name for folder in root.glob("*/n*")}):
         for number, path in enumerate(sorted(root.glob(f"*/{label}/*.JPEG"))):
             yield path, label, "watched" if number < WATCHED_OF_A_CLASS else "train"
@@ -93,13 +93,13 @@ def draw_sample(root: Path) -> Iterator[Row]:
 
 
 def _part_of(sender: str) -> str:
-    """The same wherever and whenever, and however many senders there are."""
+    """The split of a sender: always the same, however many senders there are."""
     number = hashlib.sha256(sender.encode()).digest()[0] % 4
     return ("train", "train", "queries", "gallery")[number]
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """One list."""
+    """Writes one list."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split"))

@@ -1,9 +1,9 @@
-"""Are a network's cells worth anything? Two things in one picture, and one of them is to be found.
+"""Are a network's cells worth anything? Each picture shows two things, and the search is for one of them.
 
 python build/recipes/regions.py CHECKPOINT QUERIES GALLERY
 
-Each query is pasted to the right of a picture of another class. Sought is the right one, among the gallery's pictures
-as they are: by the descriptor of the whole picture, by cells of the right half, and by the right one alone.
+Each query is pasted to the right of a picture of another class. The right one is searched for among the unchanged
+gallery pictures: by the descriptor of the whole picture, by the cells of the right half, and by the right one alone.
 """
 
 from argparse import ArgumentParser
@@ -27,7 +27,7 @@ _BATCH = 32
 
 
 def paste(queries: PictureSet, shape: InputShape) -> NDArray[np.uint8]:
-    """Of each query the middle half of its width, to the right of that of a picture of another class."""
+    """The middle half of each query's width, to the right of that of a picture of another class."""
     half = InputShape(shape.height_px, shape.width_px // 2, Fit.CROP)
     parts = [decode_pixels(picture.path.read_bytes(), half) for picture in queries.pictures]
     random = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def paste(queries: PictureSet, shape: InputShape) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def describe(network: DescriptorNetwork, pixels: NDArray[np.uint8]) -> dict[str, Descriptors]:
-    """Of the whole, and of the right half by each level of the pyramid: the cells that lie in it, added up."""
+    """Descriptors of the whole picture and, for each level of the pyramid, of the right half: the sum of its cells."""
     cells_of_levels = [cells * cells for cells in network.spec.bins]
     made: dict[str, list[Descriptors]] = {}
     for start in range(0, len(pixels), _BATCH):
@@ -62,7 +62,7 @@ def _numbers(rows: torch.Tensor) -> Descriptors:
 
 
 def main() -> None:
-    """Prints how often the right thing is found by each of the ways, with 95 % intervals."""
+    """Prints how often each way finds the right thing, with 95 % intervals."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("queries")

@@ -10,7 +10,7 @@ __all__ = ["AsyncClient", "Client"]
 
 
 def __getattr__(name: str) -> object:
-    """The clients are imported when they are asked for: gRPC is slow to import, and not every part needs it."""
+    """Imports the clients only when they are asked for: gRPC is slow to import, and not every part needs it."""
     if name not in __all__:
         raise AttributeError(f"module 'pspsearch' has no attribute {name!r}")
     from pspsearch import client

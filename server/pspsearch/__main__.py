@@ -1,4 +1,4 @@
-"""`python -m pspsearch` is `pspsearch`."""
+"""Makes `python -m pspsearch` the same as `pspsearch`."""
 
 from pspsearch.cli import main
 

@@ -12,11 +12,11 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
 
 _NUMBERS = re.compile(r'"(?:\\.|[^"\\])*"|(-?\d[\d.eE+-]*)', re.DOTALL)
-"""And the texts, which may look as if they held some."""
+"""Matches strings, too, so that what looks like a number in one is not counted."""
 
 
 def validate_attributes(text: str) -> str:
-    """The same object, compact, names sorted; InvalidRequest where it cannot be the attributes of an item."""
+    """Returns the same object, compact and with sorted names; InvalidRequest if it cannot be an item's attributes."""
     size_bytes = len(text.encode(errors="surrogatepass"))
     if size_bytes > MAX_BYTES:
         raise InvalidRequest(f"attributes have at most {MAX_BYTES} bytes, not {size_bytes}")
@@ -41,14 +41,14 @@ def validate_attributes(text: str) -> str:
 
 
 class _Numbers:
-    """Reads the numbers of a text, from the first to the last."""
+    """Reads the numbers of a text, from the first to the last, so that a bad one can be named by its place."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._count = 0
 
     def read(self, number: str) -> int | float:
-        """InvalidRequest, with its place, for one that cannot be told from others."""
+        """Reads the next number; InvalidRequest, with its place, if it cannot be told from others."""
         self._count += 1
         try:
             return read_number(number)
@@ -75,7 +75,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _depth(text: str) -> int:
-    """Of canonical JSON, counted along the text: nothing here recurses."""
+    """The depth of nesting in canonical JSON, counted along the text so that nothing recurses."""
     depth = deepest = 0
     quoted = escaped = False
     for character in text:

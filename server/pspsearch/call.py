@@ -22,28 +22,28 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Call:
-    """Carried through everything that works for one call."""
+    """What every part that works on a call must know about it."""
 
     timeout_s: float | None = None
-    """From `started` on; None waits for ever."""
+    """How long the call may take from `started` on, in seconds; None for ever."""
     request_id: str = ""
     """Names the call in logs and errors."""
     caller: str = ""
-    """Who calls, as far as that can be told; the same from call to call."""
+    """Who calls, as far as that is known; the same from call to call."""
     version: int | None = None
-    """The only model version that may answer; None for whichever does."""
+    """The only model version that may answer; None if any may."""
     facts: dict[str, object] = field(default_factory=dict[str, object])
-    """What a log of what was done should tell of it."""
+    """What the audit log should tell of the call."""
     started: float = field(default_factory=time.perf_counter)
     stages_ms: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
 
     def count(self, fact: str) -> None:
-        """One more, for a fact that is a number."""
+        """Adds one to a fact that is a number."""
         self.facts[fact] = cast(int, self.facts.get(fact, 0)) + 1
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Generator[None]:
-        """Counts the time of the block; stages of one call follow one another."""
+        """Adds the time of the block to the stage; stages of one call must not overlap."""
         begun = time.perf_counter()
         try:
             yield
@@ -51,28 +51,28 @@ class Call:
             self.add(stage, begun, time.perf_counter())
 
     def add(self, stage: Stage, begun: float, ended: float) -> None:
-        """Counts time that was measured elsewhere."""
+        """Adds time that was measured elsewhere, between two moments of `time.perf_counter`."""
         self.stages_ms[stage] += 1000 * (ended - begun)
         traces.note(stage.value, begun, ended)
 
     def beside(self) -> "Call":
-        """For work at the same time: with the same deadline, and with stages of its own that do not count."""
+        """Returns a call for work at the same time, with the same deadline, whose stages do not count here."""
         return Call(self.timeout_s, self.request_id, self.caller, self.version, started=self.started)
 
     def within(self) -> "Call":
-        """For one of many in a stream: of the same caller, with a clock of its own, and no deadline yet."""
+        """Returns a call for one request of a stream, with the same caller, a clock of its own and no deadline yet."""
         return Call(request_id=self.request_id, caller=self.caller)
 
     def begin(self, timeout_s: float | None) -> None:
-        """Its clock starts now, with so much time left: it had to wait for its turn."""
+        """Starts the clock now, with so much time left, because the call had to wait for its turn."""
         self.started, self.timeout_s = time.perf_counter(), timeout_s
 
     def elapsed_s(self) -> float:
-        """Since the call arrived."""
+        """Seconds since `started`."""
         return time.perf_counter() - self.started
 
     def remaining_s(self) -> float | None:
-        """Until the deadline; DeadlineExceeded where it has passed, None where there is none."""
+        """Seconds until the deadline; None if there is none, DeadlineExceeded if it has passed."""
         if self.timeout_s is None:
             return None
         remaining = self.timeout_s - self.elapsed_s()

@@ -1,7 +1,7 @@
-"""The settings, frozen and grouped; `cli` builds them once and nothing else reads the environment.
+"""The settings, frozen and grouped; `cli` builds them once, and nothing else reads the environment.
 
-Each comes, in rising order of power, from its default, from the table of its group in a TOML file, from the
-environment (`PSPSEARCH_` and its name in capitals), and from its flag. Names are unique across the groups.
+A setting comes from its default, its group's table in a TOML file, the environment (`PSPSEARCH_` and its name in
+capitals) or its flag; the last of these that is given wins. Names are unique across the groups.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ PREFIX = "PSPSEARCH_"
 
 
 def setting(default: _T, what: str) -> _T:
-    """A field with its default and its sentence of help."""
+    """Makes a field with its default and its sentence of help."""
     return field(default=default, metadata={"help": what})
 
 
 REQUEST_COPIES = 4
-"""How often a request is in memory while it is received, parsed and read: four of 42 MiB at once took 582 MiB."""
+"""How many copies of a request are in memory while it is received, parsed and read: four of 42 MiB took 582 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class ServingSettings:
     """The gRPC port, and what goes through it."""
 
     host: str = setting(
-        "127.0.0.1", "The name or IP address to bind; other machines reach only what is beyond loopback."
+        "127.0.0.1", "The name or IP address to bind; other machines reach only one that is not loopback."
     )
     port: int = setting(8500, "The gRPC port; 0 takes a free one.")
     metrics_port: int = setting(8510, "The port on 127.0.0.1 for Prometheus; 0 for none.")
     max_calls: int = setting(256, "Calls under way at once; further ones are refused at once.")
     max_message_bytes: int = setting(
-        42 << 20, "The largest request; as it is, two of the largest images fit in, to be compared."
+        42 << 20, "The largest request; by default, two of the largest images fit in, to be compared."
     )
     max_bytes_under_way: int = setting(
         0,
@@ -53,20 +53,20 @@ class ServingSettings:
 
     @property
     def least_bytes_under_way(self) -> int:
-        """With less, one caller alone, who may have half, could not send one of the largest requests."""
+        """The least that lets one caller, who may have half, send one of the largest requests."""
         return 2 * REQUEST_COPIES * self.max_message_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
-    """Who is let in, and what is written down of it."""
+    """Who is let in, and what is logged of it."""
 
     tls_certificate: str = setting("", "The PEM file of the server's certificate and its issuers; empty for no TLS.")
     tls_key: str = setting("", "The PEM file of its private key.")
-    tls_client_ca: str = setting("", "The PEM file of those whose certificates callers must show; empty asks for none.")
+    tls_client_ca: str = setting("", "The PEM file of the issuers of callers' certificates; empty asks for none.")
     tokens: str = setting("", "The file of tokens that `pspsearch token` writes; empty asks nobody for one.")
     insecure: bool = setting(False, "Be reachable from other machines without TLS, or without asking who calls.")
-    caller_calls_per_s: float = setting(0.0, "Calls of one caller per second, and requests of streams; 0 for any.")
+    caller_calls_per_s: float = setting(0.0, "Calls, and requests of streams, of one caller per second; 0 for any.")
     caller_calls: int = setting(0, "Calls and streams of one caller under way at once; 0 for any.")
     audit_log: str = setting("", "A file for one JSON line per write and act of administration; empty for none.")
 
@@ -78,7 +78,7 @@ class SecuritySettings:
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """What is refused before anything is decoded."""
+    """The limits of an image, checked before anything is decoded."""
 
     max_image_bytes: int = setting(20 << 20, "The largest encoded image.")
     max_image_pixels: int = setting(50_000_000, "The largest decoded image.")
@@ -97,9 +97,9 @@ class TritonSettings:
 class StorageSettings:
     """What is kept on disk."""
 
-    data: str = setting("pspsearch-data", "The folder of the catalog and the indexes; made where it is missing.")
+    data: str = setting("pspsearch-data", "The folder of the catalog and the indexes; created if it is missing.")
     memory_bytes: int = setting(
-        0, "The memory of the server's process, near which nothing is taken in; 0 for what it may take at all."
+        0, "The memory that the server's process may take, near which nothing is taken in; 0 for all that there is."
     )
     sample: bool = setting(False, "Put a gallery of sample pictures into the collection `sample`.")
 
@@ -108,7 +108,7 @@ class StorageSettings:
 class IndexSettings:
     """How descriptors are searched."""
 
-    device: str = setting("auto", "`cpu`, `gpu`, or `auto`: a GPU where FAISS finds one.")
+    device: str = setting("auto", "`cpu`, `gpu`, or `auto`: a GPU if FAISS finds one.")
     index_memory_bytes: int = setting(
         0, "Memory that one index may plan with; 0 for half of the machine's, or of what the GPU has free."
     )
@@ -116,13 +116,13 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """How a collection is taken to another model version."""
+    """How a collection moves to another model version."""
 
     rollout_strain: float = setting(
         2.0, "Describing stored images slows down while live searches take more than so many times their quiet time."
     )
     rollout_watch_s: float = setting(
-        30.0, "How often the model repository is looked into for new versions; 0 for only when somebody asks."
+        30.0, "How many seconds pass between two looks for new versions; 0 for looks only on request."
     )
     rollout_queries: bool = setting(
         True, "Keep the last images that were searched for, in memory, to try new versions with."
@@ -133,18 +133,18 @@ class RolloutSettings:
 class GateSettings:
     """What a new model version must show before it may answer."""
 
-    gate_sample: int = setting(256, "So many items are tried.")
+    gate_sample: int = setting(256, "How many items are tried.")
     gate_spread: float = setting(0.95, "The mean score of two items may be at most this: at 1 all look alike.")
     gate_self_retrieval: float = setting(0.98, "At least this share of items must find themselves first.")
-    gate_overlap: float = setting(0.2, "At least this share of the nearest must be those of the version before.")
+    gate_overlap: float = setting(0.2, "At least this share of the nearest items must be the version before's.")
     gate_label: str = setting("", "An attribute that items of one kind share; empty for none.")
-    gate_label_loss: float = setting(0.02, "So much less often may the nearest item have the same label.")
-    gate_slowdown: float = setting(3.0, "One image may take so many times as long as with the version before.")
+    gate_label_loss: float = setting(0.02, "The share of items whose nearest has their label may fall by at most this.")
+    gate_slowdown: float = setting(3.0, "One image may take at most so many times as long as with the version before.")
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is said on standard error."""
+    """Logs and traces."""
 
     log_format: str = setting("text", "`text` for people or `json`, one object per line.")
     traces: str = setting("", "The URL of an OpenTelemetry collector (OTLP over gRPC); empty for no traces.")
@@ -190,8 +190,8 @@ class Settings:
                 raise BadSettings(f"{name} must be at least {least}, not {getattr(group, name)}")
         if 0 < self.serving.max_bytes_under_way < self.serving.least_bytes_under_way:
             raise BadSettings(
-                f"max_bytes_under_way must be at least {self.serving.least_bytes_under_way}, for one of the largest "
-                f"requests of two callers each, not {self.serving.max_bytes_under_way}"
+                f"max_bytes_under_way must be at least {self.serving.least_bytes_under_way}, so that two callers "
+                f"can send one of the largest requests each, not {self.serving.max_bytes_under_way}"
             )
         if bool(self.security.tls_certificate) is not bool(self.security.tls_key):
             raise BadSettings("tls_certificate and tls_key go together")
@@ -199,12 +199,12 @@ class Settings:
             raise BadSettings("tls_client_ca needs tls_certificate: without TLS no caller can show a certificate")
         if self.security.is_open and not self.security.insecure and not _is_loopback(self.serving.host):
             raise BadSettings(
-                f"host is {self.serving.host}, and whoever reaches it could read and change everything: set "
-                "tls_certificate, tls_key and tokens (or tls_client_ca), or insecure where something else protects it"
+                f"host is {self.serving.host}, and anybody who reaches it could read and change everything: set "
+                "tls_certificate, tls_key and tokens (or tls_client_ca), or insecure if something else protects it"
             )
 
     def to_toml(self) -> str:
-        """The file that would give these settings."""
+        """The TOML file that gives these settings."""
         lines: list[str] = []
         for one in all_settings():
             if f"[{one.group}]" not in lines:
@@ -224,7 +224,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """In the environment."""
+        """The name of its variable in the environment."""
         return PREFIX + self.name.upper()
 
 
@@ -238,7 +238,10 @@ def all_settings() -> Iterator[Setting]:
 
 
 def load_settings(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Value | None]) -> Settings:
-    """Defaults < file < environment < flags that are not None; BadSettings names what cannot be and where it stands."""
+    """Builds the settings: defaults < file < environment < flags that are not None.
+
+    Raises BadSettings, which names a wrong value and where it stands.
+    """
     written = _read(file) if file else {}
     defaults = Settings()
     chosen: dict[str, dict[str, Value]] = {group.name: {} for group in dataclasses.fields(Settings)}
@@ -270,14 +273,14 @@ class BundledTritonSettings:
     start_timeout_s: float = 60.0
     """How long it may take to load its models and answer."""
     stop_timeout_s: float = 5.0
-    """How long it may take to finish what it is doing; then it is killed."""
+    """How long it may take to finish what it is doing before it is killed."""
     restart_delay_s: float = 0.1
     """The first pause before a dead child is started again; it doubles up to `max_restart_delay_s`."""
     max_restart_delay_s: float = 2.0
 
 
 def join_address(host: str, port: int) -> str:
-    """As gRPC takes it, and as it is written: an IPv6 address stands in brackets, whether it had them or not."""
+    """Joins host and port as gRPC takes them; an IPv6 address gets its brackets, whether it had them or not."""
     return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -296,7 +299,7 @@ def _read(file: Path) -> dict[tuple[str, str], Value]:
 
 
 def _convert(value: Value, default: Value, source: str) -> Value:
-    """To the default's type: from text wherever it comes from, else only a whole number to a number."""
+    """Converts to the default's type: text to any, and otherwise only a whole number to a float."""
     kind = type(default)
     try:
         if kind is bool and isinstance(value, str):

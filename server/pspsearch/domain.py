@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from pspsearch.model.contract import Contract
 
 DEFAULT_COLLECTION = "default"
-"""The one that a call is about which names none."""
+"""The collection of a call that names none."""
 
 Pixels = NDArray[np.uint8]
 """Decoded RGB: height x width x 3 for one image, with a leading axis for several."""
 
 Descriptor = NDArray[np.float32]
-"""One of unit length."""
+"""One descriptor: float32, of unit length."""
 
 Descriptors = NDArray[np.float32]
 """Unit-length rows, one per image: count x dimension."""
 
 Inputs = Pixels | Sequence[bytes] | Sequence[str]
-"""What is to be described: pixels, encoded images or texts, one or more of one kind."""
+"""What a model can describe: pixels, encoded images or texts, one or more of one kind."""
 
 StoredDescriptor = NDArray[np.float16]
 """One descriptor as the catalog and the index keep it."""
 
 Sequences = NDArray[np.int64]
-"""Numbers of changes, each the name of one row for ever."""
+"""Numbers of changes; each names one row for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Described:
 
     descriptors: Descriptors
     cells: NDArray[np.float32] | None = None
-    """Of each image its cells' descriptors, count x cells x dimension; None unless asked for."""
+    """The descriptors of each image's cells, count x cells x dimension; None unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,16 @@ class OfferedVersion:
 
     version: int
     contract: Contract | None
-    """None where it has none that can be read."""
+    """None if it has none that can be read."""
     reason: str = ""
-    """Why nothing can be described with it; empty where that can be."""
+    """Why it cannot describe anything; empty if it can."""
 
 
 class IndexKind(StrEnum):
     """How the descriptors of a collection are searched."""
 
     AUTO = "auto"
-    """By size, dimension, memory and device."""
+    """Chosen by size, dimension, memory and device."""
     EXACT = "exact"
     IVF = "ivf"
     HNSW = "hnsw"
@@ -90,12 +90,12 @@ class Collection:
     """A named set of items under one descriptor model."""
 
     key: int
-    """Its number in the catalog; never used again."""
+    """Its number in the catalog, which is never used again."""
     name: str
     settings: CollectionSettings
     created: datetime
     follows: bool = False
-    """Whether it is taken to new versions of its model by itself."""
+    """Whether it moves to new versions of its model by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Generation:
     """One collection under one model version."""
 
     key: int
-    """Its number in the catalog; never used again."""
+    """Its number in the catalog, which is never used again."""
     collection: int
     model: str
     version: int
@@ -117,16 +117,16 @@ class GenerationState(StrEnum):
     BUILDING = "building"
     """Its items are being described, its index is being built, or it waits to be promoted."""
     ACTIVE = "active"
-    """It answers; every collection has exactly one."""
+    """It answers searches; every collection has exactly one."""
     KEPT = "kept"
-    """It was active, and is kept up to date so that it can be again."""
+    """It was active, and is kept up to date so that it can be active again."""
     RETIRED = "retired"
     FAILED = "failed"
-    """It never was active."""
+    """It was never active."""
 
 
 class RolloutStage(StrEnum):
-    """Where a rollout is: a collection on its way to another model version."""
+    """The stage of a rollout, which takes a collection to another model version."""
 
     DESCRIBING = "describing"
     """The stored images are described by the new version."""
@@ -136,7 +136,7 @@ class RolloutStage(StrEnum):
     """It waits to be promoted, and follows all writes."""
     PROMOTED = "promoted"
     FAILED = "failed"
-    """It has ended; what answered before goes on answering."""
+    """It has ended; the generation that answered before goes on answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,10 @@ class GenerationRecord:
     generation: Generation
     state: GenerationState
     details: str
-    """A JSON object: what its rollout has to tell of it."""
+    """A JSON object that tells of its rollout."""
     created: datetime
     changed: datetime
-    """Its state."""
+    """When its state last changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Lacking:
     """How many items have no descriptor in a generation."""
 
     with_image: int
-    """Whose image is kept, so that it can be described."""
+    """Those whose image is kept, so that it can be described."""
     without_image: int
     sequence: int
     """The last change that was counted."""
@@ -165,17 +165,17 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an encoded image is, without its bytes."""
+    """What is known of an encoded image, without its bytes."""
 
     media_type: str
     width_px: int
-    """Upright, as is the height."""
+    """Of the upright image, as is the height."""
     height_px: int
     size_bytes: int
     sha256: str
     """In hexadecimal."""
     kept: bool
-    """Whether the catalog has the bytes."""
+    """Whether the catalog keeps the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +183,16 @@ class Item:
     """One thing that can be found."""
 
     key: int
-    """In the order in which ids were first put in; an id that is deleted and put in again gets another one."""
+    """Ascends in the order in which ids are first put in; an id that is deleted and put in again gets another one."""
     id: str
     attributes: str
     """A JSON object."""
     image: ImageInfo | None
-    """None where the item was put in as a descriptor."""
+    """None if the item was put in as a descriptor."""
     created: datetime
     updated: datetime
     sequence: int
-    """Of its last change."""
+    """The sequence of its last change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +201,16 @@ class Upsert:
 
     id: str
     descriptor: StoredDescriptor | None
-    """In the generation's space; None keeps those that are there, and the image with them."""
+    """In the generation's space; None keeps the item's descriptors, and its image with them."""
     attributes: str | None
-    """A JSON object; None keeps those that are there, and is `{}` for a new item."""
+    """A JSON object; None keeps the item's attributes, and is `{}` for a new item."""
     info: ImageInfo | None = None
-    """With a descriptor: what becomes of the image, None for an item without one. Without: which one must be there,
-    described, and kept if it is to be."""
+    """With a descriptor: the new image, or None for an item without one. Without: the image that the item must already
+    have, described by the active generation, and kept if `kept` says so."""
     image: bytes | None = None
-    """The bytes to keep; None where they are not to be kept."""
+    """The bytes to keep; None to keep none."""
     others: Mapping[int, StoredDescriptor] = field(default_factory=dict[int, StoredDescriptor])
-    """With a descriptor: the image's in the spaces of other generations, by their keys."""
+    """With a descriptor: the image's descriptors in the spaces of other generations, by their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +218,23 @@ class Filling:
     """A descriptor that an item lacks in some generation."""
 
     key: int
-    """Of the item."""
+    """The key of the item."""
     sha256: str
-    """Of the image that was described."""
+    """The digest of the image that was described, in hexadecimal."""
     descriptor: StoredDescriptor
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """An item to take out; one that is not there is no error."""
+    """An item to delete; one that is not there is no error."""
 
     id: str
     still: Callable[[str], bool] | None = None
-    """What must hold for its attributes, a JSON object, in the moment when it goes: it may have changed."""
+    """Must hold for the item's attributes, a JSON object, at the moment of deletion, because they may have changed."""
     key: int | None = None
-    """Of the item that is meant: another one that was put in under that id since stays."""
+    """The key of the item that is meant: another item that was put in under that id since then stays."""
     sequence: int | None = None
-    """Of the item's change for which `still` is known to hold, so that it is not asked again."""
+    """The sequence of the item's change for which `still` is known to hold, so that it is not called again."""
 
 
 class Outcome(StrEnum):
@@ -254,18 +254,18 @@ class Written:
 
     outcome: Outcome
     sequence: int
-    """Of the change; where nothing changed, of the item's last one, or 0 where there is no item."""
+    """The sequence of the change; if nothing changed, of the item's last one, or 0 if there is no item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """How far the deletion of many items has come: it goes in portions, each durable."""
+    """How far the deletion of many items has come; it goes in portions, each durable."""
 
     last_key: int
-    """Of the items that there were when it was asked for; later ones stay."""
+    """The last key when the deletion was asked for; items with later ones stay."""
     deleted: int = 0
     sequence: int = 0
-    """Of its last change."""
+    """The sequence of its last change."""
     is_done: bool = False
 
 
@@ -276,7 +276,7 @@ class Row:
     sequence: int
     """Names the row; a later row has a higher one."""
     key: int
-    """Of the item."""
+    """The key of the item."""
     id: str
     attributes: str
     """A JSON object."""
@@ -285,19 +285,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one committed transaction did to one collection."""
+    """What one committed transaction did to one generation of a collection."""
 
     collection: int
     generation: int
     added: tuple[Row, ...] = ()
-    """By ascending sequence."""
+    """The new rows, by ascending sequence."""
     removed: tuple[int, ...] = ()
-    """The sequences of rows that are no more: deleted, or replaced by one that is added."""
+    """The sequences of rows that are gone: deleted, or replaced by one in `added`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows nearest to one query, best first; of equal scores the lower sequence first."""
+    """The rows nearest to one query, best first; rows with equal scores are in ascending sequence."""
 
     sequences: Sequences
     ids: list[str]
@@ -306,10 +306,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The rows that a filter holds for, as of one moment, by ascending key."""
+    """Rows of an index, as of one moment, by ascending key."""
 
     keys: NDArray[np.int64]
-    """Of the items."""
+    """The keys of the items."""
     sequences: Sequences
 
 
@@ -320,18 +320,18 @@ class IndexState:
     plan: str
     """What was built, in words."""
     rows: int
-    """That can be found."""
+    """How many rows can be found."""
     sequence: int
-    """Of the last row that searches see, dead or alive."""
+    """The sequence of the last row that searches see, even if that row is gone."""
     measured_recall: float
-    """Of the true ten nearest, the share that was found when the base was built; 1 where it is exact."""
+    """The share of the true ten nearest that was found when the base was built; 1 if the base is exact."""
     size_bytes: int
-    """In memory."""
+    """How much memory it takes."""
     fresh: int
-    """Rows that are newer than the base."""
+    """How many rows are newer than the base."""
     tombstones: int
-    """Rows of the base that are no more."""
+    """How many rows of the base are gone."""
     background: str = field(default="")
-    """What is being built, with its progress; empty where nothing is."""
+    """What is being built, with its progress; empty if nothing is."""
     live_recall: float = nan
-    """The share that live searches found lately, of those that were repeated exactly; not a number where none was."""
+    """The share that live searches found lately, of those that were repeated exactly; not a number if none was."""

@@ -25,7 +25,7 @@ PspsearchError
 |   |-- IndexBehind
 |   |-- TritonUnavailable
 |   `-- DeadlineExceeded
-`-- OperatorError             somebody has to change the set-up
+`-- OperatorError             somebody must change the set-up
     |-- BadSettings
     |-- BundleMissing
     |-- PortTaken
@@ -53,14 +53,14 @@ class PspsearchError(Exception):
     """The root: catch it to handle whatever pspsearch reports."""
 
     request_id = ""
-    """The failed call's name in the server's log, where a server told it."""
+    """The failed call's id in the server's log; empty unless a server told it."""
 
 
 def bare(error: E) -> E:
-    """To be kept as a value: without the frames that it came through.
+    """Strips an error of its traceback and causes, so that it can be kept as a value; returns it.
 
-    They have what they worked on, and with it the error again: in that circle a request would stay in memory until the
-    garbage collector finds it.
+    The frames refer to what they worked on, and that refers to the error again. This cycle would keep a request in
+    memory until the garbage collector finds it.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
@@ -76,7 +76,7 @@ class BadFilter(InvalidRequest):
     def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.position = position
-        """In characters from the start of the filter."""
+        """Where the filter is wrong, in characters from its start."""
 
 
 class BadImage(InvalidRequest):
@@ -88,23 +88,23 @@ class EmptyImage(BadImage):
 
 
 class UnknownFormat(BadImage):
-    """The content is none of the formats that are read."""
+    """The content is in none of the formats that can be read."""
 
 
 class DamagedImage(BadImage):
-    """The content starts like a known format and then is truncated or corrupt."""
+    """The content starts like a known format, but is truncated or corrupt."""
 
 
 class ImageTooLarge(BadImage):
-    """More bytes or more pixels than the caps allow; nothing was decoded."""
+    """The image has more bytes or pixels than the limits allow, or does not fit into memory."""
 
 
 class Unauthenticated(PspsearchError):
-    """Nobody knows who calls: there is no token, or none that is good."""
+    """The caller is unknown: there is no token, or none that is good."""
 
 
 class Forbidden(PspsearchError):
-    """The caller is known, and may not do this."""
+    """The caller is known, but may not do this."""
 
 
 class NotFound(PspsearchError):
@@ -120,11 +120,11 @@ class ModelMismatch(PspsearchError):
 
 
 class RolloutRefused(PspsearchError):
-    """The rollout is not where this could be done."""
+    """The rollout is in a state that does not allow this."""
 
 
 class RetryLater(PspsearchError):
-    """Nothing is wrong with the request."""
+    """Nothing is wrong with the request; it may succeed later."""
 
 
 class NotServing(RetryLater):
@@ -145,11 +145,11 @@ class RateExceeded(Overloaded):
     def __init__(self, message: str, wait_s: float = 1.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
-        """In the server: until it may call again."""
+        """How long the caller must wait before the next call, in seconds; set in the server only."""
 
 
 class MemoryFull(RetryLater):
-    """The server has taken what memory it may; nothing was written."""
+    """The server has taken all the memory that it may; nothing was written."""
 
 
 class StorageFull(RetryLater):
@@ -161,7 +161,7 @@ class StorageReadOnly(RetryLater):
 
 
 class IndexBehind(RetryLater):
-    """What was written is on disk, and searches do not find it yet; sent again, it is acknowledged when they do."""
+    """The write is on disk, but searches do not find it yet; sent again, it is acknowledged when they do."""
 
 
 class TritonUnavailable(RetryLater):
@@ -173,11 +173,11 @@ class DeadlineExceeded(RetryLater):
 
 
 class OperatorError(PspsearchError):
-    """The set-up is wrong: no request can mend it."""
+    """The set-up is wrong, and no request can repair it."""
 
 
 class BadSettings(OperatorError):
-    """A setting cannot be what it is set to; the message names where it was set."""
+    """A setting has a value that it cannot have; the message names where it was set."""
 
 
 class BundleMissing(OperatorError):
@@ -185,11 +185,11 @@ class BundleMissing(OperatorError):
 
 
 class PortTaken(OperatorError):
-    """The wanted port belongs to somebody else."""
+    """The wanted port is in use by another program."""
 
 
 class TritonFailed(OperatorError):
-    """The bundled Triton did not come up."""
+    """The bundled Triton did not start."""
 
 
 class ModelLoadFailed(OperatorError):
@@ -205,7 +205,7 @@ class DigestMismatch(RepositoryError):
 
 
 class VersionPolicyRefused(OperatorError):
-    """Triton is set to stop serving the version that answers when another one comes."""
+    """Triton is set to stop serving the version that answers when a new one comes."""
 
 
 class BrokenModel(OperatorError):
@@ -225,8 +225,8 @@ class CatalogDamaged(CatalogError):
 
 
 class DiskFailed(CatalogError):
-    """The disk did not take what was written to the catalog: what is on it is not known until it is read again."""
+    """The disk did not take a write to the catalog; what the disk holds is unknown until it is read again."""
 
 
 class WriterFailed(CatalogError):
-    """Something that nobody foresaw happened while the catalog was written; what is on disk is good."""
+    """An unforeseen error happened while the catalog was written; what is on disk is good."""

@@ -1,4 +1,4 @@
-"""What a checkup says: each room has one, and `pspsearch doctor` prints what all of them find."""
+"""What checkups find: each room has its own, and `pspsearch doctor` prints what all of them find."""
 
 import stat
 from dataclasses import dataclass
@@ -7,30 +7,30 @@ from enum import StrEnum
 from pathlib import Path
 
 SOON = timedelta(days=14)
-"""What ends within this time is doubtful: somebody has to replace it."""
+"""What ends within this time is doubtful, because somebody must replace it."""
 
 
 class Grade(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     GOOD = "good"
     DOUBTFUL = "doubtful"
     BAD = "bad"
-    """A server would not start, or not for long."""
+    """A server would not start, or would not run for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     what: str
     grade: Grade
     words: str
-    """What there is and, where that is not good, what to do."""
+    """What there is and, if that is not good, what to do."""
 
 
 def judge_secret(what: str, file: Path, words: str) -> Finding:
-    """A good finding about a file with secrets; a doubtful one where others than the file's owner can get at it."""
+    """A good finding about a file with secrets, or a doubtful one if users other than its owner can access it."""
     if file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
-        return Finding(what, Grade.DOUBTFUL, f"{words}, but others than its owner can get at {file}: chmod 600 it")
+        return Finding(what, Grade.DOUBTFUL, f"{words}, but users other than its owner can access {file}: chmod 600 it")
     return Finding(what, Grade.GOOD, words)

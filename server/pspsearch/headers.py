@@ -1,9 +1,9 @@
-"""Headers of a call, by which client and server know each other."""
+"""The headers of a call that client and server agree on."""
 
 import re
 
 REQUEST_ID = "x-request-id"
-"""Names the call in logs and errors; chosen by the server where it is missing."""
+"""Names the call in logs and errors; the server chooses it if it is missing."""
 
 CALLER_ID = "x-caller-id"
 """Names the caller among others at the same address."""
@@ -15,5 +15,5 @@ _SANE = re.compile(r"[\x21-\x7e]{1,64}")
 
 
 def is_sane(value: str) -> bool:
-    """Whether it is fit to be sent, and to be written into a log."""
+    """Whether the value is fit to be sent and to be written into a log."""
     return _SANE.fullmatch(value) is not None

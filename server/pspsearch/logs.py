@@ -1,4 +1,4 @@
-"""Lines for people, or one JSON object per line. A caller's text in one never looks like another line."""
+"""Formats log lines, as text for people or as JSON. A caller's text never looks like a line of its own."""
 
 import json
 import logging
@@ -8,29 +8,29 @@ from typing import Any
 from pspsearch.config import LogSettings
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every record has; the rest was given with `extra`."""
+"""What every record has; the rest comes from `extra`."""
 
 
 CURRENT_CALL: ContextVar[str] = ContextVar("request_id", default="")
-"""The request id of what is worked on, in its task and those that it starts."""
+"""The request id of the call that is worked on, in its task and in those that it starts."""
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every record the id of the call that it is about; never leaves one out."""
+    """Adds the current call's id to every record, and drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """As `request_id`, where there is one."""
+        """Sets `request_id`, if there is a current call."""
         if request_id := CURRENT_CALL.get():
             record.request_id = request_id
         return True
 
 
 _MAX_MESSAGE_CHARACTERS = 4000
-"""What is longer in a message is left out: nothing that a caller sends fills a log by its length."""
+"""A message is cut after this, so that no caller can fill a log with one long text."""
 
 
 def one_line(text: str) -> str:
-    """The text with all that is not printable as an escape: no new line, no colour, no other direction of writing."""
+    """The text with everything unprintable escaped: no new line, no colour, no other direction of writing."""
     if text.isprintable():
         return text
     return "".join(
@@ -48,23 +48,23 @@ class TextFormatter(logging.Formatter):
     """A line for people, with the call's id at its end; the lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        """Without a traceback."""
+        """Formats the line without its traceback."""
         request_id = getattr(record, "request_id", "")
         record.message = _shorten(record.message)
         line = one_line(super().formatMessage(record))
         return f"{line} [{one_line(request_id)}]" if request_id else line
 
     def format(self, record: logging.LogRecord) -> str:
-        """What an error says stands in its traceback, too, and is no line of its own either."""
+        """Escapes the traceback, too: it repeats what an error says, which must not look like a line of its own."""
         line, *trace = super().format(record).split("\n")
         return "\n".join((line, *(f"  {one_line(one)}" for one in trace)))
 
 
 class JsonFormatter(logging.Formatter):
-    """One object: time, level, logger, message, what `extra` gave, and a traceback where there is one."""
+    """One JSON object: time, level, logger, message, what `extra` gave, and a traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Returns one line."""
         told: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -81,7 +81,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(settings: LogSettings) -> None:
-    """Of the whole process, on standard error."""
+    """Sets up the log of the whole process, on standard error."""
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     if settings.log_format == "json":
@@ -89,4 +89,4 @@ def set_up_logs(settings: LogSettings) -> None:
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    logging.getLogger("faiss.loader").setLevel("WARNING")  # at INFO it tells what it tried in vain, and needs no more
+    logging.getLogger("faiss.loader").setLevel("WARNING")  # at INFO it logs attempts that failed and do not matter

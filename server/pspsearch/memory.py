@@ -1,4 +1,4 @@
-"""How much memory there is, and a bound on what is taken of it."""
+"""Measures the memory that there is, and bounds how much of it is taken."""
 
 import contextlib
 import ctypes
@@ -16,23 +16,23 @@ _GIVE_BACK_S = 1.0
 _M_ARENA_MAX = -8
 _HEAPS = 2
 _SHARE = 0.9
-"""Of the bound, from where on nothing is taken in: what is under way needs some, too."""
+"""The share of the bound above which nothing more is taken in, because calls under way need some memory, too."""
 
 
 def available_bytes(groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
-    """What the machine has, or less where the container or the service may take less.
+    """Returns the memory of the machine, or less if the container or the service may take less.
 
     `groups` is where the kernel shows its control groups, `own` names those of this process.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _limit_files(groups, own):
-        with contextlib.suppress(OSError, ValueError):  # `max` is no number
+        with contextlib.suppress(OSError, ValueError):  # the limit may be `max`
             limits.append(int(path.read_text()))
     return min(limits)
 
 
 def _limit_files(groups: Path, own: Path) -> Iterator[Path]:
-    """Of each group that the process is in, and of those around it, in either version of control groups.
+    """Yields the limit of each group that the process is in and of those around it, in both versions of control groups.
 
     In a container its own group is the root, whatever `own` says.
     """
@@ -50,7 +50,7 @@ def _limit_files(groups: Path, own: Path) -> Iterator[Path]:
 
 
 def taken_bytes() -> int:
-    """By this process; mapped files do not count, as the kernel gets them back by itself. 0 where nobody tells."""
+    """Returns what this process takes, without mapped files, which the kernel can reclaim; 0 if that is unknown."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -59,22 +59,22 @@ def taken_bytes() -> int:
 
 
 def give_back() -> None:
-    """To the kernel what the C library keeps for later, which can be a quarter of all; where it is one that can."""
+    """Gives the kernel what the C library keeps for later, which can be a quarter of all, if the library can."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def share_heaps() -> None:
-    """All threads that there will be have two heaps, instead of eight a core where the C library has so many.
+    """Makes all later threads share two heaps, instead of up to eight a core.
 
-    Each keeps what large requests leave in it: on two cores 550 MiB where two heaps keep 300.
+    Each heap keeps what large requests leave in it: on two cores 550 MiB, but with two heaps 300.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 class MemoryBound:
-    """What the process may take; for the tasks of one event loop."""
+    """Bounds what the process may take; for the tasks of one event loop."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class MemoryBound:
         self._is_full = False
 
     def check(self) -> None:
-        """MemoryFull where nothing more should be taken in."""
+        """Raises MemoryFull if nothing more should be taken in."""
         now = self._clock()
         if now - self._looked >= _LOOK_S:
             self._looked = now

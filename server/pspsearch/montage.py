@@ -1,4 +1,4 @@
-"""A query and its hits as one picture, to be looked at by people."""
+"""Draws a query and its hits as one picture for people to look at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class MontageHit:
     id: str
     score: float
     image: bytes | None
-    """Encoded; a grey card stands in where there is none, or where it cannot be read."""
+    """Encoded; a grey card stands in if there is none, or if it cannot be read."""
 
 
 def draw_montage(query: bytes | None, hits: Sequence[MontageHit]) -> bytes:
-    """A PNG: the query, larger and framed, at the left; the hits in rows, best first, with rank, id and score.
+    """Returns a PNG: the query, larger and framed, on the left; the hits in rows, best first, with rank, id and score.
 
     Every picture is shown whole and upright. A query without an image is a grey card, too.
     """
@@ -64,7 +64,7 @@ def draw_montage(query: bytes | None, hits: Sequence[MontageHit]) -> bytes:
 
 
 def _count_columns(hits: int) -> int:
-    """One row of at most five; with more hits, about as wide as two screens are high."""
+    """One row for up to five hits; for more, a grid that is somewhat wider than high."""
     return max(1, min(hits, _FEWEST_COLUMNS), ceil(sqrt(1.6 * hits)) if hits > _FEWEST_COLUMNS else 0)
 
 
@@ -115,7 +115,7 @@ def _draw_image(
 
 
 def _decode(image: bytes, side_px: int) -> Image.Image | None:
-    """Upright, its longer side `side_px`; None where it cannot be read."""
+    """Decodes the image upright, with its longer side `side_px`; None if it cannot be read."""
     try:
         width, height = read_facts(image).upright
         scale = side_px / max(width, height)
@@ -126,7 +126,7 @@ def _decode(image: bytes, side_px: int) -> Image.Image | None:
 
 
 def _shorten(text: str, font: _Font, width_px: int) -> str:
-    """The text, without its middle where it is too long."""
+    """The text, without its middle if it is too long."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(text) <= width_px:
         return text
@@ -137,7 +137,7 @@ def _shorten(text: str, font: _Font, width_px: int) -> str:
 
 
 def _cut(text: str, kept: int) -> str:
-    """So many letters of the text: the first half of them, and the last."""
+    """So many letters of the text: half of them from its start, half from its end."""
     head = (kept + 1) // 2
     return f"{text[:head]}...{text[len(text) - kept + head :]}"
 

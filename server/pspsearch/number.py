@@ -1,23 +1,23 @@
-"""What a number is, in attributes and in filters: a whole one of 64 bits is exact, any other is a double."""
+"""Numbers in attributes and filters: whole ones of 64 bits are exact, and all others are doubles."""
 
 import math
 import re
 
 LEAST, MOST = -(1 << 63), (1 << 64) - 1
-"""Whole numbers between these, signed or unsigned ones of 64 bits, are kept exactly."""
+"""Whole numbers between these, that is signed or unsigned ones of 64 bits, are kept exactly."""
 
 _EXACT = 1 << 53
-"""Below this, a double says of every whole number which it is."""
+"""Below this, a double holds every whole number exactly."""
 _DIGITS = 20
-"""Of the longest whole number."""
-_WHOLE = re.compile(r"(-?)(\d+)(\.0+)?")  # no zeros before the digits: both could be the same ones, in all ways
+"""The number of digits of the longest whole number."""
+_WHOLE = re.compile(r"(-?)(\d+)(\.0+)?")  # no `0*` before the digits: both would match zeros, in many ways
 
 
 def read_number(text: str) -> int | float:
-    """The number that JSON or a filter spells; ValueError, with the reason, for one that cannot be told from others.
+    """Reads a number as JSON or a filter spells it; ValueError, with the reason, if it cannot be told from others.
 
-    Digits, also with nothing but zeros behind the point, are a whole number. With another fraction or an exponent it is
-    the nearest double, as everywhere.
+    Digits, even with a point and zeros, are a whole number. Any other fraction or an exponent makes the nearest double,
+    as everywhere.
     """
     whole = _WHOLE.fullmatch(text)
     if whole is not None:
@@ -33,9 +33,9 @@ def read_number(text: str) -> int | float:
 
 
 def one_form(number: float) -> int | float:
-    """The same for all spellings: an int where it is whole and within 64 bits, else a float.
+    """Returns the same for all spellings: an int if it is whole and within 64 bits, else a float.
 
-    A whole number beyond them, which was stored before they were refused, is the nearest float, infinite beyond all.
+    A whole number beyond 64 bits, stored before such numbers were refused, becomes the nearest float or infinity.
     """
     if isinstance(number, int):
         return number if LEAST <= number <= MOST else _nearest(number)

@@ -1,7 +1,14 @@
-"""What the search half needs from the outside, as protocols; adapters and fakes fill them."""
+"""What the core needs from outside, as protocols; adapters and fakes fill them.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+A catalog fills several, one for each thing that it is asked about, so that whoever asks names only what it needs.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pspsearch.domain import (
     Collection,
@@ -51,32 +58,43 @@ class Describer(Protocol):
         ...
 
 
-class Catalog(Protocol):
-    """The truth: collections, items, images, descriptors. Every method may be called from any task of one event loop.
+class Items(Protocol):
+    """Reads items: by id, by key, in their order, and what they carry."""
 
-    Reads see every write that was acknowledged before they began.
+    async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
+        """Those that there are."""
+        ...
+
+    async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
+        """Those that there still are, by ascending key."""
+        ...
+
+    async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
+        """The next items by ascending key."""
+        ...
+
+    async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
+        """The next items by ascending key that have no descriptor in the generation."""
+        ...
+
+    async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
+        """The JSON objects of the rows that are still current."""
+        ...
+
+    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
+        """The bytes as they came; None where there is no item or its image was not kept."""
+        ...
+
+    async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
+        """None where there is no item."""
+        ...
+
+
+class WritableItems(Items, Protocol):
+    """Reads items and changes them.
+
+    A change is durable on return, and searches that begin later see it: see `RowFeed.listen`.
     """
-
-    async def collections(self) -> list[tuple[Collection, Generation]]:
-        """All collections by name, each with its active generation."""
-        ...
-
-    async def create_collection(
-        self, name: str, settings: CollectionSettings, version: ModelVersion
-    ) -> tuple[Collection, Generation]:
-        """A new, empty collection, durable on return; AlreadyExists where the name is taken."""
-        ...
-
-    async def delete_collection(self, collection: int) -> int:
-        """Takes out a collection and all that is in it, and says how many items that were; durable on return.
-
-        No listener hears of it. NotFound where the collection is gone.
-        """
-        ...
-
-    async def set_follows(self, collection: int, *, follows: bool) -> None:
-        """Keeps whether the collection is taken to new versions by itself; durable on return. NotFound where gone."""
-        ...
 
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
@@ -86,9 +104,8 @@ class Catalog(Protocol):
         What arrives meanwhile from other callers is committed together. A request id that was written with before
         (within a day, to the same collection) changes nothing and gets the answer of that time, or InvalidRequest where
         something else was `asked` then: a name for what the caller wanted, whatever the writes are that come of it. The
-        descriptors are of
-        `generation`'s space, and each upsert's `others` of other ones: all generations that live get what is there for
-        them. ModelChanged where the active one gets none. NotFound where the collection is gone.
+        descriptors are of `generation`'s space, and each upsert's `others` of other ones: all generations that live get
+        what is there for them. ModelChanged where the active one gets none. NotFound where the collection is gone.
         """
         ...
 
@@ -115,6 +132,18 @@ class Catalog(Protocol):
         last key stay. NotFound where the collection is gone, InvalidRequest as for `write`.
         """
         ...
+
+    async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
+        """Puts in descriptors that items lack; how many still had that image and no descriptor. Durable on return.
+
+        With `renew` the items' rows get new sequences in all generations, which listeners hear of; without, nobody
+        hears of it, and an index of the generation must be made afterwards. NotFound where the generation has ended.
+        """
+        ...
+
+
+class Generations(Protocol):
+    """The generations that each collection has and had, and what they lack."""
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
         """All that there ever were, by key; none where the collection is gone."""
@@ -145,67 +174,33 @@ class Catalog(Protocol):
         """Keeps what there is to tell of it; durable on return."""
         ...
 
-    async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
-        """Puts in descriptors that items lack; how many still had that image and no descriptor. Durable on return.
-
-        With `renew` the items' rows get new sequences in all generations, which listeners hear of; without, nobody
-        hears of it, and an index of the generation must be made afterwards. NotFound where the generation has ended.
-        """
-        ...
-
-    async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
-        """The next items by ascending key that have no descriptor in the generation."""
-        ...
-
     async def count_lacking(self, generation: Generation) -> Lacking:
         """How many items have no descriptor in the generation."""
         ...
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
-        """Calls `listener` in the writer's thread, in commit order, after each commit and before its acknowledgement.
 
-        It must be quick and must not raise. To be called once, before the first write.
+class CollectionRecords(Protocol):
+    """Which collections there are, with their settings; opened or not."""
+
+    async def collections(self) -> list[tuple[Collection, Generation]]:
+        """All collections by name, each with its active generation."""
+        ...
+
+    async def create_collection(
+        self, name: str, settings: CollectionSettings, version: ModelVersion
+    ) -> tuple[Collection, Generation]:
+        """A new, empty collection, durable on return; AlreadyExists where the name is taken."""
+        ...
+
+    async def delete_collection(self, collection: int) -> int:
+        """Takes out a collection and all that is in it, and says how many items that were; durable on return.
+
+        No listener hears of it. NotFound where the collection is gone.
         """
         ...
 
-    async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-        """Those that there are."""
-        ...
-
-    async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
-        """Those that there still are, by ascending key."""
-        ...
-
-    async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
-        """The next items by ascending key."""
-        ...
-
-    async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """The JSON objects of the rows that are still current."""
-        ...
-
-    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
-        """The bytes as they came; None where there is no item or its image was not kept."""
-        ...
-
-    async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
-        """None where there is no item."""
-        ...
-
-    def rows_of(self, generation: Generation) -> "RowSource":
-        """What an index of the generation is built from."""
-        ...
-
-    def size_bytes(self) -> int:
-        """On disk."""
-        ...
-
-    async def failed(self) -> PspsearchError:
-        """Waits until nothing can be written any more, and says why; whoever serves should end then."""
-        ...
-
-    async def close(self) -> None:
-        """Finishes the writes that were begun; later calls are assertions."""
+    async def set_follows(self, collection: int, *, follows: bool) -> None:
+        """Keeps whether the collection is taken to new versions by itself; durable on return. NotFound where gone."""
         ...
 
 
@@ -228,13 +223,58 @@ class RowSource(Protocol):
         ...
 
 
+Listener = Callable[[Commit], Future[None] | None]
+"""Hears of a commit, and says when searches see it: as `Index.apply`."""
+
+
+class RowFeed(Protocol):
+    """What indexes are built from, and what keeps them up to date."""
+
+    def rows_of(self, generation: Generation) -> RowSource:
+        """What an index of the generation is built from."""
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` in the writer's thread, in commit order, after each commit and before its acknowledgement.
+
+        It must be quick and must not raise. A change, and any that is asked for later, is acknowledged when all futures
+        that were given until then are done; the writer goes on meanwhile. To be called once, before the first write.
+        """
+        ...
+
+
+class Storage(Protocol):
+    """What holds all of it."""
+
+    def size_bytes(self) -> int:
+        """On disk."""
+        ...
+
+    async def failed(self) -> PspsearchError:
+        """Waits until nothing can be written any more, and says why; whoever serves should end then."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes the writes that were begun; later calls are assertions."""
+        ...
+
+
+class Catalog(WritableItems, Generations, CollectionRecords, RowFeed, Storage, Protocol):
+    """The truth: collections, items, images, descriptors. Every method may be called from any task of one event loop.
+
+    Reads see every write that was acknowledged before they began.
+    """
+
+
 class Index(Protocol):
     """The rows of one generation, found by nearness. A cache of the catalog."""
 
-    def apply(self, commit: Commit) -> None:
-        """Takes one commit in, in commit order, from one thread at a time; quick. Searches begun later see it.
+    def apply(self, commit: Commit) -> Future[None] | None:
+        """Takes one commit in, in commit order, from one thread at a time; quick, as all writes wait for it.
 
-        Where the disk does not let it, they see it later, and `check_current` says so until then.
+        Searches that begin later see it: after the return where that is None, else after the future is done. So an
+        engine that takes its time may, and no write is acknowledged before. The future has no result and no error;
+        where the rows cannot be had in the index for now, it is done all the same, and `check_current` says so.
         """
         ...
 
@@ -242,6 +282,7 @@ class Index(Protocol):
         """Takes in commits that were made while the index was opened: what the opening has seen already is left out.
 
         They are all of its generation since before the opening began, in commit order. Before the first `apply`.
+        Searches that begin after the return see them.
         """
         ...
 
@@ -249,15 +290,30 @@ class Index(Protocol):
         """IndexBehind while it could not take in all that it was given: no write may be acknowledged then."""
         ...
 
-    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
-        """For each query the `count` nearest rows that `keep` holds for, fewer where there are fewer.
+    async def search(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
+        """For each query the `count` nearest rows that `where` holds for, fewer where there are fewer.
 
         All answers are as of one moment. Searches that wait for one that runs are made together.
         """
         ...
 
-    async def match(self, keep: Filter | None = None) -> Matched:
-        """All rows that `keep` holds for."""
+    async def count(self, where: Filter | None = None) -> int:
+        """How many rows `where` holds for, of all where it is None."""
+        ...
+
+    def match(self, where: Filter, page_size: int, after_key: int = 0) -> AsyncGenerator[Matched]:
+        """The rows that `where` holds for, of items with higher keys, by ascending key: all as of one moment.
+
+        They come in pages of so many, the last one shorter; at least one page, which may be empty.
+        """
+        ...
+
+    async def sample(self, count: int) -> Matched:
+        """So many rows, drawn evenly; all of them where there are fewer."""
+        ...
+
+    async def contains(self, sequences: Sequences) -> NDArray[np.bool_]:
+        """Whether there is a row of each of these sequences."""
         ...
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
@@ -273,5 +329,20 @@ class Index(Protocol):
         ...
 
     async def close(self) -> None:
-        """Stops what is being built, leaves a snapshot, lets go of the memory."""
+        """Stops what is being built, leaves what makes the next opening quick, and lets go of the memory."""
+        ...
+
+
+class IndexEngine(Protocol):
+    """Has an index of each generation that can answer."""
+
+    async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> Index:
+        """The index of a generation, with all its rows; one that was open before may have left most of them.
+
+        Commits made meanwhile are for `Index.catch_up`. IndexFailed where it cannot be had, and what `rows` raises.
+        """
+        ...
+
+    async def drop(self, generation: Generation) -> None:
+        """Leaves nothing of the generation's index, if there is one; it must not be open."""
         ...

@@ -56,7 +56,7 @@ class Options:
 
     limit: int = 10
     offset: int = 0
-    keep: Filter | None = None
+    where: Filter | None = None
     min_score: float | None = None
     group_by: str = ""
     """The path of an attribute; empty for no groups."""

@@ -1,4 +1,4 @@
-"""Work that takes its time, one after the other in a thread, once for all who wait for the same."""
+"""Runs slow work in one thread, piece by piece, and only once for all who wait for the same."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -14,7 +14,7 @@ T = TypeVar("T")
 @dataclass(eq=False, slots=True)
 class _Piece:
     work: list[Callable[[], Any]]
-    """Empty when it is begun, or dropped: the thread's own queue keeps what was put into it until its turn."""
+    """Empty once it is begun or dropped, because the thread's own queue keeps what was put into it until its turn."""
     size: int
     begun: Future[Any]
     result: asyncio.Future[Any]
@@ -22,10 +22,10 @@ class _Piece:
 
 
 class SharedWork:
-    """One thread, because each that has work delays the event loop; for the tasks of one loop at a time."""
+    """Has one thread, because each busy thread delays the event loop. For the tasks of one loop at a time."""
 
     def __init__(self, name: str, most: int, what: str) -> None:
-        """The thread's name, the bound of all that is waited for at once, and what it is called in the refusal."""
+        """`name` is the thread's, `most` bounds all that waits at once, and `what` names the work in a refusal."""
         self._thread = ThreadPoolExecutor(1, name)
         self._most = most
         self._what = what
@@ -33,10 +33,10 @@ class SharedWork:
         self._pieces: dict[Hashable, _Piece] = {}
 
     async def run(self, key: Hashable, work: Callable[[], T], size: int = 1) -> T:
-        """What `work` returns or raises; of one key it is done once for all who wait at the same time.
+        """Returns or raises what `work` does; runs it once for all who wait for this key at the same time.
 
-        When the last of them leaves, work that is not begun is never done; for what is begun one may wait again.
-        Overloaded where too much waits already.
+        When the last of them leaves, work that has not begun is dropped; new callers can still wait for work that has.
+        Raises Overloaded if too much waits already.
         """
         piece = self._pieces.get(key)
         if piece is None:
@@ -64,13 +64,13 @@ class SharedWork:
         return _Piece(waiting, size, begun, asyncio.wrap_future(begun))
 
     def _forget(self, key: Hashable, piece: _Piece) -> None:
-        """Once it is done or dropped, however many say so."""
+        """Forgets a piece that is done or dropped; may be called more than once."""
         if self._pieces.get(key) is piece:
             del self._pieces[key]
             self._size -= piece.size
         if piece.result.done() and not piece.result.cancelled():
-            piece.result.exception()  # all who asked may have left
+            piece.result.exception()  # marks an error as seen: all who asked may have left
 
     async def close(self) -> None:
-        """Returns when what was begun, and is waited for, is done."""
+        """Returns when all work that has begun or is waited for is done."""
         await asyncio.to_thread(self._thread.shutdown)

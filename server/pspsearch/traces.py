@@ -1,6 +1,6 @@
-"""Traces of calls, for OpenTelemetry: where its packages are installed and somebody listens; else nothing is done.
+"""Traces calls with OpenTelemetry; does nothing unless its packages are installed and `set_up` was called.
 
-A caller's trace is gone on with, through the stages of its call, and passed on to Triton, as W3C's headers.
+Continues the caller's trace through the stages of its call and passes it on to Triton, in W3C's headers.
 """
 
 import contextlib
@@ -12,17 +12,17 @@ from pspsearch.errors import BadSettings
 
 try:
     from opentelemetry import propagate, trace
-except ModuleNotFoundError:  # the extra `traces` brings it
+except ModuleNotFoundError:  # the extra `traces` installs it
     propagate = trace = None
 
 _NAME = "pspsearch"
 _PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
 _listeners: list[object] = []
-"""While there is none, nothing is noted."""
+"""While there is none, nothing is recorded."""
 
 
 def check_packages() -> None:
-    """BadSettings where those that traces need are not installed."""
+    """Raises BadSettings if packages that traces need are not installed."""
     try:
         for package in _PACKAGES:
             importlib.import_module(package)
@@ -31,7 +31,7 @@ def check_packages() -> None:
 
 
 def set_up(collector: str) -> Callable[[], None]:
-    """Sends spans to the collector at this URL, until what is returned is called; BadSettings without the packages."""
+    """Sends spans to the collector at this URL until the returned function is called; BadSettings without packages."""
     check_packages()
     assert trace is not None
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -53,7 +53,7 @@ def set_up(collector: str) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def call_span(name: str, headers: Iterable[tuple[str, str | bytes]], **attributes: str) -> Generator[None]:
-    """The block is one call, whose caller sent these headers."""
+    """Records the block as one call, whose caller sent these headers."""
     if not _listeners or trace is None or propagate is None:
         yield
         return
@@ -65,7 +65,7 @@ def call_span(name: str, headers: Iterable[tuple[str, str | bytes]], **attribute
 
 
 def note(name: str, begun: float, ended: float) -> None:
-    """A part of the call that is worked on, between two moments of `time.perf_counter`."""
+    """Records a part of the current call, between two moments of `time.perf_counter`."""
     if not _listeners or trace is None:
         return
     base = time.time() - time.perf_counter()
@@ -74,7 +74,7 @@ def note(name: str, begun: float, ended: float) -> None:
 
 
 def headers() -> tuple[tuple[str, str], ...]:
-    """With which a call to somebody else goes on with the trace; none where there is none."""
+    """The headers by which a call to another server continues the trace; none if there is no trace."""
     if propagate is None:
         return ()
     carrier: dict[str, str] = {}

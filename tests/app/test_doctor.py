@@ -35,11 +35,11 @@ async def data(tmp_path: Path) -> Path:
 
 
 OF_THIS_MACHINE = ("account", "disk", "sync")
-"""What is looked at and differs from machine to machine."""
+"""What is examined and differs from machine to machine."""
 
 
 def examine(data: Path, *flags: str) -> tuple[int, dict[str, str]]:
-    """The exit code, and by what was looked at the grade and the words."""
+    """The exit code, and for everything examined its grade and words."""
     arguments = ["doctor", "--json", "--data", str(data), "--port", "0", "--metrics-port", "0", *flags]
     done = CliRunner().invoke(commands, arguments)
     return done.exit_code, {one["what"]: f"{one['grade']} {one['words']}" for one in json.loads(done.output)}
@@ -51,7 +51,7 @@ def everything(folder: Path) -> dict[str, tuple[int, float]]:
 
 
 def test_healthy_set_up_is_good_and_left_as_it_is(data: Path) -> None:
-    """All of it; nothing is written."""
+    """All of it is good, and nothing is written."""
     before = everything(data)
 
     code, found = examine(data)
@@ -64,7 +64,7 @@ def test_healthy_set_up_is_good_and_left_as_it_is(data: Path) -> None:
 
 
 def test_folder_that_is_not_there_yet_is_good(tmp_path: Path) -> None:
-    """And is not made."""
+    """It is good, and is not created."""
     code, found = examine(tmp_path / "new" / "data")
 
     assert code == 0
@@ -91,7 +91,7 @@ def test_running_server_is_seen(data: Path) -> None:
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback, so that nothing is bound to it")
 def test_port_of_an_ipv6_host_is_judged(data: Path, host: str) -> None:
-    """Free, and then taken."""
+    """The port is free, and then taken."""
     with socket.socket(socket.AF_INET6) as taken:
         taken.bind(("::1", 0))
         port = str(taken.getsockname()[1])
@@ -106,7 +106,7 @@ def test_port_of_an_ipv6_host_is_judged(data: Path, host: str) -> None:
 
 @pytest.fixture
 async def killed(data: Path) -> Path:
-    """The same, with five items more in the log of a server that was killed."""
+    """A copy of the data with five more items, in the log that a killed server left."""
     copy = data.with_name("killed")
     async with await SqliteCatalog.open(data) as catalog:
         ((_, generation),) = await catalog.collections()
@@ -130,20 +130,20 @@ def test_log_of_a_killed_server_is_looked_through(killed: Path) -> None:
 
 
 def cut_catalog(data: Path) -> list[str]:
-    """Half of it is gone."""
+    """Cuts off half of the catalog."""
     os.truncate(data / "catalog.sqlite3", 6_000)
     return []
 
 
 def lose_catalog(data: Path) -> list[str]:
-    """Somebody removed it, or named another folder."""
+    """Removes the catalog; naming the wrong folder looks the same."""
     (data / "catalog.sqlite3").unlink()
     (data / "indexes").mkdir()
     return []
 
 
 def edit_model(data: Path) -> list[str]:
-    """One byte of the weights."""
+    """Changes one byte of the weights."""
     repository = Path(shutil.copytree(default_repository(), data.parent / "models"))
     with (repository / "pspnet" / "1" / "model.onnx").open("r+b") as file:
         file.write(b"\xff")
@@ -151,28 +151,28 @@ def edit_model(data: Path) -> list[str]:
 
 
 def name_no_model(_: Path) -> list[str]:
-    """A model that is not in the repository."""
+    """Sets a model that is not in the repository."""
     return ["--model", "resnet"]
 
 
 def call_nobody(_: Path) -> list[str]:
-    """A Triton that is not there."""
+    """Sets the address of a Triton that is not there."""
     return ["--triton", "127.0.0.1:1"]
 
 
 def ask_for_a_gpu(_: Path) -> list[str]:
-    """There is none."""
+    """Sets a GPU, which is not there."""
     return ["--device", "gpu"]
 
 
 def mix_up_keys(data: Path) -> list[str]:
-    """No certificate at all."""
+    """Sets a file that is no certificate."""
     (data.parent / "pem").write_text("nothing")
     return ["--tls-certificate", str(data.parent / "pem"), "--tls-key", str(data.parent / "pem")]
 
 
 def certify(data: Path, days: float) -> list[str]:
-    """A certificate with so much time left."""
+    """Makes a certificate that is valid for so long."""
     leaf = trustme.CA().issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
     leaf.private_key_pem.write_to_path(data.parent / "server.key")
     (data.parent / "server.key").chmod(0o600)
@@ -181,36 +181,36 @@ def certify(data: Path, days: float) -> list[str]:
 
 
 def expire_certificate(data: Path) -> list[str]:
-    """Its time is over."""
+    """Makes a certificate that has expired."""
     return certify(data, -1)
 
 
 def expire_tokens(data: Path) -> list[str]:
-    """All of them."""
+    """Makes all tokens expire."""
     path = data.parent / "tokens.json"
     create_token(path, Access("old"), datetime.now(UTC) - timedelta(days=1))
     return ["--tokens", str(path)]
 
 
 def want_all_memory(_: Path) -> list[str]:
-    """More than there is."""
+    """Sets more memory than there is."""
     return ["--index-memory-bytes", str(1 << 60)]
 
 
 def put_a_file_in_the_way(data: Path) -> list[str]:
-    """Where the folder should be."""
+    """Puts a file where the folder should be."""
     (data.parent / "file").touch()
     return ["--data", str(data.parent / "file" / "data")]
 
 
 def put_a_folder_where_the_audit_log_is(data: Path) -> list[str]:
-    """It was meant as its folder."""
+    """Puts a folder at the path of the audit log, which was meant to be in it."""
     (data.parent / "audit").mkdir()
     return ["--audit-log", str(data.parent / "audit")]
 
 
 def lose_the_folder_of_the_audit_log(data: Path) -> list[str]:
-    """The server makes none."""
+    """Sets an audit log in a folder that does not exist; the server creates none."""
     return ["--audit-log", str(data.parent / "nowhere" / "audit.jsonl")]
 
 
@@ -221,7 +221,7 @@ BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
     (name_no_model, "model", "has no model resnet, but pspnet"),
     (call_nobody, "model", "127.0.0.1:1"),
     (ask_for_a_gpu, "FAISS", "pip install 'pspsearch[gpu]' where there is one"),
-    (mix_up_keys, "certificate", "are no certificates with their key"),
+    (mix_up_keys, "certificate", "are not a certificate with its key"),
     (expire_certificate, "certificate", "put another in its place"),
     (expire_tokens, "tokens", "has no token that is good"),
     (want_all_memory, "memory", "lower it"),
@@ -233,7 +233,7 @@ BREAKS: list[tuple[Callable[[Path], list[str]], str, str]] = [
 
 @pytest.mark.parametrize(("break_it", "what", "words"), BREAKS, ids=[one.__name__ for one, _, _ in BREAKS])
 def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], list[str]], what: str, words: str) -> None:
-    """With what to do; the rest is still looked at."""
+    """The finding says what to do; the rest is examined all the same."""
     code, found = examine(data, *break_it(data))
 
     assert code == 1
@@ -243,18 +243,18 @@ def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], list[str
 
 
 def test_traces_without_their_packages_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the server would say; with them it is good."""
+    """The finding says what the server would say; with the packages, it is good."""
     code, found = examine(data, "--traces", "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     broken_code, broken = examine(data, "--traces", "http://127.0.0.1:1")
 
-    assert (code, found["traces"]) == (0, "good go to http://127.0.0.1:1, which was not asked")
+    assert (code, found["traces"]) == (0, "good go to http://127.0.0.1:1, which was not contacted")
     assert broken_code == 1
     assert broken["traces"].startswith("bad traces need packages that are not installed: pip install")
 
 
 def test_audit_log_is_looked_at_and_not_made(data: Path) -> None:
-    """Whether it is there already or not."""
+    """It is examined, whether it exists already or not."""
     path = data.parent / "audit.jsonl"
 
     new = examine(data, "--audit-log", str(path))[1]["audit log"]
@@ -267,7 +267,7 @@ def test_audit_log_is_looked_at_and_not_made(data: Path) -> None:
 
 
 def test_example_in_the_manual_is_in_order(tmp_path: Path) -> None:
-    """Of a server that was never started."""
+    """The example is the set-up of a server that was never started."""
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     example = re.findall(r"^(\w[\w ]*?) {2,}(?:good|doubtful|bad) {2}", text, re.MULTILINE)
     found = [what for what in examine(tmp_path / "new")[1] if what != "account"]
@@ -277,7 +277,7 @@ def test_example_in_the_manual_is_in_order(tmp_path: Path) -> None:
 
 
 def test_everything_is_examined_in_order(data: Path) -> None:
-    """First the folder, then who is let in, the model and its index, and last what the machine gives."""
+    """The folder comes first, then who is let in, the model and its index, and last what the machine gives."""
     tokens = data.parent / "tokens.json"
     create_token(tokens, Access("shop"), None)
     flags = ["--tokens", str(tokens), "--audit-log", str(data.parent / "audit"), "--traces", "http://127.0.0.1:1"]
@@ -293,12 +293,12 @@ def test_everything_is_examined_in_order(data: Path) -> None:
 
 
 def doubts(found: dict[str, str]) -> Iterator[str]:
-    """What is doubtful, and not for reasons of this machine."""
+    """The doubtful findings that do not come from this machine."""
     return (what for what, told in found.items() if told.startswith("doubtful") and what not in OF_THIS_MACHINE)
 
 
 def test_doubts_do_not_fail(data: Path) -> None:
-    """A token or a certificate that will soon be over, a file that others can read, a server that asks nobody."""
+    """Doubtful are a token or certificate that soon expires, a file that others can read, a server that asks nobody."""
     path = data.parent / "tokens.json"
     create_token(path, Access("soon"), datetime.now(UTC) + timedelta(days=3))
     path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""The collection `sample`, over fakes: what it lacks is put in beside what the server does."""
+"""The collection `sample`, over fakes: what it lacks is put in while the server runs."""
 
 import asyncio
 import contextlib
@@ -24,25 +24,25 @@ GALLERY = 360
 
 @pytest.fixture
 async def parts() -> AsyncIterator[Parts]:
-    """A server without a gallery."""
+    """The parts of a server without a gallery."""
     async with open_api() as api:
         yield api.server
 
 
 @contextlib.asynccontextmanager
 async def filling(parts: Parts) -> AsyncGenerator[None]:
-    """As the server does it."""
+    """Fills the collection as the server does."""
     async with filling_sample(parts.collections, parts.catalog, parts.ingester, "colours"):
         yield
 
 
 def count(parts: Parts) -> int:
-    """How many pictures can be found."""
+    """How many pictures searches can find."""
     return parts.collections.get("sample").index.state.rows
 
 
 async def until_logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    """The filling says what became of it."""
+    """Waits until the filling has logged how it ended."""
     async with asyncio.timeout(60):
         while words not in caplog.text:
             await asyncio.sleep(0.01)
@@ -51,7 +51,7 @@ async def until_logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
 async def test_first_things_are_there_at_once_and_the_rest_comes_beside(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """README.md's first search is for `ball-03/6`; the log tells when all are there."""
+    """README.md's first search, for `ball-03/6`, works at once; the log tells when all pictures are there."""
     caplog.set_level(logging.INFO, "pspsearch.app.sample")
     async with filling(parts):
         at_once = count(parts)
@@ -66,7 +66,7 @@ async def test_first_things_are_there_at_once_and_the_rest_comes_beside(
 async def test_stopped_in_the_middle_it_is_completed_at_the_next_start(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only what is missing is put in: what somebody changed stays changed."""
+    """Only missing pictures are put in: what somebody changed stays changed."""
     caplog.set_level(logging.INFO, "pspsearch.app.sample")
     async with filling(parts):
         parts.describer.entered.clear()
@@ -90,7 +90,7 @@ async def test_stopped_in_the_middle_it_is_completed_at_the_next_start(
 async def test_failure_is_a_sentence_and_ends_nothing(
     parts: Parts, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """Whether the first batch fails or a later one."""
+    """This holds whether the first batch fails or a later one."""
     failure = TritonUnavailable("Triton is away")
     if when == "before":
         parts.describer.failure = failure
@@ -105,7 +105,7 @@ async def test_failure_is_a_sentence_and_ends_nothing(
 async def test_what_cannot_be_opened_is_left_alone_and_the_log_says_what_to_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another model version made it; the server starts all the same."""
+    """The sample belongs to another model version; the server starts all the same."""
     place = Place(tmp_path)
     async with place.open() as before:
         await before.server.collections.create("sample", CollectionSettings("colours"))

@@ -1,6 +1,6 @@
 """`make bench`: every figure that docs/performance.md quotes as a ratio, one table after the other.
 
-Each is measured in a process of its own: none finds the threads and the memory of those before it.
+Each benchmark runs in its own process, free of the threads and the memory of those before it.
 """
 
 import subprocess

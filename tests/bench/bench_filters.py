@@ -1,4 +1,4 @@
-"""Filters over the attributes of a million rows, without anything around them; a copy of older code can run it, too.
+"""Measures filters over the attributes of a million rows by themselves; an older copy of the code works, too.
 
 `PYTHONPATH=folder/server python -m tests.bench.bench_filters` measures the code in that folder.
 """
@@ -35,7 +35,7 @@ FILTERS = {
 
 
 def fill() -> Columns:
-    """Of goods."""
+    """Attributes of a million goods."""
     chance = np.random.default_rng(1)
     columns = Columns()
     for start in range(0, ROWS, BATCH):
@@ -63,7 +63,7 @@ def fill() -> Columns:
 
 
 def measure(columns: Columns, text: str) -> str:
-    """The first, and the quickest, in ms; or how long the refusal takes."""
+    """The first and the fastest time, in ms; for a refused filter, how long the refusal takes."""
     keep, times, refused = Filter.parse(text), list[float](), ""
     for number in range(TIMES if "1638" not in text else 3):
         started = time.perf_counter()
@@ -74,12 +74,12 @@ def measure(columns: Columns, text: str) -> str:
         times.append(1000 * (time.perf_counter() - started))
         if number == 0 and times[0] > 3000:
             break
-        time.sleep(0.5 if number == 2 else 0)  # an order may be made meanwhile
+        time.sleep(0.5 if number == 2 else 0)  # the columns may build an order meanwhile
     return f"{times[0]:9.2f} first, {min(times):9.2f}{refused}"
 
 
 def main() -> None:
-    """One line a filter."""
+    """Prints a line per filter."""
     started = time.perf_counter()
     columns = fill()
     found = util.find_spec("pspsearch")

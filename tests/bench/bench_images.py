@@ -1,7 +1,7 @@
 """Bytes to pixels against simplejpeg, OpenCV and Pillow doing the same work: `python -m tests.bench.bench_images`.
 
-The work: encoded JPEG in, antialiased 256x256 uint8 RGB out, turned upright by its Exif note. One thread each, all
-contestants in turn within every round, and the thread's own CPU time, so that whatever else the machine does meets
+The work: encoded JPEG in, antialiased 256x256 uint8 RGB out, turned upright by its Exif note. Each contestant has one
+thread, all take turns in every round, and the thread's own CPU time counts. So whatever else the machine does affects
 them alike: trust the ratios.
 """
 
@@ -26,14 +26,14 @@ from tests.pictures import encode, load_photo
 SIDE = 256
 SHAPE = InputShape(SIDE, SIDE)
 SLACK = 1.10
-"""What the fastest rival may be ahead by."""
+"""How far ahead the fastest rival may be."""
 
 Pixels = NDArray[np.uint8]
 Contestant = Callable[[bytes], Pixels]
 
 
 def with_pspsearch(data: bytes) -> Pixels:
-    """What is judged."""
+    """Our own decoding."""
     return decode_pixels(data, SHAPE)
 
 
@@ -61,19 +61,19 @@ def with_opencv(data: bytes, flags: int = cv2.IMREAD_COLOR) -> Pixels:
 
 
 def with_opencv_reduced(data: bytes) -> Pixels:
-    """OpenCV with scaled decoding, by a factor that whoever calls has to know: fair only for the 12 MP photograph."""
+    """OpenCV with scaled decoding by a factor that the caller must know; fair only for the 12 MP photograph."""
     return with_opencv(data, cv2.IMREAD_REDUCED_COLOR_8)
 
 
 def make_phone_photo(orientation: int) -> bytes:
-    """12 MP as a phone's, with the noise of a sensor, so that its size is that of a real one."""
+    """12 MP like a phone's, with sensor noise, so that the file is as large as a real one."""
     photo = np.asarray(load_photo(4000, 3000), np.int16)
     noise = np.random.default_rng(0).normal(0, 5, photo.shape).astype(np.int16)
     return encode(Image.fromarray(np.clip(photo + noise, 0, 255).astype(np.uint8)), "JPEG", orientation, quality=88)
 
 
 def measure(data: bytes, contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each contestant in each round, after one round to warm up."""
+    """The milliseconds of each contestant in each round, after one round to warm up."""
     times_ms: dict[str, list[float]] = {name: [] for name in contestants}
     for count in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -86,7 +86,7 @@ def measure(data: bytes, contestants: dict[str, Contestant], rounds: int) -> dic
 
 
 def compare(title: str, data: bytes, contestants: dict[str, Contestant], rounds: int) -> bool:
-    """Print one table; whether ours is within the slack of the fastest rival, by the medians."""
+    """Prints one table; returns whether ours is within the slack of the fastest rival, by the medians."""
     times_ms = measure(data, contestants, rounds)
     medians = {name: median(times) for name, times in times_ms.items()}
     fastest_rival = min(value for name, value in medians.items() if name != "pspsearch")
@@ -98,7 +98,7 @@ def compare(title: str, data: bytes, contestants: dict[str, Contestant], rounds:
 
 
 def compare_threads(title: str, data: bytes, repeats: int) -> None:
-    """Print the throughput of two threads over one, at the best of 30: 2 needs two idle cores and no lock between."""
+    """Prints the best of 30 throughputs of two threads over one; 2 needs two idle cores and no shared lock."""
 
     def decode_many(_: int) -> None:
         for _ in range(repeats):
@@ -116,7 +116,7 @@ def compare_threads(title: str, data: bytes, repeats: int) -> None:
 
 
 def main() -> int:
-    """0 where every table is within the slack."""
+    """Returns 0 if every table is within the slack."""
     cv2.setNumThreads(1)
     rivals: dict[str, Contestant] = {
         "pspsearch": with_pspsearch,

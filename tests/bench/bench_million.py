@@ -1,6 +1,6 @@
-"""Search by descriptor over a million of them, through the whole server, against the bare index.
+"""Searches by descriptor among a million, through the whole server, against the bare index.
 
-The million is put in once for a model version, through the API; that and building the index take some minutes.
+The API writes the million once per model version; that and building the index take some minutes.
 """
 
 import asyncio
@@ -55,13 +55,13 @@ async def main() -> None:
 
 
 async def data_for(triton: str) -> Path:
-    """Where the million is kept: descriptors belong to one version of one model."""
+    """Where the million is kept; descriptors belong to one version of one model."""
     async with TritonClient(triton) as client, await TritonDescriber.open(client, MODEL) as describer:
         return Path(f".bench/million-{describer.version.contract.fingerprint}")
 
 
 async def put_in(client: AsyncClient, points: Descriptors) -> float:
-    """How long it took, the building of the index not included; 0 where it was there already."""
+    """The seconds that writing took, without building the index; 0 if the million was already there."""
     seconds = 0.0
     if await client.count() < ROWS:
         started = time.perf_counter()
@@ -139,9 +139,9 @@ def _bare(data: Path, queries: Descriptors) -> float:
 async def _under_writes(
     client: AsyncClient, ask: Callable[[], Awaitable[object]], points: Descriptors, fingerprint: str
 ) -> tuple[list[float], str]:
-    """Searches one by one while items are replaced at a steady pace; and what the index did meanwhile.
+    """The times of searches, one by one, while items are replaced at a steady pace; and what the index did meanwhile.
 
-    The descriptors stay as they were, so that the next run finds the same million.
+    The descriptors do not change, so that the next run finds the same million.
     """
     seen: set[str] = set()
     busy: list[float] = []

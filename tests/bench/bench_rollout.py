@@ -1,4 +1,4 @@
-"""What live searches notice of a rollout, and what the rollout gets of the model meanwhile.
+"""How a rollout affects live searches, and how much of the model it gets meanwhile.
 
 Triton, the server and this client share the machine's cores.
 """
@@ -32,22 +32,22 @@ SHARE = 0.25
 QUIET_S = 15.0
 FLIPS = 10
 FLAGS = ("--gate-spread", "1.1", "--gate-overlap", "0", "--gate-slowdown", "100", "--rollout-watch-s", "0")
-"""One picture under many ids: all that it takes for time."""
+"""One picture under many ids, because only the time matters."""
 
 
 @dataclass
 class Load:
-    """Searches that come by chance, so many a second, whether the last one is answered or not."""
+    """Searches at random moments, so many a second, whether or not the previous one has its answer."""
 
     client: AsyncClient
     image: bytes
     per_second: float
     times: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
-    """When each came, and how many milliseconds it took."""
+    """When each search came, and how many milliseconds it took."""
     failed: int = 0
 
     async def run(self, until: asyncio.Event) -> None:
-        """Until then, and until all are answered."""
+        """Searches until the event, and returns when all have answers."""
         self.times += await by_chance(self._ask, self.per_second, until)
 
     async def _ask(self) -> None:
@@ -58,12 +58,12 @@ class Load:
 
     @property
     def p99_ms(self) -> float:
-        """Of all."""
+        """The p99 of all searches."""
         return float(np.percentile([took for _, took in self.times], 99))
 
 
 async def main() -> None:
-    """Prints p99 beside a rollout over the quiet one, the rollout's rate, and the longest search around a flip."""
+    """Prints p99 during a rollout over p99 without, the rollout's rate, and the longest search around a flip."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(shutil.copytree(default_repository(), Path(folder, "model_repository")))
         network = Path(folder, "new.onnx")
@@ -139,7 +139,7 @@ async def _measure(client: AsyncClient, publication: Publication) -> None:
 
 
 async def _roll_out(client: AsyncClient, share: float) -> Rollout:
-    """Until it is ready."""
+    """Rolls out, and returns when it is ready."""
     await client.start_rollout(2, share=share)
     async for moment in client.watch_rollout():
         if moment.stage is RolloutStage.READY:

@@ -1,6 +1,6 @@
-"""Search by image through the whole server, against the sum of its parts and against the bare model.
+"""Searches by image through the whole server, against the sum of its parts and against the bare model.
 
-The server is a process of its own; Triton, the server and this client share the machine's cores.
+The server is a separate process; Triton, the server and this client share the machine's cores.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ PARTS = ("decode", "inference", "index search")
 
 
 async def main() -> None:
-    """Prints latency alone over the sum of the parts, and throughput under load over the bare model's."""
+    """Prints a lone search's latency over the sum of its parts, and the throughput under load over the bare model's."""
     image = encode(load_photo(500, 375))
     points = clustered(ITEMS, 256, seed=1)
     async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
@@ -80,7 +80,7 @@ async def main() -> None:
 
 
 async def fill(client: AsyncClient, points: Descriptors, *, collection: str = "default") -> None:
-    """Puts the points in, as items p0, p1, ..."""
+    """Writes the descriptors as items p0, p1, ..."""
     fingerprint = (await state_of(client, collection)).origin.fingerprint
     items = (ItemInput(f"p{number}", Descriptor(point, fingerprint)) for number, point in enumerate(points))
     async for acknowledgement in client.ingest(items, collection=collection):
@@ -89,7 +89,7 @@ async def fill(client: AsyncClient, points: Descriptors, *, collection: str = "d
 
 
 async def state_of(client: AsyncClient, collection: str = "default") -> CollectionState:
-    """How the collection stands now."""
+    """The collection's present state."""
     state = (await client.get_collection(collection)).state
     assert state is not None
     return state
@@ -98,7 +98,7 @@ async def state_of(client: AsyncClient, collection: str = "default") -> Collecti
 async def _take_turns(
     client: AsyncClient, triton: str, image: bytes, points: Descriptors
 ) -> tuple[list[float], list[float], list[list[float]]]:
-    """Whole searches, each part alone and the parts in a row, a few of each in turn: all meet the same machine."""
+    """Times whole searches, each part alone and the parts in a row, a few of each in turn on the same machine."""
     matrix = points.astype(np.float16)
     index = flat_over(matrix)
     whole_ms: list[float] = []
@@ -110,7 +110,7 @@ async def _take_turns(
         described = (await describer.describe(pixels)).descriptors
 
         async def in_a_row() -> object:
-            """A program that does just this meets colder caches than a loop over one part."""
+            """Just this, because it meets colder caches than a loop over one part."""
             one = decode_pixels(image, shape)[None]
             return index.search((await describer.describe(one)).descriptors, 10)
 
@@ -124,7 +124,7 @@ async def _take_turns(
 
 
 async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
-    """Closed loop: answers per second."""
+    """Closed loop: the answers per second."""
     end = time.perf_counter() + SECONDS
     answers = 0
 
@@ -142,7 +142,7 @@ async def load(ask: Callable[[], Awaitable[object]], concurrency: int) -> float:
 async def by_chance(
     ask: Callable[[], Awaitable[object]], rate: float, until: asyncio.Event
 ) -> list[tuple[float, float]]:
-    """Open loop: calls that come by chance, so many a second on average; when each came, and its milliseconds since."""
+    """Open loop: calls at random moments, `rate` a second on average; when each was due, and its milliseconds since."""
     chance = np.random.default_rng(0)
     times: list[tuple[float, float]] = []
 
@@ -160,7 +160,7 @@ async def by_chance(
 
 
 async def by_chance_ms(ask: Callable[[], Awaitable[object]], rate: float, seconds: float) -> list[float]:
-    """Such calls for so long."""
+    """The milliseconds of such calls during `seconds`."""
     until = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, until.set)
     return [took for _, took in await by_chance(ask, rate, until)]
@@ -168,7 +168,7 @@ async def by_chance_ms(ask: Callable[[], Awaitable[object]], rate: float, second
 
 @dataclass(slots=True)
 class _Flood:
-    """What became of more calls than the server can answer."""
+    """The results of more calls than the server can answer."""
 
     answered: int = 0
     seconds: float = 0.0
@@ -185,7 +185,7 @@ async def _flood(client: AsyncClient, image: bytes, rate: float) -> _Flood:
             await client.search(image)
             flood.answered += 1
         except Overloaded as error:
-            if error.request_id:  # else its client did not send it
+            if error.request_id:  # otherwise, its client did not send it
                 flood.refused_ms.append(1000 * (time.perf_counter() - started))
         except PspsearchError as error:
             flood.failed.append(str(error))
@@ -202,7 +202,7 @@ async def _bare_images_per_s(triton: str) -> float:
 
 
 async def _batched_images_per_s(triton: str) -> float:
-    """The model fed with full batches, two at a time, and nothing else."""
+    """The rate of the model alone with full batches, two at a time."""
     async with TritonClient(triton) as plain, await TritonDescriber.open(plain, MODEL) as describer:
         shape = describer.version.contract.shape
         pixels = np.random.default_rng(0).integers(0, 256, (32, shape.height_px, shape.width_px, 3)).astype(np.uint8)
@@ -210,7 +210,7 @@ async def _batched_images_per_s(triton: str) -> float:
 
 
 async def _import(client: AsyncClient, image: bytes) -> float:
-    """The same picture under many ids, each with its own bytes behind the end so that each is described."""
+    """The rate for one picture under many ids, with different bytes appended so that each is described."""
     await client.create_collection("imported")
     items = [ItemInput(f"i{number}", image + number.to_bytes(4)) for number in range(IMPORTED)]
     started = time.perf_counter()
@@ -221,7 +221,7 @@ async def _import(client: AsyncClient, image: bytes) -> float:
 
 
 async def timed(ask: Callable[[], Awaitable[object]]) -> float:
-    """In milliseconds."""
+    """How many milliseconds the call took."""
     started = time.perf_counter()
     await ask()
     return 1000 * (time.perf_counter() - started)

@@ -1,8 +1,8 @@
 """A training run against its network on random tensors: `python -m tests.bench.bench_training`.
 
-The run reads, augments and learns from JPEG files of 500x375 with everything that the shipped model's recipe has but
-its distillation; the rival is the same network and losses on one batch of random pixels, over and over, before and
-after. Trust the ratio.
+The run reads, augments and learns from JPEG files of 500x375, with everything in the shipped model's recipe except
+distillation. The rival is the same network and losses on one batch of random pixels, over and over, before and after.
+Trust the ratio.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from tests.pictures import encode, load_photo
 AIM = 0.7
 CLASSES, PICTURES = 40, 8
 STEPS, AHEAD = 20, 10
-"""Steps that are timed, and steps before them for which the data may lie ready."""
+"""How many steps are timed, and for how many steps before them batches may lie ready."""
 
 
 def main() -> None:
@@ -67,14 +67,14 @@ def main() -> None:
 
 
 def _measure_run(trainer: Trainer, batches: TrainingBatches, workers: int) -> float:
-    """Pictures per second, once the batches that were made ahead are used up."""
+    """Pictures per second, after the batches that were made ahead are used up."""
     with closing(batches.stream(0, workers)) as stream:
         _take(trainer, stream, AHEAD)
         return _take(trainer, stream, STEPS) * batches.count
 
 
 def _measure_random(trainer: Trainer, batches: TrainingBatches) -> float:
-    """The same where nothing has to be made."""
+    """Pictures per second without making batches."""
     first = batches[0]
     still = itertools.repeat(Batch(torch.randint_like(first.pixels, 256), first.labels, first.sources, first.masks))
     _take(trainer, still, 2)

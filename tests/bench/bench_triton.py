@@ -26,7 +26,7 @@ SIDE_PX = 256
 
 
 class BareRuntime:
-    """The network as `model.py` runs a lone image and pairs, or at any size of batch, and without Triton."""
+    """The network as `model.py` runs a lone image and pairs, or at any batch size, but without Triton."""
 
     def __init__(self) -> None:
         core, precision = ov.Core(), {"INFERENCE_PRECISION_HINT": "bf16"}
@@ -39,15 +39,15 @@ class BareRuntime:
         self._pairs = ov.AsyncInferQueue(core.compile_model(model, "CPU", paired), streams)
 
     def infer(self, pixels: Pixels) -> None:
-        """One batch."""
+        """Runs one batch."""
         self._inference.infer([pixels], share_inputs=True)
 
     def best_images_per_s(self) -> float:
-        """Over pairs and the batch sizes."""
+        """The best rate over pairs and the batch sizes."""
         return max(self._paired_images_per_s(), *(self._images_per_s(batch) for batch in (1, 2, 4, 8, 16, 32)))
 
     def _paired_images_per_s(self) -> float:
-        """One stream per core."""
+        """The rate of pairs, with one stream per core."""
         pixels, pairs = random_pixels(2), 300
         started = time.perf_counter()
         for _ in range(pairs):
@@ -56,7 +56,7 @@ class BareRuntime:
         return 2 * pairs / (time.perf_counter() - started)
 
     def _images_per_s(self, batch: int) -> float:
-        """The median of two seconds."""
+        """The median rate over two seconds."""
         pixels = random_pixels(batch)
         seconds: list[float] = []
         while sum(seconds) < 2:
@@ -65,14 +65,14 @@ class BareRuntime:
 
 
 def random_pixels(count: int) -> Pixels:
-    """Noise: the network's work does not depend on the picture."""
+    """Noise, because the network's work does not depend on the picture."""
     return np.random.default_rng(0).integers(0, 256, (count, SIDE_PX, SIDE_PX, 3)).astype(np.uint8)
 
 
 async def main() -> None:
-    """Prints latency alone and throughput under load, each as a ratio to the bare runtime.
+    """Prints the latency of a lone image and the throughput under load, each as a ratio to the bare runtime.
 
-    One network's speed was seen to differ by a fifth from start to start, so both sides start anew each round.
+    One network's speed varied by a fifth from start to start, so both sides start anew each round.
     """
     bare_ms: list[float] = []
     served_ms: list[float] = []

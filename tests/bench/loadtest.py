@@ -1,6 +1,6 @@
 """`make loadtest`: perf_analyzer on the served model and on whole searches, and a report with plots.
 
-Searches are for the sample gallery's own pictures, or for those in a folder of yours.
+The searches use the sample gallery's own pictures, or those in a folder of yours.
 """
 
 import argparse
@@ -24,11 +24,11 @@ MODEL = "pspnet"
 COLLECTION = "sample"
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
-"""Of the best rate of the closed loop, in the open one."""
+"""The rates of the open loop, as shares of the closed loop's best rate."""
 
 
 async def main(images: Path | None, report: Path) -> None:
-    """Prints a table for each way of asking, and writes the report into that folder."""
+    """Prints a table for each kind of load, and writes the report into the folder."""
     async with BundledTriton(BundledTritonSettings(default_repository())) as triton:
         triton.require(MODEL)
         runs = await asyncio.to_thread(_load_model, triton.address)
@@ -83,7 +83,5 @@ def _closed_loop(name: str, ask: Callable[..., Load | None]) -> Run:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make loadtest")
     parser.add_argument("--images", type=Path, help="a folder of pictures to search for")
-    parser.add_argument(
-        "--report", type=Path, default=Path(".bench/loadtest"), help="the folder that the report goes to"
-    )
+    parser.add_argument("--report", type=Path, default=Path(".bench/loadtest"), help="the folder for the report")
     asyncio.run(main(**vars(parser.parse_args())))

@@ -22,22 +22,22 @@ _SEARCH_STAGES = {
     "network": "network and client",
 }
 _PANELS = 3
-"""Side by side."""
+"""How many panels a row has."""
 _COLOURS = ("#9aa0a6", "#e8a33d", "#3b6fb6", "#4a9c6d", "#c9c9c9")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One way of asking, at growing loads."""
+    """One kind of request at growing loads."""
 
     name: str
     unit: str
     loads: dict[int, Load | None]
-    """By how many were under way, or asked for in a second."""
+    """The loads by how many requests were under way or due per second."""
 
 
 def print_tables(runs: Sequence[Run], console: Console) -> None:
-    """One for each run."""
+    """Prints one table for each run."""
     for run in runs:
         table = Table(title=run.name, title_justify="left")
         for heading in (run.unit, *_COLUMNS):
@@ -48,7 +48,7 @@ def print_tables(runs: Sequence[Run], console: Console) -> None:
 
 
 def write_report(runs: Sequence[Run], folder: Path) -> Path:
-    """`report.md` and the pictures that it shows."""
+    """Writes `report.md` and the pictures that it shows."""
     folder.mkdir(parents=True, exist_ok=True)
     mpl.use("agg")
     _plot_latency(runs, folder / "latency.png")
@@ -80,7 +80,7 @@ def _figures(load: Load | None) -> list[str]:
 
 
 def _plot_latency(runs: Sequence[Run], path: Path) -> None:
-    """A panel for each run: percentiles over answers per second, so that the knee is seen."""
+    """A panel for each run: percentiles by answers per second, which shows the knee."""
     rows = -(-len(runs) // _PANELS)
     figure = Figure(figsize=(4 * _PANELS, 3.5 * rows), layout="constrained")
     for place, run in enumerate(runs, 1):
@@ -102,7 +102,7 @@ def _plot_latency(runs: Sequence[Run], path: Path) -> None:
 
 
 def _plot_stages(run: Run, path: Path) -> None:
-    """A bar for each load, of what the server says its searches spent their time on."""
+    """A bar for each load, showing how the server says its searches spent their time."""
     loads = {str(asked): load for asked, load in run.loads.items() if load is not None}
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Triton's own load generator, brought here without a container: fetching it, running it, reading what it says."""
+"""Fetches, runs and reads Triton's own load generator, without a container."""
 
 import base64
 import csv
@@ -15,7 +15,7 @@ from pathlib import Path
 from pspsearch.triton.bundle import Bundle
 
 _FOLDER = Path(".bench/perf_analyzer")
-# It comes inside the wheels of tritonclient; this is the newest that runs on glibc 2.36.
+# It comes in the wheels of tritonclient; this is the newest that runs on glibc 2.36.
 _REQUIREMENT = "tritonclient==2.51.0 --hash=sha256:c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b48113d52\n"
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
@@ -38,7 +38,7 @@ class Load:
     p95_ms: float
     p99_ms: float
     stages_ms: dict[str, float]
-    """The mean of each; what the server says of itself, and what remains of the client's time."""
+    """The mean of each stage: the server's as it reports them, and the remainder as the client's."""
 
 
 def fetch() -> Path:
@@ -61,7 +61,7 @@ def fetch() -> Path:
 
 
 def write_images(path: Path, tensor: str, images: Iterable[bytes]) -> None:
-    """Its input file: one request for each encoded image; BYTES come with their length before them."""
+    """Writes its input file with one request per encoded image; BYTES start with their length."""
     contents = (base64.b64encode(len(image).to_bytes(4, "little") + image).decode() for image in images)
     path.write_text(json.dumps({"data": [{tensor: {"content": {"b64": one}, "shape": [1]}} for one in contents]}))
 
@@ -75,10 +75,10 @@ def measure(
     shared_memory: bool = False,
     inputs: Path | None = None,
 ) -> Load | None:
-    """Closed loop: `concurrency` requests always under way. Or open loop: they come by chance, `rate` a second.
+    """Closed loop: keeps `concurrency` requests under way. Open loop: sends `rate` a second at random moments.
 
-    Each is the next one of `inputs`, or one random image. None where no three windows were within 10 % of each other,
-    25 % in the open loop, where chance alone does much: the machine is too noisy, or cannot follow the rate.
+    Each is the next of `inputs`, or one random image. None if no three windows were within 10 % of each other (25 % in
+    the open loop, where chance alone does much): the machine is too noisy, or cannot follow the rate.
     """
     program = fetch()
     with tempfile.TemporaryDirectory() as folder:

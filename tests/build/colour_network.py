@@ -1,4 +1,4 @@
-"""A descriptor network without weights to train, for the steps after export: sound, or broken on purpose."""
+"""A descriptor network without trained weights, for the steps after export: sound, or broken on purpose."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from pspsearch_build.network.spec import NetworkSpec
 
 
 class Fault(StrEnum):
-    """What may be wrong with its answers."""
+    """What may be wrong with the network's answers."""
 
     NONE = "none"
     NAN = "nan"
@@ -31,9 +31,9 @@ def write_colour_network(
     seed: int = 0,
     cells: bool = False,
 ) -> Path:
-    """Projects the brightness of each line of pixels; `seed` makes another network of the same kind.
+    """Writes a network that projects the brightness of each line of pixels; another `seed` gives another network.
 
-    Its cells, where it has them, are all the picture's descriptor.
+    Its cells, if it has any, all hold the picture's descriptor.
     """
     rng = np.random.default_rng(seed)
     width = 512 if fault is Fault.OTHER_DIMENSION else dimension

@@ -1,4 +1,4 @@
-"""Photographs for the network's tests: crops of scikit-learn's two, of the size that a network takes."""
+"""Photographs for the network's tests: crops of scikit-learn's two, in the network's input size."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,9 @@ from tests.pictures import load_photo
 
 
 def cut_crops(count: int, shape: InputShape, seed: int = 0) -> NDArray[np.uint8]:
-    """[count, height_px, width_px, 3]: sizes vary from a quarter of a photograph's height to all of it, so do colours.
+    """Crops [count, height_px, width_px, 3] from a quarter of a photograph's height to all of it, in varying colours.
 
-    Crops of two photographs alone would be near-duplicates, and which of those come first says little.
+    Without the colours, crops of two photographs are near-duplicates, and which of those comes first says little.
     """
     rng = np.random.default_rng(seed)
     crops: list[NDArray[np.uint8]] = []

@@ -1,11 +1,11 @@
-"""Specs that between them hold every choice of the network.
+"""Specs that together cover every choice of the network.
 
 Fusion, head, bottleneck, output stride and cells are covered in pairs: each value of one occurs with each value of
-the other (`test_network_spec` holds it). Backbones, padding, dimensions, segmentation and a map that the bins do
-not divide each occur. Widths and inputs are small.
+the others (`test_network_spec` checks it). Every backbone, padding, dimension, segmentation and a map that the bins do
+not divide also occur. Widths and inputs are small.
 
-FEW of them hold every choice by itself, and every kind of block that a backbone is made of: what costs seconds each is
-tried with those, and with the others in `make slow`.
+FEW of them cover every single choice, and every kind of block in a backbone. Tests that take seconds each use only
+those, and use the others in `make slow`.
 """
 
 from pspsearch.model.contract import InputShape
@@ -19,7 +19,7 @@ from pspsearch_build.network.spec import (
 )
 
 SMALL = {"mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}
-"""The backbones whose own channels the head sees, too."""
+"""The backbones whose own channels the head also sees."""
 
 
 def _variant(
@@ -67,4 +67,4 @@ FEW = (
     "resnet18-dilated-parts_gem-full-8",
     "resnet50-sum_concat-parts-separable-16",
 )
-"""By name."""
+"""The variants by name."""

@@ -1,4 +1,4 @@
-"""The programs among the recipes, which are no package."""
+"""Imports the programs among the recipes, which are not a package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ RECIPES = Path(__file__).parents[2] / "build" / "recipes"
 
 
 def load(name: str) -> Any:
-    """One of them."""
+    """The recipe's module."""
     spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -12,5 +12,5 @@ SMALL = NetworkSpec(input=InputShape(80, 96), width=64, dimension=128, cells=Tru
 
 @lru_cache
 def small_checkpoint(seed: int = 0) -> Checkpoint:
-    """Of the spec SMALL; shared, so a test must leave it as it is."""
+    """A checkpoint of the spec SMALL. It is shared, so tests must not change it."""
     return make_untrained(SMALL, seed=seed)

@@ -1,4 +1,4 @@
-"""The smallest network that has the interface of a descriptor network: the mean colour, projected."""
+"""The smallest network with a descriptor network's interface: it projects the mean colour."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_onnx(
     weights: type[np.float16 | np.float32] = np.float16,
     cast_first: bool = True,
 ) -> Path:
-    """Writes it to `path`, with one thing about it changed, and returns the path."""
+    """Writes the network to `path`, changed as the arguments say, and returns the path."""
     projection = np.random.default_rng(0).normal(size=(3, 8)).astype(weights)
     number = numpy_helper.from_array(projection).data_type
     graph = helper.make_graph(

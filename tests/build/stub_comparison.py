@@ -1,4 +1,4 @@
-"""Holding a type stub against what the bindings say about themselves."""
+"""Compares a type stub with what the bindings say about themselves."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ Parameters = list[tuple[str, str, bool]]
 
 
 def differences(stub: str, real: Mapping[str, RealClass]) -> list[str]:
-    """One line for each thing in the stub that the bindings do not have, or have in another form."""
+    """One line for each thing in the stub that the bindings lack or have in another form."""
     classes = [node for node in ast.parse(stub).body if isinstance(node, ast.ClassDef)]
     return [line for node in classes for line in _compare_class(node, node.name, real.get(node.name))]
 
@@ -33,7 +33,7 @@ def _compare_class(node: ast.ClassDef, name: str, real: RealClass | None) -> Ite
                 yield from _compare_class(member, f"{name}.{member.name}", nested and RealClass(**nested))
             case ast.AnnAssign(target=ast.Name(id=attribute), annotation=annotation):
                 yield from _compare_attribute(f"{name}.{attribute}", attribute, ast.unparse(annotation), name, real)
-            case ast.FunctionDef(name="__buffer__"):  # no attribute before Python 3.12, so the text has to do
+            case ast.FunctionDef(name="__buffer__"):  # not an attribute before Python 3.12, so its text must do
                 if "buffer protocol" not in real.doc:
                     yield f"{name} has no buffer protocol"
             case ast.FunctionDef(decorator_list=[ast.Name(id="property")]):
@@ -84,14 +84,14 @@ def _fits(member: ast.FunctionDef, signature: re.Match[str]) -> bool:
 
 
 def _split(parameters: str) -> Parameters:
-    """Name, type and whether there is a default, for each parameter of a signature in pybind11's words."""
-    without_values = re.sub(r"<[^>]*>", "...", parameters)  # an enum's default is written <Name.VALUE: 0>
+    """Each parameter of a pybind11 signature: its name, its type, and whether it has a default."""
+    without_values = re.sub(r"<[^>]*>", "...", parameters)  # pybind11 writes an enum's default as <Name.VALUE: 0>
     found = re.findall(r"(\w+): ([\w.:]+(?:\[.*?\])?)( = )?", without_values)
     return [(name, _simple(kind), bool(default)) for name, kind, default in found]
 
 
 def _alternatives(annotation: ast.expr | None) -> set[str]:
-    """The types that a stub's annotation allows; a tuple of numbers becomes a Dims of its own accord."""
+    """The types that a stub's annotation allows; pybind11 converts a tuple of numbers to Dims."""
     assert annotation is not None
     names = {_simple(name) for name in ast.unparse(annotation).split(" | ")}
     return names | {"Dims"} if "tuple" in names else names
@@ -102,6 +102,6 @@ def _result(signature: str) -> str:
 
 
 def _simple(kind: str) -> str:
-    """A type's last name, without where it comes from and what it is a container of."""
+    """A type's last name, without its module and container."""
     name = re.split(r"[.:]", kind.partition("[")[0])[-1]
     return _SAME_TYPE.get(name, name)

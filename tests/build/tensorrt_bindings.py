@@ -1,8 +1,8 @@
-"""NVIDIA's own Python bindings of TensorRT, made importable on a machine without TensorRT: to look at, not to call.
+"""Makes NVIDIA's Python bindings of TensorRT importable on a machine without TensorRT, to inspect but not to call.
 
-The wheel of the bindings holds one extension module, which needs three libraries that no package index has. In a
-copy of it, every symbol that it takes from elsewhere is marked weak, and the three libraries are links to the copy
-itself. Then the loader finds all that it asks for, and only a call that would reach TensorRT fails.
+The wheel of the bindings holds one extension module, which needs three libraries that no package index has. We copy it,
+mark every symbol that it imports as weak, and link the names of the three libraries to the copy itself. Then the loader
+finds everything, and only a call that would reach TensorRT fails.
 """
 
 import importlib.util
@@ -54,14 +54,14 @@ class RealClass:
 
 
 def installed_bindings() -> Path | None:
-    """The folder of the installed wheel, or None where it is missing or not made for Linux."""
+    """The folder of the installed wheel; None if it is missing or not made for Linux."""
     spec = importlib.util.find_spec("tensorrt_bindings")
     folder = Path(spec.origin).parent if spec and spec.origin else None
     return folder if folder and (folder / "tensorrt.so").is_file() else None
 
 
 def make_importable(bindings: Path, folder: Path) -> None:
-    """Puts the copy into `folder`, as the package `tensorrt`."""
+    """Puts the copy into `folder` as the package `tensorrt`."""
     package = folder / "tensorrt"
     shutil.copytree(bindings, package, ignore=shutil.ignore_patterns("__pycache__"))
     module = package / "tensorrt.so"
@@ -87,7 +87,7 @@ def _weaken(elf: bytearray) -> None:
 
 
 def run_with(folder: Path, program: str) -> str:
-    """What a Python program prints that imports the copy in `folder`; it sees no GPU."""
+    """Runs a Python program that imports the copy in `folder` and sees no GPU; returns what it prints."""
     path = os.pathsep.join([str(folder), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", program]

@@ -1,4 +1,4 @@
-"""Networks of other makers: what is put around them, and what cannot be used."""
+"""Other makers' networks: how they are wrapped, and which are refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_theirs(
     keepdims: int = 0,
     one_only: bool = False,
 ) -> NDArray[np.float64]:
-    """Projects the mean colour to 5 numbers, in words that collide with ours; returns the projection."""
+    """Writes a network that projects the mean colour to 5 numbers, with names like ours; returns the projection."""
     projection = np.random.default_rng(1).normal(size=(3, 5))
     axes = [2, 3] if dims[1] == 3 else [1, 2]
     number = TensorProto.FLOAT if kind == TensorProto.UINT8 else kind
@@ -60,7 +60,7 @@ def write_theirs(
 
 
 def pictures(height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Three, of noise that is not grey."""
+    """Three pictures of coloured noise."""
     noise = np.random.default_rng(2).integers(0, 256, (3, height_px, width_px, 3)) * [[[[1.0]]], [[[0.5]]], [[[0.1]]]]
     return (noise * [1, 0.8, 0.2]).astype(np.uint8)
 
@@ -68,7 +68,7 @@ def pictures(height_px: int, width_px: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
 @pytest.mark.parametrize("dims", [("n", 3, 8, 12), ("n", 8, 12, 3), (1, 3, 8, 12)])
 def test_pixels_in_and_unit_descriptors_out(tmp_path: Path, kind: int, dims: tuple[int | str, ...]) -> None:
-    """Whatever the order of its axes and the type of its numbers: the same as by hand."""
+    """The result equals a computation by hand, whatever the axes' order and the numbers' type."""
     projection = write_theirs(tmp_path / "theirs.onnx", kind=kind, dims=dims)
 
     promise = adapt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", fit=Fit.PAD, colours=Colours(MEAN, STD))
@@ -83,7 +83,7 @@ def test_pixels_in_and_unit_descriptors_out(tmp_path: Path, kind: int, dims: tup
 
 
 def test_a_network_of_bytes_normalises_them_by_itself(tmp_path: Path) -> None:
-    """So nothing is put before it."""
+    """Nothing is put before a network that takes bytes."""
     projection = write_theirs(tmp_path / "theirs.onnx", kind=TensorProto.UINT8)
 
     promise = adapt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", fit=Fit.CROP)
@@ -96,7 +96,7 @@ def test_a_network_of_bytes_normalises_them_by_itself(tmp_path: Path) -> None:
 
 
 def test_it_is_published_and_evaluated_as_our_own(tmp_path: Path) -> None:
-    """The contract says what was said when it was adapted, and the space that it shares."""
+    """The contract repeats what `adapt` was told, and names the shared space."""
     write_theirs(tmp_path / "theirs.onnx")
     adapt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", fit=Fit.SQUASH)
     (tmp_path / "models").mkdir()
@@ -115,7 +115,7 @@ def test_it_is_published_and_evaluated_as_our_own(tmp_path: Path) -> None:
 
 
 def test_of_several_outputs_one_is_named(tmp_path: Path) -> None:
-    """And the others are left out."""
+    """The other outputs are dropped."""
     write_theirs(tmp_path / "theirs.onnx", outputs=("logits", "pooled"))
 
     result = CliRunner().invoke(
@@ -136,13 +136,13 @@ def test_of_several_outputs_one_is_named(tmp_path: Path) -> None:
 
 
 def test_a_network_of_any_size_is_given_one(tmp_path: Path) -> None:
-    """The square that is asked for."""
+    """The input becomes a square of the given side."""
     write_theirs(tmp_path / "theirs.onnx", dims=("n", 3, "height", "width"))
 
     assert adapt(tmp_path / "theirs.onnx", tmp_path / "o.onnx", fit=Fit.CROP, side_px=16).input == InputShape(
         16, 16, Fit.CROP
     )
-    with pytest.raises(BuildError, match="takes pictures of any size: say which one it is to get"):
+    with pytest.raises(BuildError, match="takes pictures of any size: say which size it should get"):
         adapt(tmp_path / "theirs.onnx", tmp_path / "p.onnx", fit=Fit.CROP)
     assert not (tmp_path / "p.onnx").exists()
 
@@ -159,8 +159,8 @@ def test_a_network_of_any_size_is_given_one(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_a_descriptor_network_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
-    """In one sentence, and nothing is written."""
-    write_theirs(tmp_path / "theirs.onnx", **changes)  # pyright: ignore[reportArgumentType] - of the right types
+    """The error is one sentence, and nothing is written."""
+    write_theirs(tmp_path / "theirs.onnx", **changes)  # pyright: ignore[reportArgumentType] - the types are right
 
     with pytest.raises(BuildError, match=words):
         adapt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", fit=Fit.CROP)
@@ -168,7 +168,7 @@ def test_what_cannot_be_a_descriptor_network_is_refused(tmp_path: Path, changes:
 
 
 def test_other_bad_input_is_a_sentence(tmp_path: Path) -> None:
-    """A file that is none, an output that is not there, colours that cannot be divided by."""
+    """A missing file, a missing output, and colours with a std of 0 are refused in a sentence."""
     write_theirs(tmp_path / "theirs.onnx")
     with pytest.raises(BuildError, match="there is no such ONNX file"):
         adapt(tmp_path / "nothing.onnx", tmp_path / "ours.onnx", fit=Fit.CROP)

@@ -1,4 +1,4 @@
-"""Triton models of other makers: the contract that is written for them, and what it cannot promise."""
+"""Other makers' Triton models: the contract that is written for them, and what it cannot promise."""
 
 from pathlib import Path
 
@@ -30,13 +30,13 @@ def write_model(repository: Path, taken: str = PIXELS, given: str = DESCRIPTOR, 
 
 
 def contract_of(version: Path) -> Contract:
-    """As the server reads it."""
+    """The contract as the server reads it."""
     config = parse((version.parent / "config.pbtxt").read_text(), "config.pbtxt")
     return Contract.from_json(config.parameters[parameter_key(int(version.name))].string_value)
 
 
 def test_a_model_of_pixels_is_adopted(tmp_path: Path) -> None:
-    """Its tensors are in its configuration; the rest is said. Its own files stay as they are."""
+    """The tensors come from its configuration, the rest from the caller. Its own files stay unchanged."""
     version = write_model(tmp_path, more=CELLS)
 
     contract = adopt(version, Adoption("fp16", Fit.PAD, bins=(1, 2), space="shared"))
@@ -52,7 +52,7 @@ def test_a_model_of_pixels_is_adopted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("takes", [Takes.IMAGE, Takes.TEXT])
 def test_a_model_of_strings_is_adopted(tmp_path: Path, takes: Takes) -> None:
-    """One that decodes by itself, and one of texts."""
+    """A model that decodes by itself, and one that takes texts."""
     version = write_model(tmp_path, f'name: "{takes}" data_type: TYPE_STRING dims: [ 1 ]')
 
     result = CliRunner().invoke(adopt_command, [str(version), "--space", "shared"])
@@ -79,7 +79,7 @@ def test_a_model_of_strings_is_adopted(tmp_path: Path, takes: Takes) -> None:
 def test_what_no_contract_can_promise_is_refused(
     tmp_path: Path, taken: str, given: str, more: str, bins: tuple[int, ...], words: str
 ) -> None:
-    """In one sentence, and nothing is changed."""
+    """The error is one sentence, and nothing changes."""
     version = write_model(tmp_path, taken, given, more)
     before = (version.parent / "config.pbtxt").read_text()
 
@@ -91,7 +91,7 @@ def test_what_no_contract_can_promise_is_refused(
 
 
 def test_other_bad_input_is_a_sentence(tmp_path: Path) -> None:
-    """A folder that is none, no fit for pixels, a precision that nobody knows, files that changed since."""
+    """A missing folder, pixels without a fit, an unknown precision, and files changed since are refused."""
     version = write_model(tmp_path)
     with pytest.raises(PublishRefused, match="is no version of a Triton model"):
         adopt(version.parent / "2", Adoption("fp32", Fit.CROP))

@@ -1,4 +1,4 @@
-"""Other views of a picture."""
+"""Augmented views of a picture."""
 
 import numpy as np
 import pytest
@@ -16,18 +16,18 @@ AS_IT_IS = np.asarray(load_photo(128, 96))
 
 
 def views(count: int, **changes: float) -> list[Pixels]:
-    """Of one photograph, each by another seed."""
+    """Views of one photograph, each with its own seed."""
     how = replace(NOTHING, **changes)
     return [augment(PHOTO, SHAPE, how, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def difference(view: Pixels, other: Pixels) -> float:
-    """In steps of a pixel's 256, on average."""
+    """The mean difference, in steps of a pixel's 256."""
     return float(np.abs(view.astype(int) - other).mean())
 
 
 def test_nothing_leaves_the_picture_as_it_is() -> None:
-    """But for how it is resized: bilinear without a filter against Lanczos, some steps along edges."""
+    """Only resizing differs: bilinear without a filter against Lanczos, some steps along edges."""
     (view,) = views(1)
 
     assert view.shape == (96, 128, 3)
@@ -36,7 +36,7 @@ def test_nothing_leaves_the_picture_as_it_is() -> None:
 
 
 def test_same_random_numbers_give_the_same_view() -> None:
-    """And others another one."""
+    """Other numbers give another view."""
     one, other = (augment(PHOTO, SHAPE, Augmentation(), np.random.default_rng(5)) for _ in range(2))
     third = augment(PHOTO, SHAPE, Augmentation(), np.random.default_rng(6))
 
@@ -45,7 +45,7 @@ def test_same_random_numbers_give_the_same_view() -> None:
 
 
 def test_mirror_image_is_one() -> None:
-    """Always, where the chance is 1; about half the time by default."""
+    """Every view is mirrored if the chance is 1, and about half by default."""
     (as_it_is,) = views(1)
     (mirrored,) = views(1, flip=1.0)
     flipped = [difference(view, mirrored) < 1 for view in views(60, flip=0.5)]
@@ -55,7 +55,7 @@ def test_mirror_image_is_one() -> None:
 
 
 def test_view_shows_a_part() -> None:
-    """A tenth of the picture is found in it at three times the size, somewhere else each time."""
+    """A view of a tenth of the picture occurs in it at a third of the size, elsewhere each time."""
     how = replace(NOTHING, least_area=0.1)
     ramp = np.tile(np.linspace(0, 255, 160).astype(np.uint8)[None, :, None], (120, 1, 3))
 
@@ -66,7 +66,7 @@ def test_view_shows_a_part() -> None:
 
 
 def test_rotation_turns_about_the_middle() -> None:
-    """A bright spot in the middle stays there; corners come from outside and are grey."""
+    """A bright spot in the middle stays there; the corners come from outside and are grey."""
     spot = np.zeros((120, 160, 3), np.uint8)
     spot[55:65, 75:85] = 255
     how = replace(NOTHING, rotation_degrees=45.0)
@@ -80,7 +80,7 @@ def test_rotation_turns_about_the_middle() -> None:
 
 
 def test_light_changes_as_far_as_it_may() -> None:
-    """Brightness moves the mean, contrast the spread, saturation the colours, tint one colour against another."""
+    """Brightness changes the mean, contrast the spread, saturation the colours, tint one colour against another."""
     bright = [view.mean() / AS_IT_IS.mean() for view in views(40, brightness=0.3)]
     spread = [view.std() / AS_IT_IS.std() for view in views(40, contrast=0.3)]
     colour = [np.ptp(view.astype(int), axis=2).mean() for view in views(40, saturation=1.0)]
@@ -94,12 +94,12 @@ def test_light_changes_as_far_as_it_may() -> None:
 
 
 def test_blur_takes_detail_away() -> None:
-    """Where its chance is 1."""
+    """A blur with chance 1 removes detail."""
     assert all(np.abs(np.diff(view.astype(int), axis=1)).mean() < 0.9 * detail() for view in views(5, blur=1.0))
 
 
 def test_small_picture_has_less_detail() -> None:
-    """A view that was down to a quarter of its side has lost some, and is else the same picture of the same size."""
+    """A view shrunk to a quarter of its side loses detail, and otherwise stays the same picture of the same size."""
     (as_it_is,) = views(1)
     shrunk = views(20, shrink=1.0)
 
@@ -110,13 +110,13 @@ def test_small_picture_has_less_detail() -> None:
 
 
 def detail() -> float:
-    """Of the picture as it is."""
+    """The detail of the original picture."""
     return float(np.abs(np.diff(views(1)[0].astype(int), axis=1)).mean())
 
 
 @pytest.mark.parametrize("way", ["erase", "occlude"])
 def test_a_part_is_hidden(way: str) -> None:
-    """A rectangle of 2 % to 20 % of the view; the rest stays."""
+    """A rectangle of 2 % to 20 % of the view changes, and the rest stays."""
     (as_it_is,) = views(1)
 
     shares = [float((view != as_it_is).any(axis=2).mean()) for view in views(30, **{way: 1.0})]
@@ -135,6 +135,6 @@ def test_a_part_is_hidden(way: str) -> None:
     ],
 )
 def test_senseless_setting_is_a_sentence(name: str, value: float, sentence: str) -> None:
-    """With the range that makes sense."""
+    """The error states the valid range."""
     with pytest.raises(BuildError, match=sentence):
         replace(NOTHING, **{name: value})

@@ -1,4 +1,4 @@
-"""Batches to train on."""
+"""Training batches."""
 
 import itertools
 import logging
@@ -17,12 +17,12 @@ from pspsearch_build.errors import BuildError
 
 SHAPE = InputShape(32, 40)
 CLASSES = {"blue": 3, "green": 9, "red": 1}
-"""With how many pictures each."""
+"""How many pictures each class has."""
 
 
 @pytest.fixture
 def products(tmp_path: Path) -> Path:
-    """Pictures with labels, of grey values that name them."""
+    """Labelled pictures, whose grey values identify them."""
     for label, count in CLASSES.items():
         (tmp_path / "products" / label).mkdir(parents=True)
         for number in range(count):
@@ -32,7 +32,7 @@ def products(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
-    """Pictures without."""
+    """Unlabelled pictures."""
     (tmp_path / "others").mkdir()
     for number in range(5):
         Image.new("RGB", (64, 48), (40, 50 * number, 90)).save(tmp_path / "others" / f"{number}.png")
@@ -40,17 +40,17 @@ def others(tmp_path: Path) -> Path:
 
 
 def batches(*sources: Source, size: int = 12, views: int = 2, seed: int = 0) -> TrainingBatches:
-    """With every augmentation."""
+    """Batches with every augmentation."""
     return TrainingBatches(sources, SHAPE, Augmentation(), size, views, seed)
 
 
 def numbers(tensor: torch.Tensor) -> list[int]:
-    """What is in it."""
+    """The tensor's values."""
     return [int(one) for one in tensor]
 
 
 def test_every_source_has_its_share(products: Path, others: Path) -> None:
-    """Two thirds and one third; classes in pairs, and two views of each picture without a label."""
+    """One source gets two thirds and the other one third; classes come in pairs, as do views of unlabelled pictures."""
     made = batches(
         Source(read_pictures(str(products)), 2.0), Source(read_unlabelled(others), 1.0, labelled=False), size=12
     )
@@ -69,7 +69,7 @@ def test_every_source_has_its_share(products: Path, others: Path) -> None:
 
 
 def test_classes_are_drawn_alike_whatever_their_size(products: Path) -> None:
-    """And the pictures of a class are different ones as long as there are enough."""
+    """The pictures of a class differ as long as there are enough."""
     made = batches(Source(read_pictures(str(products))), size=4, views=2)
     drawn = Counter(label for step in range(90) for label in numbers(made[step].labels))
 
@@ -77,7 +77,7 @@ def test_classes_are_drawn_alike_whatever_their_size(products: Path) -> None:
 
 
 def test_step_is_the_same_whoever_makes_it(products: Path, others: Path) -> None:
-    """By processes or not, from the first step on or from a later one; another seed gives others."""
+    """Neither workers nor the first step matter; another seed gives other batches."""
     sources = Source(read_pictures(str(products))), Source(read_unlabelled(others), labelled=False)
     alone = list(itertools.islice(batches(*sources).stream(0, 0), 5))
     later = list(itertools.islice(batches(*sources).stream(3, 0), 2))
@@ -92,7 +92,7 @@ def test_step_is_the_same_whoever_makes_it(products: Path, others: Path) -> None
 
 
 def test_label_in_two_sources_is_one_class(products: Path, tmp_path: Path) -> None:
-    """And a class of one picture is seen in several views of that."""
+    """A class of one picture is shown in several views of it."""
     (tmp_path / "more/red").mkdir(parents=True)
     (tmp_path / "more/violet").mkdir()
     for label in ("red", "violet"):
@@ -106,7 +106,7 @@ def test_label_in_two_sources_is_one_class(products: Path, tmp_path: Path) -> No
 
 
 def test_unreadable_picture_is_told_once_and_replaced(products: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """By another of its class; where a class has none that can be read, training cannot go on."""
+    """Another picture of its class takes its place; if none can be read, training stops."""
     (products / "blue/1.png").write_bytes(b"no picture")
     made = batches(Source(read_pictures(str(products))))
     with caplog.at_level(logging.WARNING):
@@ -120,7 +120,7 @@ def test_unreadable_picture_is_told_once_and_replaced(products: Path, caplog: py
 
 
 def test_digest_is_that_of_pictures_and_weights(products: Path) -> None:
-    """Other weights are other data."""
+    """Other weights count as other data."""
     pictures = read_pictures(str(products))
 
     assert batches(Source(pictures)).digest() == batches(Source(pictures), seed=3).digest()
@@ -128,7 +128,7 @@ def test_digest_is_that_of_pictures_and_weights(products: Path) -> None:
 
 
 def test_senseless_source_is_a_sentence(products: Path) -> None:
-    """No weight, nothing to tell apart, nothing at all."""
+    """A weight of 0, a single class, and no source at all are refused."""
     pictures = read_pictures(str(products))
 
     with pytest.raises(BuildError, match=r"the weight of .*products is 0.0, and must be above 0"):

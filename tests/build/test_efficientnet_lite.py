@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, held against the implementation that its published weights come with."""
+"""EfficientNet-Lite, compared with the implementation that its published weights come with."""
 
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ SIDES_PX = {
     BackboneName.EFFICIENTNET_LITE1: 80,
     BackboneName.EFFICIENTNET_LITE2: 68,
 }
-"""Maps of even and of odd sides occur: SAME pads them differently."""
+"""Maps of even and odd sides occur, which SAME pads differently."""
 
 
 def _published(name: BackboneName, folder: Path) -> tuple[Any, Path]:
-    """The other implementation with random weights and statistics, and a file of them as they are published."""
+    """The other implementation with random weights and statistics, and a file of them in the published form."""
     torch.manual_seed(0)
     network = EfficientNet.from_name(name.replace("_", "-"))
     for layer in network.modules():
@@ -55,7 +55,7 @@ def _outputs(layers: list[nn.Module], forward: Any, x: Tensor) -> list[Tensor]:
 @torch.no_grad()
 @pytest.mark.parametrize("name", SIDES_PX)
 def test_every_layer_gives_what_the_published_one_gives(name: BackboneName, tmp_path: Path) -> None:
-    """1e-4 of each map's largest value: the same FP32 products, in whatever order the machine's kernels sum them."""
+    """1e-4 of each map's largest value, for the same FP32 products summed in the machine's own order."""
     side_px = SIDES_PX[name]
     published, path = _published(name, tmp_path)
     spec = NetworkSpec(backbone=name, output_stride=32, padding=Padding.SAME, input=InputShape(side_px, side_px))
@@ -73,14 +73,14 @@ def test_every_layer_gives_what_the_published_one_gives(name: BackboneName, tmp_
 
 @pytest.mark.parametrize("name", SIDES_PX)
 def test_a_published_file_is_recognised(name: BackboneName, tmp_path: Path) -> None:
-    """By its names and shapes alone."""
+    """Names and shapes alone identify it."""
     _, path = _published(name, tmp_path)
 
     assert recognise(path) == name
 
 
 def test_a_file_of_another_network_is_not(tmp_path: Path) -> None:
-    """The sentence names what would be."""
+    """The error names the backbones that would be recognised."""
     save_file(resnet18().state_dict(), tmp_path / "resnet.safetensors")
 
     with pytest.raises(WeightsMismatch, match=r"resnet\.safetensors holds weights of none of .*mobilenet_v2"):

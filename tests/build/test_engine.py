@@ -1,4 +1,4 @@
-"""Building a plan as far as it goes without TensorRT, and what a plan's answers are held to."""
+"""Building a plan as far as possible without TensorRT, and the check of a plan's answers."""
 
 import io
 import re
@@ -23,7 +23,7 @@ _CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]|\r"
 
 @pytest.fixture
 def without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where TensorRT was never installed."""
+    """Simulates a machine where TensorRT was never installed."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     for module in ("bindings", "compiler", "runner"):
         monkeypatch.delitem(sys.modules, f"pspsearch_build.engine.{module}", raising=False)
@@ -35,7 +35,7 @@ def _descriptors(*, seed: int, batch: int = 4) -> NDArray[np.float32]:
 
 
 def test_a_plan_that_is_there_is_kept(tmp_path: Path) -> None:
-    """A plan took minutes to build and may be the one in service."""
+    """A plan took minutes to build and may be in service."""
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"precious")
 
@@ -46,7 +46,7 @@ def test_a_plan_that_is_there_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_tensorrt")
 def test_without_tensorrt_a_build_says_where_to_run_it(tmp_path: Path) -> None:
-    """Also with force, the plan that is there stays as it was."""
+    """Even with force, the existing plan stays unchanged."""
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"precious")
 
@@ -57,7 +57,7 @@ def test_without_tensorrt_a_build_says_where_to_run_it(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_tensorrt")
 def test_without_tensorrt_a_plan_is_not_run(tmp_path: Path) -> None:
-    """The same sentence as for building."""
+    """The error is the same as for building."""
     with pytest.raises(BuildError, match="TensorRT is not installed here"):
         run_plan(tmp_path / "model.plan", np.zeros((1, 32, 32, 3), np.uint8))
 
@@ -72,7 +72,7 @@ def test_without_tensorrt_a_plan_is_not_run(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_passes_its_options_on(tmp_path: Path, options: list[str], reason: str) -> None:
-    """Each option reaches the setting of its name."""
+    """Each option reaches the setting with its name."""
     arguments = [str(tmp_path / "missing.onnx"), "--output", str(tmp_path / "model.plan"), *options]
 
     result = CliRunner().invoke(engine, arguments)
@@ -82,7 +82,7 @@ def test_the_command_passes_its_options_on(tmp_path: Path, options: list[str], r
 
 
 def test_the_command_replaces_a_plan_only_by_force(tmp_path: Path) -> None:
-    """With --force the next thing that is wrong is reported."""
+    """With --force, the next error is reported instead."""
     plan = tmp_path / "model.plan"
     plan.touch()
     arguments = [str(tmp_path / "missing.onnx"), "--output", str(plan)]
@@ -94,7 +94,7 @@ def test_the_command_replaces_a_plan_only_by_force(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_answers_alike_passes() -> None:
-    """A little noise, as FP16 in another order makes, leaves the cosine above 0.999."""
+    """A little noise, as from FP16 sums in another order, leaves the cosine above 0.999."""
     expected = _descriptors(seed=0)
     noise = np.random.default_rng(1).normal(scale=1e-3, size=expected.shape).astype(np.float32)
 
@@ -104,7 +104,7 @@ def test_a_plan_that_answers_alike_passes() -> None:
 
 
 def test_one_wrong_descriptor_in_a_batch_is_noticed() -> None:
-    """The worst counts, not the mean."""
+    """The worst cosine counts, not the mean."""
     expected = _descriptors(seed=0)
     answers = expected.copy()
     answers[3] = answers[0]
@@ -114,7 +114,7 @@ def test_one_wrong_descriptor_in_a_batch_is_noticed() -> None:
 
 
 def test_wrong_cells_are_noticed() -> None:
-    """Every output counts, and of the cells each one."""
+    """Every output counts, and every cell in it."""
     expected = {"descriptor": _descriptors(seed=0, batch=1), "cells": _descriptors(seed=1, batch=50)[None]}
     answers = {"descriptor": expected["descriptor"], "cells": expected["cells"][:, ::-1]}
 
@@ -124,7 +124,7 @@ def test_wrong_cells_are_noticed() -> None:
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_numbers_that_are_none_are_noticed(broken: float) -> None:
-    """NaN compares false with everything, so it must not slip through."""
+    """NaN compares false with everything, and must still fail."""
     expected = _descriptors(seed=0)
     answers = expected.copy()
     answers[2, 5] = broken
@@ -135,7 +135,7 @@ def test_numbers_that_are_none_are_noticed(broken: float) -> None:
 
 @pytest.mark.parametrize("answers", [{}, {"descriptor": _descriptors(seed=0, batch=3)}])
 def test_a_missing_output_is_noticed(answers: dict[str, NDArray[np.float32]]) -> None:
-    """Also one for another batch."""
+    """An output with another batch size counts as missing, too."""
     with pytest.raises(ParityError, match=r"the plan has no output descriptor of shape \(4, 64\)"):
         require_parity("a.onnx", {"descriptor": _descriptors(seed=0)}, answers)
 
@@ -146,7 +146,7 @@ def _terminal(*, is_terminal: bool = True) -> tuple[io.StringIO, Console]:
 
 
 def test_phases_are_shown_under_their_parents() -> None:
-    """TensorRT tells a tree of phases, and the number of the step that was completed, from 0."""
+    """TensorRT reports a tree of phases, and the numbers of completed steps, from 0."""
     screen, console = _terminal()
 
     with PhaseBars(console) as bars:
@@ -160,7 +160,7 @@ def test_phases_are_shown_under_their_parents() -> None:
 
 
 def test_a_phase_goes_when_it_ends_and_may_come_back() -> None:
-    """A name is unique only while its phase is under way."""
+    """A phase's name is unique only while the phase runs."""
     screen, console = _terminal()
 
     bars = PhaseBars(console)
@@ -175,7 +175,7 @@ def test_a_phase_goes_when_it_ends_and_may_come_back() -> None:
 
 
 def test_phases_that_never_began_are_borne() -> None:
-    """An exception would have to travel through TensorRT's own code."""
+    """An exception would have to pass through TensorRT's own code."""
     screen, console = _terminal()
 
     with PhaseBars(console) as bars:
@@ -187,7 +187,7 @@ def test_phases_that_never_began_are_borne() -> None:
 
 
 def test_nothing_is_drawn_where_there_is_no_terminal() -> None:
-    """A log file is no place for bars."""
+    """A log file should hold no bars."""
     screen, console = _terminal(is_terminal=False)
 
     with PhaseBars(console) as bars:

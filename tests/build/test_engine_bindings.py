@@ -1,4 +1,4 @@
-"""The engine builder against TensorRT's real Python API, which is all of TensorRT that runs without a GPU."""
+"""The engine builder against TensorRT's real Python API, the only part of TensorRT that runs without a GPU."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ print(json.dumps({{
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to import `tensorrt` from."""
+    """A folder from which `tensorrt` can be imported."""
     bindings = installed_bindings()
     if bindings is None:
         pytest.skip("tensorrt-cu13-bindings is not installed here: whether TensorRT 11 has what we call is not proven")
@@ -84,14 +84,14 @@ def real(copy: Path) -> dict[str, RealClass]:
 
 @pytest.fixture(scope="module")
 def seen(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the builder's own modules do when the bindings are there and a GPU is not."""
+    """What the builder's own modules do with the bindings but without a GPU."""
     onnx = write_onnx(tmp_path_factory.mktemp("build") / "network.onnx")
     program = _PROGRAM.format(onnx=str(onnx), plan=str(onnx.with_name("model.plan")))
     return json.loads(run_with(copy, program))
 
 
 def test_all_that_is_used_of_tensorrt_is_there(real: dict[str, RealClass]) -> None:
-    """The stub, which pyright holds the builder against, says nothing that the bindings do not say."""
+    """The stub, against which pyright checks the builder, claims nothing that the bindings lack."""
     stub = _STUB.read_text("utf-8")
 
     found = differences(stub, real)
@@ -124,7 +124,7 @@ def test_all_that_is_used_of_tensorrt_is_there(real: dict[str, RealClass]) -> No
     ],
 )
 def test_what_tensorrt_11_does_not_have_is_noticed(real: dict[str, RealClass], line: str, difference: str) -> None:
-    """A removed flag, a wrong argument, type or result: the comparison above would not pass over it."""
+    """The comparison notices a removed flag and a wrong argument, type or result."""
     found = differences(line, real)
 
     assert len(found) == 1
@@ -144,7 +144,7 @@ def test_modules_and_callbacks_work_on_the_real_base_classes(seen: dict[str, Any
 
 
 def test_without_a_gpu_one_sentence_says_so_and_nothing_is_left(seen: dict[str, Any]) -> None:
-    """With TensorRT there and no GPU, neither building nor running ends in a null pointer."""
+    """With TensorRT but no GPU, neither building nor running ends in a null pointer."""
     sentence = "this machine has no GPU that CUDA can use: a plan is built and run on the GPU it is for"
 
     assert seen["complaints"] == [sentence, sentence]

@@ -1,4 +1,4 @@
-"""What is refused before TensorRT is touched, because of the ONNX file."""
+"""ONNX files that are refused before TensorRT starts."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def test_an_fp16_network_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_exported_network_is_taken(tmp_path: Path) -> None:
-    """Our own export gives TensorRT what it needs: uint8 that goes straight into a Cast, FP16 weights, FP32 out."""
+    """Our own export gives TensorRT what it needs: uint8 straight into a Cast, FP16 weights, FP32 out."""
     spec = NetworkSpec(input=InputShape(64, 64), cells=True)
     export_onnx(build_network(spec), tmp_path / "network.onnx", Precision.FP16)
 
@@ -49,7 +49,7 @@ def test_an_exported_network_is_taken(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_tensorrt_could_not_use_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    """The sentence names the file and what is wrong with it."""
+    """The error names the file and the reason."""
     path = write_onnx(tmp_path / "network.onnx", **change)
 
     with pytest.raises(BuildError, match=rf"network\.onnx:? {reason}"):
@@ -57,14 +57,14 @@ def test_a_file_that_tensorrt_could_not_use_is_refused(tmp_path: Path, change: d
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """Not a stack trace of open()."""
+    """The error is a sentence, not a stack trace of open()."""
     with pytest.raises(BuildError, match=r"network\.onnx: there is no such ONNX file"):
         read_interface(tmp_path / "network.onnx")
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 64, b"not a network"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Whatever protobuf makes of it."""
+    """The file is refused whatever protobuf makes of it."""
     path = tmp_path / "network.onnx"
     path.write_bytes(content)
 
@@ -73,7 +73,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    """To protobuf it is a network of nothing."""
+    """Protobuf reads it as an empty network."""
     path = tmp_path / "network.onnx"
     path.touch()
 

@@ -28,12 +28,12 @@ def test_batches_out_of_order_are_refused(sizes: tuple[int, int, int]) -> None:
     [("10.0.1", True), ("10.9.0.34", True), ("10.16.1.11", True), ("11.0.0", False), ("11.4.0.106", False)],
 )
 def test_only_tensorrt_10_has_to_be_told_to_type_strongly(version: str, needed: bool) -> None:
-    """TensorRT 11 always does, and deprecates the flag."""
+    """TensorRT 11 always types strongly, and deprecates the flag."""
     assert needs_strong_typing_flag(version) is needed
 
 
 def test_an_old_tensorrt_is_refused() -> None:
-    """TensorRT 8 and 9 would choose the precision by themselves."""
+    """TensorRT 8 and 9 would choose the precision themselves."""
     with pytest.raises(BuildError, match=r"TensorRT 8\.6\.1 is too old: 10 or 11 is needed"):
         needs_strong_typing_flag("8.6.1")
 
@@ -46,13 +46,13 @@ def test_a_workspace_without_memory_is_refused() -> None:
 
 @pytest.mark.parametrize("level", [-1, 6])
 def test_a_level_that_does_not_exist_is_refused(level: int) -> None:
-    """TensorRT would take 6 for 5 in silence."""
+    """TensorRT would silently treat 6 as 5."""
     with pytest.raises(BuildError, match=f"optimisation level {level} is not between 0 and 5"):
         EngineSettings(optimization_level=level)
 
 
 def test_every_parse_error_names_its_node() -> None:
-    """Whoever exported the file has to find the node."""
+    """The person who exported the file must find the node."""
     errors = [NodeError("/head/Pow", "Pow", "no such type\n"), NodeError("", "", "odd")]
 
     sentence = explain_parse_failure(Path("network.onnx"), errors)
@@ -63,7 +63,7 @@ def test_every_parse_error_names_its_node() -> None:
 
 
 def test_a_layer_that_finds_no_room_points_to_the_workspace() -> None:
-    """TensorRT's own words do not say which option helps."""
+    """TensorRT's own message does not name the option that helps."""
     log = ["Error Code 10: Internal Error (Could not find any implementation for node conv1.)"]
 
     sentence = explain_build_failure(Path("network.onnx"), log, workspace_mib=4)

@@ -55,7 +55,7 @@ def run(*arguments: str | Path) -> str:
 
 
 def test_histogram_tells_colours_apart(folder: Path) -> None:
-    """Everything is found, and every figure says so."""
+    """The histogram finds everything, and every figure says so."""
     task = Task(read_pictures(f"{folder}/list.csv@test"), read_pictures(f"{folder}/list.csv@train"))
     described = 0
 
@@ -85,7 +85,7 @@ def test_histogram_tells_colours_apart(folder: Path) -> None:
 
 
 def test_page_holds_everything(folder: Path, tmp_path: Path) -> None:
-    """Every figure of the table, curves that parse, and pictures that can be decoded, each with its words."""
+    """The page has every figure of the table, curves that parse, and pictures that decode, each with its caption."""
     html, table = tmp_path / "page.html", tmp_path / "out.json"
     printed = run(
         *("hsv", "hsv", "--queries", f"{folder}/list.csv@test", "--gallery", f"{folder}/list.csv@train"),
@@ -109,9 +109,9 @@ def test_page_holds_everything(folder: Path, tmp_path: Path) -> None:
 
 
 def test_groups_are_judged_apart(tmp_path: Path) -> None:
-    """Dark tall busy pictures that all look alike, and light wide plain ones whose colour tells the class.
+    """Dark tall busy pictures all look alike; light wide plain ones have a class that their colour tells.
 
-    The first query has no other of its class, and is in no group.
+    The first query has no other picture of its class, and is in no group.
     """
     kinds = [  # size, and the colours of even and odd columns
         ((SIDE_PX, 2 * SIDE_PX), [((0, 0, 0), (28, 28, 28))] * 2),
@@ -138,7 +138,7 @@ def test_groups_are_judged_apart(tmp_path: Path) -> None:
 
 
 def test_page_shows_what_got_better_and_worse(folder: Path, tmp_path: Path) -> None:
-    """Each of the queries that changed most stands with the hits of both; one that did not change is not shown."""
+    """The queries that changed most are shown with the hits of both describers; unchanged queries are not shown."""
     torch.manual_seed(0)
     network = build_network(NetworkSpec(input=InputShape(SIDE_PX, SIDE_PX), width=32, dimension=128))
     Checkpoint(network).save(tmp_path / "net.safetensors")
@@ -158,7 +158,7 @@ def test_page_shows_what_got_better_and_worse(folder: Path, tmp_path: Path) -> N
 
 
 def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> None:
-    """A checkpoint, its ONNX file in both runtimes and as a version answer alike; the JSON holds what is printed."""
+    """A checkpoint answers like its ONNX file in both runtimes and as a version; the JSON holds what is printed."""
     torch.manual_seed(0)
     network = build_network(NetworkSpec(input=InputShape(SIDE_PX, SIDE_PX), width=32, dimension=128))
     Checkpoint(network).save(tmp_path / "net.safetensors")
@@ -198,7 +198,7 @@ def test_every_form_of_a_network_is_evaluated(folder: Path, tmp_path: Path) -> N
 
 
 def test_classes_can_be_split_in_two(folder: Path) -> None:
-    """The halves share no class and leave none out; a class is in the same half of queries and gallery."""
+    """The halves share no class and omit none; a class is in the same half of queries and gallery."""
     pictures = read_pictures(f"{folder}/list.csv")
 
     odd, even = (select_labels(pictures, which, pictures.labels) for which in ("odd", "even"))
@@ -224,13 +224,13 @@ def test_classes_can_be_split_in_two(folder: Path) -> None:
     ],
 )
 def test_unknown_describer_is_a_sentence(folder: Path, describer: str, sentence: str) -> None:
-    """Before anything is described."""
+    """The error comes before anything is described."""
     with pytest.raises(PspsearchError, match=sentence):
         run(describer, "--queries", folder / "list.csv")
 
 
 def test_task_without_answers_is_a_sentence(folder: Path, tmp_path: Path) -> None:
-    """Also a picture that cannot be read, by its name."""
+    """A picture that cannot be read is named, too."""
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     (tmp_path / "x/1.png").write_bytes((folder / "red0.png").read_bytes())

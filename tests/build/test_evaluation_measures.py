@@ -16,7 +16,7 @@ from pspsearch_build.evaluation.retrieval import RECALL_LEVELS, RightRanks, near
 from pspsearch_build.evaluation.verification import verify
 
 TOLERANCE = 1e-12
-"""Both are sums of a few doubles."""
+"""Both sides are sums of a few doubles."""
 
 HALVES = [np.array(row, np.float32) for row in itertools.product([-0.5, 0.5], repeat=4)]
 AXES = list(np.eye(4, dtype=np.float32))
@@ -32,12 +32,12 @@ def split(rows: list[tuple[NDArray[np.float32], int]]) -> tuple[NDArray[np.float
 
 
 def rights_in_order(scores: list[float], rights: list[bool]) -> list[bool]:
-    """Best first; of equal scores the wrong ones."""
+    """Whether each answer is right, best first; of equal scores, the wrong ones first."""
     return [right for _, right in sorted(zip(scores, rights, strict=True), key=lambda pair: (-pair[0], pair[1]))]
 
 
 def check(ranks: RightRanks, orders: list[list[bool]]) -> None:
-    """Every measure against its definition; the orders are those of the queries that have a right answer."""
+    """Checks every measure against its definition; `orders` covers the queries that have a right answer."""
     assert len(ranks.queries) == len(ranks.ranks) == len(orders)
     for count in (1, 3, 5):
         assert ranks.recall_at(count).tolist() == [float(any(order[:count])) for order in orders]
@@ -59,7 +59,7 @@ def check(ranks: RightRanks, orders: list[list[bool]]) -> None:
 def test_retrieval_is_as_defined(
     queries: list[tuple[NDArray[np.float32], int]], gallery: list[tuple[NDArray[np.float32], int]]
 ) -> None:
-    """With ties, with classes of one picture, and with queries that have no right answer."""
+    """The measures hold with ties, with classes of one picture, and with queries that have no right answer."""
     ranks = rank(*split(queries), *split(gallery))
 
     orders = [
@@ -73,7 +73,7 @@ def test_retrieval_is_as_defined(
 
 @given(rows=LABELLED)
 def test_leaving_one_out_never_finds_the_query(rows: list[tuple[NDArray[np.float32], int]]) -> None:
-    """It is no answer at all, neither right nor wrong."""
+    """The query is no answer at all, neither right nor wrong."""
     ranks = rank_leaving_one_out(*split(rows))
 
     orders: list[list[bool]] = []
@@ -86,7 +86,7 @@ def test_leaving_one_out_never_finds_the_query(rows: list[tuple[NDArray[np.float
 
 @given(seed=st.integers(0, 1000))
 def test_average_precision_is_that_of_scikit_learn(seed: int) -> None:
-    """Where no scores are equal the two definitions are one."""
+    """Without equal scores, the two definitions are the same."""
     random = np.random.default_rng(seed)
     rows = random.standard_normal((30, 8)).astype(np.float32)
     labels = random.integers(0, 3, 30)
@@ -98,7 +98,7 @@ def test_average_precision_is_that_of_scikit_learn(seed: int) -> None:
 
 
 def test_precision_by_recall_is_the_best_from_there_on() -> None:
-    """Right answers at ranks 1, 4 and 5: precisions 1, 1/2 and 3/5."""
+    """Right answers at ranks 1, 4 and 5 give precisions 1, 1/2 and 3/5."""
     ranks = RightRanks(np.array([0]), [np.array([1, 4, 5])], 0)
 
     curve = dict(zip(np.round(RECALL_LEVELS, 2).tolist(), ranks.precision_by_recall().tolist(), strict=True))
@@ -107,7 +107,7 @@ def test_precision_by_recall_is_the_best_from_there_on() -> None:
 
 
 def test_nearest_are_best_first() -> None:
-    """Of equal scores the lower row; the query itself is left out where it is asked for."""
+    """Of equal scores, the lower row comes first; the query itself is left out if asked."""
     rows = np.array([[1, 0], [0, 1], [1, 0], [0.6, 0.8]], np.float32)
 
     assert nearest(rows[:1], rows, 3).tolist() == [[0, 2, 3]]
@@ -116,7 +116,7 @@ def test_nearest_are_best_first() -> None:
 
 @given(rows=st.lists(st.tuples(ROWS, st.integers(0, 2)), min_size=3, max_size=14))
 def test_verification_is_as_defined(rows: list[tuple[NDArray[np.float32], int]]) -> None:
-    """The area is scikit-learn's over all pairs; at the threshold the two mistakes are as close as they can be."""
+    """The area equals scikit-learn's over all pairs; at the threshold, the two mistakes are as close as possible."""
     descriptors, labels = split(rows)
     pairs = list(itertools.combinations(range(len(rows)), 2))
     same = np.array([labels[one] == labels[other] for one, other in pairs])
@@ -136,7 +136,7 @@ def test_verification_is_as_defined(rows: list[tuple[NDArray[np.float32], int]])
 
 
 def test_equal_error_rate_of_known_scores() -> None:
-    """Two bunches at a right angle; with the classes across them three of four wrong pairs score above the right."""
+    """Two bunches lie at a right angle; with classes across them, three of four wrong pairs outscore the right ones."""
     apart = np.deg2rad([0, 10, 90, 100])
     rows = np.stack([np.cos(apart), np.sin(apart)], axis=1).astype(np.float32)
 
@@ -146,7 +146,7 @@ def test_equal_error_rate_of_known_scores() -> None:
 
 
 def test_classifiers_learn_what_can_be_told_apart() -> None:
-    """Three tight bunches are all named rightly; where one bunch has two names, half of it is wrong."""
+    """Three tight bunches are all classified correctly; if one bunch has two names, half of it is wrong."""
     random = np.random.default_rng(0)
     rows = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0) + 0.05 * random.standard_normal((60, 3)).astype(
         np.float32
@@ -167,7 +167,7 @@ def test_classifiers_learn_what_can_be_told_apart() -> None:
 
 
 def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """95 of 100 times, give or take thrice the 2.2 of a coin with that chance; of samples whose mean is known."""
+    """It holds 95 of 100 times, within three standard deviations of 2.2, for samples whose mean is known."""
     random = np.random.default_rng(1)
     estimates = [estimate((random.random(80) < 0.3).astype(np.float64), seed) for seed in range(100)]
 
@@ -178,7 +178,7 @@ def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_difference_of_pairs_is_surer_than_that_of_means() -> None:
-    """Queries that are hard for one are hard for the other: a small gain on each is told from chance."""
+    """Queries that are hard for one are hard for the other, so a small gain on each stands out from chance."""
     random = np.random.default_rng(2)
     hard = random.random(300)
     better = np.minimum(1, hard + 0.02)

@@ -45,7 +45,7 @@ def _outputs_of(path: Path, kinds: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("precision", Precision)
 def test_pixels_go_in_and_fp32_comes_out(files: dict[Precision, Path], precision: Precision) -> None:
-    """uint8 NHWC with a free batch; both outputs FP32, whatever is computed between."""
+    """Input is uint8 NHWC with a free batch; both outputs are FP32, whatever happens between."""
     graph = onnx.load(files[precision]).graph
 
     found = {
@@ -64,7 +64,7 @@ def test_pixels_go_in_and_fp32_comes_out(files: dict[Precision, Path], precision
 
 
 def test_the_fp16_file_is_strongly_typed(files: dict[Precision, Path]) -> None:
-    """Every convolution computes in FP16 with FP16 weights; powers, norms and the projection in FP32."""
+    """Every convolution computes in FP16 with FP16 weights; powers, norms and the projection compute in FP32."""
     path = files[Precision.FP16]
     types = _element_types(path)
     convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
@@ -73,17 +73,17 @@ def test_the_fp16_file_is_strongly_typed(files: dict[Precision, Path]) -> None:
     assert {types[name] for node in convolutions for name in [*node.input, *node.output]} == {TensorProto.FLOAT16}
     assert {types[name] for name in _outputs_of(path, {"Pow", "Sqrt", "Gemm", "Div"})} == {TensorProto.FLOAT}
     casts = Counter(node.op_type for node in onnx.load(path).graph.node)["Cast"]
-    assert casts == 4  # uint8, into FP16, out of it; and what the stem is padded with
+    assert casts == 4  # uint8, into FP16, out of it, and the stem's padding
 
 
 def test_the_fp32_file_holds_no_half(files: dict[Precision, Path]) -> None:
-    """It is the reference among the files."""
+    """This file is the reference for the others."""
     assert TensorProto.FLOAT16 not in _element_types(files[Precision.FP32]).values()
 
 
 @pytest.mark.parametrize("precision", Precision)
 def test_training_leaves_no_trace(files: dict[Precision, Path], precision: Precision) -> None:
-    """BatchNorm is folded, dropout and the segmentation head are gone."""
+    """BatchNorm is folded; dropout and the segmentation head are gone."""
     model = onnx.load(files[precision])
 
     assert not {"BatchNormalization", "Dropout"} & {node.op_type for node in model.graph.node}
@@ -92,7 +92,7 @@ def test_training_leaves_no_trace(files: dict[Precision, Path], precision: Preci
 
 @pytest.mark.parametrize("precision", Precision)
 def test_the_same_network_is_the_same_file(files: dict[Precision, Path], precision: Precision, tmp_path: Path) -> None:
-    """So that a version's digest tells whether the model changed."""
+    """So a version's digest tells whether the model changed."""
     export_onnx(small_checkpoint().network, tmp_path / "again.onnx", precision, {"data": "none"})
 
     assert (tmp_path / "again.onnx").read_bytes() == files[precision].read_bytes()
@@ -100,7 +100,7 @@ def test_the_same_network_is_the_same_file(files: dict[Precision, Path], precisi
 
 
 def test_exporting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
-    """Folding and rounding happen to a copy."""
+    """Folding and rounding work on a copy."""
     network = small_checkpoint().network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
@@ -112,7 +112,7 @@ def test_exporting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", Precision)
 def test_a_batch_equals_its_pictures_one_by_one(files: dict[Precision, Path], precision: Precision) -> None:
-    """The batch is free: 1 and 7 answer alike; 1e-5 is FP32's rounding, onnxruntime's sums are FP32 in both files."""
+    """Batches of 1 and 7 answer alike; 1e-5 is FP32's rounding, because onnxruntime sums in FP32 for both files."""
     form = onnxruntime_form(files[precision], SMALL.outputs, half=precision is Precision.FP16)
     pixels = cut_crops(7, SMALL.input)
 
@@ -133,7 +133,7 @@ def test_the_facts_are_in_the_file(files: dict[Precision, Path], precision: Prec
 
 
 def test_facts_are_read_without_torch(files: dict[Precision, Path]) -> None:
-    """Publishing a version must not load it."""
+    """Publishing a version must not load torch."""
     code = (
         "import sys; from pathlib import Path; from pspsearch_build.network.onnx_facts import read_onnx_facts; "
         "print(read_onnx_facts(Path(sys.argv[1])).spec.dimension, 'torch' in sys.modules)"
@@ -147,7 +147,7 @@ def test_facts_are_read_without_torch(files: dict[Precision, Path]) -> None:
 
 
 def test_a_trained_network_is_exported_without_its_cells(files: dict[Precision, Path], tmp_path: Path) -> None:
-    """If that is asked for, as beside versions that have none; its descriptors are the same."""
+    """This serves models whose versions have no cells; the descriptors stay the same."""
     kept, plain = tmp_path / "kept.safetensors", tmp_path / "plain.onnx"
     small_checkpoint().save(kept)
 
@@ -162,11 +162,11 @@ def test_a_trained_network_is_exported_without_its_cells(files: dict[Precision, 
         onnxruntime_form(path, outputs, half=False).run(pixels)["descriptor"]
         for path, outputs in ((plain, ("descriptor",)), (files[Precision.FP32], SMALL.outputs))
     ]
-    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)  # FP32, in another order
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)  # FP32, summed in another order
 
 
 def test_a_file_without_facts_is_refused(tmp_path: Path) -> None:
-    """Any ONNX file of somebody else, bytes that are none, and no file at all."""
+    """Other ONNX files, files that are not ONNX, and missing files are refused."""
     onnx.save(onnx.ModelProto(), tmp_path / "foreign.onnx")
     (tmp_path / "junk.onnx").write_bytes(b"\xff\xff junk")
 
@@ -179,13 +179,13 @@ def test_a_file_without_facts_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    """It names the file."""
+    """The error names the file."""
     with pytest.raises(BuildError, match=r"none/x\.onnx cannot be written"):
         export_onnx(small_checkpoint().network, tmp_path / "none" / "x.onnx", Precision.FP32)
 
 
 def test_a_file_of_an_earlier_release_is_refused(files: dict[Precision, Path], tmp_path: Path) -> None:
-    """Its first layers were not centred, and are called otherwise: read as today's it would answer wrongly."""
+    """Its first layers were not centred and had other names, so today's code would answer wrongly."""
     model = onnx.load(files[Precision.FP32])
     for tensor in model.graph.initializer:
         tensor.name = tensor.name.replace("early.1.conv.0.0.1.", "early.1.conv.0.0.")

@@ -1,4 +1,4 @@
-"""The losses of training, and what keeps a teacher's knowledge."""
+"""The losses of training, and the distillation of a teacher's knowledge."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ LABELS = torch.arange(CLASSES).repeat_interleave(EACH)
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Points of the classes are drawn anew by every loss."""
+    """Seeds torch, because every loss draws new class directions."""
     torch.manual_seed(0)
 
 
@@ -27,7 +27,7 @@ def bunches(spread: float) -> Tensor:
 
 @pytest.mark.parametrize("name", list(LossName))
 def test_descent_brings_classes_together(name: LossName) -> None:
-    """Scores within a class rise over those between classes, and every gradient is finite."""
+    """Scores within a class rise above those between classes, and every gradient is finite."""
     rows = torch.nn.Parameter(bunches(1.5))
     loss = make_loss(name, CLASSES, DIMENSION)
     optimiser = torch.optim.Adam([rows, *loss.parameters()], lr=0.02)
@@ -48,7 +48,7 @@ def test_descent_brings_classes_together(name: LossName) -> None:
 
 
 def contrast(rows: Tensor) -> float:
-    """The mean score within classes less that between them."""
+    """The mean score within classes minus the mean between classes."""
     unit = functional.normalize(rows.detach(), dim=1)
     scores, same = unit @ unit.T, LABELS[:, None] == LABELS
     return float(scores[same & ~torch.eye(len(unit), dtype=torch.bool)].mean() - scores[~same].mean())
@@ -56,7 +56,7 @@ def contrast(rows: Tensor) -> float:
 
 @pytest.mark.parametrize("name", list(LossName))
 def test_rows_of_no_known_class_matter_to_pairs_alone(name: LossName) -> None:
-    """Two views of one picture draw each other under a loss on pairs; to one on classes they are not there."""
+    """Losses on pairs attract two views of one picture; losses on classes ignore them."""
     loss = make_loss(name, CLASSES, DIMENSION, replace(LossOptions(), triplets="all"))
     known = bunches(0.5)
     strangers = torch.nn.Parameter(functional.normalize(torch.randn(2, DIMENSION), dim=1))
@@ -75,14 +75,14 @@ def test_rows_of_no_known_class_matter_to_pairs_alone(name: LossName) -> None:
 
 
 def test_loss_is_computed_in_full_precision() -> None:
-    """Descriptors may come out of half precision."""
+    """Descriptors may come from half precision."""
     loss = make_loss(LossName.ARCFACE, CLASSES, DIMENSION)
 
     assert loss(bunches(0.5).bfloat16(), LABELS).dtype is torch.float32
 
 
 def test_distillation_is_nothing_where_scores_agree() -> None:
-    """Rotations, other dimensions, and a teacher whose scores are all high say the same."""
+    """Rotations, other dimensions, and a teacher whose scores are all high carry the same information."""
     rows = functional.normalize(torch.randn(12, DIMENSION), dim=1)
     turning = torch.randn(DIMENSION, DIMENSION)
     rotation = torch.matrix_exp(turning - turning.T)
@@ -94,7 +94,7 @@ def test_distillation_is_nothing_where_scores_agree() -> None:
 
 
 def test_distillation_brings_scores_to_those_of_the_teacher() -> None:
-    """By its gradient alone; the teacher learns nothing."""
+    """The gradient alone does it; the teacher does not change."""
     teacher = torch.nn.Parameter(functional.normalize(torch.randn(12, 20), dim=1))
     rows = torch.nn.Parameter(torch.randn(12, DIMENSION))
     optimiser = torch.optim.Adam([rows], lr=0.05)

@@ -16,7 +16,7 @@ SHAPE = InputShape(24, 24)
 
 
 def save_mask(folder: Path, mask: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> Path:
-    """Beside a picture that need not be there."""
+    """Saves a mask beside a picture that need not exist."""
     Image.fromarray(mask).save(folder / "a.mask.png")
     return folder / "a.jpg"
 
@@ -26,7 +26,7 @@ def save_mask(folder: Path, mask: np.ndarray[tuple[int, int], np.dtype[np.uint8]
     [(Fit.SQUASH, [0, 1], [0, 1]), (Fit.CROP, [0, 1], [0, 1]), (Fit.PAD, [UNKNOWN], [UNKNOWN])],
 )
 def test_masks_are_fitted_as_pictures_are(fit: Fit, first: list[int], last: list[int], tmp_path: Path) -> None:
-    """Left is 0 and right is 1; padding says nothing."""
+    """The left half is 0 and the right half is 1; padding is unknown."""
     picture = save_mask(tmp_path, np.repeat(np.array([[0, 1]], np.uint8), 24, axis=1).repeat(24, axis=0))
 
     mask = read_mask(picture, InputShape(24, 24, fit), 2)
@@ -39,12 +39,12 @@ def test_masks_are_fitted_as_pictures_are(fit: Fit, first: list[int], last: list
 
 
 def test_without_a_mask_nothing_is_known(tmp_path: Path) -> None:
-    """It is no mistake."""
+    """A missing mask is not an error."""
     assert (read_mask(tmp_path / "a.jpg", SHAPE, 2) == UNKNOWN).all()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    """Colours, numbers beyond the classes, and damage."""
+    """Colours, numbers beyond the classes, and damage are refused."""
     picture = save_mask(tmp_path, np.full((8, 8), 3, np.uint8))
     with pytest.raises(BuildError, match=r"a\.mask\.png has pixels of class 3, and there are 3 classes"):
         read_mask(picture, SHAPE, 3)
@@ -59,7 +59,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_masks_are_no_pictures(tmp_path: Path) -> None:
-    """They lie in the same folders."""
+    """Masks lie in the pictures' folders, but are not read as pictures."""
     picture = save_mask(tmp_path, np.zeros((8, 8), np.uint8))
     Image.new("RGB", (8, 8)).save(picture)
 
@@ -67,7 +67,7 @@ def test_masks_are_no_pictures(tmp_path: Path) -> None:
 
 
 def test_a_mask_moves_with_its_picture() -> None:
-    """Wherever a view shows the bright part, its mask says so; at edges a pixel may be either."""
+    """Where a view shows the bright part, its mask says so; at edges a pixel may be either."""
     bright = np.zeros((48, 48), np.uint8)
     bright[10:30, 20:44] = 1
     pixels = np.repeat(bright[..., None] * 200 + 20, 3, axis=2).astype(np.uint8)

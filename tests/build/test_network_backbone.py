@@ -33,7 +33,7 @@ CONSTRUCTORS: dict[str, Any] = {
 
 
 def _undilated(network: Any, x: Tensor) -> Tensor:
-    """The last map of the network as it was, at stride 32."""
+    """The last map of the original network, at stride 32."""
     if isinstance(network, MobileNetV2 | EfficientNetLite):
         return network.features(x)
     x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
@@ -44,10 +44,10 @@ def _undilated(network: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CONSTRUCTORS)
 @pytest.mark.parametrize("stride", [8, 16])
 def test_dilation_keeps_the_function_on_a_finer_map(name: str, stride: int, tmp_path: Path) -> None:
-    """The dilated map, read at every second or fourth pixel, is the map of the network as it was.
+    """The dilated map, read at every second or fourth pixel, is the original network's map.
 
-    1e-4 of the largest value: dilated and strided convolutions sum FP32 products in different orders, for fifty
-    layers.
+    1e-4 of the largest value, because dilated and strided convolutions sum FP32 products in different orders, over
+    fifty layers.
     """
     torch.manual_seed(0)
     network = CONSTRUCTORS[name](weights=None).eval()
@@ -68,7 +68,7 @@ def test_dilation_keeps_the_function_on_a_finer_map(name: str, stride: int, tmp_
 @pytest.mark.parametrize("height", [6, 7, 8, 13])
 @pytest.mark.parametrize("width", [6, 9])
 def test_same_padding_is_tensorflows(height: int, width: int) -> None:
-    """Output i sums the input from 2i - before on, with before = floor(max((ceil(n/2)-1)*2 + 3 - n, 0) / 2)."""
+    """Output i sums the input from 2i - before, with before = floor(max((ceil(n/2)-1)*2 + 3 - n, 0) / 2)."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
     block = nn.Sequential(convolution)
@@ -87,12 +87,12 @@ def test_same_padding_is_tensorflows(height: int, width: int) -> None:
                 y, z = 2 * i + k // 3 - above, 2 * j + k % 3 - left
                 if 0 <= y < height and 0 <= z < width:
                     expected[i, j] += convolution.weight[0, 0, k // 3, k % 3].detach() * x[0, 0, y, z]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # nine FP32 products in another order
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # nine FP32 products, summed in another order
 
 
 @torch.no_grad()
 def test_same_padding_changes_the_strided_convolutions_only() -> None:
-    """Five of them at stride 32; at output stride 16 the fifth is dilated, and dilated ones stay symmetric."""
+    """There are five at stride 32; at output stride 16 the fifth is dilated, and dilated ones stay symmetric."""
     spec = NetworkSpec(padding=Padding.SAME, input=InputShape(224, 224))
 
     backbone = build_backbone(spec)
@@ -111,7 +111,7 @@ def test_same_padding_changes_the_strided_convolutions_only() -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_come_from_a_file_of_either_format(suffix: str, tmp_path: Path) -> None:
-    """A classifier of any number of classes in the file does not matter."""
+    """The file may hold a classifier of any number of classes."""
     torch.manual_seed(1)
     state = mobilenet_v2(weights=None).state_dict() | {"classifier.1.weight": torch.zeros(7, 1280)}
     path = tmp_path / f"weights{suffix}"
@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    """The error tells both shapes."""
+    """The error states both shapes."""
     state = mobilenet_v2(weights=None).state_dict() | {"features.0.0.weight": torch.zeros(16, 3, 3, 3)}
     save_file(state, tmp_path / "thin.safetensors")
 
@@ -143,7 +143,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 class _Payload:
-    """What a hostile .pth would hold: unpickling it calls a function."""
+    """What a hostile .pth may hold: unpickling it calls a function."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -153,7 +153,7 @@ class _Payload:
 
 
 def test_a_pickle_with_code_in_it_is_refused(tmp_path: Path) -> None:
-    """Nothing in the file is run."""
+    """Nothing in the file is executed."""
     torch.save({"features": _Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
 
     with pytest.raises(BuildError, match=r"evil\.pth cannot be read"):
@@ -175,13 +175,13 @@ def test_a_damaged_weights_file_is_one_sentence(name: str, content: bytes, tmp_p
 
 
 def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
-    """As one sentence."""
+    """The error is one sentence."""
     with pytest.raises(BuildError, match=r"none\.pth: there is no such weights file"):
         build_backbone(NetworkSpec(), tmp_path / "none.pth")
 
 
 def test_a_download_without_a_network_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to do instead. The proxy named here is a port on which nobody listens."""
+    """The error says what to do instead. Nobody listens on the proxy's port."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
@@ -199,7 +199,7 @@ def test_a_download_without_a_network_is_one_sentence(tmp_path: Path, monkeypatc
     ],
 )
 def test_classifier_is_used_if_it_tells_classes_apart(matrix: torch.Tensor, usable: bool, tmp_path: Path) -> None:
-    """By the backbone's channels, two classes or more, in numbers; else the file is taken as one without."""
+    """It is ignored unless it matches the backbone's channels and has two classes or more, with finite numbers."""
     save_file({"fc.weight": matrix, "fc.bias": torch.zeros(len(matrix))}, tmp_path / "weights.safetensors")
 
     found = read_classifier(tmp_path / "weights.safetensors", 512)

@@ -29,7 +29,7 @@ def _describe(network: DescriptorNetwork, pixels: NDArray[np.uint8]) -> NDArray[
 
 
 def test_whitened_vectors_are_centred_and_uncorrelated() -> None:
-    """Without shrinkage the covariance becomes the identity; 1e-3 for FP32 over 2,000 samples."""
+    """Without shrinkage the covariance becomes the identity; 1e-3 is for FP32 over 2,000 samples."""
     vectors = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0)) @ torch.randn(
         8, 8, generator=torch.Generator().manual_seed(1)
     )
@@ -42,7 +42,7 @@ def test_whitened_vectors_are_centred_and_uncorrelated() -> None:
 
 
 def test_shrinkage_holds_weak_directions_down() -> None:
-    """A direction of no variance is not blown up: its gain is that of the mean variance, shrunk."""
+    """A direction without variance is not amplified: its gain is that of the mean variance, shrunk."""
     vectors = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.0])
 
     whitening = fit_whitening(vectors, kept=2, shrinkage=1.0)
@@ -54,7 +54,7 @@ def test_shrinkage_holds_weak_directions_down() -> None:
 
 
 def test_whitening_within_classes_stretches_what_tells_them_apart() -> None:
-    """A weak direction in which classes differ beats a strong one in which each is spread out."""
+    """A weak direction in which classes differ beats a strong one in which each class is spread out."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(400) % 4
     telling = (labels.float() - 1.5)[:, None] * 0.5 + 0.05 * torch.randn(400, 1, generator=generator)
@@ -71,7 +71,7 @@ def test_whitening_within_classes_stretches_what_tells_them_apart() -> None:
 
 
 def test_rounded_weights_are_exact_in_half_precision() -> None:
-    """Folded weights and biases are bf16's own numbers up to FP32's last bits, and near what they were."""
+    """Folded weights and biases are bf16 numbers up to FP32's last bits, and near the original ones."""
     network = build_network(SMALL)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -85,7 +85,7 @@ def test_rounded_weights_are_exact_in_half_precision() -> None:
     after = _folded(network)
     assert len(after) == 2 * (58 + 1)
     for old, new in zip(before, after, strict=True):
-        # A bias that is small beside the mean that it is taken from has lost some bits.
+        # A bias that is small beside the mean that was subtracted from it has lost some bits.
         torch.testing.assert_close(new, new.bfloat16().float(), atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(new, old, atol=1e-6, rtol=2**-8)  # bf16 keeps eight bits
 
@@ -103,7 +103,7 @@ def _folded(network: DescriptorNetwork) -> list[Tensor]:
     "spec", [SMALL, replace(SMALL, backbone=BackboneName.EFFICIENTNET_LITE0, padding=Padding.SAME)], ids=["v2", "lite0"]
 )
 def test_centring_the_stem_keeps_the_function_and_the_rounding(spec: NetworkSpec) -> None:
-    """Twice is as once, borders and all; the biases that it makes are bf16's own numbers, too."""
+    """Centring twice equals centring once, borders included, and the new biases are also bf16 numbers."""
     network = build_network(spec)
     with torch.no_grad():
         for layer in network.trunk.modules():
@@ -129,7 +129,7 @@ def test_centring_the_stem_keeps_the_function_and_the_rounding(spec: NetworkSpec
 
 
 def test_only_a_backbone_that_begins_so_is_centred() -> None:
-    """A ResNet stays as it is."""
+    """A ResNet stays unchanged."""
     network = build_network(replace(SMALL, backbone=BackboneName.RESNET18))
     fold_batch_norms(network)
 
@@ -139,7 +139,7 @@ def test_only_a_backbone_that_begins_so_is_centred() -> None:
 
 
 def test_folding_batch_norm_keeps_the_function() -> None:
-    """All norms go, and nothing else changes; 1e-4 of values around 1 for FP32 through fifty layers."""
+    """All norms disappear, and nothing else changes; 1e-4 of values around 1, for FP32 through fifty layers."""
     network = build_network(SMALL)
     pixels = torch.from_numpy(cut_crops(2, SMALL.input))
     with torch.inference_mode():
@@ -155,7 +155,7 @@ def test_folding_batch_norm_keeps_the_function() -> None:
 
 
 def test_descriptors_of_different_pictures_are_far_apart() -> None:
-    """New pictures of the calibration's kind: their mean cosine is near 0, whatever the seed of the network."""
+    """New pictures like those of the calibration have a mean cosine near 0, whatever the network's seed."""
     pixels = np.stack(list(random_pictures(64, SMALL.input, seed=99)))
 
     for seed in (0, 1):
@@ -166,7 +166,7 @@ def test_descriptors_of_different_pictures_are_far_apart() -> None:
 def test_views_of_a_photograph_are_near_it() -> None:
     """Cut a little tighter, or mirrored, it scores above 0.7 with itself and below 0.3 with 39 others, on average.
 
-    Seen: 0.95 and 0.82 against 0.16 to 0.18, on three networks.
+    Three networks gave 0.95 and 0.82 against 0.16 to 0.18.
     """
     photographs = cut_crops(40, SMALL.input)
     height_px, width_px = SMALL.input.height_px, SMALL.input.width_px
@@ -182,7 +182,7 @@ def test_views_of_a_photograph_are_near_it() -> None:
 
 
 def test_compression_keeps_what_a_trained_backbone_sees() -> None:
-    """Its statistics stay; the random fusion counts for nothing, and scores stay those of its pooled channels."""
+    """Its statistics stay, the random fusion gets no weight, and scores stay those of its pooled channels."""
     network = build_network(SMALL)
     pictures = np.stack(list(random_pictures(SMALL.dimension + 8, SMALL.input, seed=0)))
 
@@ -199,7 +199,7 @@ def test_compression_keeps_what_a_trained_backbone_sees() -> None:
 
 
 def test_what_is_random_is_whitened_where_there_is_nothing_else() -> None:
-    """Without the shortcut the head sees the untrained fusion alone, under which all pictures are much alike."""
+    """Without the shortcut the head sees only the untrained fusion, for which all pictures are much alike."""
     network = build_network(replace(SMALL, shortcut=False))
     pictures = np.stack(list(random_pictures(SMALL.dimension + 8, SMALL.input, seed=0)))
 
@@ -210,7 +210,7 @@ def test_what_is_random_is_whitened_where_there_is_nothing_else() -> None:
 
 
 def test_compression_keeps_scores_and_holds_the_strong_directions_down() -> None:
-    """A quarter of the way to a whitening: gains fall with the fourth root of the strength, as amplitudes have it."""
+    """A quarter of the way to a whitening, gains fall with the fourth root of the strength, counted in amplitudes."""
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(5000, 3, generator=generator) * torch.tensor([4.0, 1.0, 0.01]) / 100
     vectors[:, 0] += 0.16  # not centred: a mean is a direction like others
@@ -222,11 +222,11 @@ def test_compression_keeps_scores_and_holds_the_strong_directions_down() -> None
     gains = matrix.square().sum(dim=1).sqrt()
     assert strengths[0] > 10 * strengths[1]
     torch.testing.assert_close(gains, (strengths / strengths[0]) ** -0.125, rtol=1e-3, atol=0)
-    assert abs(matrix[:, 2]).max() < 1e-2  # the weakest direction is what is left out
+    assert abs(matrix[:, 2]).max() < 1e-2  # only the weakest direction is left out
 
 
 def test_other_directions_count_in_a_compression() -> None:
-    """What no vector shows is kept where the directions beside them vary in it, and left out where they agree."""
+    """A direction that no vector shows is kept if the other directions vary in it, and dropped if they agree."""
     vectors = torch.eye(4)[[0, 1]].repeat(50, 1)
     beside = torch.tensor([[0, 0, 1.0, 5.0], [0, 0, -1.0, 5.0]])
 
@@ -237,7 +237,7 @@ def test_other_directions_count_in_a_compression() -> None:
 
 
 def test_too_few_pictures_are_refused() -> None:
-    """A covariance of 128 dimensions needs more pictures than that."""
+    """A covariance of 128 dimensions needs more than 128 pictures."""
     network = build_network(SMALL)
 
     with pytest.raises(BuildError, match="more than 128 pictures, not 8"):
@@ -245,7 +245,7 @@ def test_too_few_pictures_are_refused() -> None:
 
 
 def test_random_pictures_are_repeatable_and_differ() -> None:
-    """The same seed draws the same ones, a longer run starts alike, and no two are equal."""
+    """The same seed draws the same pictures, a longer run starts alike, and no two are equal."""
     shape = InputShape(40, 56)
 
     first, again = list(random_pictures(6, shape, seed=3)), list(random_pictures(9, shape, seed=3))

@@ -31,7 +31,7 @@ def test_a_checkpoint_survives_the_disk(tmp_path: Path) -> None:
 
 
 def test_the_same_network_is_the_same_file(tmp_path: Path) -> None:
-    """So that a digest says whether two checkpoints are one."""
+    """So a digest tells whether two checkpoints are the same."""
     for name in ("a", "b"):
         Checkpoint(build_network(SMALL), {"x": "1", "y": "2", "z": "3"}).save(tmp_path / name)
 
@@ -39,7 +39,7 @@ def test_the_same_network_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
-    """An older checkpoint gives way; no temporary file stays."""
+    """The older checkpoint is replaced; no temporary file stays."""
     path = tmp_path / "network.safetensors"
     path.write_bytes(b"older")
 
@@ -50,13 +50,13 @@ def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
 
 
 def test_saving_into_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    """It names the file."""
+    """The error names the file."""
     with pytest.raises(BuildError, match=r"none/network\.safetensors cannot be written"):
         Checkpoint(build_network(SMALL)).save(tmp_path / "none" / "network.safetensors")
 
 
 def test_weights_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
-    """A file of tensors without a spec."""
+    """A file of tensors without a spec is not a checkpoint."""
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
 
     with pytest.raises(BuildError, match=r"x\.safetensors is not a checkpoint"):
@@ -64,7 +64,7 @@ def test_weights_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_with_a_tensor_missing_is_refused(tmp_path: Path) -> None:
-    """Loading is strict, and names what is missing."""
+    """Loading is strict, and the error names what is missing."""
     path = tmp_path / "network.safetensors"
     network = build_network(replace(SMALL, cells=False))
     Checkpoint(network).save(path)

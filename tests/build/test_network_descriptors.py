@@ -22,7 +22,7 @@ def _describe(network: DescriptorNetwork, pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_a_batch_equals_its_pictures_one_by_one() -> None:
-    """1e-5: FP32 convolutions sum in another order for another batch size."""
+    """1e-5: FP32 convolutions sum in another order with another batch size."""
     network, pixels = small_checkpoint().network, torch.from_numpy(cut_crops(5, SMALL.input))
 
     together = _describe(network, pixels)
@@ -33,7 +33,7 @@ def test_a_batch_equals_its_pictures_one_by_one() -> None:
 
 
 def test_outputs_are_unit_descriptors_of_the_promised_shape() -> None:
-    """One per picture and one per cell; 1e-5 is FP32's rounding."""
+    """There is one per picture and one per cell; 1e-5 is FP32's rounding."""
     pixels = torch.from_numpy(cut_crops(3, SMALL.input))
 
     descriptor, cells = _describe(small_checkpoint().network, pixels)
@@ -46,7 +46,7 @@ def test_outputs_are_unit_descriptors_of_the_promised_shape() -> None:
 
 
 def test_normalisation_is_inside() -> None:
-    """(x / 255 - mean) / std per colour, as the backbone's weights want it; 1e-5 is FP32's rounding."""
+    """It is (x / 255 - mean) / std per colour, as the backbone's weights need; 1e-5 is FP32's rounding."""
     spec = replace(SMALL, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     network = build_network(spec)
     pixels = torch.from_numpy(cut_crops(1, spec.input))
@@ -60,7 +60,7 @@ def test_normalisation_is_inside() -> None:
 
 
 def test_the_same_seed_gives_the_same_network() -> None:
-    """And leaves torch's own random numbers alone."""
+    """Torch's own random numbers are not disturbed."""
     torch.manual_seed(5)
     expected_draw = torch.rand(1)
     torch.manual_seed(5)
@@ -88,7 +88,7 @@ def test_weights_move_to_another_input_size(name: str) -> None:
 
 
 def test_multi_task_training_reaches_every_weight() -> None:
-    """One pass gives descriptors and both logits at the input's size, and gradients for all that is learned."""
+    """One pass gives descriptors and both logits at the input's size, and gradients for everything that learns."""
     network = build_network(SMALL).train()
     pixels = torch.from_numpy(cut_crops(4, SMALL.input))
     labels = torch.randint(0, 3, (4, 80, 96), generator=torch.Generator().manual_seed(0))
@@ -103,7 +103,7 @@ def test_multi_task_training_reaches_every_weight() -> None:
 
 
 def test_a_network_without_classes_has_no_segmentation_head() -> None:
-    """Its weights are those of the descriptor alone."""
+    """Its weights are only those of the descriptor."""
     network = build_network(replace(SMALL, segmentation_classes=0))
 
     assert not any("segmentation" in name for name in network.state_dict())

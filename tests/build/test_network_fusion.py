@@ -10,7 +10,7 @@ from pspsearch_build.network.fusion import FUSIONS, ConcatFusion, DilatedFusion,
 from pspsearch_build.network.spec import ConvolutionKind, FusionName, NetworkSpec
 
 TOLERANCE = 1e-4
-"""Sums of some thousand FP32 products, in another order."""
+"""The tolerance of sums of some thousand FP32 products in another order."""
 
 
 def _spec(bottleneck: ConvolutionKind) -> NetworkSpec:
@@ -22,7 +22,7 @@ def _input() -> Tensor:
 
 
 def _normed(layers: nn.Sequential, first: int, x: Tensor, padding: int) -> Tensor:
-    """Convolution, BatchNorm and ReLU of the layers from `first` on, written out."""
+    """Convolution, BatchNorm and ReLU of the layers from `first`, written out."""
     convolution, norm = layers[first], layers[first + 1]
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -38,7 +38,7 @@ def _normed(layers: nn.Sequential, first: int, x: Tensor, padding: int) -> Tenso
 
 
 def _spatial(layers: nn.Sequential, x: Tensor, dilation: int = 1) -> Tensor:
-    """A full 3x3 convolution, or a depthwise one and a pointwise one after it."""
+    """A full 3x3 convolution, or a depthwise one followed by a pointwise one."""
     y = _normed(layers, 0, x, padding=dilation)
     return y if len(layers) == 3 else _normed(layers, 3, y, padding=0)
 

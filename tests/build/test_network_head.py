@@ -15,7 +15,7 @@ SIZE = (5, 7)
 
 
 def _head(name: HeadName) -> Head:
-    """With weights that are not the initial ones."""
+    """A head with other than the initial weights."""
     torch.manual_seed(0)
     spec = NetworkSpec(input=InputShape(80, 112), bins=BINS, width=6, head=name, dimension=128, cells=True)
     head = Head(6, spec).eval()
@@ -80,7 +80,7 @@ def test_gem_is_the_generalised_mean_of_the_fused_map() -> None:
 
 @torch.no_grad()
 def test_both_heads_are_concatenated() -> None:
-    """Parts first, then GeM, and one projection over both."""
+    """Parts come first, then GeM, with one projection over both."""
     head, fused = _head(HeadName.PARTS_GEM), _fused()
     assert head.part_weights is not None
 
@@ -105,7 +105,7 @@ def test_the_cell_of_the_whole_picture_is_the_descriptor_under_gem() -> None:
 @pytest.mark.parametrize("name", HeadName)
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 1e4])
 def test_descriptors_have_unit_length(name: HeadName, scale: float) -> None:
-    """However large the map's values are, and for a map of zeros; 1e-5 is FP32's rounding."""
+    """This holds however large the map's values are, and for a map of zeros; 1e-5 is FP32's rounding."""
     descriptor, cells = _head(name)(_fused() * scale)
 
     torch.testing.assert_close(descriptor.norm(dim=-1), torch.ones(2), atol=1e-5, rtol=0)
@@ -114,7 +114,7 @@ def test_descriptors_have_unit_length(name: HeadName, scale: float) -> None:
 
 @torch.no_grad()
 def test_at_first_the_middle_counts_most() -> None:
-    """The finest level's cells add up to 1, and count less towards the border; the other levels wait for training."""
+    """The finest level's weights add up to 1 and fall towards the border; the other levels start at 0."""
     spec = NetworkSpec(bins=BINS, head=HeadName.PARTS)
 
     weights = Head(4, spec).part_weights

@@ -13,7 +13,7 @@ SIDE = st.integers(1, 40)
 @settings(max_examples=200, deadline=None)
 @given(height=SIDE, width=SIDE, bins=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_the_product_is_adaptive_average_pooling(height: int, width: int, bins: list[int], seed: int) -> None:
-    """At any map size and any bins, divisible or not; 1e-5 is FP32's rounding of a sum of some hundred values."""
+    """This holds at any map size and any bins, divisible or not; 1e-5 is FP32's rounding of some hundred values."""
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
     pooled = x.flatten(2) @ pooling_matrix((height, width), tuple(bins))
@@ -25,7 +25,7 @@ def test_the_product_is_adaptive_average_pooling(height: int, width: int, bins: 
 @settings(max_examples=100, deadline=None)
 @given(height=SIDE, width=SIDE, cells=st.integers(1, 9), seed=st.integers(0, 99))
 def test_the_product_is_bilinear_upsampling(height: int, width: int, cells: int, seed: int) -> None:
-    """Corners lie on corners; 1e-5 is FP32's rounding."""
+    """Corners are aligned; 1e-5 is FP32's rounding."""
     level = torch.randn(2, 3, cells, cells, generator=torch.Generator().manual_seed(seed))
 
     spread = level.flatten(2) @ spreading_matrix(cells, (height, width))
@@ -35,7 +35,7 @@ def test_the_product_is_bilinear_upsampling(height: int, width: int, cells: int,
 
 
 def test_the_levels_are_those_of_pspnet() -> None:
-    """Pool, 1x1 convolution with BatchNorm and ReLU, upsample: level by level as the paper has it."""
+    """Pool, 1x1 convolution with BatchNorm and ReLU, upsample: level by level, as in the paper."""
     torch.manual_seed(0)
     pyramid = PyramidPooling(channels=6, width=4, bins=(1, 2, 3, 6), size=(7, 10)).eval()
     x = torch.randn(2, 6, 7, 10)
@@ -49,7 +49,7 @@ def test_the_levels_are_those_of_pspnet() -> None:
 
 
 def test_weights_do_not_depend_on_the_map_size() -> None:
-    """What is saved from one input size fits any other."""
+    """Weights saved at one input size fit any other."""
     small = PyramidPooling(channels=6, width=4, bins=(1, 2), size=(4, 4))
     large = PyramidPooling(channels=6, width=4, bins=(1, 2), size=(9, 14))
 

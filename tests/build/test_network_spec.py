@@ -13,7 +13,7 @@ from tests.build.network_variants import FEW, VARIANTS
 
 
 def test_a_spec_survives_json() -> None:
-    """Every field comes back, those that differ from the default too."""
+    """Every field comes back, including those that differ from the default."""
     spec = NetworkSpec(
         backbone=BackboneName.MOBILENET_V2,
         output_stride=8,
@@ -54,7 +54,7 @@ def test_a_spec_survives_json() -> None:
     ],
 )
 def test_a_spec_that_cannot_be_built_is_refused(change: dict[str, Any], words: str) -> None:
-    """The sentence names the field and the value."""
+    """The error names the field and the value."""
     with pytest.raises(BuildError, match=words):
         NetworkSpec(**change)
 
@@ -71,7 +71,7 @@ def test_json_that_is_no_spec_is_refused(text: str) -> None:
 
 
 def test_the_map_follows_from_input_and_stride() -> None:
-    """A started pixel of the map counts, as the convolutions' padding makes it."""
+    """A partial pixel of the map counts, because of the convolutions' padding."""
     spec = NetworkSpec(input=InputShape(224, 230), output_stride=16)
 
     assert spec.map_size == (14, 15)
@@ -106,7 +106,7 @@ def test_the_variants_cover_every_choice() -> None:
     "field", ["fusion", "head", "bottleneck", "output_stride", "padding", "dimension", "cells", "segmentation_classes"]
 )
 def test_few_variants_hold_every_choice(field: str) -> None:
-    """What is tried with them alone is tried with each value that the others have."""
+    """FEW alone cover each value that occurs in all variants."""
     of_few = {getattr(VARIANTS[name], field) for name in FEW}
 
     assert of_few == {getattr(spec, field) for spec in VARIANTS.values()}

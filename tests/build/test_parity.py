@@ -29,7 +29,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _photographs(count: int = 400) -> Pixels:
-    """One pixel each, which holds the number of the photograph: the forms below look their answers up."""
+    """One pixel each, which holds the photograph's number: the forms below look their answers up."""
     numbers = np.arange(count)
     return np.stack([numbers // 256, numbers % 256, 0 * numbers], axis=1).astype(np.uint8).reshape(count, 1, 1, 3)
 
@@ -42,14 +42,14 @@ def _table_form(name: str, descriptors: NDArray[np.float32], *, half: bool = Tru
 
 
 def _reference(count: int = 400) -> NDArray[np.float32]:
-    """Clusters of 20, so that there is a top-10 to speak of."""
+    """Clusters of 20, so that a top-10 means something."""
     rng = np.random.default_rng(0)
     centres = np.repeat(rng.normal(size=(count // 20, DIMENSION)), 20, axis=0)
     return _unit(centres + rng.normal(size=(count, DIMENSION)))
 
 
 def _turned(descriptors: NDArray[np.float32], cosine: float) -> NDArray[np.float32]:
-    """Each moved in a random direction until its cosine to what it was is this."""
+    """Moves each descriptor in a random direction until it has the given cosine to the original."""
     noise = np.random.default_rng(1).normal(size=descriptors.shape)
     noise -= (noise * descriptors).sum(axis=1, keepdims=True) * descriptors
     sideways = noise / np.linalg.norm(noise, axis=1, keepdims=True)
@@ -64,7 +64,7 @@ def _compare(other: NDArray[np.float32], *, half: bool = True) -> Row:
 
 
 def test_equal_descriptors_pass() -> None:
-    """Cosine 1 and the very same hits."""
+    """The cosine is 1 and the hits are exactly the same."""
     row = _compare(_reference())
 
     assert row.passed
@@ -73,7 +73,7 @@ def test_equal_descriptors_pass() -> None:
 
 
 def test_a_form_well_within_the_bound_passes_though_ties_fall_otherwise() -> None:
-    """At cosine 0.9997 some tenth hits change places with their neighbours; that is no failure."""
+    """At cosine 0.9997 some tenth hits swap with their neighbours, which is no failure."""
     row = _compare(_turned(_reference(), 0.9997))
 
     assert row.passed
@@ -82,7 +82,7 @@ def test_a_form_well_within_the_bound_passes_though_ties_fall_otherwise() -> Non
 
 
 def test_a_form_beyond_the_cosine_bound_fails() -> None:
-    """0.998 is too far for half precision, and 0.9997 is for FP32."""
+    """0.998 is too far for half precision, and 0.9997 is too far for FP32."""
     assert not _compare(_turned(_reference(), 0.998)).passed
     assert not _compare(_turned(_reference(), 0.9997), half=False).passed
 
@@ -99,7 +99,7 @@ def test_a_single_wrong_descriptor_fails() -> None:
 
 
 def test_nan_fails() -> None:
-    """Comparisons with NaN are false: it must not slip through."""
+    """Comparisons with NaN are false, and NaN must still fail."""
     descriptors = _reference().copy()
     descriptors[7] = np.nan
 
@@ -107,7 +107,7 @@ def test_nan_fails() -> None:
 
 
 def test_a_wrong_hit_counts_only_beyond_the_tolerance() -> None:
-    """Ten hits from 0.90 down to 0.81, an eleventh just below the tenth: it may come tenth if it is that near."""
+    """Ten hits score from 0.90 down to 0.81. An eleventh just below the tenth may take its place."""
     reference = np.full((1, 40), 0.1, np.float32)
     reference[0, :11] = [*(0.90 - 0.01 * np.arange(10)), 0.805]
     swapped = reference.copy()
@@ -122,7 +122,7 @@ def test_a_wrong_hit_counts_only_beyond_the_tolerance() -> None:
 
 
 def test_a_missing_best_hit_is_no_tie() -> None:
-    """All ten hits are near the tenth, but the best one is not among them."""
+    """All ten hits score near the tenth, but the best one is not among them."""
     reference = np.full((1, 40), 0.5, np.float32)
     reference[0, 0] = 0.9
     scores = reference.copy()
@@ -135,7 +135,7 @@ def test_a_missing_best_hit_is_no_tie() -> None:
 
 @pytest.mark.parametrize("dimension", [16, 128, 512])
 def test_the_tolerance_is_two_deviations_of_a_difference_of_scores(dimension: int) -> None:
-    """Measured on orthogonal descriptors, each of which moves to cosine 0.999 in a direction of its own."""
+    """This is measured on orthogonal descriptors, each moved to cosine 0.999 in its own direction."""
     random = np.random.default_rng(0)
     moves = random.normal(size=(2000, 3, dimension))
     moves *= math.sqrt(2 - 2 * 0.999) / np.linalg.norm(moves, axis=2, keepdims=True)
@@ -147,7 +147,7 @@ def test_the_tolerance_is_two_deviations_of_a_difference_of_scores(dimension: in
 
 
 def test_another_network_fails() -> None:
-    """Two networks of one spec and different seeds answer differently, and every output is looked at."""
+    """Two networks of one spec with different seeds answer differently, and every output is checked."""
     first, second = small_checkpoint(0).network, small_checkpoint(1).network
     described: list[int] = []
 
@@ -166,7 +166,7 @@ def test_too_few_photographs_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 40 JPEG files, and one that is none."""
+    """A folder of 40 JPEG files and one file of another kind."""
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "notes.txt").write_text("not a photograph")
     for number, crop in enumerate(cut_crops(40, InputShape(120, 150))):
@@ -175,7 +175,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_photographs_are_spread_over_the_folder(photographs: Path) -> None:
-    """A limit takes every n-th of the sorted names; no limit is reached twice."""
+    """A limit takes every n-th of the sorted names, none twice."""
     shape = InputShape(32, 32)
 
     everything, some = read_pixels(photographs, shape, limit=300), read_pixels(photographs, shape, limit=10)
@@ -185,7 +185,7 @@ def test_photographs_are_spread_over_the_folder(photographs: Path) -> None:
 
 
 def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
-    """And a folder without any is, too."""
+    """A folder without photographs is named, too."""
     with pytest.raises(BuildError, match="holds no photographs"):
         read_pixels(tmp_path, InputShape(32, 32), limit=3)
 
@@ -195,7 +195,7 @@ def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
 
 
 def test_the_commands_export_and_compare(photographs: Path, tmp_path: Path) -> None:
-    """From a checkpoint to a file with its facts, and to rows that all pass."""
+    """They go from a checkpoint to a file with its facts, and to rows that all pass."""
     runner = CliRunner()
     small_checkpoint().save(tmp_path / "small.safetensors")
     source = ["--checkpoint", str(tmp_path / "small.safetensors")]
@@ -251,7 +251,7 @@ def test_untrained_networks_come_from_options(tmp_path: Path) -> None:
 
 
 def test_a_command_needs_one_source_of_a_network(tmp_path: Path) -> None:
-    """Neither none nor two."""
+    """Neither zero nor two sources are accepted."""
     for given in ([], ["--untrained", "--checkpoint", "x"]):
         result = CliRunner().invoke(export, [*given, "--output", str(tmp_path / "x.onnx")])
 

@@ -1,4 +1,4 @@
-"""Every variant of the network, exported, gives the descriptors that torch gives."""
+"""Every exported variant of the network gives the descriptors that torch gives."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.build.network_variants import FEW, VARIANTS
     "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
 def test_every_variant_exports_and_passes_parity(name: str, tmp_path: Path) -> None:
-    """ONNX FP32, ONNX FP16, OpenVINO and torch again stay within the bounds at batch 1 and 8, on photographs."""
+    """ONNX FP32, ONNX FP16, OpenVINO and torch itself stay within the bounds at batch 1 and 8, on photographs."""
     spec = VARIANTS[name]
     network = build_network(spec)
     pictures = np.stack(list(random_pictures(spec.dimension + 4, spec.input, seed=0)))

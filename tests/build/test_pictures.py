@@ -1,4 +1,4 @@
-"""Pictures and their classes, out of folders and lists."""
+"""Pictures and their classes, from folders and lists."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pspsearch_build.errors import BuildError
 
 
 def make(root: Path, *names: str) -> None:
-    """Files of those names, each with contents of its own; nobody decodes them here."""
+    """Makes files with those names, each with its own contents, which nobody decodes here."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,14 +18,14 @@ def make(root: Path, *names: str) -> None:
 
 
 def make_list(root: Path, text: str) -> Path:
-    """A CSV beside the files."""
+    """Writes a CSV beside the files."""
     path = root / "list.csv"
     path.write_text(text)
     return path
 
 
 def test_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
-    """However deep; what is no picture is not read."""
+    """Folders may be nested; files that are not pictures are ignored."""
     make(tmp_path, "fruit/apple/1.jpg", "fruit/pear/2.JPEG", "fruit/pear/3.png", "tool/4.webp", "tool/notes.txt")
 
     pictures = read_pictures(str(tmp_path))
@@ -41,7 +41,7 @@ def test_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
 
 
 def test_unlabelled_pictures_are_classes_of_their_own(tmp_path: Path) -> None:
-    """Also where they lie in folders."""
+    """Folders do not matter."""
     make(tmp_path, "a/1.jpg", "a/2.jpg", "3.jpg")
 
     pictures = read_unlabelled(tmp_path)
@@ -50,7 +50,7 @@ def test_unlabelled_pictures_are_classes_of_their_own(tmp_path: Path) -> None:
 
 
 def test_list_gives_paths_beside_itself_and_may_have_splits(tmp_path: Path) -> None:
-    """A picture that is named twice with one class is there once."""
+    """A picture that is named twice with one class occurs once."""
     make(tmp_path, "p/1.jpg", "p/2.jpg", "p/3.jpg")
     path = make_list(tmp_path, "path,label,split\np/1.jpg,x,train\np/2.jpg,y,test\np/3.jpg,x,train\np/3.jpg,x,train\n")
 
@@ -65,7 +65,7 @@ def test_list_gives_paths_beside_itself_and_may_have_splits(tmp_path: Path) -> N
 
 
 def test_digest_is_that_of_contents_and_classes(tmp_path: Path) -> None:
-    """Not of places: a folder that is moved is the same data, and a changed byte or class is other data."""
+    """Places do not matter: a moved folder is the same data, and a changed byte or class is other data."""
     make(tmp_path, "one/x/1.jpg", "one/y/2.jpg", "two/x/1.jpg", "two/y/2.jpg")
     first, second = read_pictures(str(tmp_path / "one")), read_pictures(str(tmp_path / "two"))
     digest = first.digest()
@@ -92,7 +92,7 @@ def test_digest_is_that_of_contents_and_classes(tmp_path: Path) -> None:
     ],
 )
 def test_bad_list_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    """With the line that is wrong."""
+    """The error names the wrong line."""
     make(tmp_path, "1.jpg")
     path = make_list(tmp_path, text)
 
@@ -101,7 +101,7 @@ def test_bad_list_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> Non
 
 
 def test_bad_folder_is_a_sentence(tmp_path: Path) -> None:
-    """No folder, an empty one, an empty class, a picture without a class, a split that is not there."""
+    """A missing folder, an empty one, an empty class, a picture without a class and a missing split are refused."""
     make(tmp_path, "good/x/1.jpg", "loose/1.jpg")
     (tmp_path / "good/y").mkdir()
     (tmp_path / "bare").mkdir()

@@ -1,4 +1,4 @@
-"""Publishing a model version: what is written, what is refused, and what a death in between leaves."""
+"""Publishing a model version: what is written, what is refused, and what a crash in between leaves."""
 
 import shutil
 import subprocess
@@ -28,25 +28,25 @@ from tests.build.colour_network import Fault, write_colour_network
 
 @pytest.fixture
 def publication(tmp_path: Path) -> Publication:
-    """A sound network and an empty repository to publish it into."""
+    """A sound network, and an empty repository to publish it into."""
     (tmp_path / "models").mkdir()
     onnx = write_colour_network(tmp_path / "network.onnx")
     return Publication(onnx, tmp_path / "models", "colour", flavour=Flavour.ONNXRUNTIME)
 
 
 def read_config(publication: Publication) -> pb.ModelConfig:
-    """What Triton would read."""
+    """The configuration as Triton reads it."""
     path = publication.repository / publication.model / "config.pbtxt"
     return parse(path.read_text(), str(path))
 
 
 def contract_of(config: pb.ModelConfig, version: int) -> Contract:
-    """What the server would read."""
+    """The contract as the server reads it."""
     return Contract.from_json(config.parameters[parameter_key(version)].string_value)
 
 
 def outputs_of(publication: Publication) -> list[str]:
-    """What Triton would let others ask for."""
+    """The outputs that Triton offers."""
     return [output.name for output in read_config(publication).output]
 
 
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("flavour", [Flavour.OPENVINO, Flavour.ONNXRUNTIME])
 def test_version_carries_contract_and_manifest(publication: Publication, flavour: Flavour) -> None:
-    """The first version: a sound folder, and a contract whose digest is the files'."""
+    """The first version has a sound folder, and a contract whose digest is that of the files."""
     publication = replace(publication, flavour=flavour)
 
     folder = publish(publication)
@@ -74,7 +74,7 @@ def test_version_carries_contract_and_manifest(publication: Publication, flavour
 
 
 def test_config_says_what_was_asked_for(publication: Publication) -> None:
-    """Batching with a bounded queue that refuses, instances, warm-up, and a policy that serves every version."""
+    """It has batching with a bounded queue that refuses, instances, warm-up, and a policy that serves every version."""
     batching = Batching(16, (4, 16), max_queue_delay_us=300, max_queue_size=40, queue_timeout_us=50_000)
     publish(replace(publication, batching=batching, instances=Instances(3)))
 
@@ -111,7 +111,7 @@ def test_second_version_keeps_the_first_and_the_operators_changes(publication: P
 
 
 def test_published_config_has_its_digest_and_an_edited_one_is_not_published_into(publication: Publication) -> None:
-    """What somebody changed is not sealed by the way."""
+    """Publishing does not seal somebody's change in passing."""
     folder = publish(publication)
     path = folder.parent / "config.pbtxt"
     check_config(folder.parent)
@@ -124,7 +124,7 @@ def test_published_config_has_its_digest_and_an_edited_one_is_not_published_into
 
 
 def test_versions_of_different_input_sizes_share_a_config(publication: Publication, tmp_path: Path) -> None:
-    """Where the versions differ the config says -1, and the warm-up, which has one size, goes."""
+    """Where the versions differ the config says -1, and the warm-up, which has one size, is removed."""
     publish(publication)
     larger = write_colour_network(tmp_path / "larger.onnx", side_px=64)
 
@@ -159,7 +159,7 @@ def test_checksum_is_declared_when_every_version_can_tell_it(publication: Public
 
 
 def test_cells_are_offered_by_every_version_or_by_none(publication: Publication) -> None:
-    """A program keeps them to itself beside versions without them, so that nobody's rollout depends on them."""
+    """Beside versions without cells, a program does not offer its own, so that no rollout depends on them."""
     with_program = replace(publication, flavour=Flavour.OPENVINO)
     publish(publication)
     publish(replace(with_program, model="plain"))
@@ -181,7 +181,7 @@ def test_cells_are_offered_by_every_version_or_by_none(publication: Publication)
 
 
 def test_promised_cells_must_be_there(publication: Publication) -> None:
-    """Else every start of Triton with this version would fail."""
+    """Otherwise, Triton could never start with this version."""
     facts, model = read_onnx_facts(publication.onnx), onnx.load(publication.onnx)
     write_onnx_facts(model, replace(facts, spec=replace(facts.spec, cells=True)))
     onnx.save(model, publication.onnx)
@@ -212,33 +212,33 @@ def test_useless_network_is_refused(publication: Publication, flavour: Flavour, 
 
 
 def overwrite(publication: Publication) -> Publication:
-    """The number of a version that is there."""
+    """Takes the number of an existing version."""
     return replace(publication, version=1)
 
 
 def renumber(publication: Publication) -> Publication:
-    """A number that Triton does not take."""
+    """Takes a number that Triton does not accept."""
     return replace(publication, version=0)
 
 
 def change_dimension(publication: Publication) -> Publication:
-    """A network of another dimension."""
+    """Takes a network of another dimension."""
     write_colour_network(publication.onnx, dimension=256)
     return publication
 
 
 def change_flavour(publication: Publication) -> Publication:
-    """A flavour that the model's config cannot serve."""
+    """Takes a flavour that the model's config cannot serve."""
     return replace(publication, flavour=Flavour.OPENVINO)
 
 
 def forget_plan(publication: Publication) -> Publication:
-    """A TensorRT version without an engine."""
+    """Takes the TensorRT flavour without an engine."""
     return replace(publication, model="other", flavour=Flavour.TENSORRT)
 
 
 def escape(publication: Publication) -> Publication:
-    """A name that leaves the repository."""
+    """Takes a name that leaves the repository."""
     return replace(publication, model="../other")
 
 
@@ -256,7 +256,7 @@ def escape(publication: Publication) -> Publication:
 def test_contradiction_is_refused(
     publication: Publication, change: Callable[[Publication], Publication], words: str
 ) -> None:
-    """One sentence each, and the repository stays as it was, byte for byte."""
+    """Each gives one sentence, and the repository stays the same, byte for byte."""
     publish(publication)
     before = contents(publication.repository.parent / "models")
     changed = change(publication)
@@ -280,7 +280,7 @@ def test_other_dimension_is_published_when_it_is_meant(publication: Publication)
 
 
 def test_foreign_file_is_refused(publication: Publication) -> None:
-    """Something that `export` did not write has no contract to publish."""
+    """A file that `export` did not write has no contract to publish."""
     publication.onnx.write_bytes(b"GIF89a")
 
     with pytest.raises(BuildError, match=r"network\.onnx"):
@@ -296,7 +296,7 @@ def test_missing_repository_is_not_invented(publication: Publication, tmp_path: 
 
 
 def test_edited_config_that_does_not_parse_is_named(publication: Publication) -> None:
-    """The operator's slip is shown with its place; nothing is written."""
+    """The error shows the place of the operator's mistake; nothing is written."""
     folder = publish(publication)
     (folder.parent / "config.pbtxt").write_text("max_batch_size: many")
 
@@ -325,7 +325,7 @@ publish(Publication(Path(sys.argv[2]), Path(sys.argv[3]), "colour", flavour=Flav
 
 
 def test_death_at_any_step_leaves_all_or_nothing(publication: Publication) -> None:
-    """Killed before each durable step in turn: version 2 is there whole or not at all, and the next try succeeds."""
+    """After a kill before each durable step in turn, version 2 is complete or absent, and the next try succeeds."""
     first = publish(publication)
     seen: list[bool] = []
     code = 9
@@ -346,7 +346,7 @@ def test_death_at_any_step_leaves_all_or_nothing(publication: Publication) -> No
 
 
 def test_command_publishes_and_says_where(publication: Publication) -> None:
-    """One line with the folder; a refusal is an error that `main` turns into one sentence."""
+    """It prints one line with the folder; `main` turns a refusal into one sentence."""
     arguments = [str(publication.onnx), "--repository", str(publication.repository), "--model", "colour"]
 
     answer = CliRunner().invoke(publish_command, [*arguments, "--flavour", "onnxruntime", "--max-batch-size", "8"])

@@ -1,4 +1,4 @@
-"""What the model card says of how the network was chosen, held against the recipes."""
+"""What the model card says about how the network was chosen, compared with the recipes."""
 
 import tomllib
 from pathlib import Path
@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def read(name: str) -> dict[str, Any]:
-    """One of the recipes."""
+    """One recipe's settings."""
     return tomllib.loads((RECIPES / f"{name}.toml").read_text())
 
 
 def test_the_shipped_model_is_a_mean_of_runs_from_one_start(tmp_path: Path) -> None:
-    """They differ by their seed alone, and each ends where the recipe says, whatever its validations would."""
+    """The runs differ only in their seed, and each ends where the recipe says, whatever its validations say."""
     pictures = str(draw_patterns(tmp_path / "patterns", 4, range(6)))
     told = settings_of(source=[{"name": "patterns", "pictures": pictures}], steps=6, until=2, floor="hsv")
     told["validation"] = [{"name": "patterns", "queries": pictures}]
@@ -41,7 +41,7 @@ def test_the_shipped_model_is_a_mean_of_runs_from_one_start(tmp_path: Path) -> N
 
 
 def test_the_card_says_that_the_architecture_was_tried_on_all_classes() -> None:
-    """The run on half of the classes has the network that runs on all of them chose; the ablation leaves none out."""
+    """The run on half of the classes has the network that runs on all classes chose; the ablation omits no class."""
     ablation = load("ablation")
 
     (tried,) = msgspec.to_builtins(ablation.Ablation(Path("lists"), Path("out"))._settings("default", 0))["source"]

@@ -1,4 +1,4 @@
-"""The archive that ships with the server, held against what draws it."""
+"""The archive that ships with the server, compared with what draws it."""
 
 from io import BytesIO
 from pathlib import Path
@@ -17,12 +17,12 @@ VIEWS = [(thing, number) for thing in make_things() for number in range(1, VIEWS
 
 
 def read_images() -> list[bytes]:
-    """Of the shipped pictures, in their order."""
+    """The shipped pictures, in order."""
     return [one.source for one in read_gallery() if isinstance(one.source, bytes)]
 
 
 def test_archive_is_what_the_recipe_writes(tmp_path: Path) -> None:
-    """To the byte, where the pictures are the same to the byte: so every id, attribute and place is as drawn."""
+    """With the same pictures, the archive is the same to the byte, so every id, attribute and place is right."""
     pictures = [
         Picture(f"{thing.id}/{number}", image, attributes_of(thing, number, set_up(thing, number)))
         for (thing, number), image in zip(VIEWS, read_images(), strict=True)
@@ -35,7 +35,7 @@ def test_archive_is_what_the_recipe_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", range(17, len(VIEWS), 67))
 def test_shipped_picture_is_what_is_drawn(place: int) -> None:
-    """To the eye: processors and versions of Pillow round differently. Two views of a thing differ by more than 4."""
+    """They look the same; processors and Pillow versions round differently. Two views of a thing differ by over 4."""
     drawn, shipped = draw_view(*VIEWS[place]).image, read_images()[place]
 
     pixels = [np.asarray(Image.open(BytesIO(image)), np.float32) for image in (drawn, shipped)]

@@ -25,7 +25,7 @@ def find_thing(id_: str) -> Thing:
 
 
 def see(picture: Picture) -> NDArray[np.float32]:
-    """What a person would see."""
+    """The picture as a person sees it."""
     return np.asarray(Image.open(BytesIO(picture.image)), np.float32)
 
 
@@ -49,7 +49,7 @@ def test_sixty_things_of_fifteen_shapes() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_things_of_one_shape_differ_in_colour_and_texture(shape: str) -> None:
-    """No two mugs can be mistaken for one another."""
+    """No two mugs look alike."""
     things = [thing for thing in make_things() if thing.shape == shape]
 
     assert len({thing.colour for thing in things}) == len({thing.texture for thing in things}) == len(things)
@@ -57,7 +57,7 @@ def test_things_of_one_shape_differ_in_colour_and_texture(shape: str) -> None:
 
 
 def test_picture_is_a_small_jpeg_with_attributes() -> None:
-    """Everything that filters and grouping work on is there, and is JSON."""
+    """It has everything that filters and grouping use, as JSON."""
     thing = find_thing("mug-02")
 
     picture = draw_view(thing, 3)
@@ -73,14 +73,14 @@ def test_picture_is_a_small_jpeg_with_attributes() -> None:
 
 
 def test_same_picture_every_time() -> None:
-    """A thing that is made anew is drawn anew to the same byte."""
+    """A thing made anew gives the same bytes."""
     first, second = (draw_view(find_thing("ring-01"), 2) for _ in range(2))
 
     assert first == second
 
 
 def test_views_of_a_thing_differ() -> None:
-    """Even in the same place no two pictures are nearly the same: 4 of 255 is more than noise and JPEG make."""
+    """Even in one place, no two pictures are nearly the same: 4 of 255 is more than noise and JPEG make."""
     thing = find_thing("dumbbell-01")
     pictures = [see(draw_view(thing, number)) for number in (1, 2, 3)]
 
@@ -89,7 +89,7 @@ def test_views_of_a_thing_differ() -> None:
 
 
 def test_colours_alone_find_the_other_view() -> None:
-    """The right answer is the nearest one even to a simple descriptor, among things of one shape."""
+    """Even a simple descriptor ranks the right answer first among things of one shape."""
     pictures = [draw_view(find_thing(f"mug-{copy:02d}"), number) for copy in (1, 2, 3, 4) for number in (1, 2)]
     descriptors = np.array([count_colours(picture) for picture in pictures])
     scores = descriptors @ descriptors.T - 2 * np.eye(len(pictures))
@@ -102,7 +102,7 @@ def test_colours_alone_find_the_other_view() -> None:
 
 
 def test_two_pictures_to_a_place() -> None:
-    """Two views have the floor, the wall and the lamp in common, and then somebody moves on."""
+    """Pairs of views share the floor, the wall and the lamp; the next pair has others."""
     thing = find_thing("ball-01")
     backdrops = [set_up(thing, number).scene.backdrop for number in range(1, VIEWS_PER_THING + 1)]
 
@@ -113,7 +113,7 @@ def test_two_pictures_to_a_place() -> None:
 
 
 def test_occluded_view_hides_part_of_the_thing() -> None:
-    """Where the tag says so something stands close before the thing: it hides some of it nearly always, never most."""
+    """If the tag says so, something close in front of the thing nearly always hides some of it, never most."""
     views = [set_up(thing, number) for thing in list(make_things())[::4] for number in (1, 2, 3)]
 
     shares = [hidden_share(view) for view in views if "occluded" in view.tags]
@@ -124,7 +124,7 @@ def test_occluded_view_hides_part_of_the_thing() -> None:
 
 
 def hidden_share(view: View) -> float:
-    """Of all the rays that meet the thing, the share that meets something else first."""
+    """Of the rays that meet the thing, the share that meets something else first."""
     down, across = (axis.ravel().astype(np.float32) * 4 for axis in np.mgrid[: SIDE_PX // 4, : SIDE_PX // 4])
     rays = view.camera.rays(across, down)
     hits = [trace(body.solid, rays, approach(body.solid, rays, 0)) for body in view.scene.bodies]
@@ -133,7 +133,7 @@ def hidden_share(view: View) -> float:
 
 
 def test_gallery_comes_in_order_and_stops_when_closed() -> None:
-    """Whoever wants only the first pictures does not wait for the rest, and leaves no thread behind."""
+    """A caller who wants only the first pictures does not wait for the rest, and leaves no thread behind."""
     gallery = draw_gallery()
     first = list(islice(gallery, 2))
 

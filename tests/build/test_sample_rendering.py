@@ -1,4 +1,4 @@
-"""The geometry under the sample gallery: fields, solids of revolution, rays, shadows, textures."""
+"""The geometry of the sample gallery: fields, solids of revolution, rays, shadows, textures."""
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ from pspsearch_build.sample.textures import TEXTURES, Place, noise
 from pspsearch_build.sample.tracing import Rays, Solid, approach, light_share, normals, trace
 
 ROUNDING = 1e-5
-"""Of float32, at coordinates of a few units."""
+"""float32's rounding at coordinates of a few units."""
 
 
 def scatter(count: int, seed: int = 0) -> Points:
-    """Points around where the shapes stand."""
+    """Random points around where the shapes stand."""
     return np.random.default_rng(seed).uniform([[-2], [-0.5], [-2]], [[2], [3.5], [2]], (3, count)).astype(np.float32)
 
 
@@ -56,12 +56,12 @@ def scatter(count: int, seed: int = 0) -> Points:
     ],
 )
 def test_field_tells_the_distance(field: Field, spot: Spot, distance: float) -> None:
-    """Outside it is positive, inside negative."""
+    """The distance is positive outside, negative inside."""
     assert field(point(*spot))[0] == pytest.approx(distance, abs=ROUNDING)
 
 
 def test_lathe_with_sharp_corners_makes_a_cylinder() -> None:
-    """Near the solid it is exact to a fraction of the grid's cell, which is 0.0125; far away it is never too long."""
+    """Near the solid it is exact to a fraction of the grid's cell, 0.0125; far away it is never too long."""
     turned_on_lathe = lathe([(0, 0), (0.6, 0), (0.6, 0), (0.6, 1.5), (0.6, 1.5), (0, 1.5)])
     points = scatter(5_000)
     expected = cylinder((0, 0.75, 0), 0.6, 0.75, rounding=0)(points)
@@ -76,7 +76,7 @@ def test_lathe_with_sharp_corners_makes_a_cylinder() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape_stands_on_the_floor_within_its_box(shape: str) -> None:
-    """Rays that pass the box by are never looked at, and what is under the floor is never seen."""
+    """Rays that miss the box are ignored, and nothing below the floor is seen."""
     parts = SHAPES[shape](np.random.default_rng(1)).parts
     solid = Solid.of(*(field for _, field in parts))
     points = scatter(20_000)
@@ -91,7 +91,7 @@ def test_shape_stands_on_the_floor_within_its_box(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape_promises_no_more_room_than_there_is(shape: str) -> None:
-    """No field grows faster than the way that is walked, but for a fifth where parts taper: else rays pass through."""
+    """No field grows faster than the distance walked, but by a fifth if parts taper; else rays would pass through."""
     parts = SHAPES[shape](np.random.default_rng(2)).parts
     field = Solid.of(*(part for _, part in parts)).field
     points = scatter(5_000)
@@ -103,7 +103,7 @@ def test_shape_promises_no_more_room_than_there_is(shape: str) -> None:
 
 
 def test_ray_meets_a_ball_where_geometry_says() -> None:
-    """Straight, from the side, and not at all; the tolerance is the tracer's own."""
+    """The rays hit straight, hit from the side, and miss; the tolerance is the tracer's own."""
     solid = Solid.of(sphere((0, 1, 0), 1))
     targets = np.array([[0, 0.6, 2], [1, 1, 1], [0, 0, 0]], np.float32)
     eye = point(0, 1, 5)
@@ -118,7 +118,7 @@ def test_ray_meets_a_ball_where_geometry_says() -> None:
 
 
 def test_surface_of_a_ball_faces_outwards() -> None:
-    """To a hundredth: the slope is taken over a step of 0.012, which is as wide as a pixel."""
+    """To a hundredth, because the slope is taken over a step of 0.012, as wide as a pixel."""
     outwards = unit(scatter(200))
 
     facing = normals(sphere((0, 0, 0), 1), outwards)
@@ -127,7 +127,7 @@ def test_surface_of_a_ball_faces_outwards() -> None:
 
 
 def test_shadow_lies_away_from_the_light() -> None:
-    """Dark behind the ball, bright before it and far away; looked up on the floor as along the rays."""
+    """It is dark behind the ball, and bright in front of it and far away; the lookup agrees with the rays."""
     solid = Solid.of(sphere((0, 1, 0), 1))
     towards_light = unit(point(1, 1, 0))
     floor = np.array([[-1, 3, -9], [0, 0, 0], [0, 0, 0]], np.float32)
@@ -141,7 +141,7 @@ def test_shadow_lies_away_from_the_light() -> None:
 
 @pytest.mark.parametrize("name", TEXTURES)
 def test_texture_mixes_two_colours(name: str) -> None:
-    """Every pattern stays between its two colours, and shows both of them."""
+    """Every pattern stays between its two colours, and shows both."""
     solid = scatter(4_000) * 3
     place = Place(solid[0], solid[1], solid)
 

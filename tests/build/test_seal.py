@@ -17,7 +17,7 @@ from pspsearch_build.seal import seal
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The shipped model, which somebody has changed."""
+    """The shipped model, with a changed configuration."""
     model = Path(shutil.copytree(default_repository() / "pspnet", tmp_path / "pspnet"))
     config = model / "config.pbtxt"
     config.write_text(config.read_text().replace('string_value: "bf16"', 'string_value: "f32"'))
@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_sealed_config_is_used_again(model: Path) -> None:
-    """The change is meant: one command says so, and where."""
+    """The change is deliberate: one command says so."""
     with pytest.raises(DigestMismatch, match="pspsearch-build seal"):
         check_config(model)
 
@@ -38,7 +38,7 @@ def test_a_sealed_config_is_used_again(model: Path) -> None:
 
 
 def test_sealing_the_same_again_changes_nothing(model: Path) -> None:
-    """It can be repeated."""
+    """Sealing can be repeated."""
     first = seal(model)
     written = (model / "config.pbtxt").read_bytes()
 
@@ -47,7 +47,7 @@ def test_sealing_the_same_again_changes_nothing(model: Path) -> None:
 
 
 def test_changed_files_are_not_sealed(model: Path) -> None:
-    """With a manifest of their own or without: the digest would hide that they are others."""
+    """With or without a new manifest, the digest would hide that the files changed."""
     before = (model / "config.pbtxt").read_bytes()
     (model / "1" / "model.onnx").write_bytes(b"other weights")
 
@@ -61,7 +61,7 @@ def test_changed_files_are_not_sealed(model: Path) -> None:
 
 
 def test_a_mistyped_model_is_a_sentence(tmp_path: Path) -> None:
-    """And no folder is made of it."""
+    """No folder is made for it."""
     with pytest.raises(PspsearchError, match=r"config\.pbtxt is not a Triton model configuration"):
         seal(tmp_path / "nosuch")
 

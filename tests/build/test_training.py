@@ -1,4 +1,4 @@
-"""Training: it learns, it goes on where it was left, and says in a sentence why it cannot."""
+"""Training: it learns, continues where it stopped, and says in a sentence why it cannot."""
 
 import json
 import resource
@@ -32,7 +32,7 @@ CLASSES = 8
 
 @pytest.fixture(scope="module")
 def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight classes, 18 pictures of each to learn from (`train`) and six others (`new`)."""
+    """Eight classes, with 18 pictures each to learn from (`train`) and six others (`new`)."""
     root = tmp_path_factory.mktemp("patterns")
     draw_patterns(root / "train", CLASSES, range(18))
     draw_patterns(root / "new", CLASSES, range(18, 24))
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def unlimited_files() -> Iterator[None]:
-    """Lets files be of any length again."""
+    """Removes the limit on the length of files at the end."""
     yield
     _unlimit_files()
 
@@ -58,18 +58,18 @@ def source(patterns: Path, **more: Any) -> dict[str, Any]:
 
 
 def validation(patterns: Path) -> dict[str, Any]:
-    """The pictures to find them by."""
+    """The pictures that validate."""
     return {"name": "new", "queries": str(patterns / "new"), "gallery": str(patterns / "train")}
 
 
 def figures(run: Run) -> list[dict[str, float]]:
-    """Of every validation, without how fast it went."""
+    """The figures of every validation, without the speed."""
     lines = [json.loads(line) for line in (run.path / "figures.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "pictures/s"} for line in lines]
 
 
 def test_training_finds_more(patterns: Path, run: Run) -> None:
-    """New views of the patterns find their own kind at least 0.15 more often than before any training."""
+    """New views of the patterns find their own class at least 0.15 more often than before training."""
     outcome = run.go(
         source=[source(patterns)],
         validation=[validation(patterns)],
@@ -86,7 +86,7 @@ def test_training_finds_more(patterns: Path, run: Run) -> None:
 
 
 def test_a_gain_here_does_not_pay_for_a_loss_there() -> None:
-    """The better network is the one that falls nowhere below its floor, then the one that gains more on the whole."""
+    """The better network falls nowhere below its floor; among such networks, the higher mean gain wins."""
     floor = {"shoes R@1": 0.6, "shoes mAP": 0.5, "birds R@1": 0.6, "birds mAP": 0.5}
     networks = {
         "forgets": {"shoes R@1": 0.9, "shoes mAP": 0.9, "birds R@1": 0.58, "birds mAP": 0.5},
@@ -99,7 +99,7 @@ def test_a_gain_here_does_not_pay_for_a_loss_there() -> None:
 
 
 def test_a_run_can_end_before_its_rates_have_fallen(patterns: Path, run: Run, tmp_path: Path) -> None:
-    """The same steps as of the longer run, of which the last is validated whatever `validate_every` says."""
+    """It makes the same steps as the longer run, and validates the last one whatever `validate_every` says."""
     what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)], "steps": 4}
     run.go(**what, validate_every=3, until=2)
     whole = Run(tmp_path / "whole")
@@ -112,7 +112,7 @@ def test_a_run_can_end_before_its_rates_have_fallen(patterns: Path, run: Run, tm
 
 
 def test_no_steps_leave_the_start(patterns: Path, run: Run) -> None:
-    """It is validated once, and is the best."""
+    """The start is validated once, and is the best."""
     outcome = run.go(source=[source(patterns)], validation=[validation(patterns)], steps=0)
 
     assert [line["step"] for line in figures(run)] == [0]
@@ -123,7 +123,7 @@ def test_no_steps_leave_the_start(patterns: Path, run: Run) -> None:
 
 
 def test_a_validation_has_every_other_class_as_a_source_has(patterns: Path) -> None:
-    """So what is not learnt has no say in which network is best, either."""
+    """So classes that are not learnt do not influence which network is best, either."""
     settings = ValidationSettings(
         name="odd", queries=str(patterns / "new"), gallery=str(patterns / "train"), classes="odd"
     )
@@ -138,7 +138,7 @@ def test_a_validation_has_every_other_class_as_a_source_has(patterns: Path) -> N
 
 
 def test_floor_is_of_whoever_is_named(patterns: Path, run: Run) -> None:
-    """Here of colours; the start's own otherwise."""
+    """Here it is the floor of colours; by default it is the start's own."""
     what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)], "steps": 2}
 
     against_colours = run.go(**what, floor="hsv")
@@ -154,7 +154,7 @@ def test_floor_is_of_whoever_is_named(patterns: Path, run: Run) -> None:
 
 
 def test_networks_towards_the_start_are_candidates(patterns: Path, run: Run) -> None:
-    """They are validated last, without the floor being theirs; whoever is best of all is kept, once or run again."""
+    """They are validated last and do not set the floor; the best of all is kept, also if the run starts again."""
     what: dict[str, Any] = {"source": [source(patterns)], "validation": [validation(patterns)]}
 
     outcome = run.go(**what, blends=[0.75, 0.25])
@@ -172,7 +172,7 @@ def test_networks_towards_the_start_are_candidates(patterns: Path, run: Run) -> 
 
 
 def test_best_may_be_on_the_way_back(patterns: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file then holds what lies between, and says so; steps that were no better still count as waited."""
+    """The file then holds the blend, and says so; steps that were no better still count as waited."""
     found = iter([0.5, 0.4, 0.3, 0.6])  # the start, two steps, and a quarter of the way back
 
     def validate(*_: object) -> dict[str, float]:
@@ -192,7 +192,7 @@ def test_best_may_be_on_the_way_back(patterns: Path, run: Run, monkeypatch: pyte
 
 
 def test_run_begins_with_what_the_weights_know(patterns: Path, run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a trained backbone: its own channels count at first, those of the fusion not yet; and leaks are told."""
+    """With a trained backbone, its own channels count at first and the fusion's do not; leaks are logged."""
     weights = run.path.with_name("resnet18.safetensors")
     torch.manual_seed(0)
     save_file(resnet18(weights=None).state_dict(), weights)
@@ -246,7 +246,7 @@ def test_workers_change_nothing(patterns: Path, run: Run, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", LossName)
 def test_every_loss_runs(name: LossName, patterns: Path, run: Run) -> None:
-    """Each gives a finite number and moves the network."""
+    """Each gives a finite number and changes the network."""
     told: list[dict[str, float]] = []
 
     run.go(told, source=[source(patterns)], loss=[{"name": name.value}], steps=3, validate_every=3)
@@ -257,7 +257,7 @@ def test_every_loss_runs(name: LossName, patterns: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_alike(precision: str, patterns: Path, run: Run, tmp_path: Path) -> None:
-    """Step after step the loss is that of FP32 within a twentieth: eight bits of precision, through eighteen layers."""
+    """At each step the loss is within a twentieth of FP32's: eight bits of precision, through eighteen layers."""
     half: list[dict[str, float]] = []
     full: list[dict[str, float]] = []
     what: dict[str, Any] = {"source": [source(patterns)], "batch_size": 8, "steps": 5, "validate_every": 5}
@@ -269,7 +269,7 @@ def test_half_precision_learns_alike(precision: str, patterns: Path, run: Run, t
 
 
 def test_pictures_without_labels_are_pairs(patterns: Path, run: Run) -> None:
-    """Two views of one picture are drawn together beside classes that have labels."""
+    """Two views of one picture are drawn together, beside labelled classes."""
     unlabelled = {"name": "loose", "pictures": str(patterns / "new"), "labelled": False}
     loss = [{"name": "multi_similarity"}, {"name": "proxy_anchor", "on": ["patterns"]}]
     told: list[dict[str, float]] = []
@@ -281,7 +281,7 @@ def test_pictures_without_labels_are_pairs(patterns: Path, run: Run) -> None:
 
 
 def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_path: Path) -> None:
-    """With it the scores of new pictures stay nearer to those of the start, by a tenth at least."""
+    """Distillation keeps the scores of new pictures nearer to those of the start, by at least a tenth."""
     loose, held = Run(tmp_path / "loose"), run
     what: dict[str, Any] = {
         "source": [source(patterns)],
@@ -300,7 +300,7 @@ def test_distillation_keeps_what_the_start_knew(patterns: Path, run: Run, tmp_pa
 
 
 def test_teacher_may_be_a_bare_backbone(patterns: Path, run: Run, tmp_path: Path) -> None:
-    """Its vectors are longer than descriptors, and it is asked about the same views."""
+    """Its vectors are longer than descriptors, and it sees the same views."""
     save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
     told: list[dict[str, float]] = []
 
@@ -327,7 +327,7 @@ def test_teacher_may_be_a_bare_backbone(patterns: Path, run: Run, tmp_path: Path
 def test_not_everybody_is_a_teacher(
     patterns: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, sentence: str
 ) -> None:
-    """Whoever gives no scores for these pixels is refused in a sentence."""
+    """A teacher that gives no scores for these pixels is refused in a sentence."""
     save_file(mobilenet_v2().state_dict(), tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
 
@@ -338,7 +338,7 @@ def test_not_everybody_is_a_teacher(
 
 
 def test_segmentation_is_learnt_beside(run: Run, tmp_path: Path) -> None:
-    """With masks that tell dark from bright the loss of the pixels falls; pictures without one change nothing."""
+    """With masks that separate dark from bright, the pixels' loss falls; pictures without a mask change nothing."""
     masked = draw_patterns(tmp_path / "masked", CLASSES, range(6))
     for path in sorted(masked.rglob("*.png"))[::2]:
         grey = np.asarray(Image.open(path).convert("L"))
@@ -360,13 +360,13 @@ def test_segmentation_is_learnt_beside(run: Run, tmp_path: Path) -> None:
 
 
 def test_segmentation_needs_classes(patterns: Path, run: Run) -> None:
-    """In the network."""
+    """The network must have them."""
     with pytest.raises(BuildError, match="needs a network with `segmentation_classes`"):
         run.go(source=[source(patterns)], segmentation={"weight": 1.0})
 
 
 def test_frozen_blocks_and_held_statistics_stay(patterns: Path, run: Run) -> None:
-    """The first blocks keep every bit, and without `train_statistics` so do the backbone's means."""
+    """The first blocks keep every bit; without `train_statistics`, so do the backbone's means."""
     run.go(source=[source(patterns)], optimiser={"frozen_blocks": 5, "train_statistics": False})
 
     before, after = _rounded(run.start), run.best.state_dict()
@@ -380,7 +380,7 @@ def test_frozen_blocks_and_held_statistics_stay(patterns: Path, run: Run) -> Non
 
 
 def test_head_moves_first(patterns: Path, run: Run) -> None:
-    """During `head_steps` the backbone's weights stay where they are."""
+    """During `head_steps` the backbone's weights stay the same."""
     run.go(source=[source(patterns)], optimiser={"head_steps": 4, "train_statistics": False})
 
     before, after = _rounded(run.start), run.best.state_dict()
@@ -390,7 +390,7 @@ def test_head_moves_first(patterns: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("penalty", "decay", "zeros"), [("l1", 20.0, True), ("l2", 1000.0, False)])
 def test_decay(penalty: str, decay: float, zeros: bool, patterns: Path, run: Run) -> None:
-    """Both make weights smaller; only L1 makes some of them nothing."""
+    """Both make weights smaller; only L1 makes some of them 0."""
     optimiser = {"penalty": penalty, "decay": decay, "learning_rate": 1e-4, "average": 0.0}
 
     run.go(source=[source(patterns)], optimiser=optimiser)
@@ -401,7 +401,7 @@ def test_decay(penalty: str, decay: float, zeros: bool, patterns: Path, run: Run
 
 
 def test_patience_ends_a_run(patterns: Path, run: Run) -> None:
-    """Where nothing gets better, the best network is that of the start, and the run stops early."""
+    """If nothing improves, the best network is the start, and the run stops early."""
     told: list[dict[str, float]] = []
     still = {"learning_rate": 1e-30, "backbone_learning_rate": 0.0, "train_statistics": False}
     same = {"pictures": str(patterns / "train")}
@@ -421,7 +421,7 @@ def test_patience_ends_a_run(patterns: Path, run: Run) -> None:
 
 
 def test_nan_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -> None:
-    """The last checkpoint holds no NaN; with a lower rate the run goes on from it."""
+    """The last checkpoint holds no NaN; with a lower rate the run continues from it."""
     what: dict[str, Any] = {"source": [source(patterns)], "steps": 30}
 
     with pytest.raises(BuildError, match=r"the loss became nan in step .*: lower the learning rates"):
@@ -437,7 +437,7 @@ def test_nan_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -> None
 
 @pytest.mark.usefixtures("unlimited_files")
 def test_full_disk_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -> None:
-    """A checkpoint that finds no room leaves the one before it whole."""
+    """If a checkpoint finds no room, the one before it stays whole."""
     what: dict[str, Any] = {"source": [source(patterns)], "steps": 4}
 
     with pytest.raises(BuildError, match=r"cannot be written: File too large"):
@@ -452,7 +452,7 @@ def test_full_disk_is_a_sentence_and_the_run_goes_on(patterns: Path, run: Run) -
 
 
 def test_other_pictures_are_refused(patterns: Path, run: Run) -> None:
-    """A run does not go on with data that it did not begin with."""
+    """A run does not continue with data that it did not begin with."""
     run.go(source=[source(patterns)], steps=2)
 
     with pytest.raises(BuildError, match=r"the pictures are not those that the run in .* began with"):
@@ -460,7 +460,7 @@ def test_other_pictures_are_refused(patterns: Path, run: Run) -> None:
 
 
 def test_other_losses_are_refused(patterns: Path, run: Run) -> None:
-    """Nor with losses whose points it does not have."""
+    """A run does not continue with losses whose parameters it does not have."""
     run.go(source=[source(patterns)], steps=2)
 
     with pytest.raises(BuildError, match="of another network, or of other losses or sources"):
@@ -468,7 +468,7 @@ def test_other_losses_are_refused(patterns: Path, run: Run) -> None:
 
 
 def test_damaged_checkpoint_is_a_sentence(patterns: Path, run: Run) -> None:
-    """It is named."""
+    """The error names it."""
     run.go(source=[source(patterns)], steps=2)
     (run.path / "last.pt").write_bytes(b"not a checkpoint")
 
@@ -494,7 +494,7 @@ class _PullsPlug(list[dict[str, float]]):
 
 
 class _FillsDisk(list[dict[str, float]]):
-    """Leaves room for files of a megabyte after so many steps."""
+    """Limits files to a megabyte after so many steps."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -520,6 +520,6 @@ def _drift(run: Run, patterns: Path) -> float:
 
 
 def _rounded(network: DescriptorNetwork) -> dict[str, torch.Tensor]:
-    """As it is saved."""
+    """The network's tensors as they are saved."""
     round_weights(network)
     return network.state_dict()

@@ -1,4 +1,4 @@
-"""Pictures that a run learns from and is asked about."""
+"""Pictures that a run both learns from and is asked about."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def _describe(pixels: Pixels) -> Descriptors:
 
 
 def test_a_picture_saved_anew_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Under another name, smaller, as a JPEG; what cannot be read is left out, and other pictures are no leak."""
+    """It has another name, is smaller, and is a JPEG. Unreadable files are skipped, and other pictures are no leak."""
     draw_patterns(tmp_path / "train", 3, range(6))
     draw_patterns(tmp_path / "new", 3, range(6, 9))
     draw_patterns(tmp_path / "clean", 3, range(9, 12))

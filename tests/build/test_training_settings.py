@@ -1,4 +1,4 @@
-"""The file of a training run: what it gives, and the sentence for what it cannot."""
+"""The file of a training run: its settings, and the sentence for every mistake."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ name = "arcface"
 
 
 def written(tmp_path: Path, text: str) -> Path:
-    """A file of settings."""
+    """Writes a file of settings."""
     (tmp_path / "run.toml").write_text(text)
     return tmp_path / "run.toml"
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    """Wherever the command is called from."""
+    """The current folder does not matter."""
     text = LEAST + '[start]\nweights = "w.pth"\n[[validation]]\nname = "new"\nqueries = "list.csv@val"\n'
 
     settings = read_settings(written(tmp_path, text))
@@ -43,14 +43,14 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     [("average:w.pth", "average:{folder}/w.pth"), ("server:localhost:8500", "server:localhost:8500"), ("hsv", "hsv")],
 )
 def test_floor_is_relative_to_the_file(tmp_path: Path, floor: str, placed: str) -> None:
-    """Where it is a file."""
+    """It is relative only if it is a file."""
     settings = read_settings(written(tmp_path, f'floor = "{floor}"\n{LEAST}'))
 
     assert settings.floor == placed.format(folder=tmp_path)
 
 
 def test_words_are_no_paths(tmp_path: Path) -> None:
-    """`download` and `start` stay what they are."""
+    """`download` and `start` stay unchanged."""
     settings = read_settings(written(tmp_path, LEAST + '[start]\nweights = "download"\n[distillation]\nweight = 2\n'))
 
     assert settings.start.weights == "download"
@@ -59,7 +59,7 @@ def test_words_are_no_paths(tmp_path: Path) -> None:
 
 
 def test_teachers_are_spelt_as_describers(tmp_path: Path) -> None:
-    """A path in the spelling is relative to the file, too."""
+    """A path in the name is relative to the file, too."""
     settings = read_settings(written(tmp_path, LEAST + '[distillation]\nteacher = "checkpoint:mine.safetensors"\n'))
 
     assert settings.distillation is not None
@@ -67,7 +67,7 @@ def test_teachers_are_spelt_as_describers(tmp_path: Path) -> None:
 
 
 def test_tables_reach_their_types(tmp_path: Path) -> None:
-    """Words become what they name."""
+    """Words become the values that they name."""
     text = 'precision = "fp32"\n' + LEAST + "options = { angle_degrees = 20 }\n[network]\nwidth = 64\n"
 
     settings = read_settings(written(tmp_path, text))
@@ -101,7 +101,7 @@ def test_tables_reach_their_types(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_sentences(text: str, sentence: str, tmp_path: Path) -> None:
-    """Each names the file and what is wrong in it."""
+    """Each names the file and the mistake in it."""
     with pytest.raises(BuildError) as raised:
         read_settings(written(tmp_path, text))
 
@@ -111,7 +111,7 @@ def test_mistakes_are_sentences(text: str, sentence: str, tmp_path: Path) -> Non
 
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
-    """It is named."""
+    """The error names it."""
     with pytest.raises(BuildError, match=r"none\.toml cannot be read: No such file"):
         read_settings(tmp_path / "none.toml")
 
@@ -125,5 +125,5 @@ def test_manuals_example_can_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_recipes_can_be_read(recipe: Path) -> None:
-    """Those that are shipped in `build/recipes`."""
+    """They are those in `build/recipes`."""
     assert read_settings(recipe).steps > 0

@@ -1,4 +1,4 @@
-"""The stages around fine-tuning, each by itself, as the command line has them."""
+"""The stages around fine-tuning, each alone, as on the command line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,12 @@ COLOURS = {
     "grass": ("lime", "blue"),
     "moss": ("lime", "magenta"),
 }
-"""What each class is mostly, and otherwise."""
+"""The main and the other colour of each class."""
 
 
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
-    """Two reds and two greens, of every class six."""
+    """Two reds and two greens, with six pictures of each class."""
     for label, (most, rest) in COLOURS.items():
         (tmp_path / "colours" / label).mkdir(parents=True)
         for number in range(6):
@@ -52,19 +52,19 @@ def run(*arguments: object) -> str:
 
 
 def describe(network: DescriptorNetwork, pixels: torch.Tensor) -> torch.Tensor:
-    """Its descriptors."""
+    """The network's descriptors."""
     with torch.inference_mode():
         return network(pixels)[0]
 
 
 def some_pixels(count: int = 4) -> torch.Tensor:
-    """Noise of the size that SMALL takes."""
+    """Noise in the size that SMALL takes."""
     shape = (count, SMALL.input.height_px, SMALL.input.width_px, 3)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_look_alikes_are_grouped(colours: Path, tmp_path: Path) -> None:
-    """Reds with reds and greens with greens, in a list that names the same pictures."""
+    """Reds are grouped with reds and greens with greens, in a list that names the same pictures."""
     said = run("group-classes", "hsv", colours, "--groups", 2, "--out", tmp_path / "groups.csv")
 
     grouped = read_pictures(str(tmp_path / "groups.csv"))
@@ -76,13 +76,13 @@ def test_look_alikes_are_grouped(colours: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_groups_are_fewer_than_classes(groups: int, colours: Path) -> None:
-    """And more than one."""
+    """There must be at least two groups, and fewer than classes."""
     with pytest.raises(BuildError, match=f"4 classes make from 2 to 3 groups, not {groups}"):
         run("group-classes", "hsv", colours, "--groups", groups, "--out", "never.csv")
 
 
 def test_groups_cover_every_class_once() -> None:
-    """Of random classes, too: each is in one group, and a group's name says which are in it."""
+    """Also for random classes, each is in one group, and a group's name lists its classes."""
     random = np.random.default_rng(0)
     pictures = PictureSet("drawn", tuple(Picture(Path(f"{number}"), f"c{number % 9}") for number in range(45)))
 
@@ -93,7 +93,7 @@ def test_groups_cover_every_class_once() -> None:
 
 
 def test_softmax_layer_names_classes(colours: Path, tmp_path: Path) -> None:
-    """It says how often it is right, and answers the same out of its file."""
+    """It says how often it is right, and answers the same when read from its file."""
     said = run("classify", "hsv", colours, "--out", tmp_path / "layer.safetensors", "--validation", colours)
 
     layer = Classifier.load(tmp_path / "layer.safetensors")
@@ -104,7 +104,7 @@ def test_softmax_layer_names_classes(colours: Path, tmp_path: Path) -> None:
 
 
 def test_two_classes_are_enough_and_one_is_not() -> None:
-    """For scikit-learn two are a case of their own."""
+    """scikit-learn treats two classes as a special case."""
     rows = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
     both = PictureSet("both", tuple(Picture(Path(str(n)), label) for n, label in enumerate(["no", "no", "yes", "yes"])))
     one = PictureSet("one", both.pictures[:2])
@@ -126,7 +126,7 @@ def test_other_files_are_no_classifiers(tmp_path: Path) -> None:
 
 
 def test_whitening_a_network(tmp_path: Path) -> None:
-    """Its descriptors of other pictures are less alike, and its file tells of the whitening."""
+    """Its descriptors of other pictures are less alike, and its file mentions the whitening."""
     small_checkpoint().save(tmp_path / "before.safetensors")
     noise = np.random.default_rng(0)
     for number in range(140):
@@ -147,7 +147,7 @@ def test_whitening_a_network(tmp_path: Path) -> None:
 
 
 def test_whitening_needs_pictures(tmp_path: Path) -> None:
-    """More than dimensions, and never more dimensions than there are."""
+    """It needs more pictures than dimensions, and never gives more dimensions than there are."""
     few = PictureSet("few", tuple(Picture(tmp_path / f"{number}", "a") for number in range(20)))
 
     with pytest.raises(BuildError, match="needs at least 129 pictures; few has 20 for 128"):
@@ -162,7 +162,7 @@ def test_blending_lies_between() -> None:
     ends = [describe(blend(start, trained, share), pixels) for share in (0.0, 1.0)]
     middle = blend(start, trained, 0.5)
 
-    # Rounding what is rounded moves single bits of FP32.
+    # Rounding again moves single bits of FP32.
     torch.testing.assert_close(ends[0], describe(start, pixels), atol=1e-2, rtol=0)
     torch.testing.assert_close(ends[1], describe(trained, pixels), atol=1e-2, rtol=0)
     mean = (start.head.projection.weight + trained.head.projection.weight) / 2
@@ -170,7 +170,7 @@ def test_blending_lies_between() -> None:
 
 
 def test_a_mean_lies_in_the_middle_of_all() -> None:
-    """Of two it is the blend of halves; of three each counts as much."""
+    """Of two networks it is the half-way blend; of three, each counts alike."""
     trained = [small_checkpoint(seed) for seed in (0, 1)]
     networks = [one.network for one in trained]
 
@@ -185,7 +185,7 @@ def test_a_mean_lies_in_the_middle_of_all() -> None:
 
 
 def test_average_says_what_it_is(tmp_path: Path) -> None:
-    """The new checkpoint has the first one's provenance, and how many it is the mean of."""
+    """The new checkpoint has the first one's provenance, and says how many networks it averages."""
     for seed in (0, 1):
         small_checkpoint(seed).save(tmp_path / f"{seed}.safetensors")
     paths = [str(tmp_path / name) for name in ("0.safetensors", "1.safetensors", "mean.safetensors")]
@@ -198,7 +198,7 @@ def test_average_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_blending_needs_one_spec() -> None:
-    """And a share."""
+    """The share must also be from 0 to 1."""
     network = small_checkpoint().network
     wider = build_network(replace(network.spec, width=2 * network.spec.width))
     same, other = Checkpoint(network), Checkpoint(wider)
@@ -212,7 +212,7 @@ def test_blending_needs_one_spec() -> None:
 
 @given(st.integers(1, 500), st.integers(0, 100))
 def test_rates_rise_and_fall(steps: int, warm_up_steps: int) -> None:
-    """Never above 1, never below 0, and at the end nearly nothing."""
+    """The rates are never above 1 or below 0, and nearly 0 at the end."""
     rates = [rate_at(step, steps, warm_up_steps) for step in range(steps)]
 
     assert all(0 < rate <= 1 for rate in rates)

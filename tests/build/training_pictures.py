@@ -1,4 +1,4 @@
-"""Pictures to train on that tests draw themselves: a class is a pattern, in any colours."""
+"""Training pictures that tests draw: a class is a pattern, in any colours."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _MOVED = Augmentation(0.6, brightness=0.4, contrast=0.3, saturation=0.5, erase=0
 def draw_patterns(root: Path, classes: int, numbers: range) -> Path:
     """A folder per class, with views of one procedural picture in swapped or inverted colours; views differ by number.
 
-    Colours say nothing, so a network without training finds few of them.
+    Colours say nothing, so an untrained network finds few of them.
     """
     for label, base in enumerate(random_pictures(classes, _SHAPE, seed=7)):
         folder = root / f"pattern{label:02}"

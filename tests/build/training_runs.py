@@ -1,4 +1,4 @@
-"""Small runs of training: a few steps of a small network on drawn patterns."""
+"""Small training runs: a few steps of a small network on drawn patterns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ GENTLE = {"least_area": 0.7, "erase": 0, "occlude": 0, "blur": 0, "brightness": 
 
 
 def settings_of(**changes: Any) -> dict[str, Any]:
-    """As in a file; `optimiser` is laid over what is here."""
+    """Settings as in a file; `optimiser` is merged into the defaults here."""
     raw: dict[str, Any] = {
         "steps": 4,
         "batch_size": 8,
@@ -44,27 +44,27 @@ def settings_of(**changes: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A folder of a run and what it is told."""
+    """A run's folder and settings."""
 
     path: Path
 
     def go(self, told: list[dict[str, float]] | None = None, **changes: Any) -> Outcome:
-        """Trains to the end; `told` gets what each step was."""
+        """Trains to the end, and appends every step's losses to `told`."""
         settings = msgspec.convert(settings_of(**changes), TrainingSettings)
         steps = told if told is not None else []
         return fine_tune(settings, self.folder, lambda _, figures: steps.append(dict(figures)), lambda _: None)
 
     @property
     def folder(self) -> RunFolder:
-        """As the tool has it."""
+        """The run's folder as the code sees it."""
         return RunFolder(self.path)
 
     @property
     def best(self) -> DescriptorNetwork:
-        """The network that came out."""
+        """The resulting network."""
         return Checkpoint.load(self.folder.best).network
 
     @property
     def start(self) -> DescriptorNetwork:
-        """The network that went in."""
+        """The network that the run began with."""
         return Checkpoint.load(self.folder.start).network

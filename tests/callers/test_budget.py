@@ -1,4 +1,4 @@
-"""What large requests take of the memory, and that it is given back."""
+"""Large requests are bounded by the memory, and what they took is given back."""
 
 import asyncio
 import threading
@@ -10,23 +10,23 @@ from pspsearch.callers.budget import ALWAYS_BYTES, SMALL_BYTES, Account, Budget,
 
 PATIENCE_S = 10.0
 MOST_BYTES = 64 << 20
-"""Of which one caller may have half."""
+"""What all callers may have; one caller may have half."""
 
 
 async def parse(account: Account, size_bytes: int, may_end: asyncio.Event) -> None:
-    """A request of a stream, for as long as it takes."""
+    """Parses a request of a stream, which takes until the event is set."""
     with await account.park(size_bytes):
         await may_end.wait()
 
 
 @pytest.mark.parametrize(("size_bytes", "held_bytes"), [(SMALL_BYTES, 2 * SMALL_BYTES), (20 << 20, 20 << 20)])
 async def test_large_requests_of_streams_are_parsed_one_after_the_other(size_bytes: int, held_bytes: int) -> None:
-    """Where there is no room for two; small ones at once."""
+    """Large ones wait if there is no room for two; small ones are parsed at once."""
     account, may_end = Budget(MOST_BYTES).account("shop"), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
             group.create_task(parse(account, size_bytes, may_end))
-        for _ in range(10):  # turns of the loop, in which both could begin
+        for _ in range(10):  # enough turns of the loop for both to begin
             await asyncio.sleep(0)
         held = account.held_bytes
         may_end.set()
@@ -36,7 +36,7 @@ async def test_large_requests_of_streams_are_parsed_one_after_the_other(size_byt
 
 @pytest.mark.parametrize("size_bytes", [SMALL_BYTES, ALWAYS_BYTES])
 async def test_a_usual_request_of_a_stream_needs_no_room(size_bytes: int) -> None:
-    """Whatever the caller's other streams hold."""
+    """It needs none, whatever the caller's other streams hold."""
     account, may_end = Budget(MOST_BYTES).account("shop"), asyncio.Event()
     account.change(MOST_BYTES)
     may_end.set()
@@ -47,7 +47,7 @@ async def test_a_usual_request_of_a_stream_needs_no_room(size_bytes: int) -> Non
 
 
 async def test_a_request_beyond_all_room_is_parsed_alone() -> None:
-    """Or it would wait for ever."""
+    """Otherwise it would wait for ever."""
     account, may_end = Budget(MOST_BYTES).account("shop"), asyncio.Event()
     may_end.set()
 
@@ -57,7 +57,7 @@ async def test_a_request_beyond_all_room_is_parsed_alone() -> None:
 
 
 def test_a_parked_request_begins_where_it_would_wait_for_nobody() -> None:
-    """Where all that the caller has is parked, one goes on, however much it needs; what is under way will end."""
+    """If all that the caller has is parked, one goes on, however much it needs; calls under way will end anyway."""
     account = Budget(MOST_BYTES).account("shop")
     first, second = (Parked(account, MOST_BYTES // 4) for _ in range(2))
 
@@ -75,7 +75,7 @@ def test_a_parked_request_begins_where_it_would_wait_for_nobody() -> None:
 
 
 async def test_memory_of_large_requests_goes_back_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once for all that end together, and not in the event loop."""
+    """It goes back once for all that end together, and not in the event loop."""
     loop, gone, threads = asyncio.get_running_loop(), asyncio.Event(), list[threading.Thread]()
 
     def give_back() -> None:

@@ -1,4 +1,4 @@
-"""Who is let in, to what, and how often: decided without any wire."""
+"""Who is let in, to what, and how often, without any wire."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -22,33 +22,33 @@ BUDGET = Budget(1 << 20)
 
 @dataclass(frozen=True)
 class Request:
-    """All that is read of a request."""
+    """All of a request that the guard reads."""
 
     collection: str = ""
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of tokens with one that is nobody's."""
+    """A file of tokens with one token that nobody here uses."""
     path = tmp_path / "tokens.json"
     create_token(path, Access("nobody"), None)
     return path
 
 
 def with_token(file: Path, access: Access, caller: Caller = SOMEBODY) -> Caller:
-    """The caller, who shows a new token."""
+    """Makes a caller who shows a new token."""
     return replace(caller, token=create_token(file, access, None))
 
 
 def rule_of(method: str) -> Rule:
-    """What the method takes."""
+    """The method's rule."""
     rule = RULES[method]
     assert rule is not None
     return rule
 
 
 def enter(guard: Guard, caller: Caller, method: str = "Search", *, is_stream: bool = False) -> Access:
-    """What is asked before a request is received."""
+    """Makes the checks that come before a request is received."""
     access = guard.identify(caller)
     guard.check(rule_of(method), access, caller, is_stream=is_stream)
     return access
@@ -59,14 +59,14 @@ def enter(guard: Guard, caller: Caller, method: str = "Search", *, is_stream: bo
     [(False, "", EVERYTHING), (False, "shop", EVERYTHING), (True, "", EVERYTHING), (True, "shop", Access("shop"))],
 )
 def test_without_tokens_everybody_may_do_everything(*, certified: bool, certificate: str, access: Access) -> None:
-    """A certificate gives a name where they are asked for, and no other rights."""
+    """If certificates are used, they give a name but no other rights."""
     guard = Guard(certified=certified, budget=BUDGET)
 
     assert enter(guard, replace(SOMEBODY, certificate=certificate), "DeleteCollection") == access
 
 
 def test_token_says_who_calls(file: Path) -> None:
-    """A certificate does not, where tokens are asked for; without a good one nobody is let in."""
+    """If tokens are used, a certificate does not say who calls, and nobody is let in without a good token."""
     guard = Guard(Tokens(file), certified=True, budget=BUDGET)
     shop = Access("shop", Right.WRITE, frozenset({"photos"}))
     caller = with_token(file, shop)
@@ -108,7 +108,7 @@ def test_each_caller_has_a_rate_of_its_own() -> None:
 
 @pytest.mark.parametrize(("calls_per_s", "let_in"), [(None, 2), (5.0, 5), (0.0, 20)])
 def test_token_has_a_rate_of_its_own(file: Path, calls_per_s: float | None, let_in: int) -> None:
-    """None is the server's, and 0 is no bound; it counts for all hosts that show the token."""
+    """None means the server's rate, and 0 no bound; the rate counts for all hosts that show the token."""
     guard = Guard(Tokens(file), calls_per_s=2.0, budget=BUDGET, clock=lambda: 0.0)
     caller = with_token(file, Access("shop", calls_per_s=calls_per_s))
     callers = [caller, replace(SOMEBODY_ELSE, token=caller.token)] * 10
@@ -124,7 +124,7 @@ def test_token_has_a_rate_of_its_own(file: Path, calls_per_s: float | None, let_
 
 
 async def test_streams_leave_calls_their_rate() -> None:
-    """Nor does the call that opens a stream count, as its requests do."""
+    """The call that opens a stream does not count either, because its requests do."""
     guard = Guard(calls_per_s=1.0, budget=BUDGET, clock=lambda: 0.0)
     for _ in range(3):
         enter(guard, SOMEBODY, "SearchStream", is_stream=True)
@@ -136,7 +136,7 @@ async def test_streams_leave_calls_their_rate() -> None:
 
 
 async def test_request_that_had_to_wait_is_checked_again(file: Path) -> None:
-    """The token may be revoked meanwhile."""
+    """The token may be revoked while the request waits."""
     guard = Guard(Tokens(file), calls_per_s=20.0, budget=BUDGET, clock=lambda: 0.0)
     caller = with_token(file, Access("shop"))
     for _ in range(20):
@@ -152,7 +152,7 @@ async def test_request_that_had_to_wait_is_checked_again(file: Path) -> None:
 
 
 def test_who_has_not_called_for_the_longest_time_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a crowd of callers takes no more memory; whoever called since is remembered."""
+    """This bounds the memory for a crowd of callers; a caller who called since is remembered."""
     monkeypatch.setattr(guards, "_MOST_CALLERS", 2)
     guard = Guard(calls_per_s=2.0, budget=BUDGET, clock=lambda: 0.0)
     first, second, third = (Caller(peer=host, host=host) for host in ("a", "b", "c"))
@@ -170,7 +170,7 @@ def test_who_has_not_called_for_the_longest_time_is_forgotten(monkeypatch: pytes
 
 @pytest.mark.parametrize(("is_stream", "what"), [(False, "calls under way"), (True, "streams open")])
 def test_caller_has_so_many_calls_and_so_many_streams(*, is_stream: bool, what: str) -> None:
-    """One more is refused until one has ended; the others, and other callers, are not affected."""
+    """A call too many is refused until one has ended; streams, and other callers, are not affected."""
     guard = Guard(calls=1, budget=BUDGET)
 
     with guard.hold(SOMEBODY, EVERYTHING, is_stream=is_stream):
@@ -189,7 +189,7 @@ def test_caller_has_so_many_calls_and_so_many_streams(*, is_stream: bool, what: 
 
 
 def test_quota_is_of_the_holder_and_lasts_as_long_as_its_calls() -> None:
-    """Whatever host shows the token: what it makes the server hold is counted once."""
+    """What a holder makes the server hold is counted once, whatever host shows the token."""
     guard = Guard(budget=BUDGET)
     shop = Access("shop")
     with guard.hold(SOMEBODY, shop, is_stream=True) as stream:

@@ -1,4 +1,4 @@
-"""How often one caller may call: refused, or made to wait."""
+"""How often one caller may call: a call is refused, and a stream's request waits."""
 
 import asyncio
 
@@ -9,21 +9,21 @@ from pspsearch.errors import RateExceeded
 
 
 class Clock:
-    """Stands still but for those who sleep by it."""
+    """A clock that stands still, except for those who sleep by it."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Takes no time."""
+        """Moves the clock, and takes no time."""
         self.slept.append(seconds)
         self.now += seconds
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """At 0."""
+    """A clock at 0."""
     return Clock()
 
 
@@ -32,14 +32,14 @@ async def _sleep_for_ever(_: float) -> None:
 
 
 def rate(clock: Clock, calls_per_s: float) -> CallRate:
-    """By that clock."""
+    """A rate that uses that clock."""
     made = CallRate("shop", lambda: clock.now, clock.sleep)
     made.calls_per_s = calls_per_s
     return made
 
 
 def test_call_that_is_too_early_is_told_when_to_come(clock: Clock) -> None:
-    """Then, and not before, it is let in; no more than one second's calls are saved up."""
+    """It is let in then and not before; at most one second's calls are saved up."""
     two = rate(clock, 2.0)
     clock.now = 100.0
     two.take()
@@ -56,7 +56,7 @@ def test_call_that_is_too_early_is_told_when_to_come(clock: Clock) -> None:
 
 @pytest.mark.parametrize(("calls_per_s", "slept"), [(0.5, [2.0, 2.0, 2.0]), (2.0, [0.5, 0.5])])
 async def test_requests_of_streams_wait(clock: Clock, calls_per_s: float, slept: list[float]) -> None:
-    """For what is not saved up, and no longer; one call is always saved up at the start."""
+    """They wait for what is not saved up, and no longer; one call is always saved up at the start."""
     some = rate(clock, calls_per_s)
 
     waited = [await some.wait() for _ in range(4)]
@@ -66,7 +66,7 @@ async def test_requests_of_streams_wait(clock: Clock, calls_per_s: float, slept:
 
 
 async def test_each_waits_for_those_before_it() -> None:
-    """Many at once are let in one after the other, at the rate; meanwhile calls are refused."""
+    """Many requests at once are let in one after the other, at the rate; meanwhile calls are refused."""
     slept: list[float] = []
     may_go = asyncio.Event()
 
@@ -87,7 +87,7 @@ async def test_each_waits_for_those_before_it() -> None:
 
 
 async def test_who_goes_away_gives_its_turn_back() -> None:
-    """Else a stream that is broken off would hold up those of the same caller after it."""
+    """Otherwise a stream that is broken off would hold up those of the same caller after it."""
     one = CallRate("shop", lambda: 0.0, _sleep_for_ever)
     await one.wait()
     waiting = asyncio.create_task(one.wait())

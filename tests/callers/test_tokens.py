@@ -1,4 +1,4 @@
-"""The file of tokens: what it gives out, what it keeps, and what it makes of a broken one."""
+"""The file of tokens: creating them, reading them back, and what a broken file does."""
 
 import json
 import stat
@@ -20,12 +20,12 @@ LIMITED = Access("shop", Right.WRITE, frozenset({"photos", "shoes"}), 2.5, 1000)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where no file is yet."""
+    """The path of a file that does not exist yet."""
     return tmp_path / "tokens.json"
 
 
 def test_token_is_known_by_its_text_alone(path: Path) -> None:
-    """What it was given comes back whole; the file has nothing that could be shown to a server."""
+    """What it was given comes back whole; the file holds nothing that could be shown to a server."""
     text = create_token(path, LIMITED, None)
     other = create_token(path, Access("other"), None)
 
@@ -41,7 +41,7 @@ def test_token_is_known_by_its_text_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "pspsearch_", "pspsearch_x", "ü", "\udc80", "x" * 100_000])
 def test_other_text_is_refused(path: Path, text: str) -> None:
-    """Whatever it is, and without repeating it."""
+    """It is refused, whatever it is, and the error does not repeat it."""
     create_token(path, LIMITED, None)
 
     with pytest.raises(Unauthenticated, match=r"^the token is not one that the server knows$"):
@@ -49,7 +49,7 @@ def test_other_text_is_refused(path: Path, text: str) -> None:
 
 
 def test_digest_is_no_token(path: Path) -> None:
-    """Who has stolen the file cannot come in with what stands in it."""
+    """A thief of the file cannot come in with what stands in it."""
     create_token(path, LIMITED, None)
     (token,) = read_tokens(path)
 
@@ -58,7 +58,7 @@ def test_digest_is_no_token(path: Path) -> None:
 
 
 def test_token_ends_at_its_time(path: Path) -> None:
-    """To the moment, without any change of the file."""
+    """It ends exactly then, without any change of the file."""
     text = create_token(path, LIMITED, NOW)
     now = NOW - timedelta(microseconds=1)
     tokens = Tokens(path, now=lambda: now)
@@ -71,7 +71,7 @@ def test_token_ends_at_its_time(path: Path) -> None:
 
 
 def test_change_counts_from_the_next_look_on(path: Path) -> None:
-    """Revoked, given out again under the same name, and with a file that went away."""
+    """The token is revoked, created again under the same name, and lost with its file."""
     old = create_token(path, LIMITED, None)
     tokens = Tokens(path)
     tokens.find(old)
@@ -115,7 +115,7 @@ def test_change_counts_from_the_next_look_on(path: Path) -> None:
     ],
 )
 def test_broken_file_lets_nobody_in(path: Path, content: str) -> None:
-    """Neither at the start nor later; a bound that is misspelt is not taken for none."""
+    """It lets nobody in, at the start or later; a misspelt bound is not taken for none."""
     text = create_token(path, LIMITED, None)
     tokens = Tokens(path)
     path.write_text(content)
@@ -130,7 +130,7 @@ def test_broken_file_lets_nobody_in(path: Path, content: str) -> None:
 
 
 def test_mistakes_are_sentences(path: Path) -> None:
-    """With the name that was meant."""
+    """The error names what was meant."""
     with pytest.raises(BadSettings, match=r"tokens\.json cannot be read: No such file"):
         Tokens(path)
     create_token(path, LIMITED, None)
@@ -145,7 +145,7 @@ def test_mistakes_are_sentences(path: Path) -> None:
 
 
 def test_changes_at_the_same_time_are_all_made(path: Path) -> None:
-    """Nobody's token is overwritten by somebody else's."""
+    """No token is overwritten by another one."""
     threads = [threading.Thread(target=create_token, args=(path, Access(f"t{n}"), None)) for n in range(20)]
     for thread in threads:
         thread.start()
@@ -173,7 +173,7 @@ def test_changes_at_the_same_time_are_all_made(path: Path) -> None:
     ],
 )
 def test_rights(access: Access, right: Right, collection: str | None, *, may: bool) -> None:
-    """Each includes those before it, and collections bound all of them."""
+    """Each right includes those before it, and collections bound all of them."""
     if may:
         access.check(right, collection)
     else:
@@ -182,7 +182,7 @@ def test_rights(access: Access, right: Right, collection: str | None, *, may: bo
 
 
 def test_command_line(path: Path) -> None:
-    """Gives out, lists without secrets, and revokes; the text is all that is printed, so that it can be piped."""
+    """It creates tokens, lists them without secrets, and revokes them; it prints only the text, for pipes."""
 
     def run(*arguments: str) -> str:
         done = CliRunner().invoke(commands, ["token", *arguments], env={"PSPSEARCH_TOKENS": str(path)})

@@ -1,4 +1,4 @@
-"""Backups: consistent while a server writes, verified, and the same catalog when restored."""
+"""Backups are consistent while a server writes, verified, and the same catalog when restored."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ Everything = tuple[list[Item], list[bytes | None], list[tuple[int, int, str, str
 
 
 async def read_all(catalog: SqliteCatalog) -> Everything:
-    """Items, images and rows of the one collection."""
+    """All items, images and rows of the only collection."""
     ((collection, generation),) = await catalog.collections()
     items = await catalog.page(collection.key, 0, 1_000_000)
     images = [await catalog.image(collection.key, item.id) for item in items]
@@ -26,7 +26,7 @@ async def read_all(catalog: SqliteCatalog) -> Everything:
 
 
 async def fill(catalog: SqliteCatalog, count: int = 50) -> Generation:
-    """A collection with pictures, one of them without its bytes."""
+    """Creates a collection with pictures, one of them without its bytes."""
     _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
     writes = [picture(str(number), bytes(9_000) + b"%d" % number, kept=number != 3) for number in range(count)]
     await catalog.write(generation, writes, request_id="r")
@@ -34,7 +34,7 @@ async def fill(catalog: SqliteCatalog, count: int = 50) -> Generation:
 
 
 async def test_restored_catalog_is_the_same(tmp_path: Path) -> None:
-    """Items with their keys and sequences, images, rows and recorded requests; and it counts on from there."""
+    """It has the same items with keys and sequences, images, rows and recorded requests, and counts on from there."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         generation = await fill(catalog)
         (gone,) = await catalog.write(generation, [Delete("7")])
@@ -55,10 +55,10 @@ async def test_restored_catalog_is_the_same(tmp_path: Path) -> None:
 
 
 async def test_backup_while_writing_is_one_moment(tmp_path: Path) -> None:
-    """Every write puts one item in and takes the one before out: at any moment there is exactly one more than before.
+    """Every write puts one item in and takes the one before out, so one such item is there at any moment.
 
-    The backup's steps hear of it only after at least one write came between them, and it is made in one go all the
-    same: it neither starts anew nor sees a write by half.
+    At least one write comes between two steps of the backup. It is made in one go all the same: it neither starts anew
+    nor sees half a write.
     """
     data, loop = tmp_path / "data", asyncio.get_running_loop()
     async with await SqliteCatalog.open(data) as catalog:
@@ -93,7 +93,7 @@ async def test_backup_while_writing_is_one_moment(tmp_path: Path) -> None:
 
 
 async def test_backup_is_one_file_that_nothing_writes_to(tmp_path: Path) -> None:
-    """It can lie where only reading is allowed, and nothing else is left beside it."""
+    """A backup can lie where only reading is allowed, and nothing else is left beside it."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         await fill(catalog)
     (tmp_path / "backups").mkdir()
@@ -108,7 +108,7 @@ async def test_backup_is_one_file_that_nothing_writes_to(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("step", ["backup", "restore"])
 async def test_image_that_is_not_what_it_was_is_found(tmp_path: Path, step: str) -> None:
-    """Written wrong, with checksums that fit: the image's own digest tells, and no file comes of it."""
+    """An image was written wrong, with page checksums that fit: its own digest tells, and no backup is left."""
     data, backup = tmp_path / "data", tmp_path / "backup"
     async with await SqliteCatalog.open(data) as catalog:
         await fill(catalog)
@@ -128,7 +128,7 @@ async def test_image_that_is_not_what_it_was_is_found(tmp_path: Path, step: str)
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])
 async def test_truncated_backup_is_refused(tmp_path: Path, share: float) -> None:
-    """The folder stays free for a better one."""
+    """After the refusal the folder is still free for a better backup."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         await fill(catalog)
     back_up(tmp_path / "data", tmp_path / "backup")
@@ -145,7 +145,7 @@ async def test_truncated_backup_is_refused(tmp_path: Path, share: float) -> None
 
 
 async def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    """Neither a file by a backup, nor a folder with anything in it, nor that of a server that runs, by a restore."""
+    """A backup replaces no file; a restore replaces no folder that holds anything, nor that of a running server."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         await fill(catalog)
         (tmp_path / "there").write_text("precious")
@@ -172,7 +172,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 async def test_backup_into_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The path is in the message."""
+    """The error names the path."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         await fill(catalog)
 

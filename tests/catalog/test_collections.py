@@ -1,4 +1,4 @@
-"""A collection that is deleted goes at once, and its rows in slices behind the other writes."""
+"""A deleted collection is gone at once; its rows go in slices, behind other writes."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ COUNT = 3 * _SLICE + 1
 
 
 def count(data: Path, table: str) -> int:
-    """Rows on disk."""
+    """Counts rows on disk."""
     with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
         return count_rows(connection)[table]
 
 
 async def fill(catalog: SqliteCatalog) -> Generation:
-    """A collection with a few slices of items, and one request that was recorded."""
+    """Creates a collection with a few slices of items, and records one request."""
     _, generation = await catalog.create_collection("large", SETTINGS, VERSION)
     writes = [picture(str(number), b"%d" % number) for number in range(COUNT)]
     await catalog.write(generation, writes, request_id="r")
@@ -33,13 +33,13 @@ async def fill(catalog: SqliteCatalog) -> Generation:
 
 
 async def write_until_tidy(catalog: SqliteCatalog, generation: Generation) -> None:
-    """Between two writes at least one slice goes: items, requests and the collection itself are few enough."""
+    """Writes until all is tidied up: at least one slice goes between two writes."""
     for number in range(COUNT // _SLICE + 5):
         await catalog.write(generation, [picture("a", b"%d" % number)])
 
 
 async def test_collection_is_gone_while_its_rows_are_still_there(tmp_path: Path) -> None:
-    """A write in the very commit that deletes does not wait for the rows, which nobody can reach; later they go."""
+    """A write in the very commit that deletes does not wait for the rows, which nobody can reach; they go later."""
     seen: list[tuple[int, set[int]]] = []
     reached, opened = threading.Event(), threading.Event()
 
@@ -63,7 +63,7 @@ async def test_collection_is_gone_while_its_rows_are_still_there(tmp_path: Path)
         calls.append(asyncio.ensure_future(catalog.delete_collection(large.collection)))
         calls.append(asyncio.ensure_future(catalog.write(large, [picture("a", b"a")])))
         calls.append(asyncio.ensure_future(catalog.write(small, [picture("b", b"b")])))
-        await asyncio.sleep(0)  # all are in the queue
+        await asyncio.sleep(0)  # until all are in the queue
         opened.set()
         _, deleted, again, write, _ = await asyncio.gather(*calls, return_exceptions=True)
         await write_until_tidy(catalog, small)
@@ -76,7 +76,7 @@ async def test_collection_is_gone_while_its_rows_are_still_there(tmp_path: Path)
 
 
 async def test_rows_left_by_a_crash_go_after_the_restart(tmp_path: Path) -> None:
-    """The mark is what was acknowledged; the slices go on from it."""
+    """The mark on the collection was acknowledged; the slices go on from it."""
     async with await SqliteCatalog.open(tmp_path) as catalog:
         await fill(catalog)
         _, small = await catalog.create_collection("small", SETTINGS, VERSION)
@@ -90,7 +90,7 @@ async def test_rows_left_by_a_crash_go_after_the_restart(tmp_path: Path) -> None
 
 
 async def test_image_that_another_collection_has_stays(tmp_path: Path) -> None:
-    """Taking a collection out takes only what was its own."""
+    """Deleting a collection removes only images that no other collection has."""
     async with await SqliteCatalog.open(tmp_path) as catalog:
         large = await fill(catalog)
         _, small = await catalog.create_collection("small", SETTINGS, VERSION)

@@ -1,4 +1,4 @@
-"""A file that is broken, foreign, too new or another's is a sentence, never a stack trace."""
+"""A file that is damaged, foreign, too new or in use is an error in one sentence, never a stack trace."""
 
 import contextlib
 import random
@@ -47,7 +47,7 @@ async def use(data: Path) -> None:
 
 
 async def test_whole_file_is_used_without_complaint(data: Path) -> None:
-    """What the tests below expect to fail succeeds when nothing is wrong."""
+    """Without damage, everything that the tests below expect to fail succeeds."""
     await use(data)
 
     async with await SqliteCatalog.open(data) as catalog:
@@ -56,7 +56,7 @@ async def test_whole_file_is_used_without_complaint(data: Path) -> None:
 
 @pytest.mark.parametrize("end", [0, 1, 99, 1_000, 4_096, 5_000, 40_960, -4_096])
 async def test_truncated_file_is_named(data: Path, end: int) -> None:
-    """At every length, nothing at all included: an empty file is not taken for a new catalog."""
+    """This holds for every length, even none: an empty file is not taken for a new catalog."""
     path = data / "catalog.sqlite3"
     path.write_bytes(path.read_bytes()[:end])
 
@@ -75,7 +75,7 @@ async def test_overwritten_page_is_found(data: Path, page: int) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_flipped_bytes_are_a_sentence_or_harmless(data: Path, seed: int) -> None:
-    """Bytes flipped anywhere: in free space nobody minds, and elsewhere there is no other error than our own."""
+    """Bytes flipped anywhere either do no harm, in free space, or raise an error of our own."""
     path = data / "catalog.sqlite3"
     chance = random.Random(seed)
     content = bytearray(path.read_bytes())
@@ -99,7 +99,7 @@ async def test_flipped_bytes_are_a_sentence_or_harmless(data: Path, seed: int) -
     ],
 )
 async def test_nonsense_in_a_column_is_damage(data: Path, statement: str, words: str) -> None:
-    """The structure is whole and what stands in it cannot be."""
+    """The structure is whole, but what stands in a column cannot be."""
     with contextlib.closing(connect_writer(data / "catalog.sqlite3")) as connection:
         connection.execute(statement)
 
@@ -109,7 +109,7 @@ async def test_nonsense_in_a_column_is_damage(data: Path, statement: str, words:
 
 @pytest.mark.parametrize("byte", [b"\xff", b"x", b"\0"])
 async def test_damaged_schema_is_damage(data: Path, byte: bytes) -> None:
-    """SQLite keeps it as text and quotes it in its complaint, readable or not."""
+    """SQLite keeps the schema as text and quotes it in its error, readable or not."""
     path = data / "catalog.sqlite3"
     overwrite(path, path.read_bytes().index(b"TABLE items"), byte)
 
@@ -118,7 +118,7 @@ async def test_damaged_schema_is_damage(data: Path, byte: bytes) -> None:
 
 
 async def test_foreign_file_is_refused_and_left_alone(data: Path) -> None:
-    """Neither a file that is no database nor another program's is written to."""
+    """Neither a file that is no database nor another program's database is written to."""
     path = data / "catalog.sqlite3"
     path.write_bytes(b"This is a text about catalogs. " * 500)
     with pytest.raises(CatalogDamaged, match=str(path)):
@@ -135,7 +135,7 @@ async def test_foreign_file_is_refused_and_left_alone(data: Path) -> None:
 
 
 async def test_newer_schema_is_refused(data: Path) -> None:
-    """An older program must not write into what it does not know; the newer one still can."""
+    """An older program must not write into what it does not know; a newer one still can."""
     path = data / "catalog.sqlite3"
     newer = len(schema.MIGRATIONS) + 1
     with contextlib.closing(connect_writer(path)) as connection:
@@ -150,7 +150,7 @@ async def test_newer_schema_is_refused(data: Path) -> None:
 
 
 async def test_older_schema_is_brought_up_to_date(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each missing step is made once, and the items are what they were."""
+    """Each missing step is made once, and the items stay what they were."""
     step = "ALTER TABLE items ADD COLUMN note TEXT; UPDATE items SET note = 'migrated ' || id"
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
 
@@ -177,7 +177,7 @@ def grow_old(data: Path) -> None:
 
 
 async def test_catalog_gets_checksums_when_it_is_opened(data: Path) -> None:
-    """Not while somebody reads it: then nothing is changed, and the next start does it."""
+    """While somebody reads it, nothing is changed; the next start adds them."""
     grow_old(data)
     path = data / "catalog.sqlite3"
     with contextlib.closing(apsw.Connection(str(path))) as other, other:
@@ -197,12 +197,12 @@ async def test_catalog_that_has_lost_its_checksums_is_refused(data: Path) -> Non
     """The number of bytes that a page keeps for them stands in one place of the file."""
     overwrite(data / "catalog.sqlite3", 20, b"\0")
 
-    with pytest.raises(CatalogDamaged, match="does not say any more that its pages have checksums"):
+    with pytest.raises(CatalogDamaged, match="no longer says that its pages have checksums"):
         await use(data)
 
 
 async def test_creation_that_was_interrupted_is_begun_anew(tmp_path: Path) -> None:
-    """What a crash left of a catalog that was not there yet is no obstacle."""
+    """What a crash left of a new catalog does not get in the way of creating it again."""
     (tmp_path / "catalog.sqlite3.incoming").write_bytes(b"half a file")
 
     async with await SqliteCatalog.open(tmp_path) as catalog:
@@ -212,7 +212,7 @@ async def test_creation_that_was_interrupted_is_begun_anew(tmp_path: Path) -> No
 
 
 async def test_second_opener_is_refused(data: Path) -> None:
-    """In this process and in another, until the first has closed."""
+    """A second opener, in this process or another, is refused until the first has closed."""
     program = "import asyncio, pathlib, sys; from pspsearch.catalog.catalog import SqliteCatalog\n"
     program += "asyncio.run(SqliteCatalog.open(pathlib.Path(sys.argv[1])))"
     async with await SqliteCatalog.open(data):
@@ -228,7 +228,7 @@ async def test_second_opener_is_refused(data: Path) -> None:
 
 
 async def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """A file stands in its way."""
+    """A file stands in the way of the folder."""
     (tmp_path / "file").touch()
 
     with pytest.raises(CatalogError, match=f"{tmp_path}/file/data cannot be used"):
@@ -236,7 +236,7 @@ async def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def overwrite(path: Path, offset: int, content: bytes) -> None:
-    """In place."""
+    """Overwrites bytes in place."""
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(content)

@@ -1,4 +1,4 @@
-"""Who can get at what lies in the data folder: its owner, and nobody else."""
+"""Only its owner can access what lies in the data folder."""
 
 import logging
 import os
@@ -19,24 +19,24 @@ from tests.indexes import open_index
 
 @pytest.fixture(autouse=True)
 def usual_mask() -> Iterator[None]:
-    """Of an account whose files everybody may read."""
+    """Sets the mask of an account whose files everybody may read."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """What is in it, and the folder itself, by name."""
+    """The modes of the folder and of all that is in it, by name."""
     return {path.name: oct(stat.S_IMODE(path.lstat().st_mode)) for path in (folder, *folder.rglob("*"))}
 
 
 def private(folder: Path) -> dict[str, str]:
-    """The same, where nobody but their owner can get at them."""
+    """The same modes, but without access for anybody except the owner."""
     return {path.name: oct(0o700 if path.is_dir() else 0o600) for path in (folder, *folder.rglob("*"))}
 
 
 async def fill(data: Path) -> SqliteCatalog:
-    """An open catalog with an item, and an index that has left a snapshot."""
+    """Opens a catalog with an item, and makes an index that has left a snapshot."""
     catalog = await SqliteCatalog.open(data)
     _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
     await catalog.write(generation, [picture("a", b"a")])
@@ -48,7 +48,7 @@ async def fill(data: Path) -> SqliteCatalog:
 
 
 async def test_all_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
-    """The catalog with SQLite's own files beside it, indexes, backups, and what is restored."""
+    """This holds for the catalog with SQLite's own files, for indexes, backups, and what is restored."""
     data, backup = tmp_path / "data", tmp_path / "backup"
     async with await fill(data):
         back_up(data, backup)
@@ -62,7 +62,7 @@ async def test_all_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 async def test_what_an_earlier_release_made_is_mended(tmp_path: Path) -> None:
-    """At the next start; nobody has to be told."""
+    """The next start mends it without a word."""
     data = tmp_path / "data"
     async with await fill(data):
         pass
@@ -74,7 +74,7 @@ async def test_what_an_earlier_release_made_is_mended(tmp_path: Path) -> None:
 
 
 async def test_what_is_not_pspsearchs_stays_as_it_is(tmp_path: Path) -> None:
-    """A folder that holds other things, too, is others', and a link leads to what may be anybody's."""
+    """A folder that also holds other things is left alone, and so is what a link leads to."""
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     async with await fill(data):
         pass
@@ -93,7 +93,7 @@ async def test_what_is_not_pspsearchs_stays_as_it_is(tmp_path: Path) -> None:
 async def test_what_cannot_be_mended_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file of another account; the server starts all the same."""
+    """A file of another account cannot be mended; the server starts all the same."""
     async with await fill(tmp_path / "data"):
         pass
     path = tmp_path / "data" / "lock"
@@ -108,5 +108,5 @@ async def test_what_cannot_be_mended_is_told(
             pass
 
     assert caplog.messages == [
-        f"others than its owner can get at {path}, and that cannot be changed: Operation not permitted"
+        f"users other than its owner can access {path}, which cannot be changed: Operation not permitted"
     ]

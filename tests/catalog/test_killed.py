@@ -1,4 +1,4 @@
-"""A process that is killed while it writes loses nothing that it acknowledged, and brings nothing back."""
+"""A process that is killed while it writes loses nothing acknowledged, and brings back nothing deleted."""
 
 import asyncio
 import contextlib
@@ -18,12 +18,12 @@ from tests.fakes.catalog import SETTINGS, VERSION, picture
 
 WRITERS = 6
 IMAGES = 20
-"""Different ones, so that many items share an image whose last owner goes sooner or later."""
+"""The number of different images, so that many items share one, whose last owner goes sooner or later."""
 
 
 @pytest.mark.parametrize("repetitions", [4, pytest.param(50, marks=pytest.mark.slow)])
 async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, repetitions: int) -> None:
-    """Killed at a random moment, again and again on one catalog; seed 1, though the moment depends on the machine."""
+    """The process is killed at random moments, on one catalog. The seed is 1, but the moments depend on the machine."""
     chance = random.Random(1)
     put, going, dropped = set[str](), set[str](), set[str]()
     for repetition in range(repetitions):
@@ -43,7 +43,7 @@ async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, repet
 
 
 def kill_after(data: Path, repetition: int, acknowledgements: int) -> list[tuple[str, str]]:
-    """What the child said until it was killed, which is after so many lines."""
+    """What the child said until it was killed, after at least so many lines."""
     command = [sys.executable, "-m", "tests.catalog.test_killed", str(data), str(repetition)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as child:
@@ -56,12 +56,12 @@ def kill_after(data: Path, repetition: int, acknowledgements: int) -> list[tuple
 
 
 def read_lines(stream: IO[str], count: int) -> list[str]:
-    """So many, or fewer where the stream ends."""
+    """Reads so many lines, or fewer if the stream ends."""
     return [line for line in (stream.readline() for _ in range(count)) if line]
 
 
 async def read(catalog: SqliteCatalog) -> set[str]:
-    """The ids that are there, each with its image and in the rows of an index."""
+    """The ids of all items; each has its image and is in the rows of an index."""
     ((collection, generation),) = await catalog.collections()
     items = await catalog.page(collection.key, 0, 1_000_000)
     rows = {row.id: row.sequence for row in catalog.rows_of(generation).after(0)}
@@ -75,7 +75,7 @@ async def read(catalog: SqliteCatalog) -> set[str]:
 
 
 def assert_sound(data: Path) -> None:
-    """Every image is one that an item has, and SQLite finds nothing wrong."""
+    """Asserts that every image belongs to an item, and that SQLite finds nothing wrong."""
     with contextlib.closing(connect_reader(data / "catalog.sqlite3")) as connection:
         unused = connection.execute("SELECT COUNT(*) FROM images WHERE key NOT IN (SELECT image FROM items)")
         assert unused.get == 0
@@ -84,7 +84,7 @@ def assert_sound(data: Path) -> None:
 
 
 async def write_until_killed(data: Path, repetition: str) -> None:
-    """The child: says what it is about to delete, and what was acknowledged."""
+    """Runs in the child: says what it is about to delete, and what was acknowledged."""
     catalog = await SqliteCatalog.open(data)
     there = await catalog.collections()
     _, generation = there[0] if there else await catalog.create_collection("pictures", SETTINGS, VERSION)
@@ -103,7 +103,7 @@ async def write_until_killed(data: Path, repetition: str) -> None:
 
 
 def say(line: str) -> None:
-    """One line in one piece, at once."""
+    """Writes one line in one piece, at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

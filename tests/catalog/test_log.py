@@ -1,4 +1,4 @@
-"""A log that was damaged after its server was killed is refused; one that a loss of power tore is not."""
+"""A log that was damaged after its server was killed is refused; one that a power loss tore is not."""
 
 import random
 import shutil
@@ -19,19 +19,19 @@ HEADER = 32
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What a server left behind, and how long its log was after each write."""
+    """What a killed server left behind, and how long its log was after each write."""
 
     data: Path
     lengths: list[int]
 
     @property
     def log(self) -> Path:
-        """Its transactions, none of them in the catalog yet."""
+        """The log that holds its transactions, none of which is in the catalog yet."""
         return self.data / "catalog.sqlite3-wal"
 
 
 async def write(source: Path, copy: Path, numbers: range) -> Killed:
-    """Each number is one write; the copy is as after a kill."""
+    """Makes one write per number; the copy is what a kill would leave."""
     lengths: list[int] = []
     async with await SqliteCatalog.open(source) as catalog:
         if not await catalog.collections():
@@ -49,19 +49,19 @@ async def write(source: Path, copy: Path, numbers: range) -> Killed:
 
 @pytest.fixture
 async def killed(tmp_path: Path) -> Killed:
-    """A server's data after some writes."""
+    """What a server that was killed after some writes left."""
     return await write(tmp_path / "source", tmp_path / "killed", range(WRITES))
 
 
 async def ids(data: Path) -> list[str]:
-    """Of all items that are found there."""
+    """The ids of all items that are found there."""
     async with await SqliteCatalog.open(data) as catalog:
         ((collection, _),) = await catalog.collections()
         return [item.id for item in await catalog.page(collection.key, 0, 2 * WRITES)]
 
 
 def flip(path: Path, place: int, bit: int) -> None:
-    """One bit."""
+    """Flips one bit."""
     with path.open("r+b") as file:
         file.seek(place)
         (byte,) = file.read(1)
@@ -70,13 +70,13 @@ def flip(path: Path, place: int, bit: int) -> None:
 
 
 async def test_all_that_a_killed_server_wrote_is_there(killed: Killed) -> None:
-    """What the tests below expect to fail succeeds when nothing is wrong."""
+    """Without damage, everything that the tests below expect to fail succeeds."""
     assert await ids(killed.data) == [str(number) for number in range(WRITES)]
 
 
 @pytest.mark.parametrize("place", range(HEADER))
 async def test_damaged_header_is_found(killed: Killed, place: int) -> None:
-    """SQLite would pass over the whole log."""
+    """SQLite would silently ignore the whole log."""
     flip(killed.log, place, place % 8)
 
     with pytest.raises(CatalogDamaged, match=r"-wal is damaged: .* are lost; restore .* pspsearch salvage"):
@@ -85,18 +85,18 @@ async def test_damaged_header_is_found(killed: Killed, place: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_flipped_bit_is_found(killed: Killed, seed: int) -> None:
-    """Wherever it is before the last two writes; nothing is changed, and what is before it can be taken out."""
+    """A flipped bit is found anywhere before the last two writes; the check changes nothing, and a salvage works."""
     chance = random.Random(seed)
     place = chance.randrange(HEADER, killed.lengths[-3])
     flip(killed.log, place, chance.randrange(8))
     before = killed.log.read_bytes()
 
     for _ in range(2):
-        with pytest.raises(CatalogDamaged, match="transactions behind its frame"):
+        with pytest.raises(CatalogDamaged, match="transactions after its frame"):
             await ids(killed.data)
     assert killed.log.read_bytes() == before
 
-    with pytest.raises(CatalogDamaged, match="transactions behind its frame"):
+    with pytest.raises(CatalogDamaged, match="transactions after its frame"):
         back_up(killed.data, killed.data.with_name("backup"))
     whole = sum(length <= place for length in killed.lengths)
     if whole:
@@ -110,7 +110,7 @@ async def test_flipped_bit_is_found(killed: Killed, seed: int) -> None:
 
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
 async def test_torn_end_is_none(killed: Killed, part: float) -> None:
-    """It is of a write that nobody was told of."""
+    """A torn end is no loss: it belongs to a write that was never acknowledged."""
     begin, end = killed.lengths[-2:]
     flip(killed.log, int(begin + part * (end - begin)), 3)
 
@@ -118,7 +118,7 @@ async def test_torn_end_is_none(killed: Killed, part: float) -> None:
 
 
 async def test_what_torn_ends_leave_behind_is_none(tmp_path: Path, killed: Killed) -> None:
-    """A shorter write comes over a torn one, and is torn itself."""
+    """A shorter write lies over a torn one, and is torn itself."""
     torn = killed.lengths[-2] + 30
     flip(killed.log, torn, 3)
     again = await write(killed.data, tmp_path / "again", range(WRITES + 1, WRITES + 2))
@@ -130,7 +130,7 @@ async def test_what_torn_ends_leave_behind_is_none(tmp_path: Path, killed: Kille
 
 @pytest.mark.parametrize("length", [0, 10, HEADER, HEADER + 10, HEADER + 24 + 4096])
 async def test_short_log_is_read_as_far_as_it_goes(killed: Killed, length: int) -> None:
-    """As after a loss of power before anything was synced."""
+    """A power loss before anything was synced leaves a short log."""
     with killed.log.open("r+b") as log:
         log.truncate(length)
 

@@ -1,4 +1,4 @@
-"""Random operations on the catalog, with restarts, against the one in memory."""
+"""Makes random operations on the catalog, with restarts, and compares it with the one in memory."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ REQUEST_IDS = st.sampled_from(["", "", "", "r1", "r2"])
 
 
 class CatalogMachine(RuleBasedStateMachine):
-    """The same calls to both, which must answer the same, keys and sequences included."""
+    """Makes the same calls to both catalogs, which must answer the same, keys and sequences included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,32 +57,32 @@ class CatalogMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.run = self.runner.run
         self.generations: dict[str, Generation] = {}
-        """Of every collection the one that writers take for the active one."""
+        """For every collection, the generation that writers take for the active one."""
         self.silent: set[int] = set()
-        """Generations that got rows of which listeners do not hear."""
+        """Generations that got rows of which listeners did not hear."""
         self.open()
 
     def open(self) -> None:
-        """The catalog as a new process finds it."""
+        """Opens the catalog as a new process finds it."""
         self.catalog = self.run(SqliteCatalog.open(Path(self.data.name), now=self.clock))
         self.catalog.listen(self.ear)
 
     def teardown(self) -> None:
-        """Leaves nothing behind."""
+        """Removes everything."""
         self.run(self.catalog.close())
         self.runner.close()
         self.data.cleanup()
 
     @initialize(writes=WRITES)
     def begin_with_two_generations(self, writes: list[Upsert | Delete]) -> None:
-        """Of one collection, with some items that the second one lacks."""
+        """Begins with a collection of two generations, where the second one lacks some items."""
         self.create_or_delete("p")
         self.both(lambda catalog: catalog.begin_generation(self.generations["p"].collection, VERSION, "{}"))
         self.both(lambda catalog: catalog.write(self.generations["p"], writes))
 
     @rule(name=NAMES)
     def create_or_delete(self, name: str) -> None:
-        """A name is used again at once."""
+        """Creates or deletes a collection; a name can be used again at once."""
         if name not in self.generations:
             created = self.run(self.catalog.create_collection(name, SETTINGS, VERSION))
             assert created == self.run(self.model.create_collection(name, SETTINGS, VERSION))
@@ -95,7 +95,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), writes=WRITES, request_id=REQUEST_IDS, everywhere=st.booleans())
     def write(self, data: st.DataObject, writes: list[Upsert | Delete], request_id: str, *, everywhere: bool) -> None:
-        """One call, also one that was made before, for one generation or for all."""
+        """Makes one call, perhaps one that was made before, for one generation or for all."""
         generation = self.generations[data.draw(st.sampled_from(sorted(self.generations)))]
         if everywhere:
             writes = [describe_for(write, self.living(generation)) for write in writes]
@@ -105,7 +105,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data())
     def begin(self, data: st.DataObject) -> None:
-        """A generation is built, unless there is one already."""
+        """Begins to build a generation, unless one is being built."""
         collection = self.generations[data.draw(st.sampled_from(sorted(self.generations)))].collection
 
         self.both(lambda catalog: catalog.begin_generation(collection, VERSION, '{"why": 1}'))
@@ -113,7 +113,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), count=st.integers(1, 3), renew=st.booleans(), old=st.booleans())
     def fill(self, data: st.DataObject, count: int, *, renew: bool, old: bool) -> None:
-        """Some of what a generation lacks, or was described from an image that the item has no more."""
+        """Fills in some of what a generation lacks, or what was described from an image that the item no longer has."""
         generation = self.draw_generation(data)
         items = self.run(self.model.lacking(generation, 0, count))
         filled = [
@@ -128,7 +128,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), since=st.sampled_from([0, 5]), lacking=st.booleans(), noticed=st.booleans())
     def promote(self, data: st.DataObject, since: int, *, lacking: bool, noticed: bool) -> None:
-        """Writers may not have noticed."""
+        """Promotes a generation, perhaps without writers noticing."""
         generation = self.draw_generation(data)
         promoted = self.both(lambda catalog: catalog.promote_generation(generation, since, "{}", lacking=lacking))
         if promoted is True and noticed:
@@ -138,7 +138,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), state=st.sampled_from([GenerationState.RETIRED, GenerationState.FAILED]))
     def end(self, data: st.DataObject, state: GenerationState) -> None:
-        """All but the active one can be ended."""
+        """Ends any generation; only the active one cannot be ended."""
         generation = self.draw_generation(data)
 
         self.both(lambda catalog: catalog.end_generation(generation, state, '{"why": 2}'))
@@ -146,7 +146,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.generations))
     @rule(data=st.data(), calls=st.lists(WRITES, min_size=2, max_size=4))
     def write_at_once(self, data: st.DataObject, calls: list[list[Upsert | Delete]]) -> None:
-        """Calls that share commits do what they would have done one after the other."""
+        """Makes calls that share commits, which must do what they would have done one after the other."""
         names = [data.draw(st.sampled_from(sorted(self.generations))) for _ in calls]
 
         everywhere = [
@@ -160,29 +160,29 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """Everything is on disk, the count of sequences included."""
+        """Closes and opens the catalog; everything is on disk, even the last sequence."""
         self.run(self.catalog.close())
         self.open()
 
     @rule(hours=st.sampled_from([1, 12, 23]))
     def wait(self, hours: int) -> None:
-        """Recorded requests grow old."""
+        """Lets time pass, so that recorded requests expire."""
         self.clock.advance(hours=hours)
 
     def living(self, generation: Generation) -> list[Generation]:
-        """All of its collection."""
+        """All living generations of the collection."""
         records = self.run(self.model.generations(generation.collection))
         ended = (GenerationState.RETIRED, GenerationState.FAILED)
         return [record.generation for record in records if record.state not in ended]
 
     def draw_generation(self, data: st.DataObject) -> Generation:
-        """Any, living or ended, of any collection."""
+        """Draws any generation, living or ended, of any collection."""
         active = self.generations[data.draw(st.sampled_from(sorted(self.generations)))]
         records = self.run(self.model.generations(active.collection))
         return data.draw(st.sampled_from([*self.living(active) * 3, *(record.generation for record in records)]))
 
     def both(self, call: Callable[[Catalog], Coroutine[Any, Any, object]]) -> object:
-        """What both answer, or the class of what both raise."""
+        """The answer of both catalogs, or the class of the error that both raise."""
         answers: list[object] = []
         for catalog in (self.catalog, self.model):
             try:
@@ -219,7 +219,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @invariant()
     def images_are_those_that_items_have(self) -> None:
-        """No more, no fewer, once the collections that are gone are taken out; and no descriptor is left over."""
+        """Once deleted collections are swept, no image is missing or left over, and no descriptor is left over."""
         self.run(self.catalog._writer.do(_tidy))
         with contextlib.closing(connect_reader(Path(self.data.name) / "catalog.sqlite3")) as connection:
             images = {sha256.hex() for (sha256,) in connection.execute("SELECT sha256 FROM images")}
@@ -238,7 +238,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 def describe_for(write: Upsert | Delete, generations: Sequence[Generation]) -> Upsert | Delete:
-    """With a descriptor for each of them, another one in each space."""
+    """Gives them a descriptor, and another one in each other space."""
     if isinstance(write, Delete) or write.descriptor is None:
         return write
     others = {generation.key: np.roll(write.descriptor, generation.key) for generation in generations}
@@ -251,17 +251,17 @@ def _tidy(transaction: Transaction) -> None:
 
 
 def run(examples: int) -> None:
-    """So many lives of a catalog."""
+    """Runs so many lives of a catalog."""
     chosen = settings(max_examples=examples, stateful_step_count=25, deadline=None)
     run_state_machine_as_test(CatalogMachine, settings=chosen)
 
 
 def test_catalog_agrees_with_the_one_in_memory() -> None:
-    """Whatever is done to both."""
+    """Both catalogs agree, whatever is done to them."""
     run(40)
 
 
 @pytest.mark.slow
 def test_catalog_agrees_with_the_one_in_memory_for_long() -> None:
-    """The same, 1,000 times."""
+    """Both catalogs agree in 1,000 lives."""
     run(1000)

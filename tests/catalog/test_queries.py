@@ -1,4 +1,4 @@
-"""The SQL of reading finds its rows by an index: nothing is read through, however many items there are."""
+"""The SQL of reads finds its rows by an index; no table is scanned, however many items there are."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ TABLES = re.compile(r"SCAN (items|images|descriptors|requests|collections$)")
 
 @pytest.mark.parametrize("name", ["ITEMS", "ITEMS_BY_KEY", "PAGE", "ATTRIBUTES", "IMAGE", "DESCRIPTOR"])
 def test_nothing_is_read_through(tmp_path: Path, name: str) -> None:
-    """Every table is searched."""
+    """Every table is searched by an index and never scanned."""
     plan = explain(tmp_path, getattr(queries, name))
 
     assert plan
@@ -24,7 +24,7 @@ def test_nothing_is_read_through(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["PAGE", "SEQUENCES", "ROWS", "COLLECTIONS"])
 def test_nothing_is_sorted(tmp_path: Path, name: str) -> None:
-    """What is asked for in an order is read in it, so the first row comes before the last is looked at."""
+    """What must be in order is read in order, so the first row comes before the last one is looked at."""
     plan = explain(tmp_path, getattr(queries, name))
 
     assert plan
@@ -32,7 +32,7 @@ def test_nothing_is_sorted(tmp_path: Path, name: str) -> None:
 
 
 def explain(folder: Path, statement: str) -> list[str]:
-    """The steps that SQLite takes."""
+    """The steps of SQLite's plan."""
     names = dict.fromkeys(re.findall(r":(\w+)", statement), 0)
     with contextlib.closing(connect_new(folder / "catalog")) as connection:
         migrate(connection)

@@ -1,4 +1,4 @@
-"""What is whole in a damaged catalog is taken out as it was, and what is lost is named."""
+"""What is whole in a damaged catalog is taken out unchanged, and what is lost is named."""
 
 import contextlib
 from pathlib import Path
@@ -22,7 +22,7 @@ Content = dict[str, tuple[str, bytes | None, bytes | None]]
 
 @pytest.fixture(scope="module")
 async def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Content]:
-    """The bytes of a catalog with items, most of them with images that need pages of their own, and what it holds."""
+    """The bytes of a catalog and its content; most items have images that need pages of their own."""
     data = tmp_path_factory.mktemp("sound")
     async with await SqliteCatalog.open(data) as catalog:
         _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
@@ -34,7 +34,7 @@ async def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Conten
 
 
 async def read(data: Path) -> Content:
-    """Everything in the catalog, which is looked through first."""
+    """Reads everything in the catalog, after a check of the whole file."""
     async with await SqliteCatalog.open(data) as catalog:
         await catalog.check()
         return {
@@ -49,7 +49,7 @@ async def read(data: Path) -> Content:
 
 
 def damaged(folder: Path, content: bytes, *pages: int) -> Path:
-    """A data folder with the catalog and a flipped bit in each of the pages."""
+    """A data folder with the catalog, in which one bit of each of these pages is flipped."""
     folder.mkdir()
     flipped = bytearray(content)
     for page in pages:
@@ -59,16 +59,16 @@ def damaged(folder: Path, content: bytes, *pages: int) -> Path:
 
 
 def listen(told: Told) -> Tell:
-    """Keeps what is told."""
+    """Keeps what salvage reports."""
     return lambda loss, collection, id_: told.append((loss, collection, id_))
 
 
 def forget(*_: object) -> None:
-    """For those who do not want to know."""
+    """Ignores what salvage reports."""
 
 
 async def test_any_page_can_be_lost(tmp_path: Path, sound: tuple[bytes, Content]) -> None:
-    """Each in turn: what comes out is what was in, and it is told of every item what is missing."""
+    """Each page is lost in turn: what comes out is what was in, and everything missing is reported for its item."""
     content, before = sound
     nothing = whole = 0
     for page in range(len(content) // PAGE_BYTES):
@@ -95,7 +95,7 @@ async def test_any_page_can_be_lost(tmp_path: Path, sound: tuple[bytes, Content]
 
 
 async def test_several_pages_can_be_lost(tmp_path: Path, sound: tuple[bytes, Content]) -> None:
-    """Beside each other and apart; what was put in again afterwards is there."""
+    """The lost pages lie beside each other and apart; what is put in again afterwards is there."""
     content, before = sound
     last = len(content) // PAGE_BYTES - 1
     data = damaged(tmp_path / "data", content, last, last - 1, last - 2, last - 20, last - 30)
@@ -115,7 +115,7 @@ async def test_several_pages_can_be_lost(tmp_path: Path, sound: tuple[bytes, Con
 
 
 async def test_sequences_go_on(tmp_path: Path, sound: tuple[bytes, Content]) -> None:
-    """An index that was made of the damaged one can never be taken for one of the new."""
+    """Sequences go on, so that an index of the damaged catalog is never taken for one of the new one."""
     data = damaged(tmp_path / "data", sound[0])
     async with await SqliteCatalog.open(data) as catalog:
         ((_, generation),) = await catalog.collections()
@@ -136,7 +136,7 @@ async def test_sequences_go_on(tmp_path: Path, sound: tuple[bytes, Content]) -> 
 async def test_row_that_others_hang_on_can_be_lost(
     tmp_path: Path, sound: tuple[bytes, Content], table: str, name: str, there: int
 ) -> None:
-    """A collection's name is made up; without its model's fingerprint its descriptors are of nothing."""
+    """A lost collection gets a made-up name; without its model's fingerprint its descriptors mean nothing."""
     data = damaged(tmp_path / "data", sound[0])
     path = data / "catalog.sqlite3"
     with contextlib.closing(connect_reader(path)) as connection:
@@ -153,7 +153,7 @@ async def test_row_that_others_hang_on_can_be_lost(
 
 
 async def test_whole_catalog_loses_nothing(tmp_path: Path, sound: tuple[bytes, Content]) -> None:
-    """Nothing is told, and all is there."""
+    """Everything is there, and nothing is reported."""
     told: Told = []
 
     salvage(damaged(tmp_path / "data", sound[0]), tmp_path / "target", listen(told))
@@ -163,7 +163,7 @@ async def test_whole_catalog_loses_nothing(tmp_path: Path, sound: tuple[bytes, C
 
 
 async def test_what_must_not_be_is_refused(tmp_path: Path, sound: tuple[bytes, Content]) -> None:
-    """A folder that is used, one without a catalog, and a target with something in it."""
+    """Refused are a folder in use, one without a catalog, and a target that is not empty."""
     data = damaged(tmp_path / "data", sound[0])
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()

@@ -1,4 +1,4 @@
-"""Group commit: what is committed together, what fails alone, and what a caller who leaves does to the others."""
+"""Group commit: which calls are committed together, which fail alone, and what a caller who leaves does to others."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ MAX_QUEUED_BYTES = 20_000
 
 
 class Gate(Ear):
-    """A listener that holds the writer up from the first commit until it is opened."""
+    """A listener that holds up the writer from the first commit on, until it is opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,15 +31,15 @@ class Gate(Ear):
         self.opened = threading.Event()
 
     def __call__(self, commit: Commit) -> None:
-        """In the writer's thread."""
+        """Runs in the writer's thread."""
         super().__call__(commit)
         self.reached.set()
         self.opened.wait()
 
     async def let_through(self, *calls: Awaitable[Any]) -> list[Any]:
-        """What becomes of calls that all stand before the gate when it opens."""
+        """Opens the gate once all calls stand before it, and returns what becomes of them."""
         tasks = [asyncio.ensure_future(call) for call in calls]
-        await asyncio.sleep(0)  # each has begun
+        await asyncio.sleep(0)  # until each has begun
         self.opened.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -53,19 +53,19 @@ async def catalog(tmp_path: Path) -> AsyncIterator[SqliteCatalog]:
 
 @pytest.fixture
 async def generation(catalog: SqliteCatalog) -> Generation:
-    """Of a new collection."""
+    """The generation of a new collection."""
     return (await catalog.create_collection("pictures", SETTINGS, VERSION))[1]
 
 
 @pytest.fixture
 async def other(catalog: SqliteCatalog) -> Generation:
-    """Of another collection; to be named before the gate, which nothing passes."""
+    """The generation of another collection; request it before the gate, which lets nothing pass."""
     return (await catalog.create_collection("other", SETTINGS, VERSION))[1]
 
 
 @pytest.fixture
 async def gate(catalog: SqliteCatalog, generation: Generation) -> AsyncIterator[Gate]:
-    """Shut, with the writer standing before it after the commit of item `first`."""
+    """A shut gate; the writer stands before it after the commit of item `first`."""
     gate = Gate()
     catalog.listen(gate)
     first = asyncio.create_task(catalog.write(generation, [picture("first", b"first")]))
@@ -76,14 +76,14 @@ async def gate(catalog: SqliteCatalog, generation: Generation) -> AsyncIterator[
 
 
 async def ids(catalog: SqliteCatalog, generation: Generation) -> list[str]:
-    """Of everything in the collection."""
+    """The ids of everything in the collection."""
     return [item.id for item in await catalog.page(generation.collection, 0, 1000)]
 
 
 async def test_writes_that_wait_are_committed_together(
     catalog: SqliteCatalog, generation: Generation, gate: Gate
 ) -> None:
-    """Ten calls that arrive during a commit make one more, in the order of their arrival."""
+    """Ten calls that arrive during a commit make one more commit, in the order of their arrival."""
     writes = [catalog.write(generation, [picture(str(number), b"%d" % number)]) for number in range(10)]
 
     answers = await gate.let_through(*writes)
@@ -96,7 +96,7 @@ async def test_writes_that_wait_are_committed_together(
 async def test_same_id_in_two_calls_of_one_commit_is_told_once(
     catalog: SqliteCatalog, generation: Generation, gate: Gate
 ) -> None:
-    """Every caller hears of its own change; the listener hears of the last, and of the row that it knew."""
+    """Every caller hears of its own change; the listener hears only of the last row, and of the row that it knew."""
     (known,) = gate.rows(generation)
 
     answers = await gate.let_through(
@@ -114,7 +114,7 @@ async def test_same_id_in_two_calls_of_one_commit_is_told_once(
 async def test_collections_of_one_commit_are_told_apart(
     catalog: SqliteCatalog, generation: Generation, other: Generation, gate: Gate
 ) -> None:
-    """One commit on disk is one Commit for each collection that it touched, in the order in which it did."""
+    """One commit on disk is one Commit for each collection that it touched, in the order of the first changes."""
     await gate.let_through(
         catalog.write(other, [picture("a", b"a")]),
         catalog.write(generation, [picture("b", b"b")]),
@@ -126,7 +126,7 @@ async def test_collections_of_one_commit_are_told_apart(
 
 
 async def test_failing_call_fails_alone(catalog: SqliteCatalog, generation: Generation, gate: Gate) -> None:
-    """What it had done is undone, what came before and after it in the same commit is done."""
+    """The failing call is undone; the calls before and after it in the same commit are done."""
 
     def write_and_fail(transaction: Transaction) -> None:
         write_items(transaction, generation, [picture("undone", b"x"), Delete("first")], "r")
@@ -150,7 +150,7 @@ async def test_failing_call_fails_alone(catalog: SqliteCatalog, generation: Gene
 async def test_failing_commit_fails_every_call_in_it(
     catalog: SqliteCatalog, generation: Generation, gate: Gate
 ) -> None:
-    """Nothing of it is there or heard, and the next commit finds everything in order."""
+    """Nothing of the commit is there or heard, and the next commit finds everything in order."""
 
     def spoil(transaction: Transaction) -> None:
         transaction.connection.execute("PRAGMA defer_foreign_keys = ON")
@@ -172,7 +172,7 @@ async def test_failing_commit_fails_every_call_in_it(
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_an_idle_writer_keeps_nothing_of_what_was_written(catalog: SqliteCatalog, *, fails: bool) -> None:
-    """Nor an error of what was not: pictures are large."""
+    """The writer keeps neither what was written nor the error of what was not: pictures are large."""
 
     def write(transaction: Transaction) -> None:
         transaction.connection.execute("PRAGMA defer_foreign_keys = ON")
@@ -194,12 +194,12 @@ async def test_an_idle_writer_keeps_nothing_of_what_was_written(catalog: SqliteC
 
 
 async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog, generation: Generation) -> None:
-    """The limit of SQLite on its own file stands for the disk's end."""
+    """SQLite's limit on the file stands for a full disk."""
 
     def limit(transaction: Transaction, pages: int) -> None:
         transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    await catalog._writer.do(lambda transaction: limit(transaction, 1))  # SQLite makes it as many as there are
+    await catalog._writer.do(lambda transaction: limit(transaction, 1))  # SQLite raises it to the pages that there are
     with pytest.raises(StorageFull, match="the server's disk is full"):
         await catalog.write(generation, [picture("a", b"a"), picture("b", bytes(100_000))])
     assert await ids(catalog, generation) == []
@@ -213,7 +213,7 @@ async def test_full_disk_fails_the_write_and_not_the_next(catalog: SqliteCatalog
 async def test_disk_that_fails_while_it_is_tidied_up_is_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel says so only once, whatever was being written."""
+    """The kernel reports a failed write only once, whatever was being written."""
     async with await SqliteCatalog.open(tmp_path) as catalog:
         _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
 
@@ -221,7 +221,7 @@ async def test_disk_that_fails_while_it_is_tidied_up_is_the_end(
             raise DiskFailed("the disk of the catalog has failed")
 
         monkeypatch.setattr(catalog._writer, "_tidy", fail)
-        with contextlib.suppress(DiskFailed):  # it may be tidied up before or afterwards
+        with contextlib.suppress(DiskFailed):  # tidying up may come before or after this write
             await catalog.write(generation, [picture("a", b"a")])
 
         assert isinstance(await asyncio.wait_for(catalog.failed(), 10), DiskFailed)
@@ -230,7 +230,7 @@ async def test_disk_that_fails_while_it_is_tidied_up_is_the_end(
 
 
 class Unforeseen(BaseException):
-    """Something that no code of the writer knows."""
+    """An error that no code of the writer knows."""
 
 
 def deaf(_: Commit) -> None:
@@ -239,7 +239,7 @@ def deaf(_: Commit) -> None:
 
 
 def clumsy(_: Transaction) -> bool:
-    """What tidies up, with a bug."""
+    """A function for tidying up, with a bug."""
     raise Unforeseen
 
 
@@ -247,7 +247,7 @@ def clumsy(_: Transaction) -> bool:
 async def test_what_nobody_foresaw_is_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Never silently: whoever waits hears of it, so does whoever comes later, and the server ends."""
+    """An unforeseen error is never silent: callers who wait or come later hear of it, and the server ends."""
     async with await SqliteCatalog.open(tmp_path) as catalog:
         _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
         if where == "in the listener":
@@ -255,7 +255,7 @@ async def test_what_nobody_foresaw_is_the_end(
         else:
             monkeypatch.setattr(catalog._writer, "_tidy", clumsy)
         async with asyncio.timeout(20):
-            with contextlib.suppress(WriterFailed):  # it may be tidied up before or afterwards
+            with contextlib.suppress(WriterFailed):  # tidying up may come before or after this write
                 await catalog.write(generation, [picture("a", b"a")])
 
             assert isinstance(await catalog.failed(), WriterFailed)
@@ -267,7 +267,7 @@ async def test_what_nobody_foresaw_is_the_end(
 
 
 async def test_bug_in_one_call_is_that_calls_alone(catalog: SqliteCatalog, generation: Generation) -> None:
-    """It is undone, so nothing is in doubt."""
+    """The call is undone, so nothing is in doubt."""
 
     def fail(_: Transaction) -> None:
         raise ZeroDivisionError
@@ -282,9 +282,9 @@ async def test_bug_in_one_call_is_that_calls_alone(catalog: SqliteCatalog, gener
 async def test_caller_who_leaves_before_its_turn_is_passed_over(
     catalog: SqliteCatalog, generation: Generation, gate: Gate
 ) -> None:
-    """Its write is not made, and those around it are."""
+    """The write is not made, and those around it are."""
     tasks = [asyncio.create_task(catalog.write(generation, [picture(id_, b"x")])) for id_ in "abc"]
-    await asyncio.sleep(0)  # all three are in the queue
+    await asyncio.sleep(0)  # until all three are in the queue
     tasks[1].cancel()
 
     await gate.let_through(*tasks)
@@ -294,7 +294,7 @@ async def test_caller_who_leaves_before_its_turn_is_passed_over(
 
 
 async def test_caller_who_leaves_after_its_turn_disturbs_nobody(catalog: SqliteCatalog, generation: Generation) -> None:
-    """Its write is made, and the next one is acknowledged."""
+    """The write is made, and the next one is acknowledged."""
     gate = Gate()
     catalog.listen(gate)
     task = asyncio.create_task(catalog.write(generation, [picture("a", b"a")]))
@@ -310,12 +310,12 @@ async def test_caller_who_leaves_after_its_turn_disturbs_nobody(catalog: SqliteC
 
 
 async def test_writers_wait_while_the_queue_is_full(catalog: SqliteCatalog, generation: Generation, gate: Gate) -> None:
-    """The queue takes as many bytes as it may, and one write that alone is larger; in the end all is written."""
+    """The queue takes as many bytes as it may, and one write that is larger by itself; in the end all is written."""
     sizes = [6_000] * 8 + [3 * MAX_QUEUED_BYTES] + [100]
     writes = [catalog.write(generation, [picture(str(n), bytes(size))]) for n, size in enumerate(sizes)]
 
     tasks = [asyncio.create_task(write) for write in writes]
-    await asyncio.sleep(0)  # each has begun
+    await asyncio.sleep(0)  # until each has begun
     waiting = catalog._writer._queue.qsize()
     gate.opened.set()
     await asyncio.gather(*tasks)
@@ -327,7 +327,7 @@ async def test_writers_wait_while_the_queue_is_full(catalog: SqliteCatalog, gene
 async def test_caller_who_leaves_while_it_waits_for_room_lets_the_next_in(
     catalog: SqliteCatalog, generation: Generation, gate: Gate
 ) -> None:
-    """Nothing of it was queued, and the queue is not shut behind it."""
+    """The caller's write was never queued, and the queue does not stay shut."""
     tasks = [
         asyncio.create_task(catalog.write(generation, [picture(str(number), bytes(9_000))])) for number in range(5)
     ]
@@ -340,7 +340,7 @@ async def test_caller_who_leaves_while_it_waits_for_room_lets_the_next_in(
 
 
 async def test_readers_are_not_held_up_by_a_transaction(catalog: SqliteCatalog, generation: Generation) -> None:
-    """While it is open they see what was committed before it."""
+    """Readers see what was committed before the open transaction began."""
     await catalog.write(generation, [picture("a", b"a")])
     begun, finish = threading.Event(), threading.Event()
 
@@ -362,7 +362,7 @@ async def test_readers_are_not_held_up_by_a_transaction(catalog: SqliteCatalog, 
 
 @pytest.mark.parametrize(("setting", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)])
 async def test_commit_is_synced(catalog: SqliteCatalog, setting: str, value: str | int) -> None:
-    """No test can pull the plug: that the writer asks SQLite for a sync at every commit (2 is FULL) must do."""
+    """No test can pull the plug, so this checks that the writer asks SQLite for a sync at every commit (2 is FULL)."""
     found = await catalog._writer.do(lambda transaction: transaction.connection.execute(f"PRAGMA {setting}").get)
 
     assert found == value

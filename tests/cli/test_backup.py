@@ -10,7 +10,7 @@ from tests.fakes.catalog import SETTINGS, VERSION, picture
 
 
 async def test_what_is_backed_up_comes_back(tmp_path: Path) -> None:
-    """While the catalog is open; a second backup does not replace the first."""
+    """The backup is made while the catalog is open; a second one does not replace the first."""
     data, copy, elsewhere = (tmp_path / name for name in ("data", "backup.db", "elsewhere"))
     async with await SqliteCatalog.open(data) as catalog:
         _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
@@ -30,7 +30,7 @@ async def test_what_is_backed_up_comes_back(tmp_path: Path) -> None:
 
 
 async def test_what_is_lost_is_a_line_each(tmp_path: Path) -> None:
-    """On standard output, for other programs; the sum is for people."""
+    """The lines go to standard output, for programs; the summary is for people."""
     async with await SqliteCatalog.open(tmp_path / "data") as catalog:
         _, generation = await catalog.create_collection("pictures", SETTINGS, VERSION)
         await catalog.write(generation, [picture(str(number), bytes(20_000) + b"%d" % number) for number in range(9)])
@@ -52,7 +52,7 @@ async def test_what_is_lost_is_a_line_each(tmp_path: Path) -> None:
 
 
 def test_nothing_to_back_up_is_a_sentence(tmp_path: Path) -> None:
-    """A mistyped folder."""
+    """The folder may be mistyped."""
     said = CliRunner().invoke(commands, ["backup", str(tmp_path / "nowhere"), str(tmp_path / "backup.db")])
 
     assert said.exit_code == 1

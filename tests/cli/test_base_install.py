@@ -1,4 +1,4 @@
-"""What `pip install pspsearch` is enough for: programs here find nothing that it would not bring."""
+"""What `pip install pspsearch` suffices for: programs run here without anything that it would not install."""
 
 import json
 import re
@@ -43,7 +43,7 @@ main()
 
 
 def brought(requirements: list[str]) -> set[str]:
-    """The distributions that these requirements bring, one another's among them."""
+    """All distributions that these requirements install, directly or not."""
     found: set[str] = set()
     wanted = [Requirement(one) for one in requirements]
     while wanted:
@@ -58,7 +58,7 @@ def brought(requirements: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def absent() -> list[str]:
-    """The modules of all that is installed here, and not brought by the distribution without extras."""
+    """The installed modules that the distribution without extras would not install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     there = brought(project["dependencies"]) | {"pspsearch"}
     owners = {
@@ -69,13 +69,13 @@ def absent() -> list[str]:
 
 
 def run(absent: list[str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line, to its end."""
+    """Runs the command line to its end."""
     command = [sys.executable, "-c", PROGRAM, json.dumps(absent), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_calls_need_nothing_else(absent: list[str], tmp_path: Path) -> None:
-    """Put in, look at, find, draw, take out."""
+    """A client puts items in, gets, finds, draws and deletes them."""
     image = tmp_path / "a.jpg"
     load_photo().save(image)
     assert {"apsw", "lark", "tritonclient", "prometheus_client", "grpc_health", "faiss"} <= set(absent)
@@ -99,7 +99,7 @@ def test_calls_need_nothing_else(absent: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", SERVER_COMMANDS)
 def test_servers_commands_name_the_extra(absent: list[str], command: str) -> None:
-    """One sentence, and no traceback."""
+    """The error is one sentence without a traceback."""
     said = run(absent, command, *SERVER_COMMANDS[command])
 
     assert said.returncode == 1
@@ -109,7 +109,7 @@ def test_servers_commands_name_the_extra(absent: list[str], command: str) -> Non
 
 
 def test_help_lists_all_commands(absent: list[str]) -> None:
-    """Those of servers, too."""
+    """It lists the commands of servers too."""
     said = run(absent, "--help")
 
     listed = {line.split()[0] for line in said.stdout.splitlines() if re.match(r"  \w", line)}

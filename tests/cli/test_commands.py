@@ -1,4 +1,4 @@
-"""The commands that ask a server, against one that keeps everything in memory."""
+"""The commands that call a server, against one that keeps everything in memory."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def run(server: MemoryServer, *arguments: str | Path, answer: str = "") -> Resul
 
 
 def test_search_prints_a_table(server: MemoryServer, image: Path) -> None:
-    """Rank, score, id, attributes; an id is never taken for markup."""
+    """It has rank, score, id and attributes; an id is never taken for markup."""
     said = run(server, "search", image)
 
     lines = said.stdout.splitlines()
@@ -60,7 +60,7 @@ def test_search_prints_a_table(server: MemoryServer, image: Path) -> None:
 
 
 def test_search_prints_json(server: MemoryServer) -> None:
-    """One object, with where the answer comes from and where the time went."""
+    """It is one object, with the origin and the timing of the answer."""
     said = run(server, "search", "--id", "temple", "--limit", "1", "--json")
 
     answer = json.loads(said.stdout)
@@ -71,7 +71,7 @@ def test_search_prints_json(server: MemoryServer) -> None:
 
 
 def test_search_options_choose_hits(server: MemoryServer, image: Path) -> None:
-    """A filter, the best of each group, a least score."""
+    """These are a filter, the best of each group, and a minimum score."""
     filtered = run(server, "search", image, "--filter", 'kind = "plant"', "--json")
     grouped = run(server, "search", image, "--group-by", "kind")
     near = run(server, "search", image, "--min-score", "0.99", "--json")
@@ -84,7 +84,7 @@ def test_search_options_choose_hits(server: MemoryServer, image: Path) -> None:
 
 @pytest.mark.parametrize("by_id", [False, True])
 def test_montage_is_a_picture(server: MemoryServer, image: Path, tmp_path: Path, by_id: bool) -> None:
-    """Of the query and its hits."""
+    """It shows the query and its hits."""
     query = ["--id", "temple"] if by_id else [str(image)]
 
     said = run(server, "search", *query, "--montage", tmp_path / "hits.png")
@@ -98,7 +98,7 @@ def test_montage_is_a_picture(server: MemoryServer, image: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("arguments", [[], ["query.jpg", "--id", "temple"]])
 def test_search_takes_one_query(server: MemoryServer, arguments: list[str]) -> None:
-    """Neither none nor two."""
+    """It takes neither none nor two."""
     said = run(server, "search", *arguments)
 
     assert said.exit_code == 2
@@ -106,7 +106,7 @@ def test_search_takes_one_query(server: MemoryServer, arguments: list[str]) -> N
 
 
 def test_compare_prints_score_and_verdict(server: MemoryServer, image: Path) -> None:
-    """Files and items in any order."""
+    """Files and items may come in any order."""
     same = run(server, "compare", image, "id:temple again", "--threshold", "0.9")
     different = run(server, "compare", "id:temple", "id:[red]flower[/red]", "--threshold", "0.9")
     unjudged = json.loads(run(server, "compare", image, image, "--json").stdout)
@@ -128,7 +128,7 @@ def test_get_prints_an_item_and_writes_its_image(server: MemoryServer, tmp_path:
 
 
 def test_list_prints_items(server: MemoryServer) -> None:
-    """A table, or an object per line; as many as asked for."""
+    """It prints a table, or one JSON object per line, up to the limit."""
     table = run(server, "list")
     lines = run(server, "list", "--json", "--filter", 'kind = "building"')
     one = run(server, "list", "--json", "--limit", "1")
@@ -139,7 +139,7 @@ def test_list_prints_items(server: MemoryServer) -> None:
 
 
 def test_delete_asks_before_it_deletes_by_filter(server: MemoryServer) -> None:
-    """With how many there are; no means no."""
+    """It says how many there are; the answer no deletes nothing."""
     refused = run(server, "delete", "--filter", "*", answer="n\n")
     asked = run(server, "delete", "--filter", 'kind = "building"', answer="y\n")
     unasked = run(server, "delete", "[red]flower[/red]", "nobody")
@@ -153,14 +153,14 @@ def test_delete_asks_before_it_deletes_by_filter(server: MemoryServer) -> None:
 
 
 def test_delete_needs_something_to_delete(server: MemoryServer) -> None:
-    """Neither nothing nor both."""
+    """It takes neither nothing nor both."""
     assert run(server, "delete").exit_code == 2
     assert run(server, "delete", "temple", "--filter", "*").exit_code == 2
     assert run(server, "count").stdout == "3\n"
 
 
 def test_collections_are_made_shown_and_deleted(server: MemoryServer) -> None:
-    """From the first to the last."""
+    """One collection goes through its whole life."""
     made = run(server, "collections", "create", "shoes", "--drop-images", "--index", "hnsw")
     listed = run(server, "collections", "list")
     shown = run(server, "collections", "show", "shoes")
@@ -201,7 +201,7 @@ def test_status_tells_health_by_its_exit_code(server: MemoryServer) -> None:
     ],
 )
 def test_errors_are_one_sentence(server: MemoryServer, arguments: list[str], words: str) -> None:
-    """On standard error, with exit code 1."""
+    """It goes to standard error, and the exit code is 1."""
     said = run(server, *arguments)
 
     assert said.exit_code == 1
@@ -211,7 +211,7 @@ def test_errors_are_one_sentence(server: MemoryServer, arguments: list[str], wor
 
 
 def test_nobody_there_is_a_sentence_with_a_hint() -> None:
-    """Which address it was, and how to start a server."""
+    """It names the address, and says how to start a server."""
     said = CliRunner().invoke(commands, ["count", "--address", "127.0.0.1:1"])
 
     assert said.exit_code == 1
@@ -221,7 +221,7 @@ def test_nobody_there_is_a_sentence_with_a_hint() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_the_shells_script(shell: str) -> None:
-    """It names the command and the variable that click looks at."""
+    """The script names the command and the variable that click reads."""
     said = CliRunner().invoke(commands, ["completion", shell])
 
     assert said.exit_code == 0
@@ -230,7 +230,7 @@ def test_completion_prints_the_shells_script(shell: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["count"]])
 def test_what_needs_no_adapter_imports_none(server: MemoryServer, arguments: list[str]) -> None:
-    """Their libraries would take longer to load than the command takes."""
+    """Loading the libraries of the adapters would take longer than the command."""
     options = [] if arguments == ["--help"] else ["--address", server.address]
     command = [sys.executable, "-X", "importtime", "-m", "pspsearch", *arguments, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -29,7 +29,7 @@ def server() -> Iterator[MemoryServer]:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """Sixty small pictures in three folders, and three broken ones among them."""
+    """Sixty small pictures in three folders, three of them broken."""
     root = tmp_path / "photographs"
     for number in range(60):
         folder = root / ("shoes", "hats", "coats")[number % 3]
@@ -45,12 +45,12 @@ def run(server: MemoryServer, *arguments: str | Path) -> Result:
 
 
 def attributes(server: MemoryServer, item_id: str) -> Any:
-    """What the server has."""
+    """The attributes of an item on the server."""
     return json.loads(server.stored["default"][item_id].item.attributes_json)
 
 
 def test_broken_files_are_listed_and_the_rest_is_in(server: MemoryServer, photographs: Path, tmp_path: Path) -> None:
-    """One in twenty cannot be read: the exit code tells, and the report has them all."""
+    """One in twenty is broken: the exit code says so, and the report has them all."""
     said = run(server, photographs, "--report", tmp_path / "refused.jsonl")
 
     assert said.exit_code == 1
@@ -66,7 +66,7 @@ def test_broken_files_are_listed_and_the_rest_is_in(server: MemoryServer, photog
 
 
 def test_repeated_import_says_what_was_unchanged(server: MemoryServer, photographs: Path) -> None:
-    """It goes on where the last one stopped."""
+    """It continues where the last one stopped."""
     run(server, photographs / "shoes")
     Image.new("RGB", (16, 16)).save(photographs / "shoes" / "new.png")
 
@@ -78,7 +78,7 @@ def test_repeated_import_says_what_was_unchanged(server: MemoryServer, photograp
 
 
 def test_attributes_come_from_tables_and_folders(server: MemoryServer, photographs: Path) -> None:
-    """What the table says goes first; a row for no file is told."""
+    """The table goes before the folder, and a row without a file is reported."""
     table = photographs / "table.csv"
     table.write_text("file,price,kind\nshoes/0.jpg,3,\nshoes/3.jpg,4,boots\nshoes/nothing.jpg,5,\n")
 
@@ -92,7 +92,7 @@ def test_attributes_come_from_tables_and_folders(server: MemoryServer, photograp
 
 
 def test_missing_collection_is_made_where_asked_for(server: MemoryServer, photographs: Path) -> None:
-    """And is a sentence where not; once it is there, it is no matter."""
+    """Without the option a missing collection is an error; with it, an existing one is not."""
     refused = run(server, photographs / "shoes", "--collection", "shoes")
     made = [run(server, photographs / "shoes", "--collection", "shoes", "--create") for _ in range(2)]
 
@@ -109,7 +109,7 @@ def test_missing_collection_is_made_where_asked_for(server: MemoryServer, photog
 def test_nothing_to_import_is_an_error(
     server: MemoryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    """Rather than an import of nothing that went well."""
+    """It must not look like a successful import."""
     monkeypatch.chdir(tmp_path)
 
     said = run(server, *arguments)
@@ -119,7 +119,7 @@ def test_nothing_to_import_is_an_error(
 
 
 def test_many_refusals_are_cut_short(server: MemoryServer, tmp_path: Path) -> None:
-    """A screen of them is enough; the report has the rest."""
+    """A screenful suffices; the report has all of them."""
     for number in range(30):
         (tmp_path / f"{number:02}.jpg").write_bytes(b"no image")
 
@@ -132,7 +132,7 @@ def test_many_refusals_are_cut_short(server: MemoryServer, tmp_path: Path) -> No
 
 
 def test_interrupt_stops_with_a_summary(tmp_path: Path) -> None:
-    """Ctrl-C while the server is slow: what is in is told, and no trace is printed."""
+    """Ctrl-C while the server is slow: the summary says what is stored, without a traceback."""
     for number in range(20):
         (tmp_path / f"{number:02}.jpg").write_bytes(b"image")
     two_are_in = threading.Event()

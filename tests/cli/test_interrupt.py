@@ -1,4 +1,4 @@
-"""Work that Ctrl-C ends."""
+"""What Ctrl-C interrupts."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from pspsearch.cli.interrupt import until_interrupted
 
 
 def test_all_items_come_in_order() -> None:
-    """As without it."""
+    """They come as from the iterable itself."""
     assert list(until_interrupted(range(1000))) == list(range(1000))
 
 
 def test_what_ends_the_items_is_raised() -> None:
-    """Behind those that came before it."""
+    """It is raised after the items before it."""
 
     def two() -> Iterator[int]:
         yield from (1, 2)
@@ -30,7 +30,7 @@ def test_what_ends_the_items_is_raised() -> None:
 
 
 def test_interrupt_comes_after_what_was_there_and_waits_for_nothing() -> None:
-    """While the next item never comes; and Ctrl-C is afterwards what it was."""
+    """The next item never comes. Afterwards Ctrl-C works as before."""
     before, never = signal.getsignal(signal.SIGINT), threading.Event()
 
     def stalled() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What the server says, back as the errors that it raised."""
+"""Turning the server's statuses back into the errors that it raised."""
 
 import asyncio
 import threading
@@ -34,7 +34,7 @@ RAISED = [
 
 @pytest.mark.parametrize("kind", RAISED)
 def test_reason_names_the_class(kind: type[errors.PspsearchError]) -> None:
-    """The reason decides, whatever the code, and the sentence is the server's."""
+    """The reason decides, whatever the code, and the message is the server's."""
     name = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in kind.__name__).lstrip("_")
 
     error = status_error(error_status(grpc.StatusCode.UNKNOWN, "no, because", reason(name)))
@@ -58,13 +58,13 @@ def test_reason_names_the_class(kind: type[errors.PspsearchError]) -> None:
     ],
 )
 def test_code_is_enough_where_there_is_no_reason(code: grpc.StatusCode, kind: type[errors.PspsearchError]) -> None:
-    """A proxy may answer in the server's place, and a later server may have reasons that are not known here."""
+    """A proxy may answer instead of the server, and a later server may have unknown reasons."""
     assert type(status_error(error_status(code, "no"))) is kind
     assert type(status_error(error_status(code, "no", reason("OF_A_LATER_SERVER")))) is kind
 
 
 def test_bad_filter_keeps_its_position() -> None:
-    """Where in the filter the error is."""
+    """It says where in the filter the error is."""
     status = error_status(grpc.StatusCode.INVALID_ARGUMENT, "at 7", reason("BAD_FILTER", position="7"))
 
     error = status_error(status)
@@ -74,7 +74,7 @@ def test_bad_filter_keeps_its_position() -> None:
 
 
 def test_request_id_is_carried() -> None:
-    """It is what finds an unexplained failure in the server's log."""
+    """It finds the cause of an unexplained failure in the server's log."""
     request = error_details_pb2.RequestInfo(request_id="4711")
 
     error = status_error(error_status(grpc.StatusCode.INTERNAL, "internal error", request))
@@ -84,12 +84,12 @@ def test_request_id_is_carried() -> None:
 
 
 def test_good_status_is_no_error() -> None:
-    """Code 0 with whatever else."""
+    """Code 0 is no error, whatever else the status has."""
     assert status_error(error_status(grpc.StatusCode.OK, "fine")) is None
 
 
 class FullServer:
-    """Takes up one call and then, until it is released, none; gRPC lets a few wait and drops the others."""
+    """Takes one call, and then none until it is released. gRPC lets a few wait and drops the others."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -107,7 +107,7 @@ class FullServer:
         self._thread.join()
 
     def release(self) -> None:
-        """From now on everything that waits is answered."""
+        """Lets it answer everything that waits."""
         self._released.set()
 
     async def _serve(self) -> None:
@@ -124,19 +124,19 @@ class FullServer:
         await server.stop(None)
 
     async def _answer(self, _request: bytes, _context: Any) -> bytes:
-        self._released.wait(10)  # the whole event loop stands still
+        self._released.wait(10)  # blocks the whole event loop
         return b""
 
 
 @pytest.fixture
 def full_server() -> Iterator[FullServer]:
-    """For one test."""
+    """A server for one test."""
     with FullServer() as server:
         yield server
 
 
 async def test_dropped_call_is_told_as_overload(full_server: FullServer) -> None:
-    """gRPC's own word for it is CANCELLED, which nobody did."""
+    """gRPC calls it CANCELLED, although no one cancelled it."""
 
     async def ask() -> errors.PspsearchError | None:
         try:

@@ -1,4 +1,4 @@
-"""Ingest streams: broken ones, slow servers, bad items."""
+"""Ingest streams: broken streams, slow servers, bad items."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +29,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
-    """Each of the clients, connected."""
+    """Calls each of the clients, connected."""
     async with connected(request.param(server.address, retries=QUICK)) as ask:
         yield ask
 
@@ -41,7 +41,7 @@ def inputs(count: int) -> Iterator[ItemInput]:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_broken_streams_lose_and_double_nothing(server: ScriptedServer, ask: EitherClient, seed: int) -> None:
-    """The server breaks again and again, also between a write and its word; each item is acknowledged exactly once."""
+    """The server breaks often, also between a write and its answer. Each item is acknowledged exactly once."""
     random = Random(seed)
     stored: dict[str, bytes] = {}
     streams: set[grpc.ServicerContext] = set()
@@ -69,7 +69,7 @@ async def test_broken_streams_lose_and_double_nothing(server: ScriptedServer, as
 async def test_item_that_may_pass_is_sent_again(
     server: ScriptedServer, ask: EitherClient, code: grpc.StatusCode
 ) -> None:
-    """Triton was away when its turn came; the caller hears of it only that it is in."""
+    """Triton was away when the item's turn came; the caller gets only the final acknowledgement."""
     refused: set[str] = set()
 
     def refuse_each_once(requests: Requests, _context: grpc.ServicerContext) -> Responses:
@@ -88,7 +88,7 @@ async def test_item_that_may_pass_is_sent_again(
 
 
 async def test_one_stream_is_enough_for_a_good_server(server: ScriptedServer, ask: EitherClient) -> None:
-    """Also where the items end before the first of them is acknowledged."""
+    """This is so even if the items end before the first is acknowledged."""
     streams: list[int] = []
 
     def acknowledge(requests: Requests, _context: grpc.ServicerContext) -> Responses:
@@ -106,7 +106,7 @@ async def test_one_stream_is_enough_for_a_good_server(server: ScriptedServer, as
 
 
 async def test_server_that_stays_away_is_given_up(server: ScriptedServer, ask: EitherClient) -> None:
-    """Without any progress the attempts come to their end."""
+    """Without progress the attempts run out."""
     begun: list[None] = []
 
     def refuse(_requests: Requests, context: grpc.ServicerContext) -> Responses:
@@ -116,7 +116,7 @@ async def test_server_that_stays_away_is_given_up(server: ScriptedServer, ask: E
 
     server.ingest = refuse
 
-    # the second is what grpc.aio leaves of it where a write crosses with it
+    # the second is what grpc.aio makes of it if a write crosses with it
     with pytest.raises(ServerUnavailable, match=r"gone for good|ended the stream"):
         await ask("ingest", inputs(3))
 
@@ -124,7 +124,7 @@ async def test_server_that_stays_away_is_given_up(server: ScriptedServer, ask: E
 
 
 async def test_server_that_ends_early_is_asked_again(server: ScriptedServer, ask: EitherClient) -> None:
-    """A stream that ends well before its last acknowledgement is a broken one."""
+    """A stream that ends well before its last acknowledgement counts as broken."""
 
     def take_one(requests: Requests, _context: grpc.ServicerContext) -> Responses:
         yield acknowledged(next(requests))
@@ -137,7 +137,7 @@ async def test_server_that_ends_early_is_asked_again(server: ScriptedServer, ask
 
 
 async def test_wrong_collection_ends_the_ingest(server: ScriptedServer, ask: EitherClient) -> None:
-    """What will not pass is raised at once."""
+    """An error that will not pass is raised at once."""
 
     def refuse(requests: Requests, context: grpc.ServicerContext) -> Responses:
         next(requests)
@@ -151,7 +151,7 @@ async def test_wrong_collection_ends_the_ingest(server: ScriptedServer, ask: Eit
 
 
 async def test_slow_server_is_never_owed_more_than_the_window(server: ScriptedServer, ask: EitherClient) -> None:
-    """The server reads all it can get, and from the second on acknowledges only once it has read a whole window."""
+    """The server reads all it can, and after the first item acknowledges only when it has read a whole window."""
     window, count = 4, 60
     changed = threading.Condition()
     received: list[items.IngestItemsRequest] = []
@@ -185,7 +185,7 @@ async def test_slow_server_is_never_owed_more_than_the_window(server: ScriptedSe
 
 
 async def test_unreadable_files_are_acknowledged_with_their_reason(ask: EitherClient, tmp_path: Path) -> None:
-    """A file that is not there, and attributes that are no JSON, spare the others."""
+    """A missing file, or attributes that are not JSON, do not affect the others."""
     (tmp_path / "a.jpg").write_bytes(b"image")
     given = [
         ItemInput("a", tmp_path / "a.jpg", {"price": 3}),
@@ -204,7 +204,7 @@ async def test_unreadable_files_are_acknowledged_with_their_reason(ask: EitherCl
 
 
 async def test_item_longer_than_a_message_spares_the_others(ask: EitherClient) -> None:
-    """gRPC ends the stream for it; the rest is sent again without it."""
+    """gRPC ends the stream because of it; the others are sent again without it."""
     given = [ItemInput("small", b"1"), ItemInput("long", bytes(MAX_MESSAGE_BYTES)), ItemInput("other", b"2")]
 
     acknowledgements = await ask("ingest", given)
@@ -216,7 +216,7 @@ async def test_item_longer_than_a_message_spares_the_others(ask: EitherClient) -
 
 
 async def test_error_of_the_callers_items_is_raised(ask: EitherClient) -> None:
-    """What was given before it is acknowledged all the same."""
+    """Items before the error are still acknowledged."""
 
     def fail() -> Iterator[ItemInput]:
         yield from inputs(2)
@@ -227,7 +227,7 @@ async def test_error_of_the_callers_items_is_raised(ask: EitherClient) -> None:
 
 
 def test_caller_that_leaves_ends_the_stream(server: ScriptedServer) -> None:
-    """Nobody waits for the rest: the call is cancelled, and the items are not read on."""
+    """The call is cancelled, and the caller's items are read no further."""
     ended = threading.Event()
     taken: list[int] = []
 
@@ -251,7 +251,7 @@ def test_caller_that_leaves_ends_the_stream(server: ScriptedServer) -> None:
 
 
 async def test_caller_that_leaves_ends_the_awaited_stream(server: ScriptedServer) -> None:
-    """The same for the client that awaits."""
+    """The client that awaits does the same."""
     ended = threading.Event()
 
     def acknowledge(requests: Requests, context: grpc.ServicerContext) -> Responses:
@@ -269,7 +269,7 @@ async def test_caller_that_leaves_ends_the_awaited_stream(server: ScriptedServer
 
 
 async def test_overload_is_given_up_as_overload(server: ScriptedServer, ask: EitherClient) -> None:
-    """After its attempts the caller learns what it was."""
+    """After its attempts the client raises the server's error."""
 
     def refuse(requests: Requests, _context: grpc.ServicerContext) -> Responses:
         for request in requests:
@@ -282,12 +282,12 @@ async def test_overload_is_given_up_as_overload(server: ScriptedServer, ask: Eit
 
 
 def outgoing(name: str, size_bytes: int = 10) -> Outgoing:
-    """An item of about so many bytes."""
+    """An item of about this size."""
     return Outgoing.of(items.ItemInput(id=name, image=bytes(size_bytes)))
 
 
 def test_window_is_bounded_in_bytes() -> None:
-    """A few large items fill it, and one always fits."""
+    """A few large items fill it, and one item always fits."""
     window = Window("shoes", max_items=100, max_bytes=1000)
 
     assert window.has_room(outgoing("huge", 5000))
@@ -297,7 +297,7 @@ def test_window_is_bounded_in_bytes() -> None:
 
 
 def test_two_of_one_id_are_never_under_way_together() -> None:
-    """A repetition after a break could put the older one in last."""
+    """Otherwise a repetition after a broken stream could store the older one last."""
     window = Window("shoes", max_items=100, max_bytes=1000)
     window.add(outgoing("a"))
 

@@ -37,7 +37,7 @@ def server() -> Iterator[MemoryServer]:
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: MemoryServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
-    """Each of the clients, connected to a server with three items."""
+    """Calls each of the clients, connected to a server with three items."""
     with Client(server.address) as filler:
         filler.upsert(
             [
@@ -51,7 +51,7 @@ async def ask(server: MemoryServer, request: pytest.FixtureRequest) -> AsyncIter
 
 
 async def test_search_takes_every_kind_of_query(ask: EitherClient, tmp_path: Path) -> None:
-    """A file, its bytes, an item and a descriptor find the same; an item does not find itself."""
+    """A file, its bytes, an item and a descriptor find the same items; an item does not find itself."""
     (tmp_path / "temple.jpg").write_bytes(TEMPLE)
     descriptor = (await ask("describe", TEMPLE)).descriptor
 
@@ -65,7 +65,7 @@ async def test_search_takes_every_kind_of_query(ask: EitherClient, tmp_path: Pat
 
 
 async def test_search_returns_what_was_asked_for(ask: EitherClient) -> None:
-    """Nothing but ids and scores unless asked."""
+    """By default hits have only ids and scores."""
     (bare,) = (await ask("search", TEMPLE, limit=1)).hits
     (full,) = (
         await ask("search", TEMPLE, limit=1, return_attributes=True, return_images=True, return_descriptors=True)
@@ -79,7 +79,7 @@ async def test_search_returns_what_was_asked_for(ask: EitherClient) -> None:
 
 
 async def test_search_options_reach_the_server(ask: EitherClient) -> None:
-    """None is the same as not given."""
+    """None means the same as leaving the option out."""
     by_kind = await ask("search", TEMPLE, group_by="kind", limit=None, filter=None)
     plants = await ask("search", TEMPLE, filter='kind = "plant"')
     near = await ask("search", TEMPLE, min_score=0.99)
@@ -92,7 +92,7 @@ async def test_search_options_reach_the_server(ask: EitherClient) -> None:
 
 
 async def test_batch_has_a_result_or_an_error_per_query(ask: EitherClient) -> None:
-    """In the order of the queries."""
+    """They are in the order of the queries."""
     batch = await ask("search_batch", [TEMPLE, b"no image", ItemId("flower")], limit=1)
 
     first, second, third = batch.results
@@ -103,7 +103,7 @@ async def test_batch_has_a_result_or_an_error_per_query(ask: EitherClient) -> No
 
 
 async def test_stream_answers_by_tag(ask: EitherClient) -> None:
-    """A bad query is an answer too, and the stream goes on."""
+    """A bad query gets an answer too, and the stream continues."""
     queries = [("a", TEMPLE), ("b", ItemId("nobody")), ("c", FLOWER)]
 
     answers = dict(await ask("search_stream", queries, limit=1))
@@ -114,20 +114,20 @@ async def test_stream_answers_by_tag(ask: EitherClient) -> None:
 
 
 async def test_stream_raises_what_its_queries_raise(ask: EitherClient, tmp_path: Path) -> None:
-    """A file that cannot be read ends it."""
+    """An unreadable file ends the stream."""
     with pytest.raises(InvalidRequest, match="cannot be read"):
         await ask("search_stream", [("a", TEMPLE), ("b", tmp_path / "nothing.jpg")])
 
 
 async def all_of(stream: AsyncIterator[T], into: list[T]) -> None:
-    """Reads it to its end, which is to come within a minute."""
+    """Reads everything to the end, which must come within a minute."""
     async with asyncio.timeout(60):
         async for one in stream:
-            into.append(one)  # noqa: PERF401 - what came before the end stays
+            into.append(one)  # noqa: PERF401 - keeps the items before an error
 
 
 async def failing(error: type[BaseException]) -> None:
-    """As gRPC, or what waits for something else, does in the caller's own code."""
+    """Fails in the caller's own code, in a way that gRPC or an awaited task could fail."""
     if error is not asyncio.CancelledError:
         raise error
     other = asyncio.create_task(asyncio.Event().wait())
@@ -137,7 +137,7 @@ async def failing(error: type[BaseException]) -> None:
 
 @pytest.mark.parametrize("error", [grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError])
 async def test_awaited_stream_tells_its_queries_from_itself(server: MemoryServer, error: type[BaseException]) -> None:
-    """What they raise is raised, also where it looks as if the stream had ended: that would wait for ever."""
+    """An error from the queries is raised, even one that looks like the end of the stream, which would never come."""
     answers: list[tuple[str, object]] = []
 
     async def queries() -> AsyncIterator[tuple[str, bytes]]:
@@ -153,7 +153,7 @@ async def test_awaited_stream_tells_its_queries_from_itself(server: MemoryServer
 
 @pytest.mark.parametrize("error", [grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError])
 async def test_awaited_ingest_raises_what_its_items_raise(server: MemoryServer, error: type[BaseException]) -> None:
-    """Those before it are acknowledged, and the end is no good end."""
+    """The items before it are acknowledged, and the ingest does not end as if all were well."""
     acknowledgements: list[Acknowledgement] = []
 
     async def inputs() -> AsyncIterator[ItemInput]:
@@ -168,7 +168,7 @@ async def test_awaited_ingest_raises_what_its_items_raise(server: MemoryServer, 
 
 
 async def test_awaited_ingest_that_is_left_ends_its_items(server: MemoryServer) -> None:
-    """Who takes no more acknowledgements cancels what would bring in more."""
+    """If the caller takes no more acknowledgements, the task that reads its items is cancelled."""
     ended = asyncio.Event()
 
     async def inputs() -> AsyncIterator[ItemInput]:
@@ -190,7 +190,7 @@ async def test_awaited_ingest_that_is_left_ends_its_items(server: MemoryServer) 
 
 
 async def test_awaited_stream_that_breaks_ends_its_queries() -> None:
-    """Nobody sends the queries that would still come: what waits for them is cancelled."""
+    """The remaining queries will not be sent, so the task that waits for them is cancelled."""
     ended = asyncio.Event()
 
     async def queries() -> AsyncIterator[tuple[str, bytes]]:
@@ -214,7 +214,7 @@ async def test_awaited_stream_that_breaks_ends_its_queries() -> None:
 
 
 async def test_awaited_stream_takes_queries_as_they_come(server: MemoryServer) -> None:
-    """The next query may wait for the last answer."""
+    """The next query may depend on the last answer."""
 
     async def queries() -> AsyncIterator[tuple[str, bytes]]:
         for number in range(3):
@@ -227,7 +227,7 @@ async def test_awaited_stream_takes_queries_as_they_come(server: MemoryServer) -
 
 
 async def test_compare_gives_a_score_and_a_verdict(ask: EitherClient) -> None:
-    """The verdict only at a threshold."""
+    """The verdict comes only with a threshold."""
     alike = await ask("compare", TEMPLE, ItemId("temple again"), threshold=0.9)
     different = await ask("compare", ItemId("temple"), ItemId("flower"), threshold=0.9)
     unjudged = await ask("compare", TEMPLE, FLOWER)
@@ -237,14 +237,14 @@ async def test_compare_gives_a_score_and_a_verdict(ask: EitherClient) -> None:
 
 
 async def test_recommend_takes_positives_and_negatives(ask: EitherClient) -> None:
-    """Near to some, far from others."""
+    """Hits are near to some examples and far from others."""
     result = await ask("recommend", [ItemId("temple")], [FLOWER])
 
     assert [hit.id for hit in result.hits] == ["temple again", "flower"]
 
 
 async def test_upsert_acknowledges_in_order(ask: EitherClient, tmp_path: Path) -> None:
-    """New, the same again, changed, refused."""
+    """The items are new, the same again, changed, and refused."""
     (tmp_path / "new.jpg").write_bytes(FLOWER)
     descriptor = Descriptor(np.ones(192, np.float32), FINGERPRINT)
     given = [
@@ -269,7 +269,7 @@ async def test_upsert_acknowledges_in_order(ask: EitherClient, tmp_path: Path) -
 
 
 async def test_ingest_puts_everything_in(ask: EitherClient) -> None:
-    """As many acknowledgements as items."""
+    """Each item gets one acknowledgement."""
     acknowledgements = await ask("ingest", (ItemInput(f"{number}", TEMPLE) for number in range(50)))
 
     assert len({one.id for one in acknowledgements if one.outcome is Outcome.CREATED}) == 50
@@ -277,7 +277,7 @@ async def test_ingest_puts_everything_in(ask: EitherClient) -> None:
 
 
 async def test_get_returns_an_item(ask: EitherClient) -> None:
-    """Its image's facts too; its descriptor only where asked for."""
+    """It has facts about its image, and its descriptor only on request."""
     item = await ask("get", "temple")
     described = await ask("get", "temple", descriptor=True)
 
@@ -288,7 +288,7 @@ async def test_get_returns_an_item(ask: EitherClient) -> None:
 
 
 async def test_unknown_things_are_not_found(ask: EitherClient) -> None:
-    """An item, an image, a collection: with the server's sentence."""
+    """This goes for items, images and collections; the message is the server's."""
     for method in ("get", "get_image"):
         with pytest.raises(NotFound, match="there is no item 'nobody'"):
             await ask(method, "nobody")
@@ -297,14 +297,14 @@ async def test_unknown_things_are_not_found(ask: EitherClient) -> None:
 
 
 async def test_list_reads_all_pages(ask: EitherClient) -> None:
-    """Each item once, whatever the size of a page."""
+    """It lists each item once, whatever the page size."""
     for page_size in (1, 2, 3, 100):
         assert [item.id for item in await ask("list", page_size=page_size)] == ["temple", "flower", "temple again"]
     assert [item.id for item in await ask("list", filter='kind = "plant"')] == ["flower"]
 
 
 async def test_delete_takes_ids_or_a_filter(ask: EitherClient) -> None:
-    """Ids that are not there are no error."""
+    """Unknown ids are not an error."""
     assert await ask("delete", ["flower", "nobody"]) == 1
     assert await ask("count", filter='kind = "building"') == 2
     assert await ask("delete", filter='kind = "building"') == 2
@@ -312,7 +312,7 @@ async def test_delete_takes_ids_or_a_filter(ask: EitherClient) -> None:
 
 
 async def test_collections_come_and_go(ask: EitherClient) -> None:
-    """With the settings that were asked for."""
+    """They have the requested settings."""
     made = await ask("create_collection", "shoes", model="resnet", keep_images=False, index_kind=IndexKind.HNSW)
 
     assert (made.name, made.model, made.keep_images, made.index_kind) == ("shoes", "resnet", False, IndexKind.HNSW)
@@ -324,7 +324,7 @@ async def test_collections_come_and_go(ask: EitherClient) -> None:
 
 
 async def test_status_tells_how_the_server_stands(ask: EitherClient) -> None:
-    """Health, versions, sizes."""
+    """The status has health, versions and sizes."""
     status = await ask("status")
 
     assert (status.version, status.serving, status.memory_bytes) == ("1.2.3", True, 3 << 30)
@@ -341,7 +341,7 @@ async def test_status_tells_how_the_server_stands(ask: EitherClient) -> None:
     ],
 )
 async def test_what_cannot_be_sent_is_a_sentence(ask: EitherClient, method: str, argument: object, words: str) -> None:
-    """Before anything is sent."""
+    """The client raises before it sends anything."""
     with pytest.raises(InvalidRequest, match=words):
         await ask(method, argument)
 
@@ -349,7 +349,7 @@ async def test_what_cannot_be_sent_is_a_sentence(ask: EitherClient, method: str,
 def test_five_lines_index_a_folder_and_search_it(
     server: MemoryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The example of the documentation, as it stands there but for the address."""
+    """It is the example of the documentation, with another address."""
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "temple.jpg").write_bytes(TEMPLE)
     (tmp_path / "photographs" / "flower.jpg").write_bytes(FLOWER)
@@ -368,7 +368,7 @@ def test_five_lines_index_a_folder_and_search_it(
 
 
 def test_importing_pspsearch_is_cheap() -> None:
-    """gRPC is imported with the first look at a client, and not before."""
+    """gRPC is imported only when a client is first used."""
     code = "import sys, pspsearch; assert 'grpc' not in sys.modules; pspsearch.Client; assert 'grpc' in sys.modules"
 
     subprocess.run([sys.executable, "-c", code], check=True)

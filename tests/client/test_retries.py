@@ -25,13 +25,13 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
-    """Each of the clients, connected."""
+    """Calls each of the clients, connected."""
     async with connected(request.param(server.address, retries=QUICK)) as ask:
         yield ask
 
 
 async def test_unavailable_is_tried_again(server: ScriptedServer, ask: EitherClient) -> None:
-    """Two failures that may pass, and then the answer."""
+    """Two temporary failures come before the answer."""
     server.failures.extend([DOWN, DOWN])
 
     result = await ask("search", ItemId("a"))
@@ -51,7 +51,7 @@ async def test_unavailable_is_tried_again(server: ScriptedServer, ask: EitherCli
 async def test_nothing_else_is_tried_again(
     server: ScriptedServer, ask: EitherClient, code: grpc.StatusCode, error: type[Exception]
 ) -> None:
-    """A wrong request stays wrong, and an overloaded server wants rest."""
+    """A wrong request stays wrong, and an overloaded server should be left alone."""
     server.failures.append(error_status(code, "no"))
 
     with pytest.raises(error, match="no"):
@@ -61,7 +61,7 @@ async def test_nothing_else_is_tried_again(
 
 
 async def test_repeated_write_carries_the_id_of_its_call(server: ScriptedServer, ask: EitherClient) -> None:
-    """The server knows a repetition by it, and the next call is another one."""
+    """The server recognises a repetition by it, and the next call has another."""
     server.failures.extend([DOWN, DOWN])
 
     await ask("upsert", [ItemInput("a", b"image")])
@@ -75,7 +75,7 @@ async def test_repeated_write_carries_the_id_of_its_call(server: ScriptedServer,
 
 
 async def test_write_without_an_id_is_made_once(server: ScriptedServer, ask: EitherClient) -> None:
-    """A collection that was made although the answer was lost would be there already."""
+    """A collection may have been created although the answer was lost."""
     server.failures.append(DOWN)
 
     with pytest.raises(Exception, match="Triton is away"):
@@ -85,7 +85,7 @@ async def test_write_without_an_id_is_made_once(server: ScriptedServer, ask: Eit
 
 
 async def test_budget_ends_the_retries_of_all_calls(server: ScriptedServer, ask: EitherClient) -> None:
-    """Three retries are all there are: the first call has them, the second none."""
+    """There are three retries in all: the first call uses them up, the second has none."""
     server.failures.extend([DOWN] * 10)
 
     for _ in range(2):
@@ -96,7 +96,7 @@ async def test_budget_ends_the_retries_of_all_calls(server: ScriptedServer, ask:
 
 
 async def test_deadline_ends_the_call(server: ScriptedServer) -> None:
-    """A server that never answers holds nobody up for ever."""
+    """A server that never answers does not hold up its caller for ever."""
     server.hangs = True
 
     async with AsyncClient(server.address, timeout_s=0.05) as client:
@@ -107,7 +107,7 @@ async def test_deadline_ends_the_call(server: ScriptedServer) -> None:
 
 
 async def test_nobody_there_is_a_sentence() -> None:
-    """Nobody listens on port 1."""
+    """Nothing listens on port 1."""
     with Client("127.0.0.1:1", retries=QUICK) as client, pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1"):
         client.count()
     async with AsyncClient("127.0.0.1:1", retries=QUICK) as client:
@@ -116,7 +116,7 @@ async def test_nobody_there_is_a_sentence() -> None:
 
 
 def test_answers_earn_retries_back() -> None:
-    """Ten answers pay for one retry, and no savings grow beyond the budget."""
+    """Ten answers pay for one retry, and the budget is the most that can be saved up."""
     budget = RetryBudget(1)
     for _ in range(100):
         budget.earn()
@@ -126,13 +126,13 @@ def test_answers_earn_retries_back() -> None:
     for _ in range(9):
         budget.earn()
     assert not budget.spend()
-    for _ in range(2):  # the eleventh covers what is lost in adding tenths
+    for _ in range(2):  # an eleventh, as a sum of ten tenths falls short
         budget.earn()
     assert budget.spend()
 
 
 def test_pauses_grow_to_their_limit() -> None:
-    """Each lies below a bound that doubles up to the longest."""
+    """Each is below a bound, which doubles up to the longest pause."""
     retries = Retries(attempts=100, first_delay_s=1, max_delay_s=4, budget=99)
     attempts = Attempts(retries, RetryBudget(99), None, repeatable=True)
 

@@ -1,4 +1,4 @@
-"""What a client does not send while the server refuses many of its calls."""
+"""Which calls a client does not send while the server refuses many of them."""
 
 import contextlib
 import random
@@ -18,14 +18,14 @@ FULL = error_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
 
 
 class Clocked:
-    """A throttle that hears a call every few milliseconds."""
+    """A throttle that gets a call every few milliseconds."""
 
     def __init__(self, step_s: float = 0.01) -> None:
         self._now, self._step_s = 0.0, step_s
         self._throttle = Throttle(lambda: self._now, random.Random(0).random)
 
     def call(self, *, taken: bool) -> bool:
-        """Whether it was sent."""
+        """Makes a call, and returns whether it was sent."""
         self._now += self._step_s
         sent = False
         with contextlib.suppress(Overloaded), self._throttle.call():
@@ -36,7 +36,7 @@ class Clocked:
 
 
 def test_few_more_calls_are_sent_than_are_answered() -> None:
-    """Of five times as many as the server takes: one at each fifth."""
+    """Five times as many calls come as the server takes, which takes one in five."""
     throttle, room, sent, taken = Clocked(step_s=0.001), 0.0, 0, 0
     for number in range(20_000):
         room += 0.2
@@ -50,7 +50,7 @@ def test_few_more_calls_are_sent_than_are_answered() -> None:
 
 
 def test_some_refusals_stop_nobody() -> None:
-    """Forty in a row, or one in five for ever."""
+    """Forty in a row do not, nor one in five for ever."""
     few, many = Clocked(), Clocked()
 
     assert all(few.call(taken=False) for _ in range(40))
@@ -58,7 +58,7 @@ def test_some_refusals_stop_nobody() -> None:
 
 
 def test_all_is_sent_again_soon_after_the_server_has_recovered() -> None:
-    """Even one that took nothing for long: twenty seconds later at most."""
+    """This is so even if the server took nothing for long: it takes twenty seconds at most."""
     throttle = Clocked()
     for _ in range(2_000):
         throttle.call(taken=False)
@@ -69,7 +69,7 @@ def test_all_is_sent_again_soon_after_the_server_has_recovered() -> None:
 
 
 def test_calls_under_way_count_for_nothing() -> None:
-    """A thousand at once are all sent, and as many again."""
+    """A thousand calls at once are all sent, and as many again."""
     throttle, sent = Throttle(), 0
     for _ in range(2):
         with contextlib.ExitStack() as under_way:
@@ -81,7 +81,7 @@ def test_calls_under_way_count_for_nothing() -> None:
 
 
 def test_other_failures_are_answers() -> None:
-    """A server that says no is not overloaded."""
+    """A server that refuses a request for its content is not overloaded."""
     throttle = Throttle()
     for _ in range(1_000):
         with pytest.raises(NotFound), throttle.call():
@@ -97,13 +97,13 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: ScriptedServer, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
-    """Each of the clients, connected."""
+    """Calls each of the clients, connected."""
     async with connected(request.param(server.address)) as ask:
         yield ask
 
 
 async def test_both_clients_spare_a_server_that_is_full(server: ScriptedServer, ask: EitherClient) -> None:
-    """And whoever called hears of it as of the server's own refusals."""
+    """The caller gets the same error as from the server's own refusals."""
     server.failures.extend([FULL] * 300)
     words: list[str] = []
     for _ in range(300):

@@ -12,6 +12,7 @@ from pspsearch.errors import ModelMismatch
 from pspsearch.triton import versions as describers
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.in_use import VersionsInUse
 from pspsearch.triton.owned_name import SHARED_MEMORY
 from pspsearch.triton.versions import Versions
 from tests.e2e.conftest import SHIPPED
@@ -25,7 +26,7 @@ def has_region(describer: TritonDescriber) -> bool:
 
 async def test_model_that_is_not_in_the_repository_is_a_sentence(client: TritonClient, repository: Path) -> None:
     """Asked for by somebody who mistyped it."""
-    async with Versions(client, repository) as opened:
+    async with Versions(client, VersionsInUse(repository)) as opened:
         with pytest.raises(ModelMismatch, match=r"^the model repository has no model nosuch$"):
             await opened.look("nosuch")
         assert [one.reason for one in await opened.look(SHIPPED)] == [""]
@@ -33,7 +34,7 @@ async def test_model_that_is_not_in_the_repository_is_a_sentence(client: TritonC
 
 async def test_model_whose_folder_is_gone_is_told_while_it_is_in_use(client: TritonClient, tmp_path: Path) -> None:
     """It answers from memory, and nothing is loaded until it is put back."""
-    async with Versions(client, tmp_path) as opened:
+    async with Versions(client, VersionsInUse(tmp_path)) as opened:
         with pytest.raises(ModelMismatch):
             await opened.look(SHIPPED)
         await opened.open(SHIPPED, 1)
@@ -47,7 +48,7 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
 ) -> None:
     """Who still has it can use it; who asks again gets another one."""
     monkeypatch.setattr(describers, "_LAST_CALL_S", 0.5)
-    async with Versions(client) as opened:
+    async with Versions(client, VersionsInUse()) as opened:
         first = await opened.open(SHIPPED, None)
         assert await opened.open(SHIPPED, first.version.version) is first
         assert has_region(first)
@@ -76,7 +77,7 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
 
 async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Triton of somebody else's may load it under the number that it had; what it answers is of another space."""
-    async with Versions(client) as opened:
+    async with Versions(client, VersionsInUse()) as opened:
         describer = await opened.open(SHIPPED, None)
         shape = describer.version.contract.shape
         pixels = np.zeros((1, shape.height_px, shape.width_px, 3), np.uint8)

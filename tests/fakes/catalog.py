@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -38,6 +39,7 @@ from pspsearch.domain import (
 )
 from pspsearch.errors import AlreadyExists, InvalidRequest, ModelChanged, NotFound, PspsearchError
 from pspsearch.model.contract import Contract, InputShape
+from pspsearch.ports import Listener
 
 DIMENSION = 4
 SETTINGS = CollectionSettings("pspnet")
@@ -136,7 +138,8 @@ class MemoryCatalog:
         self._contents: dict[int, _Contents] = {}
         self._collection_keys, self._generation_keys, self._item_keys = (itertools.count(1) for _ in range(3))
         self._last = 0
-        self._listener: Callable[[Commit], None] | None = None
+        self._listener: Listener | None = None
+        self._unseen: list[Future[None]] = []
 
     async def collections(self) -> list[tuple[Collection, Generation]]:
         """By name."""
@@ -179,6 +182,7 @@ class MemoryCatalog:
             raise NotFound("the collection has been deleted")
         earlier = self._recall(contents, request_id, asked)
         if earlier is not None:
+            await self._until_seen()
             return earlier
         active = contents.find(GenerationState.ACTIVE)
         described = (one for one in writes if isinstance(one, Upsert) and one.descriptor is not None)
@@ -188,10 +192,12 @@ class MemoryCatalog:
             answer = [self._write(contents, generation.key, write) for write in writes]
         if request_id:
             contents.answers[request_id] = (self._now(), asked, answer)
+        await self._until_seen()
         return answer
 
     async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
         """As it was told last."""
+        await self._until_seen()
         contents = self._contents.get(generation.collection)
         return None if contents is None else self._recall(contents, request_id, asked)
 
@@ -249,6 +255,7 @@ class MemoryCatalog:
             self._change(contents, active, GenerationState.KEPT)
             self._change(contents, generation.key, GenerationState.ACTIVE)
         await self.note_generation(generation, details)
+        await self._until_seen()
         return True
 
     async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
@@ -285,6 +292,7 @@ class MemoryCatalog:
                     held.descriptors[generation.key] = one.descriptor
             else:
                 held.descriptors[generation.key] = one.descriptor
+        await self._until_seen()
         return count
 
     async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
@@ -299,7 +307,7 @@ class MemoryCatalog:
         with_image = sum(item.image is not None and item.image.kept for item in items)
         return Lacking(with_image, len(items) - with_image, self._last)
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
+    def listen(self, listener: Listener) -> None:
         """Called within `write`."""
         self._listener = listener
 
@@ -350,6 +358,12 @@ class MemoryCatalog:
     async def close(self) -> None:
         """Nothing was begun."""
 
+    async def _until_seen(self) -> None:
+        """Whatever the listener heard until now."""
+        self._unseen = [one for one in self._unseen if not one.done()]
+        for seen in tuple(self._unseen):
+            await asyncio.shield(asyncio.wrap_future(seen))
+
     def _recall(self, contents: _Contents, request_id: str, asked: str) -> Any:
         """What was told within a day; None where nothing was."""
         then, earlier, told = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), "", None))
@@ -398,7 +412,8 @@ class MemoryCatalog:
             added = tuple(row for sequence, row in rows.items() if sequence not in before[key])
             removed = tuple(before[key].keys() - rows.keys())
             if self._listener is not None and (added or removed):
-                self._listener(Commit(contents.collection.key, key, added, removed))
+                seen = self._listener(Commit(contents.collection.key, key, added, removed))
+                self._unseen += [] if seen is None else [seen]
 
     def _write(self, contents: _Contents, generation: int, write: Upsert | Delete) -> Written:
         held = contents.held.get(write.id)

@@ -3,20 +3,37 @@
 tests/ports/test_index.py holds it to the real one's behaviour.
 """
 
+import asyncio
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+import random
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Commit, Descriptors, Found, Generation, IndexState, Matched, Row, StoredDescriptor
+from pspsearch.domain import (
+    CollectionSettings,
+    Commit,
+    Descriptors,
+    Found,
+    Generation,
+    IndexState,
+    Matched,
+    Row,
+    Sequences,
+    StoredDescriptor,
+)
 from pspsearch.filters import Filter
-from pspsearch.ports import RowSource
+from pspsearch.ports import Index, RowSource
 from tests.fakes.catalog import MemoryRows
 
 DIMENSION = 16
+ALL = Filter.parse("*")
 GENERATION = Generation(3, 2, "pspnet", 1, "0123456789abcdef", DIMENSION)
 
 
@@ -62,14 +79,29 @@ class Gallery:
         """Takes an item out."""
         return commit([], [self.rows.pop(id_).sequence])
 
-    def nearest(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+    def nearest(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
         """The true answers."""
-        rows = sorted((row for row in self.rows.values() if holds(keep, row)), key=lambda row: row.sequence)
+        rows = sorted((row for row in self.rows.values() if holds(where, row)), key=lambda row: row.sequence)
         return nearest(rows, queries, count)
 
     def by_sequence(self) -> dict[int, Row]:
         """The rows there are."""
         return {row.sequence: row for row in self.rows.values()}
+
+
+@dataclass
+class MemoryEngine:
+    """Fills the port `IndexEngine`, with nothing that lasts."""
+
+    delay_s: float | None = None
+    """How long its indexes take to see a commit; None where they do at once."""
+
+    async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> "MemoryIndex":
+        """Anew from all rows."""
+        return MemoryIndex(rows) if self.delay_s is None else LateIndex(rows, self.delay_s)
+
+    async def drop(self, generation: Generation) -> None:
+        """There is nothing to drop."""
 
 
 class MemoryIndex:
@@ -81,14 +113,15 @@ class MemoryIndex:
         self._descriptors = {sequence: row.descriptor for sequence, row in self._rows.items()}
         self._sequence = max(self._rows, default=0)
 
-    def apply(self, commit: Commit) -> None:
+    def apply(self, commit: Commit) -> Future[None] | None:
         """KeyError where a row is removed that is not there."""
-        for row in commit.added:
-            self._rows[row.sequence] = row
-            self._descriptors[row.sequence] = row.descriptor
-            self._sequence = row.sequence
+        rows = self._rows | {row.sequence: row for row in commit.added}
+        self._descriptors |= {row.sequence: row.descriptor for row in commit.added}
         for sequence in commit.removed:
-            del self._rows[sequence]
+            del rows[sequence]
+        self._sequence = max([self._sequence, *(row.sequence for row in commit.added)])
+        self._rows = rows  # in one step: others may be searching
+        return None
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
         """One after the other."""
@@ -96,20 +129,34 @@ class MemoryIndex:
         for one in commits:
             added = tuple(row for row in one.added if row.sequence > opened)
             removed = tuple(sequence for sequence in one.removed if sequence in self._rows)
-            self.apply(Commit(one.collection, one.generation, added, removed))
+            MemoryIndex.apply(self, Commit(one.collection, one.generation, added, removed))
 
     def check_current(self) -> None:
         """It always is."""
 
-    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+    async def search(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
         """Every row is scored."""
-        return nearest([row for row in self._rows.values() if holds(keep, row)], queries, count)
+        return nearest(self._which(where), queries, count)
 
-    async def match(self, keep: Filter | None = None) -> Matched:
-        """By ascending key."""
-        rows = sorted((row for row in self._rows.values() if holds(keep, row)), key=lambda row: row.key)
-        keys = np.array([row.key for row in rows], np.int64)
-        return Matched(keys, np.array([row.sequence for row in rows], np.int64))
+    async def count(self, where: Filter | None = None) -> int:
+        """One by one."""
+        return len(self._which(where))
+
+    async def match(self, where: Filter, page_size: int, after_key: int = 0) -> AsyncGenerator[Matched]:
+        """From one list."""
+        matched = by_key(row for row in self._which(where) if row.key > after_key)
+        for start in range(0, max(1, len(matched.keys)), page_size):
+            page = slice(start, start + page_size)
+            yield Matched(matched.keys[page], matched.sequences[page])
+
+    async def sample(self, count: int) -> Matched:
+        """Other ones by each call."""
+        rows = self._which(None)
+        return by_key(random.sample(rows, min(count, len(rows))))
+
+    async def contains(self, sequences: Sequences) -> NDArray[np.bool_]:
+        """One by one."""
+        return np.array([sequence in self._rows for sequence in sequences.tolist()], np.bool_)
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
         """Those of rows that are gone are kept."""
@@ -123,10 +170,47 @@ class MemoryIndex:
     async def close(self) -> None:
         """There is nothing to leave."""
 
+    def _which(self, where: Filter | None) -> list[Row]:
+        return [row for row in self._rows.values() if holds(where, row)]
 
-def holds(keep: Filter | None, row: Row) -> bool:
+
+class LateIndex(MemoryIndex):
+    """Sees every commit a while after it was told of it, as one on another machine does."""
+
+    def __init__(self, source: RowSource, delay_s: float) -> None:
+        super().__init__(source)
+        self._delay_s = delay_s
+        self._thread = ThreadPoolExecutor(1, "late-index")
+
+    def apply(self, commit: Commit) -> Future[None]:
+        """In a thread of its own, in commit order."""
+        return self._thread.submit(self._apply_late, commit)
+
+    async def close(self) -> None:
+        """When all that it was told of is seen."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _apply_late(self, commit: Commit) -> None:
+        time.sleep(self._delay_s)
+        super().apply(commit)
+
+
+def by_key(rows: Iterable[Row]) -> Matched:
+    """What an index says of these rows."""
+    pairs = sorted((row.key, row.sequence) for row in rows)
+    keys, sequences = np.array(pairs, np.int64).reshape(-1, 2).T
+    return Matched(keys, sequences)
+
+
+async def match_all(index: Index, where: Filter = ALL) -> Matched:
+    """All rows that a filter holds for, in one page."""
+    (page,) = [page async for page in index.match(where, 1 << 40)]
+    return page
+
+
+def holds(where: Filter | None, row: Row) -> bool:
     """Whether a filter does for a row."""
-    return keep is None or keep.matches(json.loads(row.attributes))
+    return where is None or where.matches(json.loads(row.attributes))
 
 
 def nearest(rows: list[Row], queries: Descriptors, count: int) -> list[Found]:

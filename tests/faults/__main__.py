@@ -1,4 +1,4 @@
-"""`make faults`: everything that can go wrong, many times; one line each. Names of faults choose among them."""
+"""`make faults`: everything that can go wrong, many times, with one line each. Names of faults select among them."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from tests.faults.place import open_place
 
 
 async def main(names: list[str]) -> int:
-    """How many failed."""
+    """Runs the faults; returns how many failed."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         async with open_place(Path(folder), timed=True) as place:
@@ -22,7 +22,7 @@ async def main(names: list[str]) -> int:
                 started = time.perf_counter()
                 try:
                     found = f"passed: {await fault.check(place, fault.many)}"
-                except Exception as error:  # the next ones are to be tried all the same
+                except Exception as error:  # the next ones must run all the same
                     failed += 1
                     traceback.print_exc()
                     found = f"FAILED: {error}"

@@ -1,4 +1,4 @@
-"""A model repository that somebody has tampered with, and a server that is to be made to call elsewhere."""
+"""A model repository that an attacker has changed, and a server that requests try to make call elsewhere."""
 
 import asyncio
 import contextlib
@@ -24,26 +24,26 @@ PICKLE = b"cos\nsystem\n(S'true'\ntR."
 
 
 def _link(model: Path) -> None:
-    """A file of it lies elsewhere."""
+    """A file of the version is a link to elsewhere."""
     file = model / "1" / "model.onnx"
     file.rename(model.parent.parent / "elsewhere.onnx")
     file.symlink_to(model.parent.parent / "elsewhere.onnx")
 
 
 def _link_version(model: Path) -> None:
-    """All of a version does."""
+    """The whole version is a link to elsewhere."""
     (model / "1").rename(model.parent.parent / "elsewhere")
     (model / "1").symlink_to(model.parent.parent / "elsewhere")
 
 
 def _reach_outside(model: Path) -> None:
-    """Its manifest names a file above it."""
+    """The version's manifest names a file above it."""
     manifest = model / "1" / MANIFEST
     manifest.write_text(manifest.read_text().replace('"model.onnx"', '"../config.pbtxt"'))
 
 
 def _change(model: Path) -> None:
-    """One bit of the network."""
+    """One bit of the network differs."""
     file = model / "1" / "model.onnx"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -51,13 +51,13 @@ def _change(model: Path) -> None:
 
 
 def _change_program(model: Path) -> None:
-    """What Triton runs."""
+    """The program that Triton runs differs."""
     file = model / "1" / "model.py"
     file.write_text(f"import os; os.system('true')\n{file.read_text()}")
 
 
 def _poison_cache(model: Path) -> None:
-    """What Python takes for the compiled `model.py`, because its time and size are right."""
+    """Adds what Python takes for the compiled `model.py`, because time and size match."""
     program = model / "1" / "model.py"
     published, status = program.read_bytes(), program.stat()
     times = status.st_atime_ns, status.st_mtime_ns
@@ -69,23 +69,23 @@ def _poison_cache(model: Path) -> None:
 
 
 def _change_config(model: Path) -> None:
-    """How Triton is to run what was published."""
+    """Changes how Triton runs what was published."""
     config = model / "config.pbtxt"
     config.write_text(config.read_text().replace('string_value: "', 'string_value: "f', 1))
 
 
 def _add_pickle(model: Path) -> None:
-    """Beside the files that were published."""
+    """Adds a file beside those that were published."""
     (model / "1" / "weights.pkl").write_bytes(PICKLE)
 
 
 def _open_up(model: Path) -> None:
-    """Everybody may write to it."""
+    """Lets everybody write to the program that Triton runs."""
     (model / "1" / "model.py").chmod(0o666)
 
 
 def _open_up_folder(model: Path) -> None:
-    """Everybody may put a version in."""
+    """Lets everybody add a version."""
     model.chmod(0o777)
 
 
@@ -104,7 +104,7 @@ ATTACKS: dict[Callable[[Path], None], str] = {
 
 
 async def repository(place: Place, times: int) -> str:
-    """So many of the attacks; then what listens where, and who is called."""
+    """Tries so many of the attacks; then checks what listens where, and who is called."""
     folder = place.new_folder("attacks")
     for number, (attack, words) in enumerate(list(ATTACKS.items())[:times]):
         root = folder / str(number) / "model_repository"
@@ -118,7 +118,7 @@ async def repository(place: Place, times: int) -> str:
 
 
 async def _call_elsewhere(place: Place, data: Path) -> int:
-    """Requests that name a place which only waits to be called; how many ports the server and its Triton listen on."""
+    """Sends requests that name a waiting port, which nobody may call; returns how many ports server and Triton open."""
     called: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as trap:
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/picture.jpg"
@@ -155,7 +155,7 @@ def _is_loopback(ip: str) -> bool:
 
 
 async def _name(client: AsyncClient, url: str) -> None:
-    """In everything that is text or bytes."""
+    """Puts the address in every text and bytes field."""
     svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'.encode()
     for content in (url.encode(), svg):
         with contextlib.suppress(InvalidRequest):

@@ -1,4 +1,4 @@
-"""Calls that are repeated, cancelled, and that must see what was acknowledged before them."""
+"""Calls that are repeated or cancelled, and reads that must see every acknowledged write."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ CLIENTS, IDS_EACH = 8, 40
 
 
 async def same_request(place: Place, times: int) -> str:
-    """One upsert is sent so many times under one name, at once and one after the other, and again after a kill."""
+    """One upsert is sent so many times with one request id, at once, one after the other, and again after a kill."""
     data = place.new_folder("same-request")
     request = None
     answers: set[bytes] = set()
@@ -43,7 +43,7 @@ async def same_request(place: Place, times: int) -> str:
 
 
 async def cancelled(place: Place, times: int) -> str:
-    """Searches by image are cancelled at any moment, many at once; nothing is left of them."""
+    """Searches by image are cancelled at random moments, many at once; nothing remains of them."""
     image = encode(load_photo(300, 200))
     chance = random.Random(3)
 
@@ -72,7 +72,7 @@ async def cancelled(place: Place, times: int) -> str:
 
 @dataclass
 class _Caller:
-    """One who knows what it wrote."""
+    """A caller that remembers what it wrote."""
 
     client: AsyncClient
     name: str
@@ -81,7 +81,7 @@ class _Caller:
     there: dict[str, int] = field(default_factory=dict[str, int])
 
     async def go_on(self, operations: int) -> None:
-        """Writes and looks so often, in any order."""
+        """Writes and reads so often, in any order."""
         versions = itertools.count(1)
         acts = [self._put, self._put, self._delete, self._get, self._search, self._search, self._count]
         for _ in range(operations):
@@ -120,7 +120,7 @@ class _Caller:
 
 
 async def history(place: Place, operations: int) -> str:
-    """Clients with ids of their own do anything at once; each sees all that it was told before."""
+    """Clients with their own ids do anything at once; each sees all its acknowledged writes."""
     async with AsyncClient(place.shared().address) as client:
         fingerprint = await fingerprint_of(client)
         callers = [_Caller(client, f"c{n}", fingerprint, random.Random(n)) for n in range(CLIENTS)]

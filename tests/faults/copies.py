@@ -1,4 +1,4 @@
-"""Backups: what comes back is what there was, to the bit."""
+"""Backups: a restored one equals the original, to the bit."""
 
 import asyncio
 import itertools
@@ -15,12 +15,12 @@ ITEMS = 500
 
 
 def run(*arguments: str) -> None:
-    """A command of pspsearch."""
+    """Runs a command of pspsearch."""
     subprocess.run([sys.executable, "-m", "pspsearch", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 async def backup(place: Place, times: int) -> str:
-    """Taken while the server is written to; what was there before it began is in it, whole."""
+    """A backup is taken during writes; it holds everything from before it began, whole."""
     folder = place.new_folder("backup")
     versions = itertools.count()
     kept = encode(load_photo(64, 48))
@@ -58,7 +58,7 @@ async def backup(place: Place, times: int) -> str:
 
 
 async def _content(client: AsyncClient, fingerprint: str, prefix: str) -> tuple[list[str], list[object]]:
-    """Every item with its descriptor's bits, and what searches answer."""
+    """Every item with its descriptor's bits, and the answers to searches."""
     items: list[str] = []
     async for one in client.list(page_size=1000):
         if one.id.startswith((prefix, "picture")):

@@ -1,6 +1,6 @@
-"""Callers that are slow, many, or too much; a healthy one beside them is to be answered as before.
+"""Slow, many, or excessive callers; a healthy one beside them must get its answers as before.
 
-`python -m tests.faults.crowd KIND HOST PORT TOKEN` is such a crowd, until it is ended.
+`python -m tests.faults.crowd KIND HOST PORT TOKEN` is such a crowd until it is ended.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ PAUSE_S = 0.01
 SLOWER = 2.0
 MEMORY_BYTES = 256 << 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-"""With which a connection begins."""
+"""The bytes that begin a connection."""
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 def _connections(address: tuple[str, int], _: Metadata) -> None:
-    """Many that say nothing after their greeting."""
+    """Opens many connections that say nothing after their greeting."""
     opened = [socket.create_connection(address) for _ in range(CONNECTIONS)]
     for one in opened:
         one.sendall(PREFACE)
@@ -45,7 +45,7 @@ def _connections(address: tuple[str, int], _: Metadata) -> None:
 
 
 def _slow_senders(address: tuple[str, int], _: Metadata) -> None:
-    """A byte now and then; those that are thrown out come again."""
+    """Sends a byte now and then, and reconnects when thrown out."""
     opened = {socket.create_connection(address): 0 for _ in range(SLOW_SENDERS)}
     while True:
         for one, sent in list(opened.items()):
@@ -60,7 +60,7 @@ def _slow_senders(address: tuple[str, int], _: Metadata) -> None:
 
 
 def _slow_readers(address: tuple[str, int], metadata: Metadata) -> None:
-    """Streams of queries whose answers nobody takes."""
+    """Sends streams of queries and reads no answers."""
     query = search_service_pb2.Query(id="i0")
     options = search_service_pb2.SearchOptions(limit=ITEMS, return_attributes=True)
     request = search_service_pb2.SearchStreamRequest(
@@ -71,7 +71,7 @@ def _slow_readers(address: tuple[str, int], metadata: Metadata) -> None:
         yield from itertools.repeat(request, QUERIES_EACH)
         time.sleep(3600)
 
-    narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))  # else gRPC reads on by itself
+    narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))  # otherwise gRPC reads on by itself
     with grpc.insecure_channel(f"{address[0]}:{address[1]}", narrow) as channel:
         stub = search_service_pb2_grpc.SearchServiceStub(channel)
         kept = [stub.SearchStream(many(), metadata=metadata) for _ in range(STREAMS)]
@@ -80,7 +80,7 @@ def _slow_readers(address: tuple[str, int], metadata: Metadata) -> None:
 
 
 def _stream_flood(address: tuple[str, int], metadata: Metadata) -> None:
-    """Streams that are given up as soon as they are there."""
+    """Opens streams and cancels them at once."""
 
     def nothing() -> Iterator[search_service_pb2.SearchStreamRequest]:
         time.sleep(1)
@@ -94,7 +94,7 @@ def _stream_flood(address: tuple[str, int], metadata: Metadata) -> None:
 
 
 def _oversize(address: tuple[str, int], metadata: Metadata) -> None:
-    """Messages that are too large, one after the other."""
+    """Sends messages that are too large, one after the other."""
     request = search_service_pb2.SearchRequest(query=search_service_pb2.Query(image=bytes(OVERSIZE_BYTES)))
     options = (("grpc.max_send_message_length", -1),)
     with grpc.insecure_channel(f"{address[0]}:{address[1]}", options) as channel:
@@ -116,7 +116,7 @@ KINDS: dict[str, Callable[[tuple[str, int], Metadata], None]] = {
 
 
 async def crowds(place: Place, seconds: int) -> str:
-    """Each for so long; the healthy caller has a token of its own, and so a share of its own."""
+    """Runs each crowd for so long; the healthy caller has its own token, and so its own share."""
     folder = place.new_folder("crowds")
     tokens = folder / "tokens.json"
     healthy, other = (create_token(tokens, Access(name, Right.ADMIN), None) for name in ("healthy", "crowd"))
@@ -145,7 +145,7 @@ def _crowd(kind: str, address: str, token: str) -> Generator["subprocess.Popen[b
     host, _, port = address.rpartition(":")
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-m", "tests.faults.crowd", kind, host, port, token], cwd=root) as process:
-        time.sleep(2.0)  # it has come together
+        time.sleep(2.0)  # the crowd has gathered by now
         try:
             yield process
         finally:

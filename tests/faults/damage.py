@@ -1,4 +1,4 @@
-"""Bits that flip in what lies on disk, and files that end too early."""
+"""Bits that flip in files on disk, and files that end too early."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,20 @@ from pspsearch.domain import Generation
 from pspsearch.errors import CatalogDamaged
 from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
+from tests.fakes.index import match_all
 from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo
 from tests.servers.search_server import ServerEnded, why_refused
 
 ITEMS, LOGGED = 250, 40
 SERVED = 10
-"""Each such time a server of its own meets the damage, and what it finds is salvaged."""
+"""How often a server also meets the damage, and what it finds is salvaged."""
 
 Content = list[tuple[object, ...]]
 
 
 async def damaged(place: Place, times: int) -> str:
-    """In the catalog, in its index, and in the log of a server that was killed. Nothing wrong is ever answered."""
+    """Damages the catalog, its index, or the log of a killed server. Nothing wrong is ever answered."""
     folder, chance = place.new_folder("damaged"), random.Random(7)
     sound, ledger = await _make(place, folder / "sound")
     killed, log_bytes = await _kill(place, folder / "killed")
@@ -92,7 +93,7 @@ async def _make(place: Place, data: Path) -> tuple[Path, Ledger]:
 
 
 async def _kill(place: Place, data: Path) -> tuple[Path, int]:
-    """And how much of its log is before the last two writes: a damage behind that can be a torn end."""
+    """The data, and how much of its log precedes the last two writes; damage after that can be a torn end."""
     with place.serve(data) as server:
         async with AsyncClient(server.address) as client:
             fingerprint = await fingerprint_of(client)
@@ -107,7 +108,7 @@ async def _kill(place: Place, data: Path) -> tuple[Path, int]:
 
 
 def _index_files(data: Path, generation: Generation) -> list[tuple[Path, int]]:
-    """With how many bytes of each count."""
+    """The index files, and how many bytes of each matter."""
     folder = data / INDEXES / str(generation.key)
     (snapshot,) = folder.glob("snapshot-*")
     manifest = json.loads((snapshot / "manifest.json").read_bytes())["manifest"]
@@ -124,7 +125,7 @@ def _damage(path: Path, size: int, chance: random.Random) -> None:
 
 
 def _flip(path: Path, place: int, chance: random.Random) -> None:
-    """One bit of the byte that is there."""
+    """Flips one bit of the byte at `place`."""
     with path.open("r+b") as file:
         file.seek(place)
         (byte,) = file.read(1)
@@ -133,11 +134,11 @@ def _flip(path: Path, place: int, chance: random.Random) -> None:
 
 
 async def _check_catalog(data: Path, content: Content) -> str:
-    """When it was found: what is read before is what it was."""
+    """When the damage was found; everything read before is right."""
     try:
         catalog = await SqliteCatalog.open(data)
     except CatalogDamaged as error:
-        assert "restore a backup" in str(error)  # noqa: PT017 - else it is found later
+        assert "restore a backup" in str(error)  # noqa: PT017 - otherwise it is found later
         return "opening"
     async with catalog:
         try:
@@ -163,7 +164,7 @@ async def _check_index(data: Path, generation: Generation, path: str) -> None:
             index = await SegmentedIndex.open(
                 folder, generation, collection.settings, rows, memory=IndexMemory(1 << 30)
             )
-            matched = await index.match()
+            matched = await match_all(index)
             assert sorted(matched.sequences.tolist()) == rows.sequences().tolist()
             true = {row.sequence: row.descriptor for row in rows.after(0)}
             found = await index.descriptors(matched.sequences.tolist())
@@ -182,12 +183,12 @@ class _Ear(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
+        """Keeps one line."""
         self.lines.append(record.getMessage())
 
 
 async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
-    """A server refuses to start, or refuses what is damaged; what is salvaged is what there was, less what is told."""
+    """A server does not start, or refuses what is damaged; salvage restores everything except what it reports lost."""
     try:
         with place.serve(data, "--log-level", "error") as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
@@ -199,7 +200,7 @@ async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
     try:
         await asyncio.to_thread(salvage, data, salvaged, lambda _loss, _collection, id_: lost.add(id_))
     except CatalogDamaged as error:
-        assert "nothing can be taken out" in str(error)  # noqa: PT017 - where its tables are not named any more
+        assert "nothing can be taken out" in str(error)  # noqa: PT017 - its tables may have lost their names
         return
     whole = Ledger({id_: version for id_, version in ledger.acknowledged.items() if id_ not in lost})
     with place.serve(salvaged) as server:
@@ -211,7 +212,7 @@ async def _check_served(place: Place, data: Path, ledger: Ledger) -> None:
 
 
 async def _ask(client: AsyncClient, ledger: Ledger) -> None:
-    """Of every item: right, or refused."""
+    """Every item is right or refused."""
     try:
         found = {one.id: int(one.attributes["version"]) async for one in client.list(page_size=10)}
         assert {**ledger.acknowledged, **found} == {**found, **ledger.acknowledged}
@@ -228,7 +229,7 @@ async def _ask(client: AsyncClient, ledger: Ledger) -> None:
 
 
 async def _read(catalog: SqliteCatalog) -> Content:
-    """All that a server would."""
+    """Everything that a server would read."""
     content: Content = []
     for collection, generation in await catalog.collections():
         content.append((collection, generation))

@@ -1,14 +1,14 @@
-"""Runs pspsearch on a disk that fails, or so that it is known what a loss of power would leave of its files.
+"""Runs pspsearch on a disk that fails, or records what a loss of power would leave of its files.
 
-`python -m tests.faults.disk MODE PATH serve ...`: while there is a file PATH,
+`python -m tests.faults.disk MODE PATH serve ...` fails while the file PATH exists, by MODE:
 
 - `unsynced`: nothing can be synced;
-- `full`: nothing can be written any more after so many writes as the file says;
-- `readonly`: nothing can be written, and no file can be opened for it.
+- `full`: no write succeeds after as many as the file says;
+- `readonly`: nothing can be written, and no file can be opened for writing.
 
-With the mode `record`, the folder PATH has what was synced, and nothing else.
+In the mode `record`, the folder PATH holds what was synced, and nothing else.
 
-SQLite reads and writes through a layer of ours, and Python's own functions are exchanged for others.
+SQLite reads and writes through a layer of ours, and Python's own functions are replaced.
 """
 
 import errno
@@ -28,46 +28,46 @@ from pspsearch.catalog import connections
 
 _LAYER = "tests"
 _KEPT: list[object] = []
-"""What SQLite knows by its name alone."""
+"""Keeps what SQLite knows only by its name from being collected."""
 
 
 class Disk:
-    """One that works; each fault is one that does not."""
+    """A disk that works; its subclasses fail."""
 
     def write(self) -> None:
-        """Before anything is written; OSError where that fails."""
+        """Called before anything is written; raises OSError if that fails."""
 
     def open(self, path: str, flags: int) -> None:
-        """Before a file is opened, or a folder made."""
+        """Called before a file is opened or a folder made."""
 
     def sync(self, path: str) -> None:
-        """Before what was written to a file, or the names in a folder, are put onto the disk."""
+        """Called before a file's content, or a folder's names, are synced."""
 
     def synced(self, path: str) -> None:
-        """They are there now."""
+        """Called after they are synced."""
 
 
 class Unsynced(Disk):
-    """See above."""
+    """The mode `unsynced`."""
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
 
     def sync(self, path: str) -> None:
-        """The kernel has an error to tell."""
+        """Reports an error as the kernel would."""
         if self._flag.exists():
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
 
 class Full(Disk):
-    """See above."""
+    """The mode `full`."""
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
         self._writes = 0
 
     def write(self) -> None:
-        """Some still find room."""
+        """Fails once as many writes as the file says have succeeded."""
         if not self._flag.exists():
             self._writes = 0
         elif self._writes >= int(self._flag.read_text()):
@@ -76,43 +76,43 @@ class Full(Disk):
             self._writes += 1
 
     def open(self, path: str, flags: int) -> None:
-        """A new name takes room, too."""
+        """Fails for a new name, which takes room, too."""
         if flags & os.O_CREAT and not Path(path).exists():
             self.write()
 
 
 class Readonly(Disk):
-    """See above."""
+    """The mode `readonly`."""
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
 
     def write(self) -> None:
-        """As files that were open before it became so."""
+        """Fails also for files that were open before."""
         if self._flag.exists():
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def open(self, path: str, flags: int) -> None:
-        """As all others."""
+        """Fails for opening a file to write."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             self.write()
 
 
 class Recorder(Disk):
-    """Files by their inodes, as they were at their last sync; folders with the names in them at theirs."""
+    """Records files by inode as at their last sync, and folders with their names as at theirs."""
 
     def __init__(self, shadow: Path) -> None:
         self._shadow = shadow
         self._turn = threading.Lock()
 
     def synced(self, path: str) -> None:
-        """As it is now, whole or not at all."""
+        """Records the present content, whole or not at all."""
         with self._turn:
             keep(Path(path), self._shadow)
 
 
 def put_in(disk: Disk) -> None:
-    """From now on SQLite and Python have that one."""
+    """Makes SQLite and Python use that disk from now on."""
 
     class File(apsw.VFSFile):
         def __init__(self, name: Any, flags: list[int]) -> None:
@@ -127,7 +127,7 @@ def put_in(disk: Disk) -> None:
         def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
             try:
                 super().xLock(level)
-            except apsw.IOError as error:  # of a reader that ends; one from Python would weigh more
+            except apsw.IOError as error:  # from a reader that ends; a Python error would weigh more
                 raise apsw.BusyError from error
 
         def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
@@ -143,10 +143,10 @@ def put_in(disk: Disk) -> None:
             super().__init__(_LAYER, connections.CHECKSUMS)
 
         def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
-            if name is None:  # a file for a moment, without a name
+            if name is None:  # a temporary file without a name
                 return apsw.VFSFile(connections.CHECKSUMS, name, flags)
             path = name if isinstance(name, str) else name.filename()
-            if not Path(path).exists():  # what is there, SQLite opens for reading if nothing else can be had
+            if not Path(path).exists():  # SQLite opens an existing file for reading if nothing else works
                 _translate(lambda: disk.open(path, os.O_CREAT), apsw.SQLITE_CANTOPEN)
             return File(name, flags)
 
@@ -181,7 +181,7 @@ def put_in(disk: Disk) -> None:
 
 
 def _translate(act: Callable[[], None], otherwise: int) -> None:
-    """SQLite's own error where it is one of the disk's."""
+    """Turns a disk error into SQLite's own."""
     try:
         act()
     except OSError as error:
@@ -190,7 +190,7 @@ def _translate(act: Callable[[], None], otherwise: int) -> None:
 
 
 def keep(path: Path, shadow: Path) -> None:
-    """What a loss of power would leave of it from now on."""
+    """Stores what a loss of power from now on would leave of the path."""
     found = path.stat()
     kept = shadow / str(found.st_ino)
     if stat.S_ISDIR(found.st_mode):
@@ -206,7 +206,7 @@ def keep(path: Path, shadow: Path) -> None:
 
 
 def begin_record(data: Path, shadow: Path) -> None:
-    """What is there already has been on disk for long."""
+    """Stores what exists already, as if synced long ago."""
     shadow.mkdir()
     if data.is_dir():
         for path in (data, *data.rglob("*")):
@@ -214,7 +214,7 @@ def begin_record(data: Path, shadow: Path) -> None:
 
 
 def after_power_loss(data: Path, shadow: Path, target: Path, keeps: Callable[[], bool]) -> None:
-    """Makes `target` of what is left: a file is what it was at its last sync, or, where `keeps` says so, what it is."""
+    """Makes `target` what is left: each file as at its last sync or, if `keeps` says so, as it is now."""
     folders = [json.loads(path.read_text()) for path in shadow.glob("*.folder")]
     names: dict[str, dict[str, int]] = {one["folder"]: one["names"] for one in folders}
     _restore(data, shadow, target, names, keeps)

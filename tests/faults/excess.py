@@ -1,4 +1,4 @@
-"""Requests that hold as much as they may, a little more, and a thousand times more; from strangers, too."""
+"""Requests that hold as much as they may, a little more, and a thousand times more; also from strangers."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ WRONG = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA
 
 
 async def fields(place: Place, every: int) -> str:
-    """Each repeated field, text and bytes of every method, or every so many of them."""
+    """Tries each repeated, text and bytes field of every method, or every so many of them."""
     folder = place.new_folder("excess")
     tokens = folder / "tokens.json"
     known = ((AUTHORIZATION, f"Bearer {create_token(tokens, Access('known', Right.ADMIN), None)}"),)
@@ -53,7 +53,7 @@ async def fields(place: Place, every: int) -> str:
 
 
 def _amounts(target: Target) -> Iterator[int]:
-    """The bound, one more, a thousand times as much; as much as a message may have, and more, where that is less."""
+    """The bound, one more, and a thousand times the bound; or, if less, the most that a message holds, and more."""
     most, bound = target.most(MESSAGE_BYTES), target.bound
     if bound is not None and bound < most:
         yield from (bound, bound + 1)
@@ -91,7 +91,7 @@ def _send(channel: grpc.Channel, target: Target, content: bytes, metadata: Any) 
 
 
 class _Health:
-    """Asks for it all the time, in a thread."""
+    """Asks for the server's health all the time, in a thread."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -118,11 +118,11 @@ class _Health:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has had since its peak was forgotten."""
+    """The peak memory of a process since `forget_peak`."""
     status = Path(f"/proc/{pid}/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def forget_peak(pid: int) -> None:
-    """What a process had before is not counted."""
+    """Resets the peak memory of a process."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

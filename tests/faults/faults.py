@@ -28,15 +28,15 @@ from tests.faults.place import Place
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that happens, and what must hold then; an assertion fails where it does not."""
+    """A fault, and the check of what must hold then; an assertion fails if it does not."""
 
     name: str
     check: Callable[[Place, int], Awaitable[str]]
-    """Tries it so many times, or seconds, and says what it counted."""
+    """Tries the fault so many times, or seconds, and says what it counted."""
     few: int
-    """In every run of the tests; 0 where only many tell anything."""
+    """How many times in every run of the tests; 0 if only many tell anything."""
     many: int
-    """In `make faults`."""
+    """How many times in `make faults`."""
 
 
 SOAK_S = int(os.environ.get("SOAK_S", "1800"))

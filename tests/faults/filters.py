@@ -1,4 +1,4 @@
-"""Filters that are to stop others: as long as they may be, over wide items, beside ordinary writes and searches."""
+"""Hostile filters, as long as allowed and over wide items, beside ordinary writes and searches."""
 
 import asyncio
 import itertools
@@ -18,14 +18,14 @@ ATTACKED = "attacked"
 WIDE, NAMES, HOSTS = 200, 4000, 4
 MANY_ROUNDS = 50
 SLOWEST_MS = 2000
-"""Of an ordinary call, in a long run; the single writer was held for 8.3 s by one deletion."""
+"""The limit for an ordinary call, in a long run; one deletion held the single writer for 8.3 s."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class _Told:
-    """What became of the ordinary calls and of the hostile ones."""
+    """How the ordinary calls and the hostile ones ended."""
 
     written: int = 0
     searched: int = 0
@@ -35,7 +35,7 @@ class _Told:
 
 
 async def hostile(place: Place, rounds: int) -> str:
-    """So many rounds of hostile filters by several callers; who writes and searches meanwhile gets right answers."""
+    """So many rounds of hostile filters by several callers; ordinary calls meanwhile get right answers."""
     told = _Told()
     with place.serve(place.new_folder("filters")) as server:
         async with AsyncClient(server.address, retries=ONCE) as client:
@@ -74,13 +74,13 @@ async def hostile(place: Place, rounds: int) -> str:
 
 
 def _wide(number: int, fingerprint: str) -> ItemInput:
-    """About as many attributes as there is room for."""
+    """An item with about as many attributes as fit."""
     attributes = {f"a{name}": number for name in range(NAMES)}
     return replace(item(f"w{number}", number, fingerprint), attributes=attributes)
 
 
 async def _attack(client: AsyncClient, fingerprint: str, number: int, told: _Told) -> None:
-    """Each kind once; no two filters are the same, and none holds for an item."""
+    """Sends each kind once; no two filters are the same, and none matches an item."""
     query = Descriptor(point("w0", 0), fingerprint)
     names = [f"a{name}" for name in range(number % 100, NAMES, 7)]
     comparisons = " ".join(f"{name}>=0" for name in names[:560]) + f" b={number}"
@@ -104,7 +104,7 @@ async def _attack(client: AsyncClient, fingerprint: str, number: int, told: _Tol
 
 
 async def _go_on(client: AsyncClient, fingerprint: str, told: _Told, done: asyncio.Event) -> None:
-    """Puts an item in and searches for it with a filter, in another collection, until it is done."""
+    """Upserts an item and searches for it with a filter, in another collection, until `done`."""
     while not done.is_set():
         id_, user = f"i{told.written}", 2**53 + told.written
         one = replace(item(id_, 0, fingerprint), attributes={"user": user})

@@ -1,4 +1,4 @@
-"""Input that was made to break something: pictures, headers, requests."""
+"""Input that is made to break something: pictures, headers, requests."""
 
 import asyncio
 import concurrent.futures
@@ -46,7 +46,7 @@ LIMITS = ImageLimits(1 << 20, 1 << 20)
 
 
 async def pictures(place: Place, times: int) -> str:
-    """Real pictures with bytes changed, cut, doubled and spliced: pixels, or a sentence; in processes that may die."""
+    """Real pictures, changed, cut, doubled and spliced, give pixels or a sentence; in processes that may die."""
     seeds = range(0, times, CHUNK)
     counts = Counter[str]()
     slowest_s, memory = 0.0, 0
@@ -78,14 +78,14 @@ def _decode_mutants(seed: int, count: int) -> tuple[Counter[str], float, int]:
             counts["decoded" if pixels.shape == (32, 32, 3) else "misshapen"] += 1
         except BadImage:
             counts["refused"] += 1
-        except Exception as error:  # what is to be found
+        except Exception as error:  # this is what the fuzzing looks for
             counts[repr(error)] += 1
         slowest_s = max(slowest_s, time.perf_counter() - started)
     return counts, slowest_s, _peak_bytes()
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had."""
+    """The peak memory of this process."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
@@ -142,7 +142,7 @@ def _mutate(chance: random.Random, originals: list[bytes]) -> bytes:
 
 
 def _with_checksums(png: bytes) -> bytes:
-    """So that what is wrong is found further in."""
+    """Repairs a PNG's checksums, so that the decoder meets the error further in."""
     fixed, place = bytearray(png[:8]), 8
     while place + 12 <= len(png):
         (size,) = struct.unpack_from(">I", png, place)
@@ -153,7 +153,7 @@ def _with_checksums(png: bytes) -> bytes:
 
 
 async def bombs(place: Place, times: int) -> str:
-    """Small files that say they are huge are refused before anything is made for them."""
+    """Small files that claim to be huge are refused before memory is allocated for them."""
     with concurrent.futures.ProcessPoolExecutor(1, FRESH) as pool:
         slowest_ms, grown = await asyncio.get_running_loop().run_in_executor(pool, _refuse_bombs, times)
     place.within(slowest_ms / 1000, BOMB_MS / 1000, "the slowest bomb")
@@ -185,7 +185,7 @@ def _png(header: bytes, data: bytes) -> bytes:
 def _refuse_bombs(times: int) -> tuple[float, int]:
     limits = ImageLimits(20 << 20, 50_000_000)
     files = list(_bombs())
-    decode_pixels(encode(load_photo(64, 48)), SHAPE, limits)  # what is loaded once is not the bombs'
+    decode_pixels(encode(load_photo(64, 48)), SHAPE, limits)  # loads once what must not count for the bombs
     before = _peak_bytes()
     slowest_ms = 0.0
     for _ in range(times):
@@ -213,14 +213,14 @@ TEXTS = [
     *("null", "{}", '{"a":' * 500, "AAAA", "eyJhIjoxfQ==", "\u202e", "x" * 70_000),
 ]
 USUAL = {"collection": "default", "id": "there", "filter": "colour:*"}
-"""Mostly, so that more than names is looked at."""
+"""The usual values, so that requests pass the first checks."""
 NUMBERS = (0, 1, -1, 10, 255, 256, 1000, 1001, (1 << 31) - 1, -(1 << 31))
 FLOATS = (0.0, 1.0, -1.0, 0.5, 1e38, -1e38, float("nan"), float("inf"))
 WRONG = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
 
 async def requests(place: Place, times: int) -> str:
-    """Fields filled with anything, and messages that are none: each is refused as what it is."""
+    """Random fields, and bytes that are no message, are each refused for what they are."""
     codes = Counter[str]()
     data = place.new_folder("requests")
     secret = place.folder / "outside"
@@ -255,7 +255,7 @@ async def _send(channel: grpc.aio.Channel, chance: random.Random, count: int, co
         method = chance.choice(METHODS)
         request = _message(method.input_type, chance, 0)
         if method.name == "DeleteCollection" and cast(Any, request).name == "default":
-            continue  # or there would soon be nothing to ask about
+            continue  # otherwise there would soon be nothing to ask about
         sent += 1
         content = request.SerializeToString()
         if chance.random() < 0.15:

@@ -1,4 +1,4 @@
-"""Runs pspsearch with indexes that are merged, compacted and saved as soon as there is anything to do.
+"""Runs pspsearch with indexes that merge, compact and save whenever there is anything to do.
 
 `python -m tests.faults.hurried serve ...`
 """

@@ -1,4 +1,4 @@
-"""kill -9 and SIGTERM of a server that writes, and of what works on what it wrote."""
+"""kill -9 and SIGTERM of a server that writes, and kill -9 of a backup."""
 
 import asyncio
 import itertools
@@ -20,19 +20,19 @@ from tests.pictures import encode, load_photo
 from tests.servers.search_server import SearchServer
 
 RESTART_S, GRACE_S = 10.0, 10.0
-"""A restart with 100,000 items, of which there are fewer; and how long calls may still take."""
+"""Bounds for a restart with 100,000 items, more than there are here, and for calls under way at SIGTERM."""
 MOST_WRITES = 300
-"""Until a kill, which comes after so many as chance will have it."""
+"""The most writes until a kill; chance decides how many."""
 MANY = 10
 PICTURES, PADDING = 40, 500_000
-"""For a backup that takes a while."""
+"""The size of the data for a backup that takes a while."""
 
 Work = Callable[[AsyncClient, Ledger, random.Random], Coroutine[Any, Any, None]]
-"""Writes until it cannot any more."""
+"""Work that writes until it fails."""
 
 
 async def during_ingest(place: Place, times: int) -> str:
-    """A stream of new items is broken off, each time after so many acknowledgements as chance will have it."""
+    """A stream of new items breaks off after a random number of acknowledgements."""
     numbers = itertools.count()
 
     async def ingest(client: AsyncClient, ledger: Ledger, _: random.Random) -> None:
@@ -51,12 +51,12 @@ async def during_ingest(place: Place, times: int) -> str:
 
 
 async def during_changes(place: Place, times: int) -> str:
-    """Items are put in, replaced and deleted, a few in each call, by several callers with ids of their own."""
+    """Several callers with their own ids insert, replace and delete items, a few in each call."""
     return await _kill(place, "changes", times, partial(change, versions=itertools.count()))
 
 
 async def _kill(place: Place, name: str, times: int, work: Work) -> str:
-    """Again and again on one data folder, and looks after each time."""
+    """Kills servers one after another on one data folder, and checks it after each kill."""
     ledger, chance, data = Ledger(), random.Random(1), place.new_folder(name)
     slowest_s = 0.0
     for number in range(times + 1):
@@ -76,7 +76,7 @@ async def _kill(place: Place, name: str, times: int, work: Work) -> str:
 async def _until_killed(
     server: SearchServer, client: AsyncClient, ledger: Ledger, chance: random.Random, work: Work
 ) -> None:
-    """Killed while it works."""
+    """Kills the server while it works."""
     working = asyncio.create_task(work(client, ledger, chance))
     await ledger.grow(chance.randint(1, MOST_WRITES), working)
     server.process.kill()
@@ -85,7 +85,7 @@ async def _until_killed(
 
 
 async def by_sigterm(place: Place, times: int) -> str:
-    """Stopped as an operator does it, under load: what was taken up is finished, and the rest is told to come again."""
+    """Stopped as operators do it, under load, the server finishes what it has begun and tells the rest to retry."""
     ledger, versions, data = Ledger(), itertools.count(), place.new_folder("sigterm")
     slowest_s, chance = 0.0, random.Random(2)
     for _ in range(times):
@@ -107,7 +107,7 @@ async def by_sigterm(place: Place, times: int) -> str:
 
 
 async def during_upkeep(place: Place, times: int) -> str:
-    """The index is merged, compacted and saved all the time."""
+    """The server is killed while it constantly merges, compacts and saves the index."""
     ledger, versions, data = Ledger(), itertools.count(), place.new_folder("upkeep")
     chance, halves = random.Random(8), 0
     for _ in range(times):
@@ -129,7 +129,7 @@ async def during_upkeep(place: Place, times: int) -> str:
 
 
 async def during_backup(place: Place, times: int) -> str:
-    """`pspsearch backup` dies; the one before it stays, and the next is made in the same place."""
+    """`pspsearch backup` is killed; the backup before it stays, and the next one succeeds in the same place."""
     folder, chance, halves = place.new_folder("backup-killed"), random.Random(9), 0
     data, copy = folder / "data", folder / "copy"
     with place.serve(data) as server:

@@ -1,4 +1,4 @@
-"""Python processes of Triton answer too late: Triton gave them up, and takes what they say for the next answers."""
+"""Triton's Python processes answer after Triton gave them up; Triton takes their answers for the next requests'."""
 
 import asyncio
 import contextlib
@@ -24,23 +24,23 @@ from tests.servers.search_server import serve
 
 PICTURES, CALLERS, WRITERS = 40, 8, 2
 SHORT_S, ANY_S = (0.2, 0.3, 0.4), (0.2, 0.5, 1.0, 2.0, 3.0)
-"""Deadlines: those of the first are over before Triton gives up a process, so that nobody hears of it."""
+"""Deadlines. The first ones pass before Triton gives up a process, so that no caller hears of it."""
 UNHEARD, LEAVING = 0.7, 0.2
-"""The share of rounds in which nobody may hear of it, and of callers who leave before their deadlines."""
+"""The share of rounds in which no caller may hear of it, and of callers who leave before their deadlines."""
 OUTCOMES = 30
-"""Of calls, after the processes go on: answers or refusals."""
+"""How many calls must end, in an answer or a refusal, after the processes continue."""
 SAME_COSINE = 0.999
 
 Put = dict[str, int]
-"""The picture of each item that was sent."""
+"""The picture that was sent for each item."""
 
 
 @dataclass
 class _Callers:
-    """Who asks about pictures that are all different, and compares every answer with what it was alone."""
+    """Callers that ask about different pictures, and compare every answer with the one they got in peace."""
 
     clients: dict[float, AsyncClient]
-    """By their deadlines."""
+    """The clients by their deadlines."""
     images: list[bytes]
     expected: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     answers: int = 0
@@ -50,7 +50,7 @@ class _Callers:
     outcomes: int = 0
 
     async def learn(self) -> None:
-        """What each picture's descriptor is, while all is well."""
+        """Asks for each picture's descriptor before anything goes wrong."""
         client = self.clients[max(self.clients)]
         told = [(await client.describe(image)).descriptor.values for image in self.images]
         self.expected = np.asarray(told, np.float32)
@@ -58,23 +58,23 @@ class _Callers:
         assert others.max() < SAME_COSINE - 0.01, "the pictures are too much alike to be told apart"
 
     def compare(self, picture: int, descriptor: NDArray[np.float32]) -> None:
-        """Counts an answer that is another's."""
+        """Counts the answer as wrong if it belongs to another picture."""
         if self.expected[picture] @ descriptor < SAME_COSINE:
             self.wrong += 1
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for it, not for ever."""
+        """Waits for the condition, up to a minute."""
         async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.01)
 
     async def until_answered(self) -> None:
-        """Returns when a call is answered that may have begun after this one."""
+        """Returns when a call has its answer that may have begun after this one."""
         answers = self.answers
         await self.until(lambda: self.answers > answers + CALLERS)
 
     async def ask(self, chance: random.Random, deadlines: tuple[float, ...], until: asyncio.Event) -> None:
-        """One call after the other; some are cancelled."""
+        """Asks one call after the other; cancels some."""
         while not until.is_set():
             picture = chance.randrange(PICTURES)
             async with self._outcome():
@@ -84,7 +84,7 @@ class _Callers:
                 self.compare(picture, np.asarray(description.descriptor.values))
 
     async def put(self, chance: random.Random, name: str, put: Put, until: asyncio.Event) -> None:
-        """New items, one after the other; whether one that was refused is there is to be seen."""
+        """Inserts new items, one after the other; `read_back` then shows which refused ones exist."""
         number = 0
         while not until.is_set():
             number += 1
@@ -95,7 +95,7 @@ class _Callers:
                     await self.clients[chance.choice(ANY_S)].upsert([ItemInput(id_, self.images[picture])])
 
     async def read_back(self, put: Put) -> None:
-        """What is there is of the picture that was sent."""
+        """Checks that every stored item has the descriptor of the picture that was sent."""
         client = self.clients[max(self.clients)]
         for id_, picture in put.items():
             with contextlib.suppress(NotFound):
@@ -117,9 +117,9 @@ class _Callers:
 
 
 async def answers(place: Place, rounds: int) -> str:
-    """Both processes are stopped and go on after one to two seconds, under calls with deadlines from 0.2 to 3 s.
+    """Both processes stop and continue after one to two seconds, under calls with deadlines from 0.2 to 3 s.
 
-    Half of it in a Triton of somebody else's, which nobody starts again before its answers are compared.
+    Half of the rounds use somebody else's Triton, which is restarted only after its answers are compared.
     """
     own, others = await asyncio.gather(_bundled(place, rounds - rounds // 2), _others(place, rounds // 2))
     return f"bundled Triton: {own}; another's: {others}"
@@ -140,7 +140,7 @@ async def _others(place: Place, rounds: int) -> str:
 
 
 async def _try(callers: _Callers, rounds: int, root: Callable[[], int], start_again: Callable[[], None]) -> str:
-    """`root` is the process whose descendants Triton's Python processes are."""
+    """`root` is the process from which Triton's Python processes descend."""
     chance = random.Random(rounds)
     for _ in range(rounds):
         await callers.until(lambda: len(list(children_of(root(), TARGETS[1]))) == INSTANCES)
@@ -170,7 +170,7 @@ async def _stop_once(
             group.create_task(callers.put(chance, f"{time.monotonic_ns()}/{writer}", put, until))
         await asyncio.sleep(chance.uniform(1.0, 2.0) - max(SHORT_S))
         for process in asleep:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it is started again already
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have been restarted already
                 process.resume()
         enough = callers.outcomes + OUTCOMES
         await callers.until(lambda: callers.outcomes >= enough)

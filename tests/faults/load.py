@@ -1,4 +1,4 @@
-"""More than a server can answer, more than it can hold, and the same for a long time."""
+"""More load than a server can answer, more data than it can hold, and load for a long time."""
 
 import asyncio
 import contextlib
@@ -27,11 +27,11 @@ HELD, BATCH, TEXT = 30_000, 100, 8_000
 OF_MEMORY = 1.2
 SOAKED_ITEMS = 250
 DRIFT, GROWTH, LONG_S = 0.1, 0.05, 300
-"""What may change in a long time; in a short one chance decides."""
+"""How much may change over a long time, and from how many seconds on this counts; before, chance decides."""
 
 
 async def overload(place: Place, seconds: int) -> str:
-    """Five times as many searches by image as it can answer, by chance: most of what it could do is done.
+    """At five times as many searches by image as it can answer, at random moments, it still does most of its work.
 
     The callers have half of the cores, and the server the others. Their clients do not send what is sure to be refused;
     what the server itself refuses has its request's id.
@@ -62,7 +62,7 @@ async def overload(place: Place, seconds: int) -> str:
             await by_chance_ms(call, TIMES * max(before), seconds)
             goodput = answered / (time.perf_counter() - started)
         async with AsyncClient(server.address, retries=ONCE) as other:
-            after = await _closed_loops(other, image)  # the machine may be another one by now
+            after = await _closed_loops(other, image)  # the machine may have changed its speed
     peak = max((first + second) / 2 for first, second in zip(before, after, strict=True))
     assert others == [], others[-3:]
     told = (
@@ -75,13 +75,13 @@ async def overload(place: Place, seconds: int) -> str:
 
 
 async def _closed_loops(client: AsyncClient, image: bytes) -> list[float]:
-    """Answers a second for some numbers of callers."""
+    """Answers per second for some numbers of callers."""
     return [await closed_loop(lambda: client.search(image), callers) for callers in CALLERS]
 
 
 @contextlib.contextmanager
 def _serve_apart(data: Path) -> Generator[SearchServer]:
-    """With the shipped model, which takes its time; on other cores than this process has until it ends."""
+    """The shipped model, which takes its time, on other cores than this process has until it ends."""
     cores = sorted(os.sched_getaffinity(0))
     try:
         _keep_to(cores[: len(cores) // 2] or cores)
@@ -98,7 +98,7 @@ def _keep_to(cores: Sequence[int]) -> None:
 
 
 async def memory(place: Place, seconds: int) -> str:
-    """A server that may take a fifth more than what it has loaded: what does not fit is refused, and it lives on."""
+    """A server may use a fifth more than what it has loaded: it refuses what does not fit, and lives on."""
     data, numbers = place.new_folder("memory"), itertools.count()
     with place.serve(data) as server:
         async with AsyncClient(server.address) as client:
@@ -133,7 +133,7 @@ async def memory(place: Place, seconds: int) -> str:
 
 
 async def _put(client: AsyncClient, numbers: "itertools.count[int]") -> None:
-    """Items with much to remember."""
+    """Inserts items that need much memory."""
     fingerprint, chance = await fingerprint_of(client), random.Random(next(numbers))
     ids = [f"i{next(numbers)}" for _ in range(BATCH)]
     inputs = [item(id_, 0, fingerprint) for id_ in ids]
@@ -151,7 +151,7 @@ def _anonymous_bytes(pid: int) -> int:
 
 @dataclass
 class _Usage:
-    """At one moment."""
+    """The usage at one moment."""
 
     memory_bytes: int
     files: int
@@ -160,14 +160,14 @@ class _Usage:
 
 @dataclass
 class _Soak:
-    """What was measured, in the order of its time."""
+    """The measurements, in order of time."""
 
     times_ms: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     usage: list[_Usage] = field(default_factory=list[_Usage])
 
 
 async def soak(place: Place, seconds: int) -> str:
-    """Searches, writes and deletions at a steady pace: nothing grows, nothing slows down."""
+    """Searches, writes and deletions run at a steady pace: nothing grows, nothing slows down."""
     seen, image = _Soak(), encode(load_photo(300, 200))
     versions = itertools.count()
     server = place.shared()
@@ -199,7 +199,7 @@ async def soak(place: Place, seconds: int) -> str:
 
 
 def _judge(seen: _Soak, seconds: int) -> str:
-    """The second fifth beside the last."""
+    """Compares the second fifth with the last."""
     fifth, usual = len(seen.usage) // 5, len(seen.times_ms) // 5
     early, late = seen.usage[fifth : 2 * fifth] or seen.usage[:1], seen.usage[-fifth:] or seen.usage[-1:]
     first_ms = float(np.percentile([took for _, took in seen.times_ms[usual : 2 * usual]], 99))

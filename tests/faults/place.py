@@ -1,4 +1,4 @@
-"""Where faults are tried: a Triton with a small network, and servers in processes of their own that may be killed."""
+"""Where faults are tried: a Triton with a small network, and servers in their own processes that may be killed."""
 
 import asyncio
 import contextlib
@@ -24,58 +24,58 @@ MODEL = "colour"
 DIMENSION = 128
 CALLERS, IDS_EACH, MOST_AT_ONCE = 6, 25, 4
 ONCE = Retries(attempts=1)
-"""What a fault does to a call is to be seen."""
+"""No retries, so that tests see what a fault does to a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One for all faults; each makes folders of its own in it."""
+    """The place that all faults share; each makes its own folders in it."""
 
     folder: Path
     triton: str
-    """Its address."""
+    """Triton's address."""
     timed: bool = False
-    """Whether bounds of time are judged: not by the tests, where a busy machine would decide."""
+    """Whether times are judged; not in the tests, where a busy machine would decide."""
     _servers: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _shared: list[SearchServer] = field(default_factory=list[SearchServer])
 
     @contextlib.contextmanager
     def serve(self, data: Path, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> Generator[SearchServer]:
-        """Of that data."""
+        """A server of that data."""
         with serve(data, self.triton, "--model", MODEL, *flags, program=program) as server:
             yield server
 
     async def check(self, data: Path, ledger: "Ledger") -> None:
-        """What a server finds there is what it should be."""
+        """Starts a server on the data, and checks it against the ledger."""
         with self.serve(data) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
 
     def shared(self) -> SearchServer:
-        """One for all faults that leave it as it was; its default collection is everybody's."""
+        """A server for all faults that leave it unchanged; its default collection is shared."""
         if not self._shared:
             self._shared.append(self._servers.enter_context(self.serve(self.new_folder("shared"))))
         return self._shared[0]
 
     def within(self, taken_s: float, bound_s: float, what: str) -> None:
-        """Where time is judged, what took so long took less than its bound."""
+        """If times are judged, asserts that this one is within its bound."""
         assert not self.timed or taken_s < bound_s, f"{what} took {taken_s:.2f} s"
 
     def new_folder(self, name: str) -> Path:
-        """Empty."""
+        """Makes an empty folder."""
         path = self.folder / name
         path.mkdir()
         return path
 
     @property
     def repository(self) -> Path:
-        """With the one model."""
+        """The repository with the only model."""
         return self.folder / "model_repository"
 
 
 @contextlib.asynccontextmanager
 async def open_place(folder: Path, *, timed: bool = False) -> AsyncGenerator[Place]:
-    """In an empty folder."""
+    """Opens a place in an empty folder."""
     repository = folder / "model_repository"
     repository.mkdir()
     publish(Publication(write_colour_network(folder / "1.onnx", dimension=DIMENSION), repository, MODEL))
@@ -87,25 +87,25 @@ async def open_place(folder: Path, *, timed: bool = False) -> AsyncGenerator[Pla
 
 
 def point(id_: str, version: int) -> NDArray[np.float32]:
-    """The descriptor that this version of the item has."""
+    """The descriptor of that version of the item."""
     numbers = np.random.default_rng(zlib.crc32(f"{id_} {version}".encode())).standard_normal(DIMENSION)
     return (numbers / np.linalg.norm(numbers)).astype(np.float32)
 
 
 def item(id_: str, version: int, fingerprint: str) -> ItemInput:
-    """To put in."""
+    """An item to write."""
     return ItemInput(id_, Descriptor(point(id_, version), fingerprint), {"version": version})
 
 
 async def fingerprint_of(client: AsyncClient) -> str:
-    """Of the collection's space."""
+    """The fingerprint of the collection's space."""
     return (await client.get_collection()).state.origin.fingerprint
 
 
 async def become_idle(client: AsyncClient) -> float:
-    """Waits until no call is under way; the seconds that it took."""
+    """Waits until no call is under way; returns the seconds that it took."""
     started = time.perf_counter()
-    while (await client.status()).requests_in_flight > 1:  # the question itself
+    while (await client.status()).requests_in_flight > 1:  # this call counts, too
         assert time.perf_counter() - started < 5, "calls are left over"
         await asyncio.sleep(0.01)
     return time.perf_counter() - started
@@ -113,21 +113,21 @@ async def become_idle(client: AsyncClient) -> float:
 
 @dataclass
 class Ledger:
-    """What the catalog may hold: of each id the version that was acknowledged last, or one that was sent since."""
+    """What the catalog may hold: for each id, the version acknowledged last or one sent since."""
 
     acknowledged: dict[str, int] = field(default_factory=dict[str, int])
     doubtful: dict[str, list[int | None]] = field(default_factory=dict[str, list[int | None]])
-    """Sent and not acknowledged; None for a deletion."""
+    """Versions sent but not acknowledged; None for a deletion."""
     writes: int = 0
-    """Acknowledged ones."""
+    """How many writes are acknowledged."""
     _awaited: list[tuple[int, asyncio.Event]] = field(default_factory=list[tuple[int, asyncio.Event]])
 
     def send(self, id_: str, version: int | None) -> None:
-        """Before the call; of one id only one is under way."""
+        """Call it before the write; an id has only one write under way."""
         self.doubtful.setdefault(id_, []).append(version)
 
     def acknowledge(self, id_: str) -> None:
-        """What was sent last is what there is."""
+        """Records that the version sent last is now stored."""
         version = self.doubtful.pop(id_)[-1]
         self.writes += 1
         self.acknowledged.pop(id_, None)
@@ -138,7 +138,7 @@ class Ledger:
                 come.set()
 
     async def grow(self, writes: int, working: "asyncio.Task[None]") -> None:
-        """Waits until that work has had so many more acknowledged."""
+        """Waits until so many more writes are acknowledged; fails if the work ends first."""
         come = asyncio.Event()
         self._awaited.append((self.writes + writes, come))
         waiting = asyncio.create_task(come.wait())
@@ -148,7 +148,7 @@ class Ledger:
         assert come.is_set(), f"the work ended: {working.exception()!r}"
 
     def check(self, found: Mapping[str, int]) -> None:
-        """Nothing acknowledged is lost or stale, and nothing is there that was deleted or never sent."""
+        """Asserts that no acknowledged write is lost or stale, and that nothing deleted or never sent exists."""
         wrong = {
             id_: (found.get(id_), self.acknowledged.get(id_), self.doubtful.get(id_))
             for id_ in self.acknowledged.keys() | self.doubtful.keys() | found.keys()
@@ -157,13 +157,13 @@ class Ledger:
         assert wrong == {}, f"of {len(wrong)} items, found, acknowledged and sent: {dict(list(wrong.items())[:5])}"
 
     def settle(self, found: Mapping[str, int]) -> None:
-        """What was in doubt is known."""
+        """Records what was found, which settles every doubt."""
         self.acknowledged = dict(found)
         self.doubtful.clear()
 
 
 async def check_server(client: AsyncClient, ledger: Ledger) -> None:
-    """Catalog, index and ledger hold the same."""
+    """Checks that catalog, index and ledger hold the same."""
     found = {one.id: int(one.attributes["version"]) async for one in client.list(page_size=1000)}
     ledger.check(found)
     assert await client.count() == len(found)
@@ -180,7 +180,7 @@ async def check_server(client: AsyncClient, ledger: Ledger) -> None:
 
 
 async def change(client: AsyncClient, ledger: Ledger, chance: random.Random, versions: Iterator[int]) -> None:
-    """Puts items in, replaces and deletes them, by several callers with ids of their own; until a call fails."""
+    """Inserts, replaces and deletes items by several callers with their own ids, until a call fails."""
     fingerprint = await fingerprint_of(client)
 
     async def go_on(caller: int) -> None:
@@ -206,7 +206,7 @@ async def change(client: AsyncClient, ledger: Ledger, chance: random.Random, ver
 
 
 def check_ended(ended: BaseException | None, kind: type[Exception]) -> None:
-    """What ended the work, as far down as it was grouped, is of that kind."""
+    """Asserts that errors of that kind, however deeply grouped, ended the work."""
     inner = cast("tuple[BaseException, ...]", getattr(ended, "exceptions", ()))
     for one in inner:
         check_ended(one, kind)

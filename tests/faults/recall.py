@@ -1,4 +1,4 @@
-"""What an approximate index finds after restarts, deletions and insertions, beside brute force."""
+"""What an approximate index finds after restarts, deletions and insertions, compared with brute force."""
 
 import asyncio
 import shutil
@@ -15,18 +15,19 @@ from tests.faults.place import DIMENSION, Place, fingerprint_of
 
 COUNT = 10
 CHANGE, LEAST, OFF_REBUILT = 0.001, 0.95, 0.01
-"""The issue's own bounds."""
+"""By how much recall may change with a restart, its least value, and how far it may be below a new index's."""
 KINDS = (IndexKind.HNSW, IndexKind.IVF)
 HURRIED = ("-m", "tests.faults.hurried")
 ITEMS, QUERIES = 6_000, 2_000
 CLUSTERS = 600
-"""Of 200 the lists are so much a matter of luck that the same items in two orders differ by 0.02. Of 1,000, whose six
-items are near nothing else, a graph finds 0.94 where it was measured to find 0.98: queries made of its own rows
-are easier for it than new ones."""
+"""With 200 clusters, the lists depend so much on chance that two orders of the same items differ by 0.02. With 1,000,
+whose six items are near nothing else, a graph finds 0.94 where 0.98 was measured: queries made from its own rows are
+easier for it than new ones.
+"""
 
 
 async def kept(place: Place, times: int) -> str:
-    """The same after so many restarts, every other one after a kill; and no worse than new after many changes."""
+    """Restarts, every other one after a kill, do not change recall; many changes leave it as good as a new index's."""
     data = place.new_folder("recall")
     points = clustered_descriptors(ITEMS, DIMENSION, 1, CLUSTERS).astype(np.float16).astype(np.float32)
     queries = clustered_descriptors(QUERIES, DIMENSION, 2, CLUSTERS)
@@ -66,7 +67,7 @@ async def _put(client: AsyncClient, collection: str, points: Descriptors, number
 
 
 async def _settle(client: AsyncClient, collection: str) -> None:
-    """Until nothing is built any more, and hardly anything is to be."""
+    """Waits until nothing is being built, and hardly anything waits to be."""
     deadline = time.perf_counter() + 120
     quiet = 0
     while quiet < 5:
@@ -85,7 +86,7 @@ async def _measure(
     killed: bool = False,
     program: tuple[str, ...] = ("-m", "pspsearch"),
 ) -> dict[IndexKind, float]:
-    """By a server of its own."""
+    """The recall of each kind of index, in its own server."""
     with place.serve(data, program=program) as server:
         async with AsyncClient(server.address) as client:
             found: dict[IndexKind, float] = {}

@@ -1,4 +1,4 @@
-"""Rollouts under kill -9: of the server, and of Triton."""
+"""Rollouts under kill -9 of the server, and of Triton."""
 
 import asyncio
 import contextlib
@@ -25,20 +25,20 @@ from tests.servers.search_server import SearchServer, serve
 FLAGS = ("--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "100")
 IDS = 120
 MOST_CALLS = 60
-"""Acknowledged ones, until a kill."""
+"""The most acknowledged calls until a kill."""
 HANGS_S = 120
 
 
 @dataclass
 class Ledger:
-    """What was acknowledged: of every id the picture that it has, None for a deleted one."""
+    """What was acknowledged: the picture of every id, or None if it was deleted."""
 
     pictures: dict[str, int | None] = field(default_factory=dict[str, int | None])
     doubtful: dict[str, set[int | None]] = field(default_factory=dict[str, set[int | None]])
-    """Of ids whose last write was not acknowledged, what they may have."""
+    """For ids whose last write was not acknowledged, the pictures that they may have."""
 
     def write(self, client: Client, chance: random.Random) -> None:
-        """A few writes in one call; what it raises leaves its ids in doubt."""
+        """Makes a few writes in one call; if it raises, its ids are in doubt."""
         ids = chance.sample(range(IDS), 4)
         wanted: dict[str, int | None] = {str(id_): chance.randrange(len(PICTURES)) for id_ in ids}
         if chance.random() < 0.3:
@@ -56,14 +56,14 @@ class Ledger:
             del self.doubtful[id_]
 
     def settle(self, client: Client) -> None:
-        """Writes what is in doubt again, so that it is not."""
+        """Repeats the writes in doubt, so that they are certain."""
         for id_ in [*self.doubtful]:
             client.upsert([ItemInput(id_, PICTURES[0])])
             self.pictures[id_] = 0
             del self.doubtful[id_]
 
     def check(self, client: Client, spaces: dict[str, Descriptors]) -> None:
-        """Every item is found with its picture's score in the one space that answers, and no other is there."""
+        """Checks that every item has its picture's score in the one space that answers, and that no other exists."""
         answer = client.search_batch(PICTURES, limit=1000)
         space = spaces[answer.origin.fingerprint]
         certain = {id_: picture for id_, picture in self.pictures.items() if id_ not in self.doubtful}
@@ -81,7 +81,7 @@ class Ledger:
 
 
 class Writer:
-    """Writes without a pause, as long as the context lasts and the server lives."""
+    """Writes without a pause while the context lasts and the server lives."""
 
     def __init__(self, address: str, ledger: Ledger, seed: int) -> None:
         self._stop = threading.Event()
@@ -96,7 +96,7 @@ class Writer:
                     self._written.release()
 
     def wait_for(self, calls: int) -> None:
-        """Until so many calls more are acknowledged."""
+        """Waits until so many more calls are acknowledged."""
         for _ in range(calls):
             assert self._written.acquire(timeout=HANGS_S), "nothing is acknowledged any more"
 
@@ -110,21 +110,21 @@ class Writer:
 
 
 def begin(client: Client) -> None:
-    """A rollout to the version that does not answer, unless one is under way."""
+    """Starts a rollout to the version that does not answer yet, unless one is under way."""
     with contextlib.suppress(PspsearchError):
         active = client.get_collection().state.origin.model_version
         client.start_rollout(3 - active, automatic=True, share=0.5)
 
 
 def finish(client: Client) -> None:
-    """The rollout under way, if there is one; it must not fail."""
+    """Finishes the rollout under way, if there is one; it must not fail."""
     with contextlib.suppress(PspsearchError):
         last = list(client.watch_rollout())[-1]
         assert last.stage is RolloutStage.PROMOTED, last.reason
 
 
 def make_repository(folder: Path) -> Path:
-    """Two versions of one model."""
+    """A repository with two versions of one model."""
     repository = folder / "model_repository"
     repository.mkdir()
     for seed in (1, 2):
@@ -134,12 +134,12 @@ def make_repository(folder: Path) -> Path:
 
 
 def spaces_of(client: Client, folder: Path) -> dict[str, Descriptors]:
-    """By fingerprint, the pictures' descriptors."""
+    """The pictures' descriptors, by fingerprint."""
     return {one.fingerprint: reference(folder / f"{one.version}.onnx") for one in client.list_model_versions("colour")}
 
 
 async def server_killed(place: Place, times: int) -> str:
-    """At random moments of rollouts, with writes going on; no answer is of two versions."""
+    """Kills the server at random moments of rollouts, during writes; no answer mixes two versions."""
     folder = place.new_folder("rollout-killed")
     repository = make_repository(folder)
     async with BundledTriton(BundledTritonSettings(repository)) as triton:
@@ -171,12 +171,12 @@ def _kill_servers(folder: Path, triton: str, times: int) -> str:
 
 
 async def triton_killed(place: Place, times: int) -> str:
-    """Each rollout ends with a promotion; what answers in between is right."""
+    """Each rollout ends with a promotion, and the answers in between are right."""
     return await asyncio.to_thread(_kill_tritons, place.new_folder("rollout-triton-killed"), times)
 
 
 def triton_of(server: SearchServer) -> psutil.Process:
-    """The one that the server runs, when there is one."""
+    """The Triton that the server runs; waits for it."""
     for _ in range(200):
         for child in psutil.Process(server.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -198,7 +198,7 @@ def _kill_tritons(folder: Path, times: int) -> str:
                 writer.wait_for(chance.randint(1, MOST_CALLS))
                 triton_of(server).kill()
                 finish(client)
-            for attempt in range(20):  # Triton may be on its way up
+            for attempt in range(20):  # Triton may still be starting
                 with contextlib.suppress(PspsearchError):
                     ledger.settle(client)
                     ledger.check(client, spaces)

@@ -1,4 +1,4 @@
-"""Data of every earlier schema version, and of a later one."""
+"""Data with every earlier schema version, and with a later one."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ ITEMS = 200
 
 
 async def earlier(place: Place, _: int) -> str:
-    """Each opens with all that it holds, and can be written to; a later one is refused, and left as it is."""
+    """Each earlier one opens with all its data and can be written to; a later one is refused and left unchanged."""
     folder = place.new_folder("schemas")
     picture = encode(load_photo(64, 48))
     with place.serve(folder / "now") as server:
@@ -50,7 +50,7 @@ async def earlier(place: Place, _: int) -> str:
 
 
 def _downgrade(catalog: Path, data: Path, version: int) -> None:
-    """What stands in the catalog, in the tables of an earlier version, as far as they can hold it."""
+    """Stores the catalog's content in the tables of an earlier version, as far as they can hold it."""
     data.mkdir()
     path = data / CATALOG
     plain = version < WITH_CHECKSUMS

@@ -1,4 +1,4 @@
-"""Power that goes, and disks that fail, are full, or take no writes."""
+"""Loss of power, and disks that fail, are full, or take no writes."""
 
 import asyncio
 import itertools
@@ -27,11 +27,11 @@ from tests.servers.search_server import why_refused
 
 TOLD_S = 5.0
 MOST_WRITES = 300
-"""Until it happens, which is after so many as chance will have it."""
+"""The most writes until the fault; chance decides how many."""
 
 
 async def lost(place: Place, times: int) -> str:
-    """All that was not synced is gone, or in every second run a part of it, file by file."""
+    """Everything unsynced is gone, or in every second run a part of it, file by file."""
     folder, ledger, chance = place.new_folder("power"), Ledger(), random.Random(4)
     versions = itertools.count()
     data = folder / "0"
@@ -57,7 +57,7 @@ async def lost(place: Place, times: int) -> str:
 
 
 async def failed(place: Place, times: int) -> str:
-    """Nothing is acknowledged that could not be synced, and the server ends and says why; the next one has the rest."""
+    """Nothing is acknowledged that could not be synced; the server ends and says why, and the next one has the rest."""
     folder, ledger, chance = place.new_folder("disk"), Ledger(), random.Random(5)
     versions = itertools.count()
     slowest_s = 0.0
@@ -85,12 +85,12 @@ async def failed(place: Place, times: int) -> str:
 
 
 async def full(place: Place, times: int) -> str:
-    """No room from the first write on, from the second, and so on; searches go on, and then writes do."""
+    """There is no room from the first write on, from the second, and so on; searches continue, and later writes do."""
     return await _refuse(place, "full", StorageFull, times)
 
 
 async def readonly(place: Place, times: int) -> str:
-    """The same on a disk that takes no writes any more; and a server that starts there says what it is."""
+    """The same on a disk that becomes read-only; and a server that starts there says so."""
     told = await _refuse(place, "readonly", StorageReadOnly, times)
     folder = place.new_folder("readonly-start")
     flag = folder / "flag"
@@ -102,7 +102,7 @@ async def readonly(place: Place, times: int) -> str:
 
 
 async def _refuse(place: Place, mode: str, kind: type[PspsearchError], times: int) -> str:
-    """Each time one more write goes through before it is so."""
+    """Each time, one more write succeeds before the fault."""
     folder, ledger, numbers = place.new_folder(mode), Ledger(), itertools.count()
     flag, refused = folder / "flag", 0
     with place.serve(folder / "data", program=("-m", "tests.faults.disk", mode, str(flag))) as server:
@@ -125,7 +125,7 @@ async def _refuse(place: Place, mode: str, kind: type[PspsearchError], times: in
                         await put()
                     except kind:
                         refused += 1
-                        ledger.doubtful.clear()  # what is refused is not there
+                        ledger.doubtful.clear()  # what is refused is not stored
                 try:
                     await client.delete(["i0"])
                 except kind:

@@ -10,14 +10,14 @@ from tests.faults.place import Place, open_place
 
 @pytest.fixture(scope="module")
 async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    """One for all."""
+    """The place that all faults share."""
     async with open_place(tmp_path_factory.mktemp("faults")) as place:
         yield place
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS if fault.few])
 async def test_fault(place: Place, fault: Fault) -> None:
-    """Leaves nothing lost, nothing wrong and nothing unsaid."""
+    """The fault leaves nothing lost, nothing wrong and nothing unreported."""
     found = await fault.check(place, fault.few)
 
     print(found)

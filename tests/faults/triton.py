@@ -1,4 +1,4 @@
-"""Triton dies, or stops to answer, under the server that started it."""
+"""Triton dies or stops answering under the server that started it."""
 
 import asyncio
 import contextlib
@@ -20,31 +20,31 @@ from tests.servers.search_server import SearchServer, serve
 
 CALLERS = 4
 TOLD_S, RECOVERED_S, LATE_S = 1.0, 10.0, 0.05
-"""The issue's own bounds: until a caller is told, until it is answered again, and past its own deadline."""
+"""How long until a caller is told, until it gets answers again, and past its own deadline."""
 TIMEOUT_S, PATIENCE_S = 2.0, 60.0
-"""Of calls, where time is judged and where it is not."""
+"""The timeout of calls if times are judged, and if they are not."""
 INSTANCES = 2
 TARGETS = ("tritonserver", "triton_python_backend_stub")
 
 
 @dataclass
 class _Seen:
-    """By callers that never pause."""
+    """What callers that never pause see."""
 
     failed: Counter[type[PspsearchError]] = field(default_factory=Counter[type[PspsearchError]])
-    """Not the errors: to collect thousands, with all that their frames hold, would hold this process up."""
+    """Counts and not errors: thousands of errors, with all that their frames hold, would slow this process down."""
     slowest_told_s: float = 0.0
-    """From the call on, or from the last kill, where that came while it was worked on."""
+    """Counted from the call, or from the last kill if it came during the call."""
     slowest: str = ""
     latest_s: float = 0.0
-    """Past a deadline."""
+    """How long past a deadline."""
     answered: float = 0.0
-    """When last, as the next."""
+    """When the last answer came; `killed` is when the last kill was."""
     killed: float = 0.0
 
 
 async def killed(place: Place, times: int) -> str:
-    """kill -9 of Triton and of its Python processes in turn, with searches going on."""
+    """kill -9 of Triton and of its Python processes in turn, during searches."""
     slowest_s, seen = 0.0, _Seen()
     before = _regions()
     with _serve(place, "triton-killed") as server:
@@ -77,7 +77,7 @@ async def killed(place: Place, times: int) -> str:
 
 
 async def stopped(place: Place, seconds: int) -> str:
-    """SIGSTOP: callers hear at their deadlines that there is no answer, and are answered when it goes on."""
+    """SIGSTOP: callers hear at their deadlines that there is no answer, and get answers after it continues."""
     seen = _Seen()
     with _serve(place, "triton-stopped") as server:
         async with AsyncClient(server.address, retries=ONCE, timeout_s=0.5) as client:
@@ -108,7 +108,7 @@ async def stopped(place: Place, seconds: int) -> str:
 
 
 def _serve(place: Place, name: str) -> AbstractContextManager[SearchServer]:
-    """With a Triton of its own."""
+    """A server with its own Triton."""
     return serve(place.new_folder(name), "", "--repository", str(place.repository), "--model", MODEL)
 
 
@@ -138,14 +138,14 @@ async def _answered_since(seen: _Seen, moment: float) -> None:
 
 
 async def _victim(server: SearchServer, name: str) -> psutil.Process:
-    """When all that there should be is there."""
+    """A process with that name, once all of them exist."""
     while len(list(children_of(server.process.pid, TARGETS[1]))) < INSTANCES:
         await asyncio.sleep(0.05)
     return next(children_of(server.process.pid, name))
 
 
 def children_of(pid: int, name: str) -> Iterator[psutil.Process]:
-    """Of that name; those that are there now."""
+    """The present descendants with that name."""
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end while the next is looked at
             if child.name().startswith(name[:15]) and not _ended(child):

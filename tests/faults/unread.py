@@ -1,4 +1,4 @@
-"""Streams whose callers take no answers, as large as answers may be."""
+"""Streams whose callers read no answers, with answers as large as possible."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tests.pictures import encode, load_photo
 ITEMS, IMAGE_BYTES = 60, 1 << 20
 QUERIES_EACH = 32
 LEFT = 24
-"""Streams that are left while answers wait in them: what they held would be three times what a caller may."""
+"""How many streams are left with waiting answers; they would hold three times what a caller may."""
 BUDGET_BYTES = 512 << 20
 LARGE_BYTES = 20 << 20
 QUIET_S = 1.0
@@ -29,9 +29,9 @@ MAKING = 3
 
 
 async def streams(place: Place, count: int) -> str:
-    """Each stream sends as many queries as may be under way; each answer carries all the pictures that one may.
+    """Each stream sends as many queries as may be under way; each answer carries as many pictures as it may.
 
-    Then many are left, some at a time; a large request of the same caller finds room as before.
+    Then many streams are left, some at a time; a large request of the same caller still finds room.
     """
     with place.serve(place.new_folder("unread"), "--max-bytes-under-way", str(BUDGET_BYTES)) as server:
         async with AsyncClient(server.address) as client:
@@ -44,7 +44,7 @@ async def streams(place: Place, count: int) -> str:
             forget_peak(process.pid)
             before = peak_bytes(process.pid)
             ended = threading.Event()
-            narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))  # else gRPC reads on
+            narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))  # otherwise gRPC reads on
             with grpc.insecure_channel(server.address, narrow) as channel:
                 stub = search_service_pb2_grpc.SearchServiceStub(channel)
                 kept = [stub.SearchStream(_queries(ended)) for _ in range(count)]
@@ -77,7 +77,7 @@ def _queries(ended: threading.Event) -> Iterator[search_service_pb2.SearchStream
 
 
 async def _until_quiet(process: psutil.Process) -> None:
-    """It computes nothing any more: all that it makes before somebody reads is made."""
+    """Waits until the process is idle: everything that it makes before somebody reads is then made."""
     used, before = process.cpu_times(), None
     while before is None or used.user + used.system > before.user + before.system + 0.05:
         before = used

@@ -1,4 +1,4 @@
-"""Filters: what parses, what it means, and what is said of what does not parse."""
+"""Filters: what parses, what it means, and what the error says if it does not parse."""
 
 import asyncio
 import gc
@@ -46,13 +46,13 @@ A, B, C = (Comparison(name, Operator.EQUAL, 1.0) for name in "abc")
     ],
 )
 def test_parses_as_aip_160_says(text: str, expression: Expression | None) -> None:
-    """OR binds tighter than AND, words side by side are a conjunction, quotes make texts."""
+    """OR binds tighter than AND, words side by side are a conjunction, and quotes make texts."""
     assert Filter.parse(text).expression == expression
 
 
 @given(expressions)
 def test_parses_what_is_spelt(expression: Expression) -> None:
-    """A tree that is written out is read back as itself."""
+    """A tree that is written as text is parsed back as itself."""
     assert Filter.parse(spell(expression)).expression == expression
 
 
@@ -85,7 +85,7 @@ def test_parses_what_is_spelt(expression: Expression) -> None:
     ],
 )
 def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, sentence: str) -> None:
-    """The position counts from the start, and the sentence from 1."""
+    """The error's position counts from 0, and its sentence from 1."""
     with pytest.raises(BadFilter, match=sentence) as caught:
         Filter.parse(text)
 
@@ -96,13 +96,13 @@ def test_what_does_not_parse_is_named_with_its_place(text: str, position: int, s
     "text", ["a<x " * 10, "a=x* " * 10, "a=x " * 1000, "a<1 " * 1000, "a!=x OR a<true OR " * 99 + "a:*"]
 )
 def test_only_what_asks_every_text_is_bounded(text: str) -> None:
-    """Numbers are compared all at once, and a text that is to be equal is looked up."""
+    """Numbers are compared all at once, and a text for equality is looked up, so neither is bounded."""
     assert Filter.parse(text).matches({"a": True}) is ("true" in text)
 
 
 @given(st.text(st.sampled_from("ab.:=<>!()\"'\\*- 1ANDORT\n\0é"), max_size=40))
 def test_any_text_is_a_filter_or_a_bad_filter(text: str) -> None:
-    """Nothing else is ever raised, and what parses can be asked."""
+    """Nothing but BadFilter is ever raised, and what parses can be evaluated."""
     position = 0
     try:
         Filter.parse(text).matches({})
@@ -158,7 +158,7 @@ def test_meaning(text: str, holds: bool) -> None:
 
 
 def test_attributes_are_read_once_for_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a wide item they are tens of thousands, and a filter has hundreds of comparisons."""
+    """A wide item has tens of thousands of attributes, and a filter has hundreds of comparisons."""
     read: list[Any] = []
     flatten = meaning.flatten
 
@@ -174,19 +174,19 @@ def test_attributes_are_read_once_for_all_comparisons(monkeypatch: pytest.Monkey
 
 
 def test_what_is_kept_of_parsed_filters_is_bounded() -> None:
-    """A thousand trees of long ones are 400 MB; short ones are not driven out by them."""
+    """A thousand trees of long filters take 400 MB; they do not drive out those of short ones."""
     short = Filter.parse("kept = 1")
     size = len("n=1 ") * 2000
     for number in range(20):
         Filter.parse(f"n={number} " + "n=1 " * 2000)
-    kept = sum(type(one) is Comparison for one in gc.get_objects())  # isinstance would ask strangers
+    kept = sum(type(one) is Comparison for one in gc.get_objects())  # isinstance would run code of unknown objects
 
     assert kept * len("n=1 ") < 12 * size
     assert Filter.parse("kept = 1").expression is short.expression
 
 
 def spy_on_parsing(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object]) -> None:
-    """Calls these in whatever thread parses a text."""
+    """Calls these functions in whatever thread parses a text."""
     parse = cast(Any, Lark.parse)
 
     def spy(*given: Any, **named: Any) -> Any:
@@ -200,12 +200,12 @@ def spy_on_parsing(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]
 
 
 def long(number: int) -> str:
-    """A filter of 8,000 characters."""
+    """Makes a filter of 8,000 characters."""
     return f"long{number:04} = '{'x' * 7987}'"
 
 
 async def test_what_is_prepared_is_at_hand_whatever_else_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the event loop stands still many others may be parsed, more than are kept; none is ever parsed in it."""
+    """More filters may be parsed than are kept while the event loop stands still; none is ever parsed in the loop."""
     threads, parsed = list[threading.Thread](), threading.Semaphore(0)
     spy_on_parsing(monkeypatch, lambda: threads.append(threading.current_thread()), parsed.release)
 
@@ -214,7 +214,7 @@ async def test_what_is_prepared_is_at_hand_whatever_else_is_parsed(monkeypatch: 
         return Filter.parse(text)
 
     asked = [asyncio.ensure_future(ask(long(number))) for number in range(20)]
-    await asyncio.sleep(0)  # all of them wait for the thread then
+    await asyncio.sleep(0)  # until all of them wait for the thread
     for _ in asked:
         parsed.acquire()
     found = await asyncio.gather(*asked)
@@ -225,7 +225,7 @@ async def test_what_is_prepared_is_at_hand_whatever_else_is_parsed(monkeypatch: 
 
 
 async def test_more_long_filters_than_can_be_parsed_soon_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once; and there is room again when those who wait have left, whose filters nobody parses."""
+    """They are refused at once. When those who wait leave, their filters are not parsed and there is room again."""
     parsed, may_go = list[None](), threading.Event()
     spy_on_parsing(monkeypatch, may_go.wait, lambda: parsed.append(None))
     asked = [asyncio.ensure_future(Filter.prepare(long(number))) for number in range(100, 170)]
@@ -249,7 +249,7 @@ async def test_more_long_filters_than_can_be_parsed_soon_are_refused(monkeypatch
 
 
 def stands_for(pattern: str, text: str) -> bool:
-    """The slow way: which beginnings of the text each beginning of the pattern stands for."""
+    """Matches the slow way: which beginnings of the text match each beginning of the pattern."""
     reached = [True, *(False for _ in text)]
     for sign in pattern:
         if sign == "*":
@@ -264,7 +264,7 @@ _SIGNS = "ab\n\ud800\udc00😀"
 
 @given(st.text(st.sampled_from(_SIGNS + "***"), max_size=8), st.text(st.sampled_from(_SIGNS), max_size=12))
 def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
-    """As found out sign by sign."""
+    """A pattern matches what the slow way says, sign by sign."""
     assert like(f"*{pattern}")(text) is stands_for(f"*{pattern}", text)
     assert like(f"{pattern}*")(text) is stands_for(f"{pattern}*", text)
 
@@ -285,12 +285,12 @@ def test_patterns_stand_for_what_they_say(pattern: str, text: str) -> None:
     ],
 )
 def test_parts_of_a_pattern_share_no_characters(pattern: str, text: str, holds: bool) -> None:
-    """And mean nothing but themselves, whatever else reads them as signs."""
+    """The parts mean only themselves, whatever the characters mean elsewhere."""
     assert like(pattern)(text) is holds
 
 
 def test_hostile_pattern_answers() -> None:
-    """Trying all the ways in which 12 parts lie among 60 characters takes days; its own process makes that an end."""
+    """Trying all ways to place 12 parts among 60 characters takes days; a process of its own can be ended."""
     ask = f"""if True:
         from pspsearch.filters import Filter
         print(Filter.parse('name = "{"*e" * 12}*zz"').matches(dict(name="e" * 60)))"""
@@ -311,7 +311,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_read_in_one_pass(text: str) -> None:
-    """Where every sign is tried with every other, such a length takes an hour; its own process makes that an end."""
+    """If every sign were tried with every other, this length would take an hour; a process of its own can be ended."""
     ask = f"""if True:
         from pspsearch.errors import BadFilter
         from pspsearch.filters import Filter, parser

@@ -1,4 +1,4 @@
-"""`tests/gpu/run`: what only a machine with a GPU can show, as one table; ends with 1 where something is not so."""
+"""`tests/gpu/run`: what only a machine with a GPU can show, as one table; exits with 1 if a check fails."""
 
 import asyncio
 import importlib.metadata
@@ -19,7 +19,7 @@ from tests.gpu.rows import Row
 
 
 async def main() -> int:
-    """Prints as it goes, because a check that dies should not take the others' results with it."""
+    """Runs the checks and prints as it goes, so that a check that dies does not lose the others' results."""
     if find_device() is not Device.GPU or not torch.cuda.is_available():
         print("there is no GPU that both FAISS and PyTorch can use: nothing was checked", file=sys.stderr)
         return 2

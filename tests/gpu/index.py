@@ -1,4 +1,4 @@
-"""Indexes on the GPU, beside exact scores from the CPU."""
+"""Indexes on the GPU, compared with exact scores from the CPU."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ SAME, TARGET_RECALL, OF_BANDWIDTH = 0.999, 0.95, 0.7
 
 
 def check() -> Iterator[Row]:
-    """Same answers as the CPU, under masks too; how fast; and what happens when there is no memory."""
+    """The GPU gives the CPU's answers, also under masks; how fast it is; and what happens without memory."""
     matrix = clustered(ROWS, DIMENSION, seed=1).astype(np.float16)
     queries = clustered(QUERIES, DIMENSION, seed=2)
     flat = build(IndexKind.EXACT, matrix)
@@ -46,7 +46,7 @@ def check() -> Iterator[Row]:
 
 
 def build(kind: IndexKind, matrix: Matrix) -> Base:
-    """As the server builds it where it finds a GPU."""
+    """Builds the base as the server does if it finds a GPU."""
     builder = BaseBuilder(DIMENSION, kind, TARGET_RECALL, IndexMemory(cpu_bytes=32 << 30, gpu_bytes=free_bytes()))
     return builder.build(matrix, _silent)
 
@@ -68,7 +68,7 @@ def _overlap(base: Base, matrix: Matrix, queries: Descriptors, mask: Mask | None
 
 
 def _same_lists(base: Base, queries: Descriptors) -> Row:
-    """The same codes and lists, searched by FAISS on the CPU."""
+    """Compares with FAISS on the CPU, searching the same codes and lists."""
     finder = base._finder  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - of an ApproximateBase
     assert isinstance(finder, GpuIvfFinder)
     plain = finder.stored()
@@ -96,7 +96,7 @@ def _without_room(matrix: Matrix, queries: Descriptors) -> Iterator[Row]:
 
 @contextmanager
 def _filled_up() -> Generator[None]:
-    """All but what a tenth of the matrix needs is taken."""
+    """Occupies all memory except what a tenth of the matrix needs."""
     taken = torch.empty(free_bytes() - ROWS * DIMENSION // 5, dtype=torch.uint8, device="cuda")
     try:
         yield
@@ -106,7 +106,7 @@ def _filled_up() -> Generator[None]:
 
 
 def _bandwidth(matrix: Matrix) -> Row:
-    """One query over ten million rows, by what the card copies in that time."""
+    """Compares one query over ten million rows with what the card copies in that time."""
     finder = GpuFlatFinder.built(
         GpuFlatPlan(DIMENSION, SCANNED_ROWS), np.tile(matrix, (SCANNED_ROWS // ROWS, 1)), _silent
     )
@@ -119,7 +119,7 @@ def _bandwidth(matrix: Matrix) -> Row:
 
 
 def _copied_per_s() -> float:
-    """Bytes read and written."""
+    """Bytes read and written per second."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
 
@@ -131,4 +131,4 @@ def _copied_per_s() -> float:
 
 
 def _silent(_: float) -> None:
-    """Nobody waits for it."""
+    """Takes progress that nobody needs."""

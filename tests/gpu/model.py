@@ -1,4 +1,4 @@
-"""The PyTorch flavour in the bundled Triton, beside the flavour for a CPU."""
+"""The PyTorch flavour in the bundled Triton, compared with the flavour for a CPU."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def make_repository(folder: Path) -> Path:
 
 
 async def check(triton: str) -> AsyncIterator[Row]:
-    """Same descriptors as on the CPU; how fast."""
+    """The GPU gives the CPU's descriptors; and how fast it is."""
     async with (
         TritonClient(triton) as client,
         await TritonDescriber.open(client, MODEL) as gpu,
@@ -61,7 +61,7 @@ def _pictures(describer: TritonDescriber) -> Pixels:
 
 
 def _without_graphs(pixels: Pixels) -> Row:
-    """What one image takes when each kernel is started by itself."""
+    """How long one image takes if each kernel is started separately."""
     network = read_exported(default_repository() / MODEL / "1" / "model.onnx").cuda()
     network.trunk.to(memory_format=torch.channels_last)
     image = torch.from_numpy(pixels[:1]).cuda()

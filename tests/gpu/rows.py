@@ -1,4 +1,4 @@
-"""What the checks find."""
+"""The results of the checks."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class Row:
     what: str
     found: str
     wanted: str = ""
-    """Empty for a figure that is only told."""
+    """Empty for a figure that is only reported."""
     passed: bool = True
 
 
@@ -24,12 +24,12 @@ def at_least(what: str, found: float, wanted: float) -> Row:
 
 
 def holds(what: str, *, passed: bool) -> Row:
-    """Something that is so or is not."""
+    """A statement that holds or does not."""
     return Row(what, "yes" if passed else "no", "yes", passed)
 
 
 def median_ms(act: Callable[[], object], times: int) -> float:
-    """Of one call, after two that do not count."""
+    """The median time of one call, after two that do not count."""
     taken: list[float] = []
     for _ in range(times + 2):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The whole path: the server with its index on the GPU, and Triton with the network there."""
+"""The whole path on the GPU: the server with its index, and Triton with the network."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ CONCURRENCIES = (1, 8, 32, 128)
 
 
 async def check(triton: str, data: Path) -> AsyncIterator[Row]:
-    """Searches by image; and a thousand by descriptor while others write."""
+    """Searches by image; and searches by descriptor a thousand times while others write."""
     points = clustered(ITEMS, DIMENSION, seed=1)
     image = encode(load_photo(500, 375))
     with serve(data, triton, "--device", "gpu") as server:
@@ -40,7 +40,7 @@ async def check(triton: str, data: Path) -> AsyncIterator[Row]:
 
 
 async def _search_while_writing(client: AsyncClient, points: Descriptors, fingerprint: str) -> int:
-    """How many of the points are found first by their own descriptor, while other items come and go."""
+    """How many of the descriptors find their own item first, while other items come and go."""
     over = asyncio.Event()
 
     async def write() -> None:

@@ -1,4 +1,4 @@
-"""Attributes of items: which texts can be some, and their canonical form."""
+"""Attributes of items: which texts are valid, and their canonical form."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(TEXTS, JSON, max_size=4))
 def test_equal_objects_have_one_form(attributes: dict[str, Any]) -> None:
-    """The form says the same, is compact, and does not depend on how it was written."""
+    """The form says the same, is compact, and does not depend on the spelling."""
     spaced = json.dumps(attributes, indent=3)
     turned = json.dumps(dict(reversed(attributes.items())), ensure_ascii=False)
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_attributes_is_a_sentence(text: str, sentence: str) -> No
 
 
 def test_sixteen_levels_are_allowed() -> None:
-    """The bound itself is within."""
+    """The bound itself is allowed."""
     text = '{"a":' + "[" * 15 + '"}{]["' + "]" * 15 + "}"
 
     assert validate_attributes(text) == text
@@ -88,5 +88,5 @@ def test_sixteen_levels_are_allowed() -> None:
     ],
 )
 def test_whole_numbers_are_kept_exactly(text: str, form: str) -> None:
-    """Also with zeros behind the point; others, and what has an exponent, are the nearest double."""
+    """They are exact even with zeros after the point; others, and those with an exponent, are the nearest double."""
     assert json.loads(validate_attributes(f'{{"a":[{text}]}}')) == {"a": [json.loads(form)]}

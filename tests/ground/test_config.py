@@ -1,4 +1,4 @@
-"""Settings: where they come from, which one wins, and what is said of a wrong one."""
+"""Settings: where they come from, which one wins, and what the error says of a wrong one."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_names_are_unique_and_every_setting_says_what_it_is() -> None:
         ("", {}, {"memory_bytes": -1}, r"^memory_bytes must be at least 0, not -1"),
         ("", {"PSPSEARCH_INDEX_MEMORY_BYTES": "-5"}, {}, r"index_memory_bytes must be at least 0, not -5"),
         ("", {}, {"drain_s": "nan"}, r"drain_s must be at least 0, not nan"),
-        ("", {}, {"max_bytes_under_way": 1 << 28}, r"max_bytes_under_way must be at least 352321536, for one of the"),
+        ("", {}, {"max_bytes_under_way": 1 << 28}, r"max_bytes_under_way must be at least 352321536, so that two"),
     ],
 )
 def test_wrong_setting_is_named_with_its_place(
@@ -83,7 +83,7 @@ def test_wrong_setting_is_named_with_its_place(
     "host", ["127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "a-host_1.example.org", "münchen.example"]
 )
 def test_host_is_a_name_or_an_address(host: str) -> None:
-    """An IPv6 address with or without brackets."""
+    """An IPv6 address is taken with or without brackets."""
     settings = Settings(ServingSettings(host=host), SecuritySettings(insecure=True))
 
     assert settings.serving.host == host
@@ -94,13 +94,13 @@ def test_host_is_a_name_or_an_address(host: str) -> None:
     ["unix:/run/x", "unix-abstract:x", "localhost:8500", "[::1", "[localhost]", "[::1]:8500", "dns:///x", "a b", ""],
 )
 def test_host_is_nothing_else(host: str) -> None:
-    """Sockets that are files have no port, and a port is a setting of its own."""
+    """Unix sockets have no port, and a port is a setting of its own."""
     with pytest.raises(BadSettings, match="host must be a name or an IP address, without a port, not '"):
         Settings(ServingSettings(host=host))
 
 
 def test_address_of_an_ipv6_host_has_brackets() -> None:
-    """Without them nobody could tell where its port begins."""
+    """Without brackets nobody could tell where its port begins."""
     addresses = [join_address(host, 8500) for host in ("::", "[::1]", "127.0.0.1", "localhost")]
 
     assert addresses == ["[::]:8500", "[::1]:8500", "127.0.0.1:8500", "localhost:8500"]

@@ -28,7 +28,7 @@ def test_drawing_is_the_hierarchy() -> None:
 
 
 def test_every_error_can_be_copied() -> None:
-    """One that is kept is raised as a copy, with what it tells."""
+    """A kept error is raised as a copy, with all that it tells."""
     kinds = [
         value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.PspsearchError)
     ]

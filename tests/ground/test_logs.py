@@ -1,4 +1,4 @@
-"""Lines of the log, which say what call they are about."""
+"""Lines of the log say which call they are about."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ log = logging.getLogger("pspsearch.tests")
 
 @pytest.fixture(params=[JsonFormatter, TextFormatter])
 def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """Of the whole process, in either form."""
+    """Collects the lines of the whole process, in either format."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(RequestIdFilter())
@@ -41,7 +41,7 @@ def id_of(line: str) -> str | None:
 
 
 async def test_lines_have_the_id_of_their_call(lines: io.StringIO) -> None:
-    """Also those of tasks and threads that the call starts; what is about no call has none."""
+    """Lines of tasks and threads that the call starts have its id, too; others have none."""
     log.warning("nobody's")
 
     async def work(name: str) -> None:
@@ -57,7 +57,7 @@ async def test_lines_have_the_id_of_their_call(lines: io.StringIO) -> None:
 
 
 async def test_refusal_is_told_once_with_its_id(lines: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
-    """The id that the caller chose."""
+    """The refusal has the id that the caller chose."""
     with caplog.at_level(logging.DEBUG, "pspsearch"):
         async with open_api() as api:
             await refuse(api.search.Describe(DescribeRequest(), metadata=(("x-request-id", "mine-9"),)))
@@ -71,7 +71,7 @@ EVIL = "x\n12:00:00 INFO pspsearch: forged\r\x1b[2J\x85\u2028\u2029\u202e\x00\uf
 
 
 async def test_names_in_a_request_do_not_forge_lines(lines: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a tensor, its type, an output, a parameter, a model: a refusal is one line, and what it tells is printable."""
+    """A tensor, its type, an output, a parameter, a model: a refusal is one line, and what it tells is printable."""
     tensor = service_pb2.ModelInferRequest.InferInputTensor
     output = service_pb2.ModelInferRequest.InferRequestedOutputTensor(name="ids")
     output.parameters[EVIL].int64_param = 1
@@ -101,7 +101,7 @@ async def test_names_in_a_request_do_not_forge_lines(lines: io.StringIO, caplog:
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter("%(asctime)s %(levelname)s %(message)s")])
 def test_nothing_in_a_record_makes_another_line(formatter: logging.Formatter) -> None:
-    """Whatever it comes in: the message, what an error in a traceback says, and what `extra` gives."""
+    """This holds for the message, for an error's words in a traceback, and for what `extra` gives."""
     failure = ValueError(EVIL)
     record = log.makeRecord(
         log.name, logging.ERROR, "here.py", 1, "failed: %s", (EVIL,), (ValueError, failure, failure.__traceback__),
@@ -118,7 +118,7 @@ def test_nothing_in_a_record_makes_another_line(formatter: logging.Formatter) ->
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter("%(message)s")])
 def test_a_long_message_is_cut(formatter: logging.Formatter) -> None:
-    """With its length told."""
+    """The cut line tells the message's length."""
     line = formatter.format(logging.makeLogRecord({"msg": "x" * 1_000_000}))
 
     assert "... (1,000,000 characters)" in line
@@ -133,7 +133,7 @@ def test_names_of_people_stay_as_they_are() -> None:
 
 
 def test_a_start_tells_nothing_of_what_faiss_tried() -> None:
-    """Its INFO has an error for each processor that it has no library for, though one library is for all."""
+    """FAISS logs an error at INFO for each processor that it has no library for, though one library serves all."""
     script = (
         "from pspsearch.config import LogSettings; from pspsearch.logs import set_up_logs; "
         "set_up_logs(LogSettings()); import faiss, logging; logging.info('done')"

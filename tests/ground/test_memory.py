@@ -1,4 +1,4 @@
-"""What is refused when the memory is full, and from where on."""
+"""Writes are refused when the memory is nearly full."""
 
 import ctypes
 import subprocess
@@ -43,14 +43,14 @@ library.fflush(None)
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library: it has no such heaps")
 @pytest.mark.parametrize(("how", "expected"), [("each", range(3, 17)), ("shared", range(1, 3))])
 def test_threads_share_two_heaps(how: str, expected: range) -> None:
-    """However many there are."""
+    """They share two heaps, however many threads there are."""
     told = subprocess.run([sys.executable, "-c", THREADS, how], check=True, capture_output=True, text=True).stdout
 
     assert told.count("<heap ") in expected
 
 
 def test_what_a_process_takes_is_counted() -> None:
-    """What it allocates, and less than there is; in a process of its own, where nothing is given back meanwhile."""
+    """It counts what is allocated, and less than there is. The process is its own, so that nothing is given back."""
     told = subprocess.run([sys.executable, "-c", ALLOCATES], check=True, capture_output=True, text=True).stdout
     before, after = map(int, told.split())
 
@@ -81,7 +81,7 @@ UNIT = "system.slice/pspsearch.service"
 def test_least_bound_of_the_groups_around_counts(
     tmp_path: Path, own: str | None, limits: dict[str, str], expected: int
 ) -> None:
-    """A service's, its slice's, a container's; in both versions of control groups."""
+    """The bound is the least of a service's, its slice's and a container's, in both versions of control groups."""
     if own is not None:
         (tmp_path / "own").write_text(own + "\n" if own else "")
     for name, text in limits.items():
@@ -92,7 +92,7 @@ def test_least_bound_of_the_groups_around_counts(
 
 
 def test_bound_is_held_and_given_back() -> None:
-    """A tenth is left for what is under way; it is looked at twenty times a second."""
+    """A tenth is left for calls under way; the memory is looked at twenty times a second."""
     taken, now, given_back = [800], [0.0], list[float]()
     bound = MemoryBound(1_000, lambda: taken[0], lambda: given_back.append(now[0]), lambda: now[0])
     bound.check()
@@ -109,7 +109,7 @@ def test_bound_is_held_and_given_back() -> None:
 
 
 def test_what_is_only_kept_for_later_is_given_back_first() -> None:
-    """Then there may be room; it is tried once a second at most, as it takes a while."""
+    """After that there may be room; it is tried at most once a second, because it takes a while."""
     taken, now, given_back = [950], [0.0], list[float]()
 
     def give_back() -> None:

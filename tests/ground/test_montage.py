@@ -15,7 +15,7 @@ RED, GREEN, BLUE = (200, 30, 30), (30, 160, 30), (30, 30, 200)
 GREY_CARD = (205, 205, 203)
 CARD_PX = 176
 NEARLY = 8
-"""Of 255: what JPEG does to a plain colour, at most."""
+"""What JPEG changes of a plain colour at most, of 255."""
 
 Colour = tuple[int, int, int]
 
@@ -33,12 +33,12 @@ def look(montage: bytes) -> NDArray[np.int16]:
 
 
 def find(pixels: NDArray[np.int16], colour: Colour) -> NDArray[np.bool_]:
-    """Where that colour is, nearly."""
+    """Where that colour is, approximately."""
     return np.abs(pixels - np.array(colour, np.int16)).max(axis=2) <= NEARLY
 
 
 def bounds(found: NDArray[np.bool_], least: int = 20) -> tuple[int, int, int, int]:
-    """Left, top, width and height of what was found, in px, but for rows and columns with less than `least` of it."""
+    """Left, top, width and height of what was found, in px, without rows and columns with less than `least` of it."""
     rows, columns = np.flatnonzero(found.sum(axis=1) >= least), np.flatnonzero(found.sum(axis=0) >= least)
     return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
 
@@ -92,7 +92,7 @@ def test_hits_go_row_by_row() -> None:
 
 @pytest.mark.parametrize("image", [None, b"", b"no image", plain(GREEN)[:200]], ids=["none", "empty", "text", "cut"])
 def test_unreadable_hit_is_a_grey_card(image: bytes | None) -> None:
-    """It does not keep the others from being seen, and says which item it is."""
+    """It does not hide the others, and it says which item it is."""
     hits = [MontageHit("broken", 0.9, image), MontageHit("sound", 0.8, plain(BLUE))]
 
     pixels = look(draw_montage(plain(RED), hits))
@@ -120,12 +120,12 @@ def test_wide_image_is_shown_whole() -> None:
     pixels = look(draw_montage(None, [MontageHit("wide", 0.9, encode(wide, "PNG"))]))
 
     red, blue = bounds(find(pixels, RED)), bounds(find(pixels, BLUE))
-    assert red[2] + blue[2] == pytest.approx(CARD_PX, abs=4)  # where they meet, they mix
+    assert red[2] + blue[2] == pytest.approx(CARD_PX, abs=4)  # the colours mix at the border
     assert red[3] == blue[3] == round(CARD_PX / 3)
 
 
 def test_image_is_upright() -> None:
-    """As the camera was held, not as it stored the picture."""
+    """The image is drawn as the camera was held, not as it stored the picture."""
     image = Image.new("RGB", (200, 200), RED)
     image.paste(BLUE, (0, 100, 200, 200))
 

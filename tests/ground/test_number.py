@@ -1,4 +1,4 @@
-"""Numbers in attributes, filters and columns: held to Python's own exact arithmetic."""
+"""Compares numbers in attributes, filters and columns with Python's own exact arithmetic."""
 
 import json
 import operator
@@ -42,9 +42,9 @@ spellings = st.one_of(
 
 
 def exact(text: str) -> Fraction | None:
-    """What the text says: digits are a whole number, of 64 bits, and all else is the nearest double; None for neither.
+    """The exact value of a text: a whole number of 64 bits, or else the nearest double; None if there is neither.
 
-    Fractions know no rounding, and Python rounds a text to the nearest float.
+    Fractions are never rounded, and Python rounds a text to the nearest float.
     """
     if "e" not in text and Fraction(text).denominator == 1:
         number = Fraction(text)
@@ -53,13 +53,13 @@ def exact(text: str) -> Fraction | None:
     return None if nearest in (float("inf"), float("-inf")) else Fraction(nearest)
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(st.lists(st.lists(spellings, max_size=3), max_size=6), st.sampled_from([*COMPARISONS, "!="]), spellings)
 @example([["9007199254740993"], ["9007199254740992"], ["9007199254740993.0"]], "=", "9007199254740993")
 @example([["1.8446744073709551616e19"]], ">", "18446744073709551615")
 @example([["-9223372036854775808", "-9.3e18"]], "<", "-9223372036854775808.0")
 def test_numbers_compare_exactly(rows: list[list[str]], how: str, asked: str) -> None:
-    """In columns and one by one, between whole numbers and others; and what has no exact meaning is refused."""
+    """They compare exactly in columns and one by one, whole ones with others; what has no exact meaning is refused."""
     value = exact(asked)
     if value is None:
         with pytest.raises(BadFilter, match="at character 5 of the filter"):

@@ -1,4 +1,4 @@
-"""Work that several wait for: what becomes of it when they leave."""
+"""Work that several callers wait for, and what becomes of it when they leave."""
 
 import asyncio
 import threading
@@ -13,14 +13,14 @@ PATIENCE_S = 10.0
 
 
 class Work:
-    """Does nothing, until a test says so."""
+    """Work that goes on until a test ends it."""
 
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
         self.times = 0
 
     def __call__(self) -> str:
-        """Tells how often it was done by now."""
+        """Returns how often the work has been done by now."""
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(PATIENCE_S)
@@ -28,14 +28,14 @@ class Work:
 
 
 async def leave(*asked: "asyncio.Task[str]") -> None:
-    """Whoever asked does not wait any more."""
+    """Makes a caller leave."""
     for one in asked:
         one.cancel()
     await asyncio.wait(asked)
 
 
 async def test_nothing_is_kept_of_work_that_nobody_waits_for() -> None:
-    """Also while what was begun before it goes on; there is room for other work at once."""
+    """It is dropped even while earlier work goes on, and makes room for other work at once."""
     shared, first, second = SharedWork("work", 2, "pieces"), Work(), Work()
     beginning = asyncio.create_task(shared.run("first", first))
     await asyncio.to_thread(first.begun.wait, PATIENCE_S)
@@ -58,7 +58,7 @@ async def test_nothing_is_kept_of_work_that_nobody_waits_for() -> None:
 
 
 async def test_who_asks_again_waits_for_what_was_begun() -> None:
-    """Or somebody of little patience would keep the thread busy for ever, and never have an answer."""
+    """Otherwise an impatient caller would keep the thread busy for ever and never get an answer."""
     shared, work = SharedWork("work", 2, "pieces"), Work()
     asked = asyncio.create_task(shared.run("key", work))
     await asyncio.to_thread(work.begun.wait, PATIENCE_S)

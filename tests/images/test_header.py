@@ -1,4 +1,4 @@
-"""Reading an image's header by hand: size, orientation, and what is said of files that are none."""
+"""Reads an image's header by hand: size, orientation, and what the error says if the file is no image."""
 
 import random
 import struct
@@ -62,7 +62,7 @@ def test_orientation_is_read_in_both_byte_orders_and_integer_types(order: str, k
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_outside_1_to_8_counts_as_none(value: int) -> None:
-    """A bad note on a good picture leaves the picture as it is stored."""
+    """A wrong orientation leaves the picture as it is stored."""
     assert read_header(encode(PHOTO, orientation=value)).orientation == 1
 
 
@@ -130,7 +130,7 @@ def test_a_kind_of_jpeg_that_nobody_reads_is_unknown() -> None:
 
 
 def of_scans(photo: Image.Image, size: tuple[int, int], scans: int, *, progressive: bool = False) -> bytes:
-    """A JPEG that says it has this size, with so many scans of its first component, all but the last without data."""
+    """A JPEG that claims this size and has so many scans of its first component, all but the last without data."""
     data = encode(photo, progressive=progressive)
     frame, scan = data.index(b"\xff\xc2" if progressive else b"\xff\xc0"), data.index(b"\xff\xda")
     claimed = data[: frame + 5] + struct.pack(">HH", size[1], size[0]) + data[frame + 9 : scan]
@@ -149,7 +149,7 @@ def of_scans(photo: Image.Image, size: tuple[int, int], scans: int, *, progressi
     ],
 )
 def test_a_jpeg_of_endless_scans_is_refused(mode: str, size: tuple[int, int], progressive: bool, most: int) -> None:
-    """Each costs a pass over the whole picture, so a progressive one has fewer the larger it is."""
+    """Each scan costs a pass over the whole picture, so the larger a progressive JPEG, the fewer it may have."""
     photo = PHOTO.convert(mode)
 
     header = read_header(of_scans(photo, size, most, progressive=progressive))
@@ -176,7 +176,7 @@ def test_a_jpeg_of_the_largest_size_has_as_many_scans_as_are_written(mode: str) 
     ids=["baseline", "progressive", "apart"],
 )
 def test_a_video_behind_a_jpeg_is_not_looked_into(photo: bytes) -> None:
-    """A phone's moving photograph: megabytes behind its end, in which anything may look like a scan."""
+    """This is a phone's moving photograph: megabytes after its end, in which anything may look like a scan."""
     video = random.Random(1).randbytes(3_000_000).replace(b"\0", b"\xff\xda")
 
     assert read_header(photo + video) == Header(ImageFormat.JPEG, 90, 60)
@@ -193,7 +193,7 @@ def test_only_markers_have_a_length() -> None:
 
 
 def test_exif_behind_the_frame_is_none() -> None:
-    """Nobody writes it there."""
+    """An Exif block after the frame is ignored; nobody writes it there."""
     data = encode(PHOTO, orientation=6)
     exif = data[data.index(b"Exif") - 4 : data.index(b"\xff\xdb")]
     plain = data.replace(exif, b"")
@@ -215,13 +215,13 @@ def test_exif_behind_the_frame_is_none() -> None:
     ids=["fill", "stuffing", "restarts", "empty-segments", "lengths-of-zero"],
 )
 def test_a_jpeg_header_without_end_is_damaged(data: bytes) -> None:
-    """Megabytes of nothing but marker bytes are given up on."""
+    """Megabytes of nothing but marker bytes are refused."""
     with pytest.raises(DamagedImage):
         read_header(data)
 
 
 def test_endless_segments_of_a_jpeg_are_refused() -> None:
-    """Between its header and its first scan, too: Pillow walks through them one by one."""
+    """Endless segments are refused even between the header and the first scan: Pillow walks through them one by one."""
     data = encode(PHOTO)
     scan = data.index(b"\xff\xda")
 
@@ -232,7 +232,7 @@ def test_endless_segments_of_a_jpeg_are_refused() -> None:
 
 @pytest.mark.parametrize("stray", [b"\0", b"\xff", b"\xff\0", b"\xff\xd0"])
 def test_endless_stray_bytes_of_a_jpeg_are_refused(stray: bytes) -> None:
-    """Pillow goes through them one by one, too: 20 MiB took up to 9 seconds."""
+    """Endless stray bytes are refused, too: Pillow goes through them one by one, and 20 MiB took up to 9 seconds."""
     data = encode(PHOTO)
     frame = data.index(b"\xff\xc0")
 
@@ -243,7 +243,7 @@ def test_endless_stray_bytes_of_a_jpeg_are_refused(stray: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_endless_chunks_are_refused(kind: str) -> None:
-    """Wherever the note of the orientation stands: Pillow walks through a PNG's chunk by chunk."""
+    """This holds wherever the orientation stands: Pillow walks through a PNG's chunks one by one."""
     data = encode(PHOTO, kind, orientation=6)
     note = data.index(b"eXIf") - 4 if kind == "PNG" else data.index(b"EXIF")
     end = data.index(b"IEND") - 4 if kind == "PNG" else len(data)
@@ -261,7 +261,7 @@ def test_endless_chunks_are_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_what_stands_behind_the_last_chunk_is_no_chunk(kind: str) -> None:
-    """A file that was padded with zeros is whole."""
+    """A file that is padded with zeros is whole."""
     data = encode(PHOTO, kind, orientation=6)
 
     assert read_header(data + bytes(1_000_000)) == Header(ImageFormat(kind.replace("WEBP", "WebP")), 90, 60, 6)

@@ -1,4 +1,4 @@
-"""Bytes to pixels against a plain reference: formats, modes, orientations, fits, scaled decoding, buffers, threads."""
+"""Compares decoding with a plain reference: formats, modes, orientations, fits, scaled decoding, buffers, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,7 +24,7 @@ DEEP = (np.arange(200 * 150 * 3, dtype=np.uint32) * 7 % 65536).astype(np.uint16)
 
 
 def fit_plainly(image: Image.Image, shape: InputShape = SHAPE) -> Pixels:
-    """The same work by Pillow's own functions, one after the other, at full size."""
+    """Does the same work with Pillow's own functions, one after the other, at full size."""
     rgb = ImageOps.exif_transpose(image).convert("RGB")
     size = (shape.width_px, shape.height_px)
     if shape.fit is Fit.CROP:
@@ -55,7 +55,7 @@ def palette_with_a_hole() -> Image.Image:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_colour_and_grey_of_every_format_are_read(kind: str, mode: str) -> None:
-    """Like Pillow at full size; both use the same decoders here, so 0.5 leaves room for other versions only."""
+    """They are read as by Pillow at full size; both use the same decoders, so 0.5 allows for other versions only."""
     data = encode(PHOTO.convert(mode), kind)
 
     assert mean_difference(decode_pixels(data, SHAPE), fit_plainly(Image.open(BytesIO(data)))) < 0.5
@@ -77,7 +77,7 @@ def test_colour_and_grey_of_every_format_are_read(kind: str, mode: str) -> None:
     ids=["1-bit", "palette", "palette-hole", "grey-16", "rgb-16", "progressive", "cmyk", "ycck", "webp-lossless"],
 )
 def test_rare_kinds_of_picture_look_as_they_should(data: bytes, shown: Image.Image) -> None:
-    """Within 3 of 255 of what was drawn: what JPEG at quality 95 loses; the lossless ones agree within rounding."""
+    """They are within 3 of 255 of what was drawn, JPEG's loss at quality 95; lossless ones agree within rounding."""
     assert mean_difference(decode_pixels(data, SHAPE), fit_plainly(shown)) < (
         3 if data.startswith(b"\xff\xd8") else 0.5
     )
@@ -86,7 +86,7 @@ def test_rare_kinds_of_picture_look_as_they_should(data: bytes, shown: Image.Ima
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_shown_over_white(kind: str, mode: str) -> None:
-    """Composited before or after the resize is the same but for rounding, once per step: at most 3, 1 on average."""
+    """Compositing before or after the resize agrees but for rounding, once per step: at most 3, and 1 on average."""
     image = PHOTO.convert("L" if mode == "LA" else "RGB")
     image.putalpha(Image.fromarray(ALPHA))
     data = encode(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
@@ -119,7 +119,7 @@ def test_the_first_of_several_pictures_is_taken(kind: str) -> None:
 @pytest.mark.parametrize("fit", Fit)
 @pytest.mark.parametrize(("kind", "tolerance"), [("JPEG", 2.0), ("PNG", 0.3), ("WEBP", 2.0)])
 def test_the_eight_orientations_of_one_picture_agree(kind: str, tolerance: float, fit: Fit) -> None:
-    """Lossless ones agree but for the order of the two rounded passes; lossy ones were encoded in another direction."""
+    """Lossless ones agree but for the order of two rounded passes; lossy ones were encoded in another direction."""
     shape = InputShape(96, 128, fit)
     upright = decode_pixels(encode_turned(PHOTO, 1, kind, quality=95), shape)
 
@@ -131,10 +131,10 @@ def test_the_eight_orientations_of_one_picture_agree(kind: str, tolerance: float
 @pytest.mark.parametrize("size", [(128, 96), (96, 128), (200, 40), (41, 199), (31, 29)])
 @pytest.mark.parametrize("fit", Fit)
 def test_every_fit_agrees_with_the_plain_way(size: tuple[int, int], fit: Fit) -> None:
-    """Shrinking and enlarging, into lying and standing rectangles.
+    """The fits agree for shrinking and enlarging, into wide and tall rectangles.
 
-    0.1 for the rounding of the crop's edges; 0.8 where a picture becomes more than 4 times smaller, so that Pillow may
-    shrink it by a whole factor first.
+    The bound is 0.1 for the rounding of the crop's edges, and 0.8 if a picture becomes more than 4 times smaller,
+    because Pillow may then shrink it by a whole factor first.
     """
     shape = InputShape(height_px=size[1], width_px=size[0], fit=fit)
     data = encode(PHOTO, "PNG")
@@ -144,7 +144,7 @@ def test_every_fit_agrees_with_the_plain_way(size: tuple[int, int], fit: Fit) ->
     pixels = decode_pixels(data, shape)
 
     assert pixels.shape == (size[1], size[0], 3)
-    # where the margin is odd, Pillow rounds to even and we down: the picture may sit one pixel off
+    # if the margin is odd, Pillow rounds to even and we down: the picture may sit one pixel off
     shifted = (np.roll(plain, shift, axis) for axis in (0, 1) for shift in (0, -1))
     assert min(mean_difference(pixels, other) for other in shifted) < tolerance
 
@@ -195,7 +195,7 @@ def test_no_pair_of_sizes_trips_over_its_own_rounding(
 @pytest.mark.parametrize("eighths", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("number", [0, 1])
 def test_scaled_decoding_looks_like_full_decoding(eighths: int, number: int) -> None:
-    """Within 3 of 255 on average, at the worst ratio for each scale: hardly any resizing is left.
+    """The two are within 3 of 255 on average, at the worst ratio for each scale, where hardly any resizing is left.
 
     Measured here: 0.3 to 2.8. Another antialiasing filter makes 1 to 2, one pixel of shift 8 to 15.
     """

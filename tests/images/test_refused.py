@@ -1,4 +1,4 @@
-"""What is refused on the way from bytes to pixels, with which sentence, and that nothing else ever comes out."""
+"""What is refused on the way from bytes to pixels and with which sentence, and that no other error comes out."""
 
 import random
 import tracemalloc
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def test_no_bytes_are_an_empty_image() -> None:
-    """Nothing at all has its own class and sentence."""
+    """No bytes at all have an error class and a sentence of their own."""
     with pytest.raises(EmptyImage, match="0 bytes"):
         decode_pixels(b"", SHAPE)
 
@@ -129,7 +129,7 @@ def test_a_png_with_two_sizes_is_damaged() -> None:
 
 
 def mutate(data: bytes, dice: random.Random) -> bytes:
-    """Some bytes changed, cut out, doubled or cut off, more often near the header than elsewhere."""
+    """Changes, cuts out, doubles or cuts off some bytes, more often near the header than elsewhere."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 2, 5, 20))):
         reach = dice.choice((64, 700, len(changed)))
@@ -150,7 +150,7 @@ def mutate(data: bytes, dice: random.Random) -> bytes:
 
 
 def decode_or_refuse(data: bytes, shape: InputShape) -> bool:
-    """Whether there are pixels; False where the image was refused by a sentence, any other outcome raises."""
+    """Whether there are pixels; False if the image was refused by a sentence. Anything else raises."""
     try:
         return decode_pixels(data, shape, ImageLimits(max_pixels=1_000_000)).shape == (32, 40, 3)
     except BadImage:
@@ -159,7 +159,7 @@ def decode_or_refuse(data: bytes, shape: InputShape) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_mutation_of_an_image_gives_anything_but_pixels_or_a_refusal(kind: str) -> None:
-    """Thousands of damaged files of every kind (seeded): no other exception escapes, and both outcomes occur."""
+    """Thousands of damaged files of every kind (seeded) raise no other exception, and both outcomes occur."""
     dice = random.Random(kind)
     shapes = [InputShape(32, 40, fit) for fit in Fit]
 
@@ -174,6 +174,6 @@ def test_no_mutation_of_an_image_gives_anything_but_pixels_or_a_refusal(kind: st
 @given(rest=st.binary(max_size=300))
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 def test_random_bytes_are_refused(magic: bytes, rest: bytes) -> None:
-    """Whatever follows a format's first bytes, or nothing known: a typed refusal (no such draw is an image)."""
+    """Random bytes, with or without a format's first bytes, get a typed refusal (no such draw is an image)."""
     with pytest.raises((EmptyImage, UnknownFormat, DamagedImage, ImageTooLarge)):
         decode_pixels(magic + rest, SHAPE)

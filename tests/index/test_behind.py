@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
-from pspsearch.domain import Collection, Generation, IndexKind
+from pspsearch.domain import DEFAULT_COLLECTION, IndexKind
+from pspsearch.index.engine import FaissEngine
 from pspsearch.index.index import SegmentedIndex
 from pspsearch.index.upkeep import FIRST_PAUSE_S
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import search_service_pb2 as searches
-from tests.fakes.catalog import MemoryCatalog
-from tests.indexes import open_index
+from tests.indexes import NEVER, ROOM
 from tests.servers.rollout_place import picture
 from tests.servers.rpc_client import Api, item, open_api, query, refuse
 
@@ -43,30 +43,18 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.fixture
-async def opened() -> list[SegmentedIndex]:
-    """The real indexes that the server has."""
-    return []
-
-
-@pytest.fixture
-async def api(tmp_path: Path, disk: Disk, opened: list[SegmentedIndex]) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, disk: Disk) -> AsyncIterator[Api]:
     """A server with real indexes and one item."""
     assert not disk.full
-    catalog = MemoryCatalog()
-
-    async def open_real_index(_: Collection, generation: Generation) -> SegmentedIndex:
-        folder = tmp_path / str(generation.key)
-        index = await open_index(folder, catalog.rows_of(generation), IndexKind.EXACT, generation=generation)
-        opened.append(index)
-        return index
-
-    async with open_api(catalog=catalog, open_index=open_real_index) as api:
+    async with open_api(engine=FaissEngine(tmp_path, ROOM, NEVER), index_kind=IndexKind.EXACT) as api:
         await api.fill(item("first", picture(1)))
         yield api
 
 
-async def repaired(index: SegmentedIndex) -> None:
-    """Its own thread does it, when its pause is over."""
+async def repaired(api: Api) -> None:
+    """The index's own thread does it, when its pause is over."""
+    index = api.server.collections.get(DEFAULT_COLLECTION).index
+    assert isinstance(index, SegmentedIndex)
     index._upkeep._clock = lambda: time.monotonic() + 10 * FIRST_PAUSE_S
     index._upkeep._wake.set()
     async with asyncio.timeout(10):
@@ -80,9 +68,7 @@ async def found(api: Api) -> set[str]:
     return {hit.id for hit in answer.hits}
 
 
-async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(
-    api: Api, disk: Disk, opened: list[SegmentedIndex]
-) -> None:
+async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(api: Api, disk: Disk) -> None:
     """Nor the same again, nor a deletion behind it; when there is room all are there, and the same again is good."""
     upsert = items.UpsertItemsRequest(items=[item("second", picture(2))])
     disk.full = True
@@ -93,21 +79,20 @@ async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(
     assert await found(api) == {"first"}
 
     disk.full = False
-    await repaired(opened[0])
+    await repaired(api)
     answer = await api.items.UpsertItems(upsert)
 
     assert [one.status.code for one in answer.results] == [0]
     assert await found(api) == {"second"}, "the deletion was on disk, too"
 
 
-async def test_an_index_that_is_behind_catches_up_by_itself(api: Api, disk: Disk, opened: list[SegmentedIndex]) -> None:
+async def test_an_index_that_is_behind_catches_up_by_itself(api: Api, disk: Disk) -> None:
     """Without any other write."""
     disk.full = True
     await refuse(api.send(items.UpsertItemsRequest(items=[item("second", picture(2))])))
     disk.full = False
 
-    (index,) = opened
-    await repaired(index)
+    await repaired(api)
 
-    index.check_current()
+    api.server.collections.get(DEFAULT_COLLECTION).index.check_current()
     assert await found(api) == {"first", "second"}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspsearch.app import server as serving
 from pspsearch.config import IndexSettings
 from pspsearch.domain import IndexKind
 from pspsearch.errors import BadSettings
+from pspsearch.index import engine
 from pspsearch.index.bases.approximate_base import ApproximateBase
 from pspsearch.index.bases.builder import BaseBuilder
 from pspsearch.index.bases.choice import Device, IndexMemory
@@ -105,12 +105,12 @@ def full_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_is_planned_with_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what each has, or what the operator says; the machine's alone where the GPU is not to be used."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    monkeypatch.setattr(serving, "find_device", lambda: Device.GPU)
-    monkeypatch.setattr(serving, "free_bytes", lambda: 6_000)
+    monkeypatch.setattr(engine, "find_device", lambda: Device.GPU)
+    monkeypatch.setattr(engine, "free_bytes", lambda: 6_000)
 
-    assert serving._choose_memory(IndexSettings()) == IndexMemory(machine // 2, gpu_bytes=3_000)
-    assert serving._choose_memory(IndexSettings(index_memory_bytes=700)) == IndexMemory(700, gpu_bytes=700)
-    assert serving._choose_memory(IndexSettings(device="cpu")) == IndexMemory(machine // 2)
+    assert engine.choose_memory(IndexSettings()) == IndexMemory(machine // 2, gpu_bytes=3_000)
+    assert engine.choose_memory(IndexSettings(index_memory_bytes=700)) == IndexMemory(700, gpu_bytes=700)
+    assert engine.choose_memory(IndexSettings(device="cpu")) == IndexMemory(machine // 2)
 
 
 def test_gpu_that_does_not_answer_is_a_sentence_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +119,11 @@ def test_gpu_that_does_not_answer_is_a_sentence_at_the_start(monkeypatch: pytest
     def refuse() -> int:
         raise FinderFailed("the GPU does not say how much of its memory is free (CUDA's error 35)")
 
-    monkeypatch.setattr(serving, "find_device", lambda: Device.GPU)
-    monkeypatch.setattr(serving, "free_bytes", refuse)
+    monkeypatch.setattr(engine, "find_device", lambda: Device.GPU)
+    monkeypatch.setattr(engine, "free_bytes", refuse)
 
     with pytest.raises(BadSettings, match=r"\(CUDA's error 35\); device = cpu does without it$"):
-        serving._choose_memory(IndexSettings())
+        engine.choose_memory(IndexSettings())
 
 
 def test_search_that_the_gpu_cannot_make_is_made_by_the_cpu() -> None:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pspsearch.domain import Commit, IndexKind
 from pspsearch.filters import Filter
 from pspsearch.index.index import SegmentedIndex
-from tests.fakes.index import Gallery, holds, join
+from tests.fakes.index import Gallery, holds, join, match_all
 from tests.indexes import DAMAGES, PARTS, Recalls, open_index, snapshot_files
 
 SCORE_TOLERANCE = 1e-5
@@ -126,13 +126,14 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(text=FILTERS)
     def match(self, text: str | None) -> None:
-        """Exactly, and by key, on every kind of base."""
-        keep = Filter.parse(text) if text else None
-        matched = self.runner.run(self.index.match(keep))
-        rows = sorted((row for row in self.gallery.rows.values() if holds(keep, row)), key=lambda row: row.key)
+        """Exactly, and by key, on every kind of base; and as many are counted."""
+        where = Filter.parse(text or "*")
+        matched = self.runner.run(match_all(self.index, where))
+        rows = sorted((row for row in self.gallery.rows.values() if holds(where, row)), key=lambda row: row.key)
 
         assert matched.keys.tolist() == [row.key for row in rows]
         assert matched.sequences.tolist() == [row.sequence for row in rows]
+        assert self.runner.run(self.index.count(where)) == len(rows)
 
     @invariant()
     def counts_agree(self) -> None:

@@ -142,12 +142,12 @@ class Evaluations:
         self.may_go = threading.Event()
         mask = View.mask
 
-        def wait(view: View, keep: Filter | None) -> Mask | None:
-            if keep is not None:
-                self.of.append(keep.text)
+        def wait(view: View, where: Filter | None) -> Mask | None:
+            if where is not None:
+                self.of.append(where.text)
                 self.entered.release()
                 self.may_go.wait(PATIENCE_S)
-            return mask(view, keep)
+            return mask(view, where)
 
         monkeypatch.setattr(View, "mask", wait)
 
@@ -190,7 +190,7 @@ async def test_a_slow_filter_is_not_evaluated_whose_callers_have_left(
     begun, left, shared, last = (make_slow(number) for number in range(4))
     query = gallery.queries(1)
     asked = [asyncio.ensure_future(searches.search(query, 10, keep)) for keep in (begun, left, left, shared, shared)]
-    matched = asyncio.ensure_future(searches.match(left))
+    matched = asyncio.ensure_future(searches.match(left, 0))
     await asyncio.to_thread(evaluations.entered.acquire)
     leaving = [*asked[:-1], matched]
 
@@ -217,7 +217,7 @@ async def test_too_many_slow_filters_are_refused(
     asked: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(searches.search(gallery.queries(1), 10, keep)) for keep in [*filters, filters[0]]
     ]
-    asked.append(asyncio.ensure_future(searches.match(filters[0])))
+    asked.append(asyncio.ensure_future(searches.match(filters[0], 0)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

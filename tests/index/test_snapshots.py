@@ -13,7 +13,7 @@ from pspsearch.domain import IndexKind, Row, Sequences
 from pspsearch.errors import IndexFailed
 from pspsearch.filters import Filter
 from pspsearch.ports import Index
-from tests.fakes.index import GENERATION, Gallery, join
+from tests.fakes.index import GENERATION, Gallery, join, match_all
 from tests.indexes import DAMAGES, PARTS, open_index, snapshot_files
 from tests.old_snapshot import make_old
 
@@ -62,7 +62,7 @@ async def folder(tmp_path: Path, gallery: Gallery) -> Path:
 async def assert_whole(index: Index, gallery: Gallery) -> None:
     """Every item is found, under its id, with its attributes and its descriptor."""
     rows = sorted(gallery.rows.values(), key=lambda row: row.key)
-    matched = await index.match()
+    matched = await match_all(index)
     assert matched.sequences.tolist() == [row.sequence for row in rows]
     descriptors = await index.descriptors(matched.sequences.tolist())
     assert np.array_equal(descriptors, np.stack([row.descriptor for row in rows]).astype(np.float32))
@@ -184,7 +184,7 @@ async def test_snapshot_with_rounded_numbers_is_not_read(tmp_path: Path) -> None
 
     index = await open_index(tmp_path, source, IndexKind.EXACT)
 
-    matched = await index.match(Filter.parse(f"user = {2**53 + 1}"))
+    matched = await match_all(index, Filter.parse(f"user = {2**53 + 1}"))
     assert matched.sequences.tolist() == [gallery.rows[f"of-{2**53 + 1}"].sequence]
     assert source.asked == [0]
     await index.close()

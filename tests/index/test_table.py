@@ -16,7 +16,7 @@ from pspsearch.index.table.growing_array import GrowingArray
 from pspsearch.index.table.id_arena import IdArena
 from pspsearch.index.table.matrix_file import LEAST_ROWS, MatrixFile
 from pspsearch.index.table.table import Table
-from tests.fakes.index import DIMENSION, Gallery
+from tests.fakes.index import DIMENSION, Gallery, match_all
 from tests.indexes import open_index
 
 ROWS = np.random.default_rng(1).standard_normal((5000, DIMENSION)).astype(np.float16)
@@ -130,7 +130,7 @@ async def test_commit_that_finds_the_disk_full_is_seen_when_there_is_room(
     assert before != ["late"]
     assert any("not yet in the index" in record.message for record in caplog.records)
     assert (await index.search(late.descriptor.astype(np.float32)[None], 1))[0].ids == ["late"]
-    assert (await index.match()).sequences.tolist() == [row.sequence for row in gallery.source.after(0)]
+    assert (await match_all(index)).sequences.tolist() == [row.sequence for row in gallery.source.after(0)]
     await index.close()
 
 
@@ -146,7 +146,7 @@ async def test_what_waits_for_room_can_go_again(tmp_path: Path) -> None:
         index.catch_up([gallery.drop("came")])
     index.apply(gallery.put("later"))
 
-    assert (await index.match()).sequences.tolist() == [row.sequence for row in gallery.source.after(0)]
+    assert (await match_all(index)).sequences.tolist() == [row.sequence for row in gallery.source.after(0)]
     await index.close()
 
 

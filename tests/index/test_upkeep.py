@@ -16,7 +16,7 @@ from pspsearch.index.snapshots import Snapshots
 from pspsearch.index.table.table import Table
 from pspsearch.index.upkeep import FIRST_PAUSE_S, RETIRED_S, Bounds, Upkeep, _Chore
 from pspsearch.index.view import View
-from tests.fakes.index import DIMENSION, GENERATION, Gallery, join
+from tests.fakes.index import ALL, DIMENSION, GENERATION, Gallery, join
 from tests.indexes import builder
 
 BOUNDS = Bounds(fresh_bytes=100 * 2 * DIMENSION, fresh_share=0.5, dead_rows=100, dead_share=0.25, snapshot_pause_s=60.0)
@@ -216,7 +216,7 @@ def test_commits_that_come_while_something_is_built_are_not_lost(workshop: Works
         workshop.segments.merge(disturb)
 
     view = workshop.segments.view
-    assert view.match(None).keys.tolist() == sorted(row.key for row in workshop.gallery.rows.values())
+    assert view.match(ALL, 0).keys.tolist() == sorted(row.key for row in workshop.gallery.rows.values())
     assert view.living == len(workshop.gallery.rows)
     assert view.base.rows == (100 if compacting else 300)
     assert view.fresh > 0

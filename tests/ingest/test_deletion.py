@@ -14,7 +14,7 @@ from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.domain import Collection, Commit, Delete, Generation, Upsert
 from pspsearch.errors import StorageFull
 from pspsearch.filters import Filter
-from pspsearch.ingest import ingester
+from pspsearch.ingest import deletion, ingester
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.live.live import Live, OpenGeneration
 from tests.fakes.catalog import SETTINGS, VERSION, describe
@@ -107,6 +107,25 @@ async def test_a_deletion_goes_in_portions(shop: Shop) -> None:
     removed = [len(commit.removed) for commit in shop.heard[before:]]
     assert removed == [PORTION, 0, PORTION, PORTION - 10]
     assert sequence == MANY * 2 + 2
+
+
+async def test_what_the_index_finds_in_pages_goes_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all pages, with and without a descriptor, in one order."""
+    monkeypatch.setattr(deletion, "MATCHED_AT_ONCE", 100)
+    await shop.put(*(f"r{number}" for number in range(0, 500, 2)), colour="red")
+    contract = replace(VERSION.contract, digest="cd" * 32)
+    newer = await shop.catalog.begin_generation(shop.collection.key, replace(VERSION, version=2, contract=contract), "")
+    assert await shop.catalog.promote_generation(newer, 1 << 40, "{}", lacking=True)
+    shop.generation, shop.index = newer, MemoryIndex(shop.catalog.rows_of(newer))
+    await shop.put(*(f"r{number}" for number in range(500)), "blue", colour="red")
+    await shop.put("blue", colour="blue")
+    before = len(shop.heard)
+
+    assert (await shop.ingester.delete_matching("shop", RED))[0] == 500
+
+    assert await shop.ids() == {"blue"}
+    removed = [one.removed for one in shop.heard[before:] if one.generation == newer.key]
+    assert [len(one) for one in removed] == [PORTION, 500 - PORTION]
 
 
 async def test_what_changes_between_is_looked_at_again(shop: Shop) -> None:

@@ -18,7 +18,7 @@ from tests.fakes.triton import checksum_by_hand
 
 
 def of_program(path: Path) -> Any:
-    """The function of a published program, which runs in Triton only."""
+    """The function of a published program, which otherwise runs only in Triton."""
     wanted = {"checksum", "_words", "_weights"}
     tree = ast.parse(path.read_text())
     tree.body = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name in wanted]
@@ -30,7 +30,7 @@ def of_program(path: Path) -> Any:
 @pytest.mark.parametrize("shape", [(1, 192, 192, 3), (3, 5, 7, 3), (2, 1, 1, 3)])
 @pytest.mark.parametrize("dimension", [1, 5, 256])
 def test_programs_and_server_count_alike(shape: tuple[int, ...], dimension: int) -> None:
-    """As somebody would by hand, whatever the sizes are."""
+    """Both agree with the sum by hand, whatever the sizes are."""
     chance = np.random.default_rng(dimension)
     pixels = chance.integers(0, 256, shape, np.uint8)
     descriptors = chance.standard_normal((shape[0], dimension), np.float32)
@@ -45,7 +45,7 @@ def test_programs_and_server_count_alike(shape: tuple[int, ...], dimension: int)
 
 @given(st.integers(0, 3071), st.integers(1, 255), st.integers(0, 2**32 - 1))
 def test_another_pixel_or_descriptor_is_another_number(place: int, change: int, seed: int) -> None:
-    """By however little it differs, and also where the whole image is turned over."""
+    """This holds however small the difference is, and also if the whole image is turned over."""
     chance = np.random.default_rng(seed)
     image = chance.integers(0, 256, (1, 32, 32, 3), np.uint8)
     descriptor = chance.standard_normal((1, 16), np.float32)
@@ -67,7 +67,7 @@ def test_another_pixel_or_descriptor_is_another_number(place: int, change: int, 
 
 
 def test_shipped_program_is_the_one_that_is_published() -> None:
-    """What is tried here is what everybody's versions run."""
+    """What these tests try is what everybody's versions run."""
     published = Path(pspsearch.model.checksum.__file__).parents[3] / "build/pspsearch_build/publish/openvino_model.py"
 
     assert (default_repository() / "pspnet" / "1" / "model.py").read_bytes() == published.read_bytes()

@@ -33,7 +33,7 @@ def edit(model: Path, change: Callable[[pb.ModelConfig], object]) -> pb.ModelCon
 
 
 def test_the_shipped_model_is_what_its_digests_say() -> None:
-    """Whoever changes it must publish or seal it."""
+    """Whoever changes the shipped model must publish or seal it."""
     check_model(SHIPPED)
     check_config(SHIPPED)
 
@@ -82,7 +82,7 @@ def set_library(config: pb.ModelConfig) -> None:
 def test_a_changed_config_is_refused_wherever_its_contract_is_read(
     model: Path, change: Callable[[pb.ModelConfig], None]
 ) -> None:
-    """On this machine before Triton loads it, and in what a Triton elsewhere serves."""
+    """It is refused on this machine before Triton loads it, and in what a Triton elsewhere serves."""
     config = edit(model, change)
 
     for check in (lambda: check_config(model), lambda: read_contract(config, 1)):
@@ -91,7 +91,7 @@ def test_a_changed_config_is_refused_wherever_its_contract_is_read(
 
 
 def tune(config: pb.ModelConfig) -> None:
-    """What an operator may set."""
+    """Changes what an operator may set."""
     config.max_batch_size = 8
     config.instance_group[0].count = 1
     config.dynamic_batching.default_queue_policy.max_queue_size = 9
@@ -100,7 +100,7 @@ def tune(config: pb.ModelConfig) -> None:
 
 
 def complete(config: pb.ModelConfig) -> None:
-    """What a Triton fills in."""
+    """Adds what a Triton fills in."""
     config.instance_group[0].name = "pspnet_0"
     config.optimization.input_pinned_memory.enable = True
     config.optimization.output_pinned_memory.enable = True
@@ -108,7 +108,7 @@ def complete(config: pb.ModelConfig) -> None:
 
 @pytest.mark.parametrize("change", [tune, complete])
 def test_what_decides_no_descriptor_may_change(model: Path, change: Callable[[pb.ModelConfig], None]) -> None:
-    """Batching is the operator's, and what Triton adds is Triton's."""
+    """Batching belongs to the operator, and Triton's additions to Triton."""
     config = edit(model, change)
 
     check_config(model)
@@ -117,7 +117,7 @@ def test_what_decides_no_descriptor_may_change(model: Path, change: Callable[[pb
 
 
 def test_a_config_of_an_earlier_release_is_told_what_to_do(model: Path) -> None:
-    """It has no digest: one clear sentence, with the command."""
+    """It has no digest; the error is one clear sentence with the command."""
     edit(model, lambda config: config.parameters.pop("pspsearch.digest"))
 
     with pytest.raises(RepositoryError, match=r"carries no digest.*pspsearch-build seal"):
@@ -135,7 +135,7 @@ def test_a_model_that_pspsearch_did_not_publish_needs_no_digest(model: Path) -> 
 
 
 def test_files_with_a_manifest_of_their_own_are_not_what_the_contract_was_written_for(model: Path) -> None:
-    """Else other weights would run under the space of those that were published."""
+    """Otherwise other weights would run in the space of those that were published."""
     (model / "1" / "model.onnx").write_bytes(b"other weights")
     Manifest.of_files(model / "1").write(model / "1")
     check_model(model)

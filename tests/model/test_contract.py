@@ -36,12 +36,12 @@ def test_survives_json() -> None:
     ],
 )
 def test_fingerprint_tells_spaces_apart(other: Contract) -> None:
-    """Weights, precision and preprocessing each make a vector space of its own."""
+    """Weights, precision and preprocessing each make a space of their own."""
     assert other.fingerprint != CONTRACT.fingerprint
 
 
 def test_fingerprint_ignores_provenance() -> None:
-    """Words for people do not make a new vector space."""
+    """Words for people do not make a new space."""
     assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
 
 
@@ -49,7 +49,7 @@ TOWER = Contract(None, 256, "fp32", "cd" * 32, Takes.TEXT, space="words and pict
 
 
 def test_models_of_a_declared_space_compare() -> None:
-    """Whatever they take, and in whatever precision they compute; their fingerprints still tell the precision."""
+    """They compare, whatever they take and in whatever precision; their fingerprints still tell the precision."""
     images = replace(CONTRACT, space=TOWER.space)
 
     assert images.fingerprint != TOWER.fingerprint
@@ -60,7 +60,7 @@ def test_models_of_a_declared_space_compare() -> None:
 
 
 def test_models_of_other_spaces_do_not_compare() -> None:
-    """Nor does one that declares no space compare with any other."""
+    """A model that declares no space compares with no other, either."""
     assert not CONTRACT.compares_with(TOWER.fingerprint)
     assert not TOWER.compares_with(replace(TOWER, space="others").fingerprint)
     assert not CONTRACT.compares_with(replace(CONTRACT, precision="fp16").fingerprint)
@@ -77,7 +77,7 @@ def test_contract_of_an_earlier_release_reads() -> None:
 
 
 def test_shipped_model_keeps_its_space() -> None:
-    """Catalogs hold this fingerprint: under another one nobody's items could be searched any more.
+    """Catalogs hold this fingerprint: under another one, nobody's items could be searched any more.
 
     Whoever ships another network says in docs/rollouts.md how collections get from the old one to it.
     """
@@ -104,7 +104,7 @@ def test_shipped_model_keeps_its_space() -> None:
     ],
 )
 def test_refuses_what_is_no_contract(text: str) -> None:
-    """A parameter that somebody wrote by hand is a clear error, not a stack trace."""
+    """A parameter written by hand gives a clear error, not a stack trace."""
     with pytest.raises(RepositoryError, match="not a contract"):
         Contract.from_json(text)
 

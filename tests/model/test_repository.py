@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_sound_model_passes(model: Path) -> None:
-    """What was published is what is there."""
+    """The files are those that were published."""
     assert check_repository(model.parent).sound == ("pspnet",)
 
 
@@ -57,7 +57,7 @@ def misname(model: Path) -> Path:
 
 
 def zero(model: Path) -> Path:
-    """Versions count from 1."""
+    """Adds a version 0; versions count from 1."""
     (model / "0").mkdir()
     return model / "0"
 
@@ -89,14 +89,14 @@ def link(model: Path) -> Path:
 
 
 def link_version(model: Path) -> Path:
-    """Leads to a folder elsewhere, whole as it is."""
+    """Replaces the version by a link to a folder elsewhere, unchanged."""
     (model / "1").rename(model.parent.parent / "elsewhere")
     (model / "1").symlink_to(model.parent.parent / "elsewhere")
     return model / "1"
 
 
 def link_config(model: Path) -> Path:
-    """Leads to a configuration elsewhere."""
+    """Replaces the configuration by a link to one elsewhere."""
     (model / "config.pbtxt").rename(model.parent.parent / "config")
     (model / "config.pbtxt").symlink_to(model.parent.parent / "config")
     return model / "config.pbtxt"
@@ -109,7 +109,7 @@ def open_up(model: Path) -> Path:
 
 
 def open_up_folder(model: Path) -> Path:
-    """Lets everybody put another version in."""
+    """Lets everybody add a version."""
     model.chmod(0o777)
     return model
 
@@ -121,7 +121,7 @@ def add(model: Path) -> Path:
 
 
 def compile_program(model: Path) -> Path:
-    """Leaves something compiled beside the program, which Python would run instead."""
+    """Leaves a compiled file beside the program, which Python would run instead."""
     (model / "1" / "__pycache__").mkdir()
     (model / "1" / "__pycache__" / "model.cpython-313.pyc").write_bytes(b"anything")
     return model / "1" / "__pycache__"
@@ -134,7 +134,7 @@ def add_compiled(model: Path) -> Path:
 
 
 def add_beside(model: Path) -> Path:
-    """Puts a program beside the version, under whose name Python looks for the version's."""
+    """Puts a program beside the version, under a name that Python would import instead of the version's."""
     (model / "1.py").write_text("raise SystemExit")
     return model / "1.py"
 
@@ -171,7 +171,7 @@ def test_damage_is_named_and_spares_the_other_models(model: Path, damage: Callab
 def test_what_cannot_be_read_is_named_and_spares_the_others(
     model: Path, monkeypatch: pytest.MonkeyPatch, how: str, name: str, number: int
 ) -> None:
-    """Somebody else's file, a disk that fails, a file that goes away while it is looked at."""
+    """The causes are a file of another account, a disk that fails, and a file that goes away while it is read."""
     shutil.copytree(model, model.with_name("other"))
     shutil.copytree(model / "1", model / "2")
     real: Any = getattr(Path, how)
@@ -192,14 +192,14 @@ def test_what_cannot_be_read_is_named_and_spares_the_others(
 
 @pytest.mark.parametrize("damage", [edit, compile_program, add_beside])
 def test_damage_is_found_where_versions_are_looked_for(model: Path, damage: Callable[[Path], Path]) -> None:
-    """A version that comes while the server runs is checked for the same."""
+    """A version that comes while the server runs is checked for the same damage."""
     path = damage(model)
 
     assert any(str(path) in str(error) for error in find_broken_versions(model).values())
 
 
 def test_what_pip_compiled_of_an_installed_package_is_passed_over(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It compiles the shipped model's program like any other file; there, and nowhere else."""
+    """pip compiles the shipped model's program like any other file; this is passed over there and nowhere else."""
     compile_program(model)
     with pytest.raises(RepositoryError, match="__pycache__ is not in the manifest"):
         check_model(model)
@@ -209,12 +209,12 @@ def test_what_pip_compiled_of_an_installed_package_is_passed_over(model: Path, m
 
 
 def test_model_that_is_not_there_has_no_broken_versions(tmp_path: Path) -> None:
-    """Whether there is such a model is somebody else's question."""
+    """Whether there is such a model is for others to decide."""
     assert find_broken_versions(tmp_path / "nosuch") == {}
 
 
 def test_edited_file_is_told_from_a_missing_one(model: Path) -> None:
-    """An edit in place is its own error: somebody must find out who did it."""
+    """An edit in place is an error of its own: somebody must find out who made it."""
     edit(model)
 
     with pytest.raises(DigestMismatch):
@@ -222,7 +222,7 @@ def test_edited_file_is_told_from_a_missing_one(model: Path) -> None:
 
 
 def test_version_on_its_way_in_is_passed_over(model: Path) -> None:
-    """A publisher writes into a hidden folder, and a restart meanwhile must not mind."""
+    """A publisher writes into a hidden folder, and a restart meanwhile must not fail on it."""
     (model / ".incoming-1234").mkdir()
 
     assert check_repository(model.parent).broken == {}

@@ -1,6 +1,7 @@
-"""What every index does: the fake, and the real one on every kind of base there is without a GPU."""
+"""What every index does: the fake ones, and the real one on every kind of base there is without a GPU."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pspsearch.domain import Found, IndexKind
 from pspsearch.filters import Filter
 from pspsearch.ports import Index
-from tests.fakes.index import Gallery, MemoryIndex, holds, join, stored
+from tests.fakes.index import ALL, Gallery, LateIndex, MemoryIndex, holds, join, match_all, stored
 from tests.indexes import open_index
 
 SCORE_TOLERANCE = 1e-5
@@ -29,21 +30,29 @@ def gallery() -> Gallery:
     return gallery
 
 
-@pytest.fixture(params=["memory", *(kind for kind in IndexKind if kind is not IndexKind.AUTO)])
+@pytest.fixture(params=["memory", "late", *(kind for kind in IndexKind if kind is not IndexKind.AUTO)])
 async def index(request: pytest.FixtureRequest, tmp_path: Path, gallery: Gallery) -> AsyncIterator[Index]:
     """Over the gallery: most rows in the base, many newer ones, and dead ones in both."""
     if request.param == "memory":
         opened: Index = MemoryIndex(gallery.source)
+    elif request.param == "late":
+        opened = LateIndex(gallery.source, delay_s=0.001)
     else:
         opened = real = await open_index(tmp_path, gallery.source, IndexKind(request.param))
         real._segments.merge(lambda _: None)
-    opened.apply(join(gallery.put(f"new-{number}", number=number) for number in range(500)))
-    opened.apply(join(gallery.drop(f"old-{number}") for number in range(0, 200, 2)))
-    opened.apply(join(gallery.put(f"old-{number}", number=number, moved=True) for number in range(1, 200, 2)))
-    opened.apply(join(gallery.drop(f"new-{number}") for number in range(0, 100, 5)))
-    opened.apply(join(gallery.label(f"new-{number}", number=-1) for number in range(200, 250)))
+    see(opened.apply(join(gallery.put(f"new-{number}", number=number) for number in range(500))))
+    see(opened.apply(join(gallery.drop(f"old-{number}") for number in range(0, 200, 2))))
+    see(opened.apply(join(gallery.put(f"old-{number}", number=number, moved=True) for number in range(1, 200, 2))))
+    see(opened.apply(join(gallery.drop(f"new-{number}") for number in range(0, 100, 5))))
+    see(opened.apply(join(gallery.label(f"new-{number}", number=-1) for number in range(200, 250))))
     yield opened
     await opened.close()
+
+
+def see(applied: Future[None] | None) -> None:
+    """Returns when searches see what was applied."""
+    if applied is not None:
+        applied.result(10)
 
 
 def assert_right(found: list[Found], true: list[Found], index: Index, gallery: Gallery) -> None:
@@ -76,15 +85,15 @@ FILTERS = [None, "number > 300", "number < 50", "number = 7", "number = 7000", "
 @pytest.mark.parametrize("text", FILTERS)
 async def test_nearest_rows_are_found(index: Index, gallery: Gallery, text: str | None) -> None:
     """Few and many, under any filter, in every segment; neither a deleted row nor a replaced one."""
-    keep = Filter.parse(text) if text else None
+    where = Filter.parse(text) if text else None
     queries = gallery.queries(50)
 
     for count in (1, 10, 400):
-        found = await index.search(queries, count, keep)
+        found = await index.search(queries, count, where)
 
-        assert_right(found, gallery.nearest(queries, count, keep), index, gallery)
+        assert_right(found, gallery.nearest(queries, count, where), index, gallery)
         assert_scored(found, queries, gallery)
-        assert all(holds(keep, gallery.rows[id_]) for one in found for id_ in one.ids)
+        assert all(holds(where, gallery.rows[id_]) for one in found for id_ in one.ids)
 
 
 async def test_more_rows_than_there_are(index: Index, gallery: Gallery) -> None:
@@ -109,7 +118,7 @@ async def test_batch_equals_single(index: Index, gallery: Gallery) -> None:
 async def test_of_equal_scores_the_lower_sequence_is_first(index: Index, gallery: Gallery) -> None:
     """Twins come in the order in which they were put in, and only the first of them where there is no room."""
     twin = gallery.draw()
-    index.apply(join(gallery.put(f"twin-{number}", twin) for number in range(6)))
+    see(index.apply(join(gallery.put(f"twin-{number}", twin) for number in range(6))))
 
     (found,) = await index.search(twin.astype(np.float32)[None], 4)
 
@@ -117,7 +126,7 @@ async def test_of_equal_scores_the_lower_sequence_is_first(index: Index, gallery
 
 
 async def test_commit_is_seen_by_the_next_search(index: Index, gallery: Gallery) -> None:
-    """As soon as `apply` has returned."""
+    """As soon as `apply` says so."""
     query = stored(np.ones(16))
     seen: list[list[str]] = []
 
@@ -128,33 +137,86 @@ async def test_commit_is_seen_by_the_next_search(index: Index, gallery: Gallery)
         lambda: gallery.put("it", query, colour="red"),
         lambda: gallery.drop("it"),
     ):
-        index.apply(change())
+        see(index.apply(change()))
         (found,) = await index.search(query.astype(np.float32)[None], 1, Filter.parse('colour = "red"'))
         seen.append([id_ for id_, score in zip(found.ids, found.scores, strict=True) if score > 0.9])
 
     assert seen == [["it"], [], [], ["it"], []]
 
 
-async def test_match_is_every_row_by_key(index: Index, gallery: Gallery) -> None:
-    """The keys of a replaced item stay, and its row is the new one."""
-    everything = await index.match()
-    few = await index.match(Filter.parse("number < 50"))
-    none = await index.match(Filter.parse("number = 7000"))
+@pytest.mark.parametrize("text", ["*", "number < 50", "number = 7000"])
+async def test_match_is_every_row_by_key(index: Index, gallery: Gallery, text: str) -> None:
+    """The keys of a replaced item stay, and its row is the new one; and as many are counted."""
+    where = Filter.parse(text)
+    rows = sorted((row for row in gallery.rows.values() if holds(where, row)), key=lambda row: row.key)
 
-    rows = sorted(gallery.rows.values(), key=lambda row: row.key)
-    small = [row for row in rows if holds(Filter.parse("number < 50"), row)]
-    assert everything.keys.tolist() == [row.key for row in rows]
-    assert everything.sequences.tolist() == [row.sequence for row in rows]
-    assert few.keys.tolist() == [row.key for row in small]
-    assert few.sequences.tolist() == [row.sequence for row in small]
-    assert len(none.keys) == len(none.sequences) == 0
+    matched = await match_all(index, where)
+
+    assert matched.keys.tolist() == [row.key for row in rows]
+    assert matched.sequences.tolist() == [row.sequence for row in rows]
+    assert await index.count(where) == len(rows)
+    assert await index.count() == len(gallery.rows)
+
+
+@pytest.mark.parametrize("page_size", [1, 49, 50, 1000])
+async def test_pages_are_of_one_moment(index: Index, gallery: Gallery, page_size: int) -> None:
+    """Whatever is written while they are read; they begin behind a key, and all but the last are full."""
+    where = Filter.parse("number < 50")
+    before = await match_all(index, where)
+    start = len(before.keys) // 3
+
+    pages = index.match(where, page_size, int(before.keys[start - 1]))
+    read = [await anext(pages)]
+    see(index.apply(gallery.put("later", number=1)))
+    see(index.apply(gallery.drop(next(id_ for id_, row in gallery.rows.items() if row.key == before.keys[-1]))))
+    read += [page async for page in pages]
+
+    assert [key for page in read for key in page.keys.tolist()] == before.keys[start:].tolist()
+    assert [one for page in read for one in page.sequences.tolist()] == before.sequences[start:].tolist()
+    assert all(len(page.keys) == page_size for page in read[:-1])
+    assert len(read[-1].keys) > 0
+
+
+async def test_no_match_is_one_empty_page(index: Index, gallery: Gallery) -> None:
+    """So a caller can always read one."""
+    last_key = max(row.key for row in gallery.rows.values())
+
+    for pages in (index.match(Filter.parse("number = 7000"), 10), index.match(ALL, 10, last_key)):
+        assert [(len(page.keys), len(page.sequences)) async for page in pages] == [(0, 0)]
+
+
+@pytest.mark.parametrize("count", [1, 200, 5000])
+async def test_sample_is_of_all_rows(index: Index, gallery: Gallery, count: int) -> None:
+    """Different ones that there are, by key; not only old or new ones."""
+    sample = await index.sample(count)
+
+    rows = gallery.by_sequence()
+    assert len(sample.keys) == min(count, len(rows))
+    assert (np.diff(sample.keys) > 0).all()
+    assert [rows[sequence].key for sequence in sample.sequences.tolist()] == sample.keys.tolist()
+    if count > 1:  # a third of them are; these bounds are seven standard deviations of 200 away
+        new = sum(rows[sequence].id.startswith("new") for sequence in sample.sequences.tolist())
+        assert 0.1 < new / len(sample.keys) < 0.7
+
+
+async def test_rows_that_are_gone_are_not_contained(index: Index, gallery: Gallery) -> None:
+    """Neither deleted nor replaced, nor such as never were."""
+    kept, dropped, replaced = (gallery.rows[f"new-{number}"].sequence for number in (101, 102, 103))
+    see(index.apply(gallery.drop("new-102")))
+    see(index.apply(gallery.label("new-103", number=-2)))
+    added = gallery.rows["new-103"].sequence
+
+    contained = await index.contains(np.array([added, kept, dropped, replaced, 0, added + 1], np.int64))
+
+    assert contained.dtype == np.bool_
+    assert contained.tolist() == [True, True, False, False, False, False]
 
 
 async def test_descriptors_of_rows_that_are_gone_since(index: Index, gallery: Gallery) -> None:
     """A caller that folds near-duplicates asks for them after its search."""
     (found,) = await index.search(gallery.queries(1), 5)
     rows = [gallery.rows[id_] for id_ in found.ids]
-    index.apply(join(gallery.drop(id_) for id_ in found.ids))
+    see(index.apply(join(gallery.drop(id_) for id_ in found.ids)))
 
     descriptors = await index.descriptors(found.sequences.tolist())
 
@@ -175,11 +237,12 @@ async def test_no_rows(tmp_path: Path) -> None:
     gallery = Gallery()
     for index in (MemoryIndex(gallery.source), await open_index(tmp_path, gallery.source, IndexKind.AUTO)):
         assert (await index.search(gallery.queries(1), 10))[0].ids == []
-        assert len((await index.match()).keys) == 0
+        assert len((await match_all(index)).keys) == len((await index.sample(10)).keys) == await index.count() == 0
+        assert (await index.contains(np.array([1], np.int64))).tolist() == [False]
         assert (await index.descriptors([])).size == 0
 
-        index.apply(gallery.put("first"))
+        see(index.apply(gallery.put("first")))
 
         assert (await index.search(gallery.queries(1), 10))[0].ids == ["first"]
-        index.apply(gallery.drop("first"))
+        see(index.apply(gallery.drop("first")))
         await index.close()

@@ -18,12 +18,6 @@ from tests.servers.rpc_client import Api, descriptor, item, query, refuse
 CALLERS = [f"caller-{number}" for number in range(60)]
 
 
-@pytest.fixture(params=["memory", "real"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """With two versions."""
-    return Place(tmp_path if request.param == "real" else None)
-
-
 @pytest.fixture
 async def api(place: Place) -> AsyncIterator[Api]:
     """A server with a rollout that is ready."""

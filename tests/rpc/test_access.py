@@ -1,4 +1,4 @@
-"""Who is let in: without a token, with a wrong one, with one for less; in calls, streams and listings."""
+"""Who is let in: callers with no token, a wrong one or one with too few rights, in calls, streams and listings."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ GUARDED = sorted(name for name, rule in RULES.items() if rule is not None)
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """With one token, so that there is a file."""
+    """A token file with one token in it."""
     path = tmp_path / "tokens.json"
     create_token(path, Access("first"), None)
     return path
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def api(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Api]:
-    """A server that asks for tokens and writes an audit log; with the collections `default` and `photos`."""
+    """A server that asks for tokens and writes an audit log, with the collections `default` and `photos`."""
     settings = SecuritySettings(tokens=str(file), audit_log=str(tmp_path / "audit.jsonl"))
     with caplog.at_level(logging.DEBUG, "pspsearch"):
         async with open_api(security=settings) as api:
@@ -67,13 +67,13 @@ async def api(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> A
 
 @contextlib.asynccontextmanager
 async def client_of(api: Api, file: Path, access: Access) -> AsyncGenerator[AsyncClient]:
-    """With a new token."""
+    """A client with a new token."""
     async with AsyncClient(api.server.address, token=create_token(file, access, None)) as client:
         yield client
 
 
 async def ask(api: Api, name: str, token: str | None, request: Message | None = None) -> grpc.StatusCode:
-    """What a call with that header ends with, by its bytes alone."""
+    """The code that a call with this token ends with. It sends serialised messages only."""
     method = METHODS[name]
     request = request or GetMessageClass(method.input_type)()
     path = f"/{method.containing_service.full_name}/{name}"
@@ -101,7 +101,7 @@ async def ask(api: Api, name: str, token: str | None, request: Message | None = 
 
 
 def test_every_method_has_a_rule() -> None:
-    """Triton's methods that are not served need none."""
+    """Triton's methods that are not served need no rule."""
     served = {method.name for service in excesses.SERVICES[:-1] for method in service.methods}
 
     assert served <= RULES.keys()
@@ -110,7 +110,7 @@ def test_every_method_has_a_rule() -> None:
 
 
 async def test_no_method_works_without_a_good_token(api: Api, file: Path) -> None:
-    """None, an empty one, a wrong scheme, an unknown one, an expired one, a revoked one."""
+    """A token may be absent, empty, with a wrong scheme, unknown, expired or revoked."""
     revoked = create_token(file, Access("revoked"), None)
     expired = create_token(file, Access("expired"), datetime.now(UTC) - timedelta(seconds=1))
     revoke_token(file, "revoked")
@@ -122,13 +122,13 @@ async def test_no_method_works_without_a_good_token(api: Api, file: Path) -> Non
 
 
 async def test_no_method_does_more_than_a_token_may(api: Api, file: Path) -> None:
-    """One right less, or another collection, is too little; the right itself is enough."""
+    """One right less or another collection is refused; the right itself is enough."""
     less, enough = (
         {right: f"Bearer {create_token(file, Access(f'{word}{right}', right), None)}" for right in Right}
         for word in ("less", "enough")
     )
     elsewhere = f"Bearer {create_token(file, Access('elsewhere', Right.ADMIN, frozenset({'x'})), None)}"
-    streams = ("SearchStream", "ModelStreamInfer")  # they refuse each request alone
+    streams = ("SearchStream", "ModelStreamInfer")  # streams refuse each request on its own
     refused, let_in = (grpc.StatusCode.PERMISSION_DENIED,), []
     for name in GUARDED:
         rule, request = RULES[name], GetMessageClass(METHODS[name].input_type)()
@@ -145,14 +145,14 @@ async def test_no_method_does_more_than_a_token_may(api: Api, file: Path) -> Non
 
 
 async def test_health_is_for_everybody(api: Api) -> None:
-    """Whoever watches over the server needs no secret for it."""
+    """Whoever monitors the server needs no secret for it."""
     assert (await check(api.channel)).status == health_pb2.HealthCheckResponse.SERVING
     assert await ask(api, "ServerLive", None) is grpc.StatusCode.OK
     assert await ask(api, "ServerReady", None) is grpc.StatusCode.OK
 
 
 async def test_errors_say_what_is_missing(api: Api, file: Path) -> None:
-    """In the clients, too, as classes of their own."""
+    """The clients raise their own classes for these errors."""
     async with AsyncClient(api.server.address) as client:
         with pytest.raises(Unauthenticated, match="carries no token"):
             await client.search(TEMPLE)
@@ -172,7 +172,7 @@ async def test_errors_say_what_is_missing(api: Api, file: Path) -> None:
 
 
 async def test_looking_for_model_versions_takes_the_right_to_all(api: Api, file: Path) -> None:
-    """Triton loads what is new in the repository: that is no matter of a reader, or of one collection."""
+    """Listing makes Triton load what is new, so a reader, or a writer of one collection, may not do it."""
     for access in (Access("writer", Right.WRITE), Access("photographer", Right.ADMIN, frozenset({"photos"}))):
         async with client_of(api, file, access) as client:
             with pytest.raises(Forbidden, match=access.holder):
@@ -182,7 +182,7 @@ async def test_looking_for_model_versions_takes_the_right_to_all(api: Api, file:
 
 
 async def test_listings_have_what_the_token_sees(api: Api, file: Path) -> None:
-    """Not even the names of other collections."""
+    """A listing hides even the names of other collections."""
     async with client_of(api, file, Access("photographer", Right.ADMIN, frozenset({"photos"}))) as client:
         assert [one.name for one in await client.list_collections()] == ["photos"]
         assert [one.name for one in (await client.status()).collections] == ["photos"]
@@ -196,7 +196,7 @@ async def test_listings_have_what_the_token_sees(api: Api, file: Path) -> None:
 
 
 async def test_revocation_reaches_streams_that_are_open(api: Api, file: Path) -> None:
-    """From the next request on: an item, or a query, is refused with the reason; what came before stays."""
+    """The next item or query is refused with the reason; what came before stays."""
     token = create_token(file, Access("shop"), None)
     searched, put_in = asyncio.Event(), asyncio.Event()
 
@@ -242,7 +242,7 @@ async def test_revocation_reaches_streams_that_are_open(api: Api, file: Path) ->
 
 
 async def test_revocation_reaches_who_watches_a_rollout(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What happens after it is not told any more, and the stream ends with the reason."""
+    """The stream ends with the reason, and tells nothing that happens afterwards."""
     candidate = second()
     candidate.may_answer.clear()
     settings = SecuritySettings(tokens=str(file))
@@ -265,7 +265,7 @@ async def test_revocation_reaches_who_watches_a_rollout(file: Path, caplog: pyte
 
 
 async def test_rate_is_each_callers_own(api: Api, file: Path) -> None:
-    """Who calls too often is told so, and to come again; who does not is not held up by it."""
+    """A caller that calls too often is told to retry later; other callers are not held up."""
     slow = Access("slow", Right.READ, calls_per_s=0.01)
     async with client_of(api, file, slow) as client, client_of(api, file, Access("other", Right.READ)) as other:
         await client.status()
@@ -276,7 +276,7 @@ async def test_rate_is_each_callers_own(api: Api, file: Path) -> None:
 
 
 async def test_refusal_says_when_to_come_again(api: Api, file: Path) -> None:
-    """When another call will have been saved up."""
+    """The refusal says when the caller may call once more."""
     token = create_token(file, Access("slow", Right.READ, calls_per_s=0.01), None)
     metadata = (("authorization", f"Bearer {token}"),)
     await api.items.CountItems(item_service_pb2.CountItemsRequest(), metadata=metadata)
@@ -291,7 +291,7 @@ async def test_refusal_says_when_to_come_again(api: Api, file: Path) -> None:
 async def test_ingest_goes_at_its_callers_rate(
     api: Api, file: Path, calls_per_s: float, count: int, least_s: float
 ) -> None:
-    """It begins with what is saved up, which opening it leaves alone, and then waits instead of losing items."""
+    """It first uses the calls that were saved up, which opening it does not, and then waits instead of losing items."""
     async with client_of(api, file, Access("slow", Right.WRITE, calls_per_s=calls_per_s)) as client:
         started = time.monotonic()
         given = [one.error async for one in client.ingest(ItemInput(str(number), TEMPLE) for number in range(count))]
@@ -302,7 +302,7 @@ async def test_ingest_goes_at_its_callers_rate(
 
 
 async def test_queries_of_a_stream_wait_for_their_turn(api: Api, file: Path) -> None:
-    """By either protocol; the calls beside them have their own, or none would come in as long as a stream has more."""
+    """In either protocol. Other calls have their own turn, or none would get in while a stream has more queries."""
     token = create_token(file, Access("slow", Right.READ, calls_per_s=4.0), None)
     metadata = (("authorization", f"Bearer {token}"),)
     started = time.monotonic()
@@ -322,7 +322,7 @@ async def test_queries_of_a_stream_wait_for_their_turn(api: Api, file: Path) -> 
 
 
 async def test_waiting_takes_no_more_than_its_own_time_of_a_deadline(api: Api, file: Path) -> None:
-    """What is left of the stream's is a query's, and not that less the wait once more."""
+    """A query gets what is left of the stream's deadline; its wait is not subtracted twice."""
     token = create_token(file, Access("slow", Right.READ, calls_per_s=0.25), None)
     query = search_service_pb2.SearchRequest(query=search_service_pb2.Query(image=TEMPLE))
     requests = [search_service_pb2.SearchStreamRequest(request=query)] * 2
@@ -333,7 +333,7 @@ async def test_waiting_takes_no_more_than_its_own_time_of_a_deadline(api: Api, f
 
 
 async def test_what_is_revoked_while_it_waits_is_refused(api: Api, file: Path) -> None:
-    """The right is looked at again when its turn has come."""
+    """The right is checked again when the query's turn comes."""
     token = create_token(file, Access("shop", Right.READ, calls_per_s=0.25), None)
     answers: list[object] = []
     async with AsyncClient(api.server.address, token=token) as client:
@@ -347,13 +347,13 @@ async def test_what_is_revoked_while_it_waits_is_refused(api: Api, file: Path) -
 
 @contextlib.asynccontextmanager
 async def bounded(file: Path, calls: int) -> AsyncGenerator[Api]:
-    """A server that takes so many calls of one caller at once."""
+    """A server that lets one caller have so many calls under way."""
     async with open_api(security=SecuritySettings(tokens=str(file), caller_calls=calls)) as api:
         yield api
 
 
 async def test_calls_under_way_are_each_callers_own(file: Path) -> None:
-    """Idle streams take places among the caller's streams, and of nobody else; when they end the places are free."""
+    """Idle streams count only among their caller's streams. Their places are free when they end."""
     async with bounded(file, 2) as api, client_of(api, file, Access("greedy", Right.READ)) as greedy:
         opened, over = asyncio.Semaphore(0), asyncio.Event()
 
@@ -379,7 +379,7 @@ async def test_calls_under_way_are_each_callers_own(file: Path) -> None:
 
 
 async def test_requests_of_streams_wait_for_their_callers_share(file: Path) -> None:
-    """More than it may have under way come one after the other, and all are answered."""
+    """Requests beyond the caller's share are answered one after the other, and none is lost."""
     async with bounded(file, 1) as api, client_of(api, file, Access("greedy", Right.READ)) as greedy:
 
         async def ask_many() -> list[Exception | object]:
@@ -391,7 +391,7 @@ async def test_requests_of_streams_wait_for_their_callers_share(file: Path) -> N
 
 
 async def test_size_is_bounded(api: Api, file: Path) -> None:
-    """Of what this caller sends."""
+    """The bound applies to this caller's requests."""
     async with client_of(api, file, Access("small", Right.READ, max_request_bytes=1000)) as client:
         await client.status()
         with pytest.raises(Exception, match="a request of small may have 1,000 bytes"):
@@ -399,7 +399,7 @@ async def test_size_is_bounded(api: Api, file: Path) -> None:
 
 
 async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path: Path) -> None:
-    """Who, what, where, how many, and how it ended; not what was only read."""
+    """The log says who did what, where, to how many items, and how it ended. Reads are not logged."""
     token = create_token(file, Access("shop", Right.WRITE), None)
     async with AsyncClient(api.server.address, token=token) as client:
         await client.search(TEMPLE)
@@ -421,9 +421,9 @@ async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path:
         ("admin", "UpsertItems", "default", "OK"),
         ("admin", "UpsertItems", "photos", "OK"),
         ("shop", "DeleteItems", "photos", "OK"),
-        ("shop", "DeleteCollection", None, "PERMISSION_DENIED"),  # nor of one that takes a higher right
+        ("shop", "DeleteCollection", None, "PERMISSION_DENIED"),  # nor of one for a higher right
         ("shop", "IngestItems", "default", "OK"),
-        ("", "Search", None, "UNAUTHENTICATED"),  # nothing is read of it
+        ("", "Search", None, "UNAUTHENTICATED"),  # the request was never read
     ]
     assert [line.get("acknowledged") for line in lines] == [None, 1, 1, None, None, 2, None]
     assert (lines[3]["deleted"], lines[3]["filter"]) == (1, 'NOT colour = "red"')
@@ -434,7 +434,7 @@ async def test_audit_log_has_writes_and_refusals(api: Api, file: Path, tmp_path:
 async def test_a_crowd_of_strangers_does_not_fill_the_audit_log(
     api: Api, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor the server's own; how many there were is told, and whoever has a token is written of as always."""
+    """Nor does it fill the server's own log. Their number is logged, and callers with a token are logged as always."""
     path, strangers = tmp_path / "audit.jsonl", api.server.rpc._audit._strangers
     before = len(path.read_text().splitlines())
     for _ in range(40):
@@ -453,7 +453,7 @@ async def test_a_crowd_of_strangers_does_not_fill_the_audit_log(
 
 
 async def test_strangers_who_were_left_out_are_told_at_the_end(file: Path, tmp_path: Path) -> None:
-    """Also where nobody calls any more."""
+    """Their number is logged even if nobody calls any more."""
     settings = SecuritySettings(tokens=str(file), audit_log=str(tmp_path / "audit.jsonl"))
     async with open_api(security=settings) as api:
         for _ in range(12):
@@ -464,7 +464,7 @@ async def test_strangers_who_were_left_out_are_told_at_the_end(file: Path, tmp_p
 
 
 def test_strangers_with_many_addresses_have_no_more_lines() -> None:
-    """A hundred in a minute, of whatever host, and no more is held of them; then it begins anew."""
+    """A hundred lines a minute is the limit, whatever the hosts; then counting starts afresh."""
     now_s = [0.0]
     strangers = Strangers(lambda: now_s[0])
 
@@ -481,7 +481,7 @@ def test_strangers_with_many_addresses_have_no_more_lines() -> None:
 
 
 async def test_audit_log_has_what_streams_turned_away(api: Api, file: Path, tmp_path: Path) -> None:
-    """They tell their callers in between and end well; one line for each stream, and none where nobody was."""
+    """Such streams report each refusal to their callers and end well, so the log has one line for each such stream."""
     photographer = create_token(file, Access("photographer", Right.READ, frozenset({"photos"})), None)
     stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
     metadata = (("authorization", f"Bearer {photographer}"),)
@@ -519,7 +519,7 @@ async def test_audit_log_has_what_streams_turned_away(api: Api, file: Path, tmp_
 
 
 async def test_audit_log_can_be_moved_away(api: Api, file: Path, tmp_path: Path) -> None:
-    """As what rotates logs does it."""
+    """This is what log rotation does."""
     async with client_of(api, file, Access("shop", Right.WRITE)) as client:
         (tmp_path / "audit.jsonl").rename(tmp_path / "old.jsonl")
         await client.delete(["temple"])
@@ -531,7 +531,7 @@ async def test_audit_log_can_be_moved_away(api: Api, file: Path, tmp_path: Path)
 async def test_audit_log_that_cannot_be_begun_anew_ends_no_call(
     api: Api, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is missing stands in the server's log; it goes on when it can, and is its owner's alone."""
+    """The server's log says what is missing. The audit log continues when it can, and only its owner can read it."""
     path = tmp_path / "audit.jsonl"
     async with client_of(api, file, Access("shop", Right.WRITE)) as client:
         path.rename(tmp_path / "old.jsonl")

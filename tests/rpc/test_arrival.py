@@ -1,4 +1,4 @@
-"""What a request counts as long as it is not there."""
+"""How much memory a request counts for before it has arrived."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ LARGEST_BYTES = 1 << 20
 
 
 class Sending:
-    """A caller whose request comes when the test says so."""
+    """A caller whose request arrives when the test says so."""
 
     def __init__(self) -> None:
         self.request = asyncio.get_running_loop().create_future()
@@ -23,7 +23,7 @@ class Sending:
 
 
 async def test_late_request_counts_as_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it is there."""
+    """It counts so until it has arrived."""
     monkeypatch.setattr(arrival, "_LATE_S", 0.0)
     sending, budget = Sending(), Budget(4 * LARGEST_BYTES)
     receiving = asyncio.create_task(receive(sending.context, budget.account("shop"), LARGEST_BYTES))
@@ -38,7 +38,7 @@ async def test_late_request_counts_as_the_largest(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_late_request_without_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing stays held."""
+    """Afterwards no bytes are held for it."""
     monkeypatch.setattr(arrival, "_LATE_S", 0.0)
     budget = Budget(LARGEST_BYTES)
 
@@ -49,22 +49,22 @@ async def test_late_request_without_room_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 async def test_request_that_is_there_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though nobody has looked yet: here the loop finds in one turn that it came and that its time is over."""
+    """In one turn the loop finds that the request has arrived and that its time is over."""
     monkeypatch.setattr(arrival, "_LATE_S", 0.0)
     sending = Sending()
     receiving = asyncio.create_task(receive(sending.context, Budget(0).account("shop"), LARGEST_BYTES))
-    await asyncio.sleep(0)  # it has begun to wait
+    await asyncio.sleep(0)  # receive() waits now
     asyncio.get_running_loop().call_soon(sending.request.set_result, b"request")
 
     assert await receiving == b"request"
 
 
 async def test_request_that_never_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much room there is."""
+    """This is so however much room there is."""
     monkeypatch.setattr(arrival, "_MOST_S", 0.0)
     budget = Budget(4 * LARGEST_BYTES)
 
-    with pytest.raises(DeadlineExceeded, match="the request was not there after 0 s"):
+    with pytest.raises(DeadlineExceeded, match="the request had not arrived after 0 s"):
         await receive(Sending().context, budget.account("shop"), LARGEST_BYTES)
 
     assert budget.held_bytes == 0

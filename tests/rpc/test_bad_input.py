@@ -1,4 +1,4 @@
-"""What is refused: each its own code and one sentence, and nothing is changed by it."""
+"""What is refused: each case has its own code and one sentence, and changes nothing."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,7 +23,7 @@ CODES = {
     "ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "MODEL_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
 }
-"""Of all others it is INVALID_ARGUMENT."""
+"""The codes of errors that are not INVALID_ARGUMENT."""
 
 LONG_ID, NUL_ID = "x" * 100_000, "a\0b"
 UNIT = [1.0] + [0.0] * (DIMENSION - 1)
@@ -32,24 +32,24 @@ OPPOSITE = [-1.0] + [0.0] * (DIMENSION - 1)
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """With two items."""
+    """A server with two items."""
     async with open_api() as api:
         await api.fill(item("temple", TEMPLE), item("flower", FLOWER))
         yield api
 
 
 def by(**what: Any) -> searches.SearchRequest:
-    """A search with nothing wrong but the query."""
+    """A search whose query alone may be wrong."""
     return searches.SearchRequest(query=query(**what))
 
 
 def opt(**options: Any) -> searches.SearchRequest:
-    """A search with nothing wrong but the options."""
+    """A search whose options alone may be wrong."""
     return searches.SearchRequest(query=query(id="temple"), options=searches.SearchOptions(**options))
 
 
 def create(**settings: Any) -> collections.CreateCollectionRequest:
-    """A collection to make."""
+    """A request for a new collection."""
     return collections.CreateCollectionRequest(collection=resources.Collection(**settings))
 
 
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Message, str]] = {
     "deletion's filter": (items.DeleteItemsRequest(filter="* OR"), "BAD_FILTER"),
     "page_size -1": (items.ListItemsRequest(page_size=-1), "INVALID_REQUEST"),
     "page_size 1001": (items.ListItemsRequest(page_size=1001), "INVALID_REQUEST"),
-    "page_token": (items.ListItemsRequest(page_token="AAAA"), "INVALID_REQUEST"),  # noqa: S106 - no password
+    "page_token": (items.ListItemsRequest(page_token="AAAA"), "INVALID_REQUEST"),  # noqa: S106 - not a password
     "count's filter": (items.CountItemsRequest(filter="("), "BAD_FILTER"),
     "name with a slash": (create(name="a/b"), "INVALID_REQUEST"),
     "over-long name": (create(name=LONG_ID), "INVALID_REQUEST"),
@@ -134,7 +134,7 @@ CASES: dict[str, tuple[Message, str]] = {
 
 @pytest.mark.parametrize(("request_", "reason"), CASES.values(), ids=CASES.keys())
 async def test_bad_request_is_one_sentence_and_changes_nothing(api: Api, request_: Message, reason: str) -> None:
-    """With the code that says what to do, and a reason that a program can read."""
+    """The code says what to do, and a program can read the reason."""
     before = await api.list_all()
     refusal = await refuse(api.send(request_))
 
@@ -147,7 +147,7 @@ async def test_bad_request_is_one_sentence_and_changes_nothing(api: Api, request
 
 
 async def test_bad_filter_is_told_with_its_position(api: Api) -> None:
-    """Where an editor would put its mark."""
+    """The position is where an editor would put its mark."""
     refusal = await refuse(api.search.Search(opt(filter="price < 3 AND ) ")))
 
     (violation,) = refusal.detail(error_details_pb2.BadRequest).field_violations
@@ -156,7 +156,7 @@ async def test_bad_filter_is_told_with_its_position(api: Api) -> None:
 
 
 async def test_message_beyond_the_limit_is_refused_by_its_size() -> None:
-    """Before it is read; the next call goes through."""
+    """It is refused before it is read, and the next call succeeds."""
     async with open_api(max_message_bytes=1 << 16) as api:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await api.search.Search(by(image=bytes(1 << 17)))
@@ -167,12 +167,12 @@ async def test_message_beyond_the_limit_is_refused_by_its_size() -> None:
 
 
 NO_MESSAGE = b"\x0a\xff\xff\xff\xff\x0f"
-"""A field that is longer than all that follows."""
+"""A field that is longer than everything that follows."""
 
 
 @pytest.mark.parametrize("method", ["SearchService/Search", "ItemService/UpsertItems", "ModelService/WatchRollout"])
 async def test_bytes_that_are_no_message_are_bad_input(api: Api, method: str) -> None:
-    """And not a failure of the server, as gRPC has it."""
+    """gRPC would call this a failure of the server."""
     channel: Any = api.channel
     path = f"/pspsearch.v1.{method}"
     if "Watch" in method:
@@ -181,14 +181,14 @@ async def test_bytes_that_are_no_message_are_bad_input(api: Api, method: str) ->
         refusal = await refuse(channel.unary_unary(path)(NO_MESSAGE))
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert refusal.status.message.startswith("the request is no message of its kind")
+    assert refusal.status.message.startswith("the request is not a message of its kind")
     assert [one.id for one in await api.list_all()] == ["temple", "flower"]
 
 
 @pytest.mark.parametrize("method", ["SearchService/SearchStream", "ItemService/IngestItems"])
 @pytest.mark.parametrize("before", [0, 1])
 async def test_bytes_that_are_no_message_end_a_stream(api: Api, method: str, before: int) -> None:
-    """With what is wrong; what came before them is answered."""
+    """The status says what is wrong, and the requests before it are answered."""
     good = items.IngestItemsRequest(item=item("new")) if "Ingest" in method else searches.SearchStreamRequest(tag="a")
     channel: Any = api.channel
     stream = channel.stream_stream(f"/pspsearch.v1.{method}")()
@@ -204,4 +204,4 @@ async def test_bytes_that_are_no_message_end_a_stream(api: Api, method: str, bef
     refusal = await refuse(read())
 
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.status.message.startswith("the request is no message of its kind")
+    assert refusal.status.message.startswith("the request is not a message of its kind")

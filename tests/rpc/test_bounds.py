@@ -1,4 +1,4 @@
-"""What a request may hold is looked at before anything is made of it, and nothing of it before it is known who asks."""
+"""Requests are checked against bounds before they are parsed, and no request is read before its caller is known."""
 
 import asyncio
 import gc
@@ -34,25 +34,25 @@ from tests.servers.rpc_client import Api, check, open_api, refuse
 
 PATIENCE_S = 10.0
 EMPTY_QUERIES = b"\x12\0" * 250_000
-"""Of a BatchSearchRequest, in half a MB."""
+"""Half a megabyte of empty queries for a BatchSearchRequest."""
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """With nothing in it."""
+    """A server without items."""
     async with open_api() as api:
         yield api
 
 
 def caller(api: Api, method: str) -> Any:
-    """Sends bytes as they are."""
+    """A channel that sends bytes as they are."""
     channel: Any = api.channel
     return channel.unary_unary(f"/pspsearch.v1.{method}")
 
 
 def test_every_field_that_may_be_long_has_a_bound() -> None:
-    """And there is no bound of a field that is gone."""
+    """And no bound is for a field that no longer exists."""
     content = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
     fields = {path[-1] for method in METHODS for path in paths(method.input_type)}
     wanted = {field.full_name for field in fields if field.is_repeated or field.type in content}
@@ -62,7 +62,7 @@ def test_every_field_that_may_be_long_has_a_bound() -> None:
 
 
 class Reached:
-    """A servicer of every method, which counts what comes through to it."""
+    """A servicer with every method, which counts the calls that reach it."""
 
     def __init__(self) -> None:
         self.methods: list[str] = []
@@ -85,7 +85,7 @@ class Reached:
 
 @asynccontextmanager
 async def open_door(api: Api, max_message_bytes: int) -> AsyncGenerator[tuple[grpc.aio.Channel, Reached]]:
-    """Another server with the same admission, behind which nobody answers."""
+    """A second server with the same admission and a servicer that only counts."""
     reached = Reached()
     server = grpc.aio.server(options=(("grpc.max_receive_message_length", max_message_bytes),))
     door = Door(api.server.rpc.admission, max_message_bytes)
@@ -98,7 +98,7 @@ async def open_door(api: Api, max_message_bytes: int) -> AsyncGenerator[tuple[gr
 
 
 async def send(channel: grpc.aio.Channel, target: Target, content: bytes) -> tuple[grpc.StatusCode, str]:
-    """How the call ends."""
+    """Sends a request, and returns the code and the details that the call ends with."""
     path = f"/{target.method.containing_service.full_name}/{target.method.name}"
     anything: Any = channel
     call = anything.stream_stream(path)(iter([content]))
@@ -111,13 +111,13 @@ async def send(channel: grpc.aio.Channel, target: Target, content: bytes) -> tup
 
 
 async def test_nothing_beyond_a_bound_reaches_a_service(api: Api) -> None:
-    """Each field at its bound, one beyond and a thousand times beyond, as far as a message may be so large."""
+    """Each field is tried at its bound, one beyond, and a thousand times beyond if a message may be that large."""
     most_bytes, wrong, sent = 1 << 20, list[object](), 0
     async with open_door(api, most_bytes) as (channel, reached):
         for target in targets():
             bound = target.bound
             if bound is None or bound > target.most(most_bytes):
-                continue  # tried with the largest messages in the fault suite
+                continue  # the fault suite tries it with the largest messages
             for amount in {bound, bound + 1, min(1000 * bound, target.most(most_bytes))}:
                 reached.methods.clear()
                 code, words = await send(channel, target, target.write(amount))
@@ -137,7 +137,7 @@ async def test_nothing_beyond_a_bound_reaches_a_service(api: Api) -> None:
 
 
 async def test_message_beyond_the_limit_reaches_no_service(api: Api) -> None:
-    """By one byte, and with gRPC's own sentence, which names both sizes."""
+    """One byte too many is refused with gRPC's own sentence, which names both sizes."""
     target = next(one for one in targets() if one.name == "DescribeRequest.image")
     most_bytes = 1 << 16
     async with open_door(api, most_bytes) as (channel, reached):
@@ -163,7 +163,7 @@ async def test_message_beyond_the_limit_reaches_no_service(api: Api) -> None:
     ],
 )  # fmt: skip
 async def test_what_is_too_much_is_not_converted_before_it_is_refused(api: Api, method: str, content: bytes) -> None:
-    """Nothing is made of it but the bytes as they came."""
+    """Nothing but the bytes themselves exists of it."""
     call = caller(api, method)
     tracemalloc.start()
     refusal = await refuse(call(content))
@@ -177,13 +177,13 @@ async def test_what_is_too_much_is_not_converted_before_it_is_refused(api: Api, 
 
 @pytest.mark.parametrize("method", ["SearchService/BatchSearch", "ItemService/IngestItems", "ModelService/Rollback"])
 async def test_strangers_have_nothing_received(tmp_path: Path, method: str) -> None:
-    """Who they are not is told before what they say is there."""
+    """They are refused before their request has arrived."""
     tokens = tmp_path / "tokens.json"
     create_token(tokens, Access("somebody", Right.READ), None)
     content = b"\x12\0" * (5 << 20)
     async with open_api(security=SecuritySettings(tokens=str(tokens))) as api:
         address = api.server.address
-        await asyncio.to_thread(send_refused, address, method, b"")  # what a client makes at first is not counted
+        await asyncio.to_thread(send_refused, address, method, b"")  # sets up what is not counted
         tracemalloc.start()
         try:
             codes = [await asyncio.to_thread(send_refused, address, method, content) for _ in range(4)]
@@ -196,7 +196,7 @@ async def test_strangers_have_nothing_received(tmp_path: Path, method: str) -> N
 
 
 def send_refused(address: str, method: str, content: bytes) -> grpc.StatusCode:
-    """By a client that blocks: asyncio's tells INTERNAL where it is refused while it still sends."""
+    """Uses the blocking client: the asynchronous one reports INTERNAL if it is refused while it still sends."""
     with grpc.insecure_channel(address) as channel:
         answers: Any = cast("Any", channel).stream_stream(f"/pspsearch.v1.{method}")(iter([content]))
         with pytest.raises(grpc.RpcError):
@@ -205,7 +205,7 @@ def send_refused(address: str, method: str, content: bytes) -> grpc.StatusCode:
 
 
 async def test_health_takes_no_long_names(api: Api) -> None:
-    """It is for everybody, and so is what it refuses."""
+    """Anyone may call health, so long names are refused there too."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await check(api.channel, "x" * 5000)
     listed = [service async for service in _reflect(api, b"\x3a\0")]
@@ -218,24 +218,24 @@ async def test_health_takes_no_long_names(api: Api) -> None:
 
 
 async def test_reflection_that_is_asked_nothing_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a few idle streams of strangers would keep everybody out of it."""
+    """Otherwise a few idle streams of strangers would keep everyone else out."""
     monkeypatch.setattr(public, "_IDLE_S", 0.01)
     channel: Any = api.channel
     call = channel.stream_stream(REFLECTION)()
 
     assert await asyncio.wait_for(call.code(), PATIENCE_S) is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await call.details() == "nothing was asked for 0.01 s, or no answer taken"
+    assert await call.details() == "no request came for 0.01 s, or no answer was taken"
 
 
 async def test_reflection_whose_answers_nobody_takes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others find room, although gRPC cannot tell that to who does not read."""
+    """This makes room for others, although gRPC cannot tell a caller who does not read."""
     monkeypatch.setattr(public, "_IDLE_S", 0.1)
     monkeypatch.setattr(public, "_AT_ONCE", 1)
     async with open_api() as api:
         channel: Any = api.channel
         deaf = channel.stream_stream(REFLECTION)()
         for _ in range(1000):
-            await deaf.write(b"\x22\x1apspsearch.v1.SearchService")  # answered with the file that it is in
+            await deaf.write(b"\x22\x1apspsearch.v1.SearchService")  # the answer is the file that the service is in
         async with asyncio.timeout(PATIENCE_S):
             while not await _has_room(api):
                 await asyncio.sleep(0.01)
@@ -253,7 +253,7 @@ async def _has_room(api: Api) -> bool:
 
 @pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION])
 async def test_what_strangers_send_is_not_kept(api: Api, path: str) -> None:
-    """It is gone with its call: a garbage collector that counts objects, and not bytes, comes late."""
+    """It is gone when its call ends. The garbage collector counts objects, not bytes, so it would come too late."""
     channel: Any = api.channel
     content = bytes(4 << 20)
     gc.collect()
@@ -272,7 +272,7 @@ async def test_what_strangers_send_is_not_kept(api: Api, path: str) -> None:
 
 
 async def test_compressed_requests_are_not_taken(api: Api) -> None:
-    """A small one may be a large one."""
+    """A small compressed message may be a large one."""
     call: Any = caller(api, "SearchService/Describe")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(bytes(10 << 20), compression=grpc.Compression.Gzip)
@@ -289,7 +289,7 @@ async def _reflect(api: Api, content: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_requests_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
-    """For one caller by half of what there is for all; another's and small ones go on."""
+    """One caller may use half of the budget for all. Other callers and small requests are still served."""
     tokens = tmp_path / "tokens.json"
     greedy, other = (
         (("authorization", f"Bearer {create_token(tokens, Access(name, Right.WRITE), None)}"),)
@@ -315,10 +315,10 @@ async def test_requests_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
 
 
 def infer(numbers: int) -> bytes:
-    """A ModelInferRequest with so many numbers, one by one."""
+    """A ModelInferRequest with this many numbers, one by one."""
     request = service_pb2.ModelInferRequest(model_name="search.default").SerializeToString()
-    contents = _field(5, b"\x35\0\0\0\0" * numbers)  # of the tensor
-    return request + _field(5, contents)  # the tensor, of the request's inputs
+    contents = _field(5, b"\x35\0\0\0\0" * numbers)  # the tensor's contents
+    return request + _field(5, contents)  # the tensor, which is an input of the request
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -338,7 +338,7 @@ DESCRIBE = Shape(searches.DescribeRequest.DESCRIPTOR)
 
 
 def test_only_requests_of_very_many_fields_are_looked_at_with_pauses() -> None:
-    """Whatever they hold in bytes: an image is one field, and waits for nobody."""
+    """The number of fields counts, not bytes: an image is one field and does not wait."""
     descriptor = resources.Descriptor(values=[0.5] * 256, fingerprint="f" * 16)
     full = [
         DESCRIBE.check(searches.DescribeRequest(image=bytes(20 << 20)).SerializeToString()),
@@ -362,7 +362,7 @@ def test_only_requests_of_very_many_fields_are_looked_at_with_pauses() -> None:
 async def test_while_very_many_fields_are_looked_at_others_are_answered(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One such request has its turn after the other; one whose caller leaves is looked at no further."""
+    """Such requests are checked one after the other; the check stops when the caller leaves."""
     begun, looked_at, whole = asyncio.Event(), list[bytes](), Shape.check
 
     def check(shape: Shape, content: bytes) -> Generator[None]:
@@ -391,7 +391,7 @@ async def test_while_very_many_fields_are_looked_at_others_are_answered(
 
 
 def _picture(size_bytes: int) -> bytes:
-    """A PNG with so much behind its end."""
+    """A PNG with so many bytes after its end."""
     content = encode(load_photo(32, 32), "PNG")
     return content + bytes(size_bytes - len(content))
 
@@ -410,15 +410,15 @@ QUERY = Shape(searches.SearchRequest.DESCRIPTOR)
         (b"\x12", "ends too early"),
         (b"\xff" * 20, "a number has no end"),
         (b"\xf8\x07" + b"\x80" * 20, "a number has no end"),
-        (b"\x12\x05\x0a", "longer than what it is in"),
+        (b"\x12\x05\x0a", "longer than the message around it"),
         (b"\x12\x01\x0a", "ends too early"),
-        (b"\x12\x02\x0a\x05\x0a\0\0\0\0\0", "longer than what it is in"),
-        (b"\x12\x8a\x00", "longer than what it is in"),
+        (b"\x12\x02\x0a\x05\x0a\0\0\0\0\0", "longer than the message around it"),
+        (b"\x12\x8a\x00", "longer than the message around it"),
         (b"", ""),
     ],
 )
 def test_requests_are_counted_as_the_parser_would_read_them(content: bytes, words: str) -> None:
-    """One that the parser reads another way than the count would be a way around it."""
+    """A request that the parser read differently from the check could exceed its bounds."""
     try:
         list(QUERY.check(content))
         told = ""
@@ -430,7 +430,7 @@ def test_requests_are_counted_as_the_parser_would_read_them(content: bytes, word
 
 
 def test_numbers_are_counted_however_they_are_written() -> None:
-    """One by one, or many behind one length, in pieces."""
+    """Numbers may come one by one or packed, in several pieces."""
     values = itertools.chain([b"\x0d\0\0\0\0" * 16_384], [b"\x0a\x04\0\0\0\0"])
     list(DESCRIPTOR.check(next(values)))
 

@@ -1,4 +1,4 @@
-"""What every call goes through: admission, request ids, deadlines, errors, the server's end."""
+"""What every call goes through: admission, request ids, deadlines, errors, and the server's shutdown."""
 
 import asyncio
 import gc
@@ -21,16 +21,16 @@ from pspsearch.v1 import search_service_pb2 as searches
 from tests.servers.rpc_client import TEMPLE, Api, Refusal, assert_nothing_escaped, check, open_api, query, refuse
 
 PATIENCE_S = 30
-"""How long a test waits for what has to happen at once."""
+"""How long a test waits for something that should happen at once."""
 DESCRIBE = searches.DescribeRequest(image=TEMPLE)
 DESCRIPTOR = resources.Descriptor(values=[1])
-"""Its space is none that the server has."""
+"""A descriptor of a space that the server does not have."""
 SEARCH = searches.SearchRequest(query=searches.Query(image=b"no image"))
 
 
 @pytest.fixture(autouse=True)
 def nothing_escapes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """From any of these tests."""
+    """No test may let an exception escape."""
     yield
     assert_nothing_escaped(caplog)
 
@@ -43,7 +43,7 @@ async def api() -> AsyncIterator[Api]:
 
 
 async def begin(api: Api, **options: Any) -> "grpc.aio.UnaryUnaryCall[Any, searches.DescribeResponse]":
-    """A call that the model holds up."""
+    """Begins a call that waits in the model."""
     api.server.describer.may_answer.clear()
     call = api.search.Describe(DESCRIBE, **options)
     await asyncio.wait_for(api.server.describer.entered.wait(), PATIENCE_S)
@@ -51,13 +51,13 @@ async def begin(api: Api, **options: Any) -> "grpc.aio.UnaryUnaryCall[Any, searc
 
 
 async def become_idle(api: Api) -> None:
-    """Returns when no call is under way."""
+    """Waits until no call is under way."""
     await asyncio.wait_for(api.server.rpc.admission.idle.wait(), PATIENCE_S)
     assert api.server.rpc.admission.in_flight == 0
 
 
 async def test_request_id_comes_back(api: Api) -> None:
-    """With the answer and with an error, so that both sides can name the call."""
+    """It is in answers and errors, so that both sides can name the call."""
     good = api.search.Describe(DESCRIBE, metadata=(("x-request-id", "mine-7"),))
     await good
     bad = api.search.Describe(searches.DescribeRequest(), metadata=(("x-request-id", "mine-8"),))
@@ -69,7 +69,7 @@ async def test_request_id_comes_back(api: Api) -> None:
 
 @pytest.mark.parametrize("given", ["", "with space", "x" * 65])
 async def test_unfit_request_id_is_replaced(api: Api, given: str) -> None:
-    """It goes into logs and answers."""
+    """It goes into logs and answers, so it must be harmless."""
     call = api.search.Describe(DESCRIBE, metadata=(("x-request-id", given),))
     await call
     answered = (await call.trailing_metadata())["x-request-id"]
@@ -79,7 +79,7 @@ async def test_unfit_request_id_is_replaced(api: Api, given: str) -> None:
 
 
 async def test_overload_is_answered_at_once(api: Api) -> None:
-    """With a time to come again; the call under way goes on, and so does its server's health."""
+    """The refusal says when to retry. The call under way continues, and so does the server's health."""
     first = await begin(api)
     refusal = await refuse(api.search.Describe(DESCRIBE))
     health = (await check(api.channel)).status
@@ -93,7 +93,7 @@ async def test_overload_is_answered_at_once(api: Api) -> None:
 
 
 async def test_open_stream_counts_as_a_call(api: Api) -> None:
-    """For as long as it is open."""
+    """It counts as long as it is open."""
     stream = api.search.SearchStream()
     await stream.write(searches.SearchStreamRequest(tag="a"))
     await stream.read()
@@ -107,7 +107,7 @@ async def test_open_stream_counts_as_a_call(api: Api) -> None:
 
 
 async def test_deadline_ends_the_call_and_its_work(api: Api) -> None:
-    """The caller hears of it, the model was told how long it may take, and nothing is left behind."""
+    """The caller gets the error, the model was told the time limit, and no work is left behind."""
     call = await begin(api, timeout=0.5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -120,7 +120,7 @@ async def test_deadline_ends_the_call_and_its_work(api: Api) -> None:
 
 
 async def test_call_without_deadline_may_take_its_time(api: Api) -> None:
-    """None is made up for it."""
+    """The server does not make up a deadline."""
     await api.search.Describe(DESCRIBE)
 
     assert api.server.describer.timeout_s is None
@@ -146,7 +146,7 @@ async def test_cancelled_call_leaves_no_work(api: Api) -> None:
 async def test_inner_failure_is_logged_and_not_told(
     api: Api, caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode
 ) -> None:
-    """The caller gets the request's id; the log has one line under it, with the traceback where it is a bug."""
+    """The caller gets the request id. The log has one line with it, and a traceback if it is a bug."""
     api.server.describer.failure = error
     refusal = await refuse(api.search.Describe(DESCRIBE))
 
@@ -160,7 +160,7 @@ async def test_inner_failure_is_logged_and_not_told(
 
 
 async def test_inner_failure_of_a_batch_or_a_stream_is_logged_too(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """Its status alone would lead nowhere."""
+    """The status alone would not say enough to find the cause."""
     api.server.describer.failure = RuntimeError("secret")
     stream = api.search.SearchStream()
     request = searches.SearchRequest(query=query(image=TEMPLE))
@@ -176,7 +176,7 @@ async def test_inner_failure_of_a_batch_or_a_stream_is_logged_too(api: Api, capl
 
 
 async def test_callers_fault_is_one_line_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """INFO, with what a machine reads beside it, and however long what was sent."""
+    """The line has level INFO, fields for programs, and a limited length."""
     caplog.set_level(logging.INFO, "pspsearch.rpc")
     request = searches.SearchRequest(collection="x" * 100_000, query=query(id="a"))
     refusal = await refuse(api.search.Search(request))
@@ -190,7 +190,7 @@ async def test_callers_fault_is_one_line_in_the_log(api: Api, caplog: pytest.Log
 
 
 async def test_triton_away_is_unavailable(api: Api) -> None:
-    """Which says that the same call may succeed later."""
+    """The code says that the same call may succeed later."""
     api.server.describer.failure = TritonUnavailable("Triton cannot be reached")
     refusal = await refuse(api.search.Describe(DESCRIBE))
 
@@ -199,7 +199,7 @@ async def test_triton_away_is_unavailable(api: Api) -> None:
 
 
 async def test_draining_server_finishes_calls_and_refuses_new_ones(api: Api) -> None:
-    """Those under way get their answers before it closes."""
+    """The calls under way get their answers before the server closes."""
     first = await begin(api)
     draining = asyncio.create_task(api.server.rpc.drain())
     refusal = await refuse(api.search.Describe(DESCRIBE))
@@ -215,7 +215,7 @@ async def test_draining_server_finishes_calls_and_refuses_new_ones(api: Api) -> 
 
 
 async def test_call_that_outlasts_the_drain_is_cancelled() -> None:
-    """The server ends all the same, with no work left."""
+    """The server ends nevertheless, and leaves no work behind."""
     async with open_api(drain_s=0.1) as api:
         call = await begin(api)
         await asyncio.wait_for(api.server.rpc.drain(), PATIENCE_S)
@@ -235,7 +235,7 @@ async def test_call_that_outlasts_the_drain_is_cancelled() -> None:
     ],
 )
 async def test_refused_call_is_not_kept(api: Api, method: str, content: Message | bytes) -> None:
-    """Nor its request: it does not wait for the garbage collector, which may come late."""
+    """Neither the call nor its request waits for the garbage collector, which may come late."""
     sent = content if isinstance(content, bytes) else content.SerializeToString()
     call = cast("Any", api.channel.stream_stream(f"/pspsearch.v1.{method}"))
 
@@ -272,7 +272,7 @@ async def test_refused_call_is_not_kept(api: Api, method: str, content: Message 
     ],
 )
 async def test_request_that_fails_in_part_is_not_kept(api: Api, method: str, request_: Message) -> None:
-    """The error in its answer holds nothing that would wait for the garbage collector."""
+    """The error in its answer refers to nothing that would have to wait for the garbage collector."""
     call = cast("Any", api.channel.stream_stream(f"/pspsearch.v1.{method}"))
     gc.collect()
     gc.disable()
@@ -292,7 +292,7 @@ async def test_request_that_fails_in_part_is_not_kept(api: Api, method: str, req
 
 
 class _Gone:
-    """The context of a call whose caller left while its error was on the way; gRPC tells that only as it is sent."""
+    """The context of a call whose caller left before its error was sent, which gRPC reports only at the sending."""
 
     def time_remaining(self) -> float | None:
         return None
@@ -314,13 +314,13 @@ class _Gone:
 
 
 async def test_error_for_a_caller_who_is_gone_is_no_failure(api: Api) -> None:
-    """The call was cancelled: gRPC would log any other end of it with a traceback, for each of thousands."""
+    """The call ends as cancelled. gRPC would log any other end with a traceback, for each of thousands of calls."""
     with pytest.raises(asyncio.CancelledError):
         await fail(api, _Gone())
 
 
 async def test_call_of_a_caller_who_is_gone_is_not_kept(api: Api) -> None:
-    """Like any other that is refused."""
+    """It is released like any other refused call."""
     context = _Gone()
     kept = weakref.ref(context)
     gc.collect()
@@ -330,7 +330,7 @@ async def test_call_of_a_caller_who_is_gone_is_not_kept(api: Api) -> None:
         del context
         await asyncio.wait([calling])
         del calling
-        await asyncio.sleep(0)  # the task's own turn ends
+        await asyncio.sleep(0)  # lets the task end
 
         assert kept() is None
     finally:
@@ -338,6 +338,6 @@ async def test_call_of_a_caller_who_is_gone_is_not_kept(api: Api) -> None:
 
 
 async def fail(api: Api, context: _Gone) -> None:
-    """A call of that context."""
+    """Fails a call with this context."""
     async with api.server.rpc.admission.enter("Describe", cast("Any", context), is_stream=False):
         raise TritonUnavailable("it is away")

@@ -5,16 +5,17 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
 
-from pspsearch.domain import CollectionSettings
+from pspsearch.domain import CollectionSettings, Generation
 from pspsearch.errors import IndexFailed, ModelMismatch, TritonUnavailable
-from pspsearch.ports import Index
+from pspsearch.ports import RowSource
 from pspsearch.v1 import collection_service_pb2 as collections
 from pspsearch.v1 import item_service_pb2 as items
 from pspsearch.v1 import model_service_pb2 as models
@@ -22,27 +23,28 @@ from pspsearch.v1 import resources_pb2 as resources
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.describer import VERSION, ColourDescriber
 from tests.fakes.describer import version as model_version
+from tests.fakes.index import MemoryEngine
 from tests.servers.rollout_place import Place
 from tests.servers.rpc_client import Api, item, open_api, refuse
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """With an item in the default collection."""
+    """A server with an item in the default collection."""
     async with open_api() as api:
         await api.fill(item("photo"))
         yield api
 
 
 async def create(api: Api, **settings: object) -> resources.Collection:
-    """A new collection."""
+    """Creates a collection."""
     wanted = resources.Collection(**settings)  # pyright: ignore[reportArgumentType] - the test's own business
     request = collections.CreateCollectionRequest(collection=wanted)
     return (await api.collections.CreateCollection(request)).collection
 
 
 async def test_new_collection_has_every_setting_filled_in(api: Api) -> None:
-    """The defaults, where nothing was chosen."""
+    """Settings that were not chosen have their defaults."""
     made = await create(api, name="birds")
 
     assert (made.name, made.model, made.keep_images) == ("birds", "colours", True)
@@ -52,7 +54,7 @@ async def test_new_collection_has_every_setting_filled_in(api: Api) -> None:
 
 
 async def test_chosen_settings_are_kept(api: Api) -> None:
-    """As they were given at creation."""
+    """They are kept as given at creation."""
     made = await create(
         api, name="birds", model="colours", keep_images=False, index_kind=resources.INDEX_KIND_HNSW, target_recall=0.9
     )
@@ -72,7 +74,7 @@ async def test_state_follows_the_items(api: Api) -> None:
 
 
 async def test_list_is_by_name(api: Api) -> None:
-    """Whatever the order of creation."""
+    """The order of creation does not matter."""
     for name in ("zebras", "birds"):
         await create(api, name=name)
     listed = await api.collections.ListCollections(collections.ListCollectionsRequest())
@@ -81,7 +83,7 @@ async def test_list_is_by_name(api: Api) -> None:
 
 
 async def test_deleted_collection_is_gone_with_its_items(api: Api) -> None:
-    """Its name can be used again, for an empty one."""
+    """Its name can then be used for a new, empty collection."""
     request = collections.DeleteCollectionRequest(name="default")
     answer = await api.collections.DeleteCollection(request)
     count = items.CountItemsRequest()
@@ -94,7 +96,7 @@ async def test_deleted_collection_is_gone_with_its_items(api: Api) -> None:
 
 
 async def test_status_tells_how_the_server_stands(api: Api) -> None:
-    """Versions, sizes, what it serves and what it is doing."""
+    """The status has versions, sizes, what the server serves and what it does."""
     status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
 
     assert (status.version, status.serving, status.triton) == (version("pspsearch"), True, "127.0.0.1:8001")
@@ -107,7 +109,7 @@ async def test_status_tells_how_the_server_stands(api: Api) -> None:
 
 
 async def test_status_is_told_while_triton_is_away(api: Api) -> None:
-    """That is when somebody asks for it."""
+    """That is when operators ask for the status."""
     api.server.describer.failure = TritonUnavailable("Triton is away")
     status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
 
@@ -115,7 +117,7 @@ async def test_status_is_told_while_triton_is_away(api: Api) -> None:
 
 
 async def test_status_is_told_before_the_server_serves() -> None:
-    """So that somebody can see why it takes so long; other calls are refused."""
+    """So an operator can see why the start takes long; other calls are refused."""
     async with open_api(serving=False) as api:
         status = await api.collections.GetServerStatus(collections.GetServerStatusRequest())
         refusal = await refuse(api.collections.ListCollections(collections.ListCollectionsRequest()))
@@ -125,7 +127,7 @@ async def test_status_is_told_before_the_server_serves() -> None:
 
 @pytest.fixture
 async def halved(tmp_path: Path) -> AsyncIterator[Api]:
-    """Begun again where the version of the default collection is another one; that of `birds` is there."""
+    """A restarted server whose `default` has lost its model version, while `birds` still has its own."""
     place = Place(tmp_path)
     async with place.open() as api:
         await api.fill(item("photo"))
@@ -140,7 +142,7 @@ async def halved(tmp_path: Path) -> AsyncIterator[Api]:
 
 
 async def test_one_collection_that_cannot_be_opened_is_no_hindrance(halved: Api) -> None:
-    """It says why, each time anew; the others serve."""
+    """Each call to it gets a new error with the reason, and the other collections serve."""
     await halved.items.UpsertItems(items.UpsertItemsRequest(collection="birds", items=[item("bird")]))
 
     refusal = await refuse(halved.items.CountItems(items.CountItemsRequest()))
@@ -157,7 +159,7 @@ async def test_one_collection_that_cannot_be_opened_is_no_hindrance(halved: Api)
 
 
 async def test_a_collection_that_cannot_be_opened_can_be_deleted(halved: Api) -> None:
-    """Where its version is gone for good; nothing is left of it."""
+    """It can be deleted even if its version is gone for good, and nothing is left of it."""
     answer = await halved.collections.DeleteCollection(collections.DeleteCollectionRequest(name="default"))
 
     assert answer.deleted_count == 1
@@ -166,16 +168,29 @@ async def test_a_collection_that_cannot_be_opened_can_be_deleted(halved: Api) ->
     assert (await create(halved, name="default")).state.item_count == 0
 
 
+class Part:
+    """Of an index that is being opened."""
+
+
+@dataclass
+class FullEngine(MemoryEngine):
+    """Cannot open an index, and says so when it is there in part."""
+
+    parts: "list[weakref.ref[Part]]" = field(default_factory=list["weakref.ref[Part]"])
+
+    async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> NoReturn:
+        """Until it has no room."""
+        part = Part()
+        self.parts.append(weakref.ref(part))
+        raise IndexFailed("no room")
+
+
 async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is there, says what is wrong, and its name is free again."""
-
-    async def fail(*_: object) -> None:
-        raise IndexFailed("no room")
-
     with monkeypatch.context() as patched:
-        patched.setattr(api.server.collections, "_open_index", fail)
+        patched.setattr(api.server.collections, "_engine", FullEngine())
         wanted = collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
         assert (await refuse(api.collections.CreateCollection(wanted))).code is grpc.StatusCode.INTERNAL
     got = collections.GetCollectionRequest(name="birds")
@@ -186,23 +201,14 @@ async def test_a_collection_whose_index_cannot_be_made_can_be_deleted(
     assert (await create(api, name="birds")).name == "birds"
 
 
-class Part:
-    """Of an index that is being opened."""
-
-
 async def test_of_what_cannot_be_opened_only_the_reason_is_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """An index that is half read may be large."""
-    caplog.set_level(logging.CRITICAL, "pspsearch.live.collections")  # pytest keeps the errors that are logged
+    """A half-read index may be large, so it must not stay in memory."""
+    caplog.set_level(logging.CRITICAL, "pspsearch.live.collections")  # pytest would keep the logged errors
     catalog, parts = MemoryCatalog(), list[weakref.ref[Part]]()
     async with open_api(catalog=catalog):
         pass
 
-    async def fail(*_: object) -> Index:
-        part = Part()
-        parts.append(weakref.ref(part))
-        raise IndexFailed("no room")
-
-    async with open_api(catalog=catalog, open_index=fail) as api:
+    async with open_api(catalog=catalog, engine=FullEngine(parts=parts)) as api:
         refusal = await refuse(api.items.CountItems(items.CountItemsRequest()))
         gc.collect()
 
@@ -211,7 +217,7 @@ async def test_of_what_cannot_be_opened_only_the_reason_is_kept(caplog: pytest.L
 
 
 async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is on disk is what answers, also where a caller goes in between."""
+    """Memory and disk agree, even if the caller leaves in the middle of a change."""
     on_disk, left, catalog = asyncio.Event(), asyncio.Event(), api.server.catalog
 
     def linger(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -227,7 +233,7 @@ async def test_who_leaves_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(catalog, "delete_collection", linger(catalog.delete_collection))
     changes = (
         api.server.collections.create("birds", CollectionSettings("colours")),
-        api.server.collections.delete("birds"),
+        api.server.rollouts.delete("birds"),
     )
     for names, change in zip(({"default", "birds"}, {"default"}), changes, strict=True):
         on_disk.clear()

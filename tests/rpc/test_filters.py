@@ -1,4 +1,4 @@
-"""What filters cost the server that reads them."""
+"""What filters cost the server that parses them."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 
 def long() -> str:
-    """A filter that nobody has asked for before, and that everything here fits."""
+    """A long filter that is new each time and that every item here matches."""
     return "n=1 " * 500 + f"AND NOT m={next(_numbers)}"
 
 
@@ -38,13 +38,13 @@ def stream() -> searches.SearchStreamRequest:
 
 
 def options() -> searches.SearchOptions:
-    """With such a filter."""
+    """Options with a new long filter."""
     return searches.SearchOptions(filter=long())
 
 
 @pytest.fixture(scope="module")
 async def api() -> AsyncIterator[Api]:
-    """With one item."""
+    """A server with one item."""
     async with open_api() as api:
         await api.fill(item("one", TEMPLE, '{"n": 1}'))
         yield api
@@ -52,7 +52,7 @@ async def api() -> AsyncIterator[Api]:
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """In which filters were parsed."""
+    """The names of the threads in which filters were parsed."""
     names: list[str] = []
     parse = cast(Any, Lark.parse)
 
@@ -77,7 +77,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids=lambda one: type(one).__name__,
 )
 async def test_a_long_filter_is_not_parsed_in_the_event_loop(api: Api, threads: list[str], request_: Message) -> None:
-    """It takes up to a tenth of a second, in which no other call would go on."""
+    """Parsing takes up to a tenth of a second, which would hold up all other calls."""
     await api.send(request_)
 
     assert len(threads) == 1
@@ -85,7 +85,7 @@ async def test_a_long_filter_is_not_parsed_in_the_event_loop(api: Api, threads: 
 
 
 async def test_nor_is_one_of_a_stream_or_in_tritons_protocol(api: Api, threads: list[str]) -> None:
-    """They come in by other ways."""
+    """These take other paths through the server."""
     (answer,) = [one async for one in api.search.SearchStream(iter([stream()]))]
     stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
     inferred = await stub.ModelInfer(infer())
@@ -97,7 +97,7 @@ async def test_nor_is_one_of_a_stream_or_in_tritons_protocol(api: Api, threads: 
 
 
 async def test_a_long_one_that_is_none_is_refused_as_any_other(api: Api, threads: list[str]) -> None:
-    """With its place; and one that is too long is not parsed at all."""
+    """The error names the position. A filter that is too long is not parsed at all."""
     bad = await refuse(api.items.CountItems(items.CountItemsRequest(filter=f"{long()} AND")))
     endless = await refuse(api.items.CountItems(items.CountItemsRequest(filter="n=1 " * 3000)))
 

@@ -1,4 +1,4 @@
-"""What tools without any of the project's code see: health, reflection, the port."""
+"""What tools without the project's code see: health, reflection, the port."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tests.servers.rpc_client import TEMPLE, check, item, open_api, watch
 from tests.servers.rpc_server import has_ipv6, open_server
 
 PATIENCE_S = 30
-"""How long a test waits for what has to happen at once."""
+"""How long a test waits for something that should happen at once."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = ("pspsearch.v1.SearchService", "pspsearch.v1.ItemService", "pspsearch.v1.CollectionService")
@@ -27,7 +27,7 @@ SERVICES = ("pspsearch.v1.SearchService", "pspsearch.v1.ItemService", "pspsearch
 
 @pytest.mark.parametrize("service", ["", *SERVICES])
 async def test_health_follows_the_server(service: str) -> None:
-    """Not serving while it warms up, serving, and not serving while it drains."""
+    """It is not serving while it starts, then serving, and not serving again while it drains."""
     async with open_api(serving=False) as api:
         before = (await check(api.channel, service)).status
         await api.server.rpc.set_serving()
@@ -37,7 +37,7 @@ async def test_health_follows_the_server(service: str) -> None:
 
 
 async def test_health_of_an_unknown_service_is_not_found() -> None:
-    """As the health protocol has it."""
+    """The health protocol demands this."""
     async with open_api() as api:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(api.channel, "nobody")
@@ -46,7 +46,7 @@ async def test_health_of_an_unknown_service_is_not_found() -> None:
 
 
 async def test_watches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever leaves makes room for another."""
+    """A watcher who leaves makes room for another."""
     monkeypatch.setattr(public, "_WATCHES", 2)
     async with open_api() as api:
         watches = [watch(api.channel) for _ in range(2)]
@@ -68,7 +68,7 @@ async def _can_watch(channel: grpc.aio.Channel) -> bool:
 
 
 async def test_watchers_hear_of_every_change_and_of_the_end() -> None:
-    """Also when one of them leaves, which grpc_health's own servicer does not manage; nobody holds up the drain."""
+    """This holds even if one leaves, which breaks grpc_health's own servicer. No watcher delays the drain."""
     async with open_api(serving=False, drain_s=1e6) as api:
         leaving = watch(api.channel)
         staying = aiter(watch(api.channel))
@@ -83,7 +83,7 @@ async def test_watchers_hear_of_every_change_and_of_the_end() -> None:
 
 
 async def test_watch_of_an_unknown_service_says_so() -> None:
-    """It may be added later, for all that the watcher knows."""
+    """The service may be added later, as far as the watcher knows."""
     async with open_api() as api:
         status = (await anext(aiter(watch(api.channel, "nobody")))).status
 
@@ -91,7 +91,7 @@ async def test_watch_of_an_unknown_service_says_so() -> None:
 
 
 async def test_reflection_is_enough_to_search() -> None:
-    """A client that knows nothing but the address finds the services, learns the messages and calls a method."""
+    """A client that knows only the address finds the services, learns their messages and calls a method."""
     async with open_api() as api:
         await api.fill(item("temple"))
         services, answer = await asyncio.to_thread(_search_by_reflection, api.server.address)
@@ -113,7 +113,7 @@ def _search_by_reflection(address: str) -> tuple[list[str], Any]:
 @pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::]")])
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback, so that nothing is bound to it")
 async def test_ipv6_host_is_served(host: str, written: str) -> None:
-    """With or without brackets; the address that is told can be called."""
+    """The host may have brackets or not, and the reported address can be called."""
     async with open_server(host=host, security=SecuritySettings(insecure=True)) as server:
         port = server.address.removeprefix(f"{written}:")
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -123,7 +123,7 @@ async def test_ipv6_host_is_served(host: str, written: str) -> None:
 
 
 async def test_taken_port_is_one_sentence() -> None:
-    """Two servers never share a port unnoticed."""
+    """Two servers never share a port by accident."""
     async with open_server() as first:
         port = int(first.address.rpartition(":")[2])
         with pytest.raises(PortTaken, match=f"127.0.0.1:{port}"):
@@ -132,7 +132,7 @@ async def test_taken_port_is_one_sentence() -> None:
 
 
 async def test_taken_metrics_port_is_one_sentence() -> None:
-    """And the gRPC port is free again."""
+    """The gRPC port is free again afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with pytest.raises(PortTaken, match=f"127.0.0.1:{taken}, for metrics"):

@@ -28,12 +28,12 @@ CREATED, REPLACED, UNCHANGED = (
     items.UPSERT_OUTCOME_UNCHANGED,
 )
 FLOAT16_STEP = 2**-10
-"""Of stored values up to 1."""
+"""The largest step between stored values up to 1."""
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """An empty collection."""
+    """A server with an empty collection."""
     async with open_api() as api:
         yield api
 
@@ -45,7 +45,7 @@ def point(number: int, attributes: str | None = None) -> items.ItemInput:
 
 
 async def test_outcome_says_what_became_of_an_item(api: Api) -> None:
-    """Created, then unchanged and not described again, then replaced by other attributes or another image."""
+    """It is created, then unchanged and not described again, then replaced by new attributes or a new image."""
     outcomes: list[items.UpsertOutcome.ValueType] = []
     for given in (
         item("photo", TEMPLE, '{"price": 3}'),
@@ -63,12 +63,12 @@ async def test_outcome_says_what_became_of_an_item(api: Api) -> None:
 
 
 class HastyCatalog(MemoryCatalog):
-    """Somebody makes a change as soon as items have been looked up, once."""
+    """A catalog in which another caller makes one change just after items were looked up."""
 
     change: Delete | Upsert | None = None
 
     async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-        """As they were before the change."""
+        """Returns the items as they were before the change."""
         found = await super().items(collection, ids)
         change, self.change = self.change, None
         if change is not None:
@@ -85,7 +85,7 @@ class HastyCatalog(MemoryCatalog):
 async def test_image_that_is_changed_while_it_is_put_in_again_is_put_in(
     change: Delete | Upsert, outcome: items.UpsertOutcome.ValueType
 ) -> None:
-    """It was there when it was looked up, and so was not described; it must be there afterwards all the same."""
+    """At the look-up the image was there, so it was not described. It must still be stored afterwards."""
     catalog = HastyCatalog()
     request = items.UpsertItemsRequest(items=[item("photo", TEMPLE, '{"price":3}')])
     async with open_api(catalog=catalog) as api:
@@ -100,7 +100,7 @@ async def test_image_that_is_changed_while_it_is_put_in_again_is_put_in(
 
 
 async def test_acknowledged_item_is_found_by_the_next_search(api: Api) -> None:
-    """At once, under an id with slashes and letters of any kind."""
+    """It is found at once, also under an id with slashes and letters of any script."""
     await api.fill(item("shop/shoes/größe 38", TEMPLE))
     answer = await api.search.Search(searches.SearchRequest(query=query(image=TEMPLE)))
 
@@ -131,7 +131,7 @@ BAD_ITEMS = {
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_ITEMS.values(), ids=BAD_ITEMS.keys())
 async def test_bad_item_is_refused_alone(api: Api, bad: items.ItemInput, reason: str) -> None:
-    """Its neighbours go in, it leaves no trace, and its status is one sentence."""
+    """The other items are stored. The bad one leaves no trace, and its status is one sentence."""
     request = items.UpsertItemsRequest(items=[item("before"), bad, item("after", FLOWER)])
     answer = await api.items.UpsertItems(request)
 
@@ -145,7 +145,7 @@ async def test_bad_item_is_refused_alone(api: Api, bad: items.ItemInput, reason:
 
 
 async def test_call_that_is_sent_again_has_no_second_effect(api: Api) -> None:
-    """A request id makes writes safe to repeat: the first answer comes again, although the item has changed since."""
+    """A request id makes writes safe to repeat: the first answer comes again, even if the item has changed since."""
     request = items.UpsertItemsRequest(items=[item("photo", TEMPLE)], request_id="once")
     first = await api.items.UpsertItems(request)
     await api.fill(item("photo", FLOWER))
@@ -159,7 +159,7 @@ async def test_call_that_is_sent_again_has_no_second_effect(api: Api) -> None:
 async def test_call_that_is_sent_again_does_not_write_over_what_came_since(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor where the item had the image when it was looked up, and not when it was written: it is put in twice then."""
+    """This holds even if the item had the image at the look-up but not at the write, so that it is written twice."""
     await api.fill(item("photo", TEMPLE))
     look_up = api.server.catalog.items
 
@@ -185,7 +185,7 @@ async def test_call_that_is_sent_again_does_not_write_over_what_came_since(
 
 
 async def test_item_and_its_image_come_back(api: Api) -> None:
-    """The image byte for byte, the descriptor on request and as it was stored."""
+    """The image is the same byte for byte; the descriptor comes on request, as it was stored."""
     await api.fill(item("photo", TEMPLE, '{"price": 3}'))
     plain = await api.items.GetItem(items.GetItemRequest(id="photo"))
     full = await api.items.GetItem(items.GetItemRequest(id="photo", return_descriptor=True))
@@ -202,7 +202,7 @@ async def test_item_and_its_image_come_back(api: Api) -> None:
 
 
 async def test_image_that_was_not_kept_is_not_found(api: Api) -> None:
-    """The item is there, searchable, and says so."""
+    """The item exists, can be found, and says that its image was not kept."""
     wanted = resources.Collection(name="lean", keep_images=False)
     await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=wanted))
     request = items.UpsertItemsRequest(collection="lean", items=[item("photo")])
@@ -215,7 +215,7 @@ async def test_image_that_was_not_kept_is_not_found(api: Api) -> None:
 
 
 async def test_request_id_is_of_one_call(api: Api) -> None:
-    """Used for anything else it is refused, and nothing is changed; a deletion by filter may come again, too."""
+    """A second use for another call is refused and changes nothing. A deletion by filter may be repeated too."""
     await api.fill(item("photo", TEMPLE))
     delete = items.DeleteItemsRequest(filter="*", request_id="once")
     first = await api.items.DeleteItems(delete)
@@ -235,7 +235,7 @@ async def test_request_id_is_of_one_call(api: Api) -> None:
 
 
 async def test_deletion_by_ids_counts_those_that_were_there(api: Api) -> None:
-    """What is not there is no error, and the same request id gives the first answer again."""
+    """Unknown ids are not an error, and the same request id gives the first answer again."""
     await api.fill(*(point(number) for number in range(4)))
     request = items.DeleteItemsRequest(ids=["point 1", "unknown", "point 3"], request_id="once")
     answer = await api.items.DeleteItems(request)
@@ -247,7 +247,7 @@ async def test_deletion_by_ids_counts_those_that_were_there(api: Api) -> None:
 
 @pytest.mark.parametrize(("matching", "left"), [("even = true", ["point 1", "point 3"]), ("*", []), ("even:1", None)])
 async def test_deletion_by_filter_takes_what_it_holds_for(api: Api, matching: str, left: list[str] | None) -> None:
-    """`*` is everything; a filter that holds for nothing takes nothing."""
+    """`*` matches everything; a filter that matches nothing deletes nothing."""
     numbers = range(4)
     await api.fill(*(point(number, f'{{"even": {str(number % 2 == 0).lower()}}}') for number in numbers))
     answer = await api.items.DeleteItems(items.DeleteItemsRequest(filter=matching))
@@ -259,7 +259,7 @@ async def test_deletion_by_filter_takes_what_it_holds_for(api: Api, matching: st
 
 @pytest.mark.parametrize(("user", "other"), [(2**53 + 1, 2**53), (-(2**63), 1 - 2**63), (2**64 - 1, 2**64 - 2)])
 async def test_deletion_by_a_long_number_takes_nobody_elses_items(api: Api, user: int, other: int) -> None:
-    """Whole numbers of 64 bits are told apart, however near they are."""
+    """64-bit whole numbers are told apart, however close they are."""
     await api.fill(point(1, f'{{"user": {user}}}'), point(2, f'{{"user": {other}}}'))
     answer = await api.items.DeleteItems(items.DeleteItemsRequest(filter=f"user = {user}"))
 
@@ -268,7 +268,7 @@ async def test_deletion_by_a_long_number_takes_nobody_elses_items(api: Api, user
 
 
 async def test_count_is_that_of_the_filter(api: Api) -> None:
-    """Without one, of all."""
+    """Without a filter it counts all items."""
     await api.fill(*(point(number, f'{{"price": {number}}}') for number in range(5)))
     counts = [
         (await api.items.CountItems(items.CountItemsRequest(filter=matching))).count
@@ -280,7 +280,7 @@ async def test_count_is_that_of_the_filter(api: Api) -> None:
 
 @pytest.mark.parametrize("matching", ["", "live = true"])
 async def test_pages_stay_valid_while_items_change(api: Api, matching: str) -> None:
-    """Every item that is there all the time is listed exactly once; pages are in the order of creation."""
+    """Every item that exists all the time is listed exactly once, in the order of creation."""
     attributes = '{"live": true}'
     await api.fill(*(point(number, attributes) for number in range(10)))
     listed: list[str] = []
@@ -301,19 +301,19 @@ async def test_pages_stay_valid_while_items_change(api: Api, matching: str) -> N
 
 
 async def test_token_of_another_list_is_refused(api: Api) -> None:
-    """A page does not go on in another filter or collection, nor from a token that was made up."""
+    """A token is refused for another filter or collection, and if it was made up."""
     await api.fill(*(point(number) for number in range(3)))
     token = (await api.items.ListItems(items.ListItemsRequest(page_size=1))).next_page_token
 
     for request in (
         items.ListItemsRequest(page_token=token, filter="*"),
-        items.ListItemsRequest(page_token="made up"),  # noqa: S106 - no password
+        items.ListItemsRequest(page_token="made up"),  # noqa: S106 - not a password
     ):
         assert (await refuse(api.items.ListItems(request))).reason == "INVALID_REQUEST"
 
 
 async def test_last_page_has_no_token(api: Api) -> None:
-    """Also where it is full, so that nobody fetches an empty page."""
+    """This holds even if the last page is full, so that no caller fetches an empty page."""
     await api.fill(*(point(number) for number in range(4)))
 
     for matching in ("", "*"):
@@ -322,7 +322,7 @@ async def test_last_page_has_no_token(api: Api) -> None:
 
 
 async def test_full_memory_takes_nothing_in() -> None:
-    """An upsert is to come again; searches, and deletions, which make room, go on; so does a stream."""
+    """An upsert must be retried later. Searches continue, and so do deletions, which make room, and streams."""
     taken = [0]
     async with open_api(memory=MemoryBound(1_000, lambda: taken[0], clock=itertools.count().__next__)) as api:
         await api.fill(item("temple"))

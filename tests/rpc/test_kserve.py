@@ -1,4 +1,4 @@
-"""Triton's protocol on the search server, asked by Triton's own client."""
+"""Triton's protocol on the search server, called by Triton's own client."""
 
 import asyncio
 import queue
@@ -31,7 +31,7 @@ MODEL = "search.default"
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """Twenty pictures, of which every second one is red."""
+    """A server with twenty pictures, of which every second one is red."""
     async with open_api() as api:
         await api.fill(
             *(
@@ -44,59 +44,59 @@ async def api() -> AsyncIterator[Api]:
 
 @pytest.fixture
 def client(api: Api) -> Iterator[triton.InferenceServerClient]:
-    """The stock one, which blocks."""
+    """Triton's blocking client."""
     with triton.InferenceServerClient(api.server.address) as client:
         yield client
 
 
 def images(*contents: bytes) -> triton.InferInput:
-    """A batch of them."""
+    """A batch of images as an input."""
     tensor = triton.InferInput("IMAGE", [len(contents), 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[content] for content in contents], np.object_))
     return tensor
 
 
 def points(rows: NDArray[np.float32]) -> triton.InferInput:
-    """A batch of descriptors."""
+    """A batch of descriptors as an input."""
     tensor = triton.InferInput("DESCRIPTOR", list(rows.shape), "FP32")
     tensor.set_data_from_numpy(rows)
     return tensor
 
 
 async def infer(client: triton.InferenceServerClient, tensor: triton.InferInput, **options: Any) -> triton.InferResult:
-    """One request."""
+    """Sends one request."""
     return await asyncio.to_thread(client.infer, MODEL, [tensor], **options)
 
 
 def ids(result: triton.InferResult) -> list[list[str]]:
-    """Of each query."""
+    """The ids of each query's hits."""
     array = result.as_numpy("IDS")
     assert array is not None
     return [[id_.decode() for id_ in row] for row in array]
 
 
 def scores(result: triton.InferResult) -> NDArray[np.float32]:
-    """Of each query."""
+    """The scores of each query's hits."""
     array = result.as_numpy("SCORES")
     assert array is not None
     return array
 
 
 async def refuse(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[str, str]:
-    """How it is refused: the code and the sentence."""
+    """Sends a request that must be refused, and returns the code and the sentence."""
     with pytest.raises(InferenceServerException) as refused:
         await asyncio.to_thread(call, *arguments, **options)
     return refused.value.status().removeprefix("StatusCode."), refused.value.message()
 
 
 async def search(api: Api, image: bytes, **options: Any) -> list[searches.Hit]:
-    """The same by the server's own protocol."""
+    """Searches by the server's own protocol."""
     request = searches.SearchRequest(query=query(image=image), options=searches.SearchOptions(**options))
     return list((await api.search.Search(request)).hits)
 
 
 async def test_a_collection_is_a_model(client: triton.InferenceServerClient) -> None:
-    """With what Triton's clients ask before they send anything."""
+    """It answers what Triton's clients ask before they send a request."""
 
     def ask() -> None:
         assert client.is_server_live()
@@ -127,7 +127,7 @@ async def test_a_collection_is_a_model(client: triton.InferenceServerClient) -> 
 
 
 async def test_images_are_searched_for_in_batches(api: Api, client: triton.InferenceServerClient) -> None:
-    """As by the server's own protocol."""
+    """The hits are the same as by the server's own protocol."""
     result = await infer(client, images(picture(3), picture(8)), request_id="seven", parameters={"limit": 4})
 
     answer = result.get_response()
@@ -142,7 +142,7 @@ async def test_images_are_searched_for_in_batches(api: Api, client: triton.Infer
 
 
 async def test_parameters_are_those_of_a_search(client: triton.InferenceServerClient) -> None:
-    """Limit, offset, filter and least score; what is not known is refused."""
+    """These are limit, offset, filter and minimum score; unknown parameters are refused."""
     usual = ids(await infer(client, images(picture(3))))[0]
     assert len(usual) == 10
     assert ids(await infer(client, images(picture(3)), parameters={"limit": 3, "offset": 2}))[0] == usual[2:5]
@@ -168,7 +168,7 @@ async def test_parameters_are_those_of_a_search(client: triton.InferenceServerCl
 
 
 async def test_shorter_rows_end_in_nothing(client: triton.InferenceServerClient) -> None:
-    """An empty id and no number; a batch without any hit has no columns."""
+    """They end in empty ids and NaN. A batch without any hit has no columns."""
     result = await infer(client, images(picture(3), TEMPLE), parameters={"min_score": 0.999})
     row, other = ids(result)
     assert (row, other) == (["item-3"], [""])
@@ -179,7 +179,7 @@ async def test_shorter_rows_end_in_nothing(client: triton.InferenceServerClient)
 
 
 async def test_descriptors_are_searched_for_in_their_space(api: Api, client: triton.InferenceServerClient) -> None:
-    """Named by its fingerprint or by its version, and never guessed."""
+    """The fingerprint or the version names the space; the server never guesses it."""
     described = await api.search.Describe(searches.DescribeRequest(image=picture(3)))
     rows = np.array([described.descriptor.values], np.float32)
     named = {"parameters": {"fingerprint": VERSION.contract.fingerprint}}
@@ -194,7 +194,7 @@ async def test_descriptors_are_searched_for_in_their_space(api: Api, client: tri
 
 
 async def test_outputs_are_those_that_were_asked_for(client: triton.InferenceServerClient) -> None:
-    """Both, where none was."""
+    """If none is requested, both are returned."""
     only = await infer(client, images(picture(3)), outputs=[triton.InferRequestedOutput("SCORES")])
     assert [output.name for output in only.get_response().outputs] == ["SCORES"]
     code, message = await refuse(
@@ -208,7 +208,7 @@ async def test_outputs_are_those_that_were_asked_for(client: triton.InferenceSer
 
 
 def test_answer_is_counted_however_its_limit_is_written() -> None:
-    """As Triton's clients write whole numbers, and as others may."""
+    """Triton's clients write whole numbers in one type, others may write them in another."""
     asked = [request() for _ in range(3)]
     asked[0].parameters["limit"].int64_param = 1000
     asked[1].parameters["limit"].uint64_param = 1000
@@ -219,7 +219,7 @@ def test_answer_is_counted_however_its_limit_is_written() -> None:
 
 
 def request(name: str = "IMAGE", datatype: str = "BYTES", shape: tuple[int, ...] = (1, 1), *raw: bytes) -> Any:
-    """One that a client would not make."""
+    """A request that Triton's client would not make."""
     tensor = service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=shape)
     return service_pb2.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=raw)
 
@@ -248,7 +248,7 @@ FINGERPRINTED.parameters["fingerprint"].string_param = VERSION.contract.fingerpr
         (request("IMAGE", "BYTES", (257, 1)), "not BYTES [257, 1]"),
         (request("IMAGE", "BYTES", (0, 1)), "not BYTES [0, 1]"),
         (request("IMAGE", "BYTES", (-1, 1)), "not BYTES [-1, 1]"),
-        (request("IMAGE", "BYTES", (1, 1), b"\x01\x00\x00\x00a", b""), "one input is given, and 2 raw contents"),
+        (request("IMAGE", "BYTES", (1, 1), b"\x01\x00\x00\x00a", b""), "there is one input, but 2 raw contents"),
         (request("IMAGE", "BYTES", (1, 1), b"\x01\x00"), "ends in the middle of a length"),
         (request("IMAGE", "BYTES", (1, 1), b"\xff\xff\xff\xffab"), "ends in the middle of an image"),
         (request("IMAGE", "BYTES", (2, 1), b"\x01\x00\x00\x00a"), "promises 2 images, and there are 1"),
@@ -264,7 +264,7 @@ FINGERPRINTED.parameters["fingerprint"].string_param = VERSION.contract.fingerpr
 async def test_requests_that_make_no_sense_are_refused(
     api: Api, asked: service_pb2.ModelInferRequest, words: str
 ) -> None:
-    """Each with its sentence, also where a client would not have let it pass."""
+    """Each gets its own sentence, even if a client would not have sent it."""
     stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.ModelInfer(asked)
@@ -291,7 +291,7 @@ for number in range(30_000):
     ],
 )
 def test_what_is_too_much_is_not_read_before_it_is_refused(asked: service_pb2.ModelInferRequest, words: str) -> None:
-    """Other calls would wait for it, as these are read where all of them are answered."""
+    """Requests are read in the event loop, so reading one would hold up other calls."""
     generation = Generation(1, 1, "model", 1, VERSION.contract.fingerprint, DIMENSION)
     tracemalloc.start()
 
@@ -304,7 +304,7 @@ def test_what_is_too_much_is_not_read_before_it_is_refused(asked: service_pb2.Mo
 
 
 async def test_contents_may_be_in_fields(api: Api) -> None:
-    """As clients without raw contents have them."""
+    """Clients without raw contents send them like this."""
     stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(api.channel)
     asked = request()
     asked.inputs[0].contents.bytes_contents.append(picture(3))
@@ -319,7 +319,7 @@ async def test_contents_may_be_in_fields(api: Api) -> None:
 
 
 async def test_what_is_not_there_is_not_found(client: triton.InferenceServerClient) -> None:
-    """Models, versions, and all that Triton can do besides."""
+    """This is so for models, versions, and everything else that Triton can do."""
     for name, number in (("search.birds", ""), ("default", ""), ("search.", ""), (MODEL, "2"), (MODEL, "new")):
         code, _ = await refuse(client.infer, name, [images(picture(3))], model_version=number)
         assert code == "NOT_FOUND"
@@ -332,13 +332,13 @@ async def test_what_is_not_there_is_not_found(client: triton.InferenceServerClie
 
 
 async def test_one_bad_query_fails_its_request(client: triton.InferenceServerClient) -> None:
-    """As with Triton; the server's own BatchSearch answers the others."""
+    """Triton does the same; the server's own BatchSearch answers the other queries."""
     code, _ = await refuse(client.infer, MODEL, [images(picture(3), b"no image")])
     assert code == "INVALID_ARGUMENT"
 
 
 async def test_requests_may_overlap(client: triton.InferenceServerClient) -> None:
-    """By the client's own asynchronous call."""
+    """The client's asynchronous call is used for this."""
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
 
     def ask() -> list[tuple[Any, Any]]:
@@ -357,7 +357,7 @@ async def test_requests_may_overlap(client: triton.InferenceServerClient) -> Non
 
 
 async def test_a_stream_answers_in_order_and_goes_on_after_an_error(client: triton.InferenceServerClient) -> None:
-    """Each answer, and each error, has the id of its request."""
+    """Each answer and each error has the id of its request."""
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
 
     def ask() -> list[tuple[Any, Any]]:
@@ -380,7 +380,7 @@ async def test_a_stream_answers_in_order_and_goes_on_after_an_error(client: trit
 
 
 async def test_statistics_are_those_of_the_calls(client: triton.InferenceServerClient) -> None:
-    """Counted by model and version, with the time that was measured in each stage."""
+    """They are counted by model and version, with the measured time of each stage."""
     assert not (await asyncio.to_thread(client.get_inference_statistics)).model_stats
     for _ in range(3):
         await infer(client, images(picture(3), picture(4)))
@@ -400,7 +400,7 @@ async def test_statistics_are_those_of_the_calls(client: triton.InferenceServerC
 
 
 async def test_models_come_and_go_with_collections(api: Api, client: triton.InferenceServerClient) -> None:
-    """And their statistics with them."""
+    """Their statistics come and go with them."""
     wanted = collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
     await api.collections.CreateCollection(wanted)
     assert await asyncio.to_thread(client.is_model_ready, "search.birds")
@@ -414,7 +414,7 @@ async def test_models_come_and_go_with_collections(api: Api, client: triton.Infe
 
 
 async def test_a_version_that_is_named_is_the_one_that_answers() -> None:
-    """Also where a rollout answers the caller otherwise, and after it was promoted."""
+    """This is so even if a rollout answers the caller otherwise, and after that version was promoted."""
     place = Place(None)
     async with place.open() as api:
         await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))

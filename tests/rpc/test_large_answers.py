@@ -1,4 +1,4 @@
-"""Answers with very many hits: bounded before the work, and made beside the event loop."""
+"""Answers with very many hits, which are bounded before the work and made outside the event loop."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,12 +23,12 @@ from tests.servers.rpc_client import Api, descriptor, open_api, query, refuse
 
 POINT = query(descriptor=descriptor(np.eye(DIMENSION)[0]))
 MANY = HITS_AT_ONCE + 1
-"""Items, all alike."""
+"""How many items there are, all alike."""
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """With many items of one kind."""
+    """A server with many items of one kind."""
     async with open_api() as api:
         some = [
             items.ItemInput(id=f"{number}", descriptor=POINT.descriptor, attributes_json='{"kind": "same"}')
@@ -41,7 +41,7 @@ async def api() -> AsyncIterator[Api]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What the index is asked for: how many queries, and how many rows for each."""
+    """What the index is asked for: the number of queries, and of rows for each."""
     calls: list[tuple[int, int]] = []
 
     async def search(self: MemoryIndex, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
@@ -54,12 +54,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def batch(queries: int, **options: Any) -> searches.BatchSearchRequest:
-    """The same query so often."""
+    """The same query many times."""
     return searches.BatchSearchRequest(queries=[POINT] * queries, options=searches.SearchOptions(**options))
 
 
 def infer(queries: int, limit: int, offset: int = 0) -> service_pb2.ModelInferRequest:
-    """The same in Triton's protocol."""
+    """The same queries in Triton's protocol."""
     request = service_pb2.ModelInferRequest(model_name="search.default")
     request.parameters["limit"].int64_param = limit
     request.parameters["offset"].int64_param = offset
@@ -71,7 +71,7 @@ def infer(queries: int, limit: int, offset: int = 0) -> service_pb2.ModelInferRe
 
 
 async def test_a_batch_looks_only_so_far_down(api: Api, asked: list[tuple[int, int]]) -> None:
-    """Queries times depth; it is told before anything is looked for."""
+    """Queries times depth is bounded, and too much is refused before the search."""
     words = "queries times offset and limit together are at most 100,000, not"
     await api.search.BatchSearch(batch(100, limit=1000))
     await api.search.BatchSearch(batch(10, limit=1000, offset=9000))
@@ -90,7 +90,7 @@ async def test_a_batch_looks_only_so_far_down(api: Api, asked: list[tuple[int, i
 async def test_queries_that_have_to_look_further_take_turns(
     api: Api, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where better hits use up the rows, the rows that are held at once are as many as of any batch."""
+    """If better hits use up the rows, no more rows are held at once than for any batch."""
     monkeypatch.setattr(searcher, "MAX_BATCH_DEPTH", 600)
 
     answer = await api.search.BatchSearch(batch(20, limit=2, group_by="kind"))
@@ -102,7 +102,7 @@ async def test_queries_that_have_to_look_further_take_turns(
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """What hits and messages are made by, and whether that was in the event loop."""
+    """Which functions make hits and messages, and whether they ran in the event loop."""
     calls: list[tuple[str, bool]] = []
     loop = threading.get_ident()
 
@@ -120,7 +120,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
 
 async def ask_in_each_way(api: Api, queries: int, limit: int) -> Sequence[int]:
-    """How many hits each answer has."""
+    """Searches in each way, and returns how many hits each answer has."""
     options = searches.SearchOptions(limit=limit)
     alone = await api.search.Search(searches.SearchRequest(query=POINT, options=options))
     advised = await api.search.Recommend(searches.RecommendRequest(positives=[POINT], options=options))
@@ -135,7 +135,7 @@ async def ask_in_each_way(api: Api, queries: int, limit: int) -> Sequence[int]:
 
 
 async def test_many_hits_are_made_and_written_in_other_threads(api: Api, made: list[tuple[str, bool]]) -> None:
-    """Of one query, of several, and in Triton's protocol."""
+    """This is so for one query, for several, and in Triton's protocol."""
     assert await ask_in_each_way(api, 3, 1000) == [MANY] * 6
 
     names = [name for name, _ in made]
@@ -144,14 +144,14 @@ async def test_many_hits_are_made_and_written_in_other_threads(api: Api, made: l
 
 
 async def test_few_hits_need_no_other_thread(api: Api, made: list[tuple[str, bool]]) -> None:
-    """A usual search goes on where it is."""
+    """A usual search stays in the event loop."""
     assert await ask_in_each_way(api, 3, 10) == [10] * 6
 
     assert all(in_loop for _, in_loop in made)
 
 
 async def test_rows_that_nobody_asked_for_become_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing is set apart, a page is cut out of what was found."""
+    """If nothing is set apart, only the rows of the page are made into hits."""
     monkeypatch.setattr(searcher, "pick", None)
     request = searches.SearchRequest(query=query(id="5"), options=searches.SearchOptions(limit=3, offset=4))
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics that Prometheus reads."""
 
 import asyncio
 import re
@@ -16,26 +16,26 @@ from tests.servers.rpc_client import TEMPLE, Api, item, open_api, query, refuse
 
 
 def free_port() -> int:
-    """On this machine, at this moment."""
+    """A port that is free at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 
 @pytest.fixture
 async def port() -> int:
-    """Of the metrics."""
+    """The port of the metrics."""
     return free_port()
 
 
 @pytest.fixture
 async def api(port: int) -> AsyncIterator[Api]:
-    """With room for one call at a time."""
+    """A server with room for one call at a time."""
     async with open_api(max_calls=1, metrics_port=port) as api:
         yield api
 
 
 async def read_families(port: int) -> list[Metric]:
-    """Those of now."""
+    """The present metric families."""
 
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
@@ -45,7 +45,7 @@ async def read_families(port: int) -> list[Metric]:
 
 
 async def scrape(port: int) -> Callable[..., float]:
-    """Every sample of now, by its name and its labels."""
+    """Every present sample, by name and labels."""
     families = await read_families(port)
 
     def find(name: str, **labels: str) -> float:
@@ -57,7 +57,7 @@ async def scrape(port: int) -> Callable[..., float]:
 
 
 async def test_figures_of_the_manual_are_there(api: Api, port: int) -> None:
-    """By the names that somebody copies into an alert."""
+    """They have the names that people copy into alerts."""
     await api.search.Describe(searches.DescribeRequest(image=TEMPLE))
     manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
@@ -72,7 +72,7 @@ async def test_figures_of_the_manual_are_there(api: Api, port: int) -> None:
 
 
 async def test_calls_are_counted_by_method_and_code(api: Api, port: int) -> None:
-    """With how long they and their stages took."""
+    """Also counted is how long calls and their stages took."""
     await api.search.Describe(searches.DescribeRequest(image=TEMPLE))
     await api.search.Describe(searches.DescribeRequest(image=TEMPLE))
     await refuse(api.search.Describe(searches.DescribeRequest()))
@@ -86,7 +86,7 @@ async def test_calls_are_counted_by_method_and_code(api: Api, port: int) -> None
 
 
 async def test_queries_of_a_stream_count_their_stages(api: Api, port: int) -> None:
-    """As single searches do."""
+    """They count as single searches do."""
     request = searches.SearchStreamRequest(request=searches.SearchRequest(query=query(image=TEMPLE)))
     answers = [answer async for answer in api.search.SearchStream(iter([request, request]))]
     sample = await scrape(port)
@@ -97,7 +97,7 @@ async def test_queries_of_a_stream_count_their_stages(api: Api, port: int) -> No
 
 
 async def test_refusals_and_calls_under_way_are_told(api: Api, port: int) -> None:
-    """An operator sees overload as it happens."""
+    """So an operator sees overload as it happens."""
     api.server.describer.may_answer.clear()
     call = api.search.Describe(searches.DescribeRequest(image=TEMPLE))
     await api.server.describer.entered.wait()
@@ -113,7 +113,7 @@ async def test_refusals_and_calls_under_way_are_told(api: Api, port: int) -> Non
 
 
 async def test_items_are_counted_by_outcome(api: Api, port: int) -> None:
-    """Refused ones too."""
+    """Refused items count too."""
     await api.fill(item("a"), item("b"))
     await api.fill(item("a"))
     sample = await scrape(port)
@@ -123,7 +123,7 @@ async def test_items_are_counted_by_outcome(api: Api, port: int) -> None:
 
 
 async def test_indexes_are_told_as_they_are_now(api: Api, port: int) -> None:
-    """By collection and generation."""
+    """The samples are by collection and generation."""
     await api.fill(item("a"), item("b"))
     sample = await scrape(port)
 

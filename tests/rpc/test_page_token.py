@@ -1,4 +1,4 @@
-"""Tokens of pages."""
+"""Page tokens."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from pspsearch.rpc.page_token import read_token, write_token
 
 @given(st.integers(0, 2**63 - 1), st.text(), st.text())
 def test_token_is_read_as_it_was_written(last_key: int, collection: str, matching: str) -> None:
-    """For the same list, and fit for a URL."""
+    """The token is for the same list, and fit for a URL."""
     token = write_token(last_key, collection, matching)
 
     assert read_token(token, collection, matching) == last_key
@@ -27,12 +27,12 @@ def test_token_of_another_list_is_refused(collection: str, matching: str) -> Non
     """A page of one list must not go on in another."""
     token = write_token(7, "birds", "wings = 2")
 
-    with pytest.raises(InvalidRequest, match="another collection or another filter"):
+    with pytest.raises(InvalidRequest, match="another collection or filter"):
         read_token(token, collection, matching)
 
 
 @given(st.text(min_size=1))
 def test_what_is_no_token_is_refused(token: str) -> None:
-    """Whatever the text, one sentence."""
+    """Any such text gets the same one sentence."""
     with pytest.raises(InvalidRequest, match="page_token"):
         read_token(token, "birds", "")

@@ -15,14 +15,14 @@ from tests.pictures import claim_size, encode, load_photo
 from tests.servers.rpc_client import FLOWER, TEMPLE, Api, Refusal, descriptor, item, open_api, query
 
 ROUNDING = 2e-3
-"""Descriptors are stored as float16, whose steps are 2^-11 of a value: a cosine of 1 may come out less by that."""
+"""Descriptors are stored as float16, whose steps are 2^-11 of a value, so a cosine of 1 may be lower by this."""
 
 ORIGIN = resources.Origin(model="colours", model_version=1, fingerprint=VERSION.contract.fingerprint, generation=1)
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """Two photographs, one of them a second time and smaller."""
+    """A server with two photographs, and a smaller copy of one of them."""
     async with open_api() as api:
         again = encode(load_photo(80, 60, 0))
         await api.fill(
@@ -34,13 +34,13 @@ async def api() -> AsyncIterator[Api]:
 
 
 async def search(api: Api, by: searches.Query, **options: Any) -> list[searches.Hit]:
-    """The hits."""
+    """Searches, and returns the hits."""
     request = searches.SearchRequest(query=by, options=searches.SearchOptions(**options))
     return list((await api.search.Search(request)).hits)
 
 
 async def test_search_by_image_finds_it_and_says_where_the_answer_comes_from(api: Api) -> None:
-    """Best first, with the model version, the vector space and where the time went."""
+    """The hits are best first, with the model version, the space and the timing."""
     answer = await api.search.Search(searches.SearchRequest(query=query(image=TEMPLE)))
 
     assert [hit.id for hit in answer.hits] == ["temple", "temple/again", "flower"]
@@ -53,14 +53,14 @@ async def test_search_by_image_finds_it_and_says_where_the_answer_comes_from(api
 
 
 async def test_search_by_id_leaves_the_item_itself_out(api: Api) -> None:
-    """It would always be the best hit."""
+    """It would otherwise always be the best hit."""
     hits = await search(api, query(id="temple"))
 
     assert [hit.id for hit in hits] == ["temple/again", "flower"]
 
 
 async def test_described_image_can_be_sent_back_as_a_query(api: Api) -> None:
-    """Describe and search by descriptor give what search by image gives."""
+    """Describe and then search by descriptor gives the same as search by image."""
     described = await api.search.Describe(searches.DescribeRequest(image=FLOWER))
     hits = await search(api, query(descriptor=described.descriptor))
 
@@ -70,7 +70,7 @@ async def test_described_image_can_be_sent_back_as_a_query(api: Api) -> None:
 
 
 async def test_options_choose_hits(api: Api) -> None:
-    """Limit and offset page through the ranking; filter, least score and groups leave hits out."""
+    """Limit and offset page through the ranking; filter, minimum score and groups leave hits out."""
     by = query(image=TEMPLE)
 
     assert [hit.id for hit in await search(api, by, limit=1, offset=1)] == ["temple/again"]
@@ -83,7 +83,7 @@ async def test_options_choose_hits(api: Api) -> None:
 
 
 async def test_hits_carry_what_was_asked_for(api: Api) -> None:
-    """Nothing by default; attributes, images and descriptors on request."""
+    """They carry nothing by default, and attributes, images and descriptors on request."""
     bare = (await search(api, query(image=TEMPLE), limit=1))[0]
     full = (
         await search(
@@ -102,7 +102,7 @@ async def test_hits_carry_what_was_asked_for(api: Api) -> None:
 
 
 async def test_score_is_a_cosine_whatever_the_rounding(api: Api) -> None:
-    """1 / sqrt(5) is rounded up to float16, which makes the stored descriptor longer than 1 by 1e-4."""
+    """1 / sqrt(5) is rounded up in float16, which makes the stored descriptor longer than 1 by 1e-4."""
     long = descriptor([1.0] * 5 + [0.0] * (DIMENSION - 5))
     await api.fill(items.ItemInput(id="long", descriptor=long))
     (stored,) = await api.server.collections.get("").index.descriptors([4])
@@ -113,14 +113,14 @@ async def test_score_is_a_cosine_whatever_the_rounding(api: Api) -> None:
 
 
 async def test_absent_limit_means_ten(api: Api) -> None:
-    """Where a limit of 0 is an error."""
+    """A limit of 0, in contrast, is an error."""
     await api.fill(*(items.ItemInput(id=f"point {n}", descriptor=descriptor(np.eye(DIMENSION)[n])) for n in range(12)))
 
     assert len(await search(api, query(image=TEMPLE))) == 10
 
 
 async def test_batch_answers_each_query_for_itself(api: Api) -> None:
-    """A broken image, an unknown id, a bomb and an empty query fail alone, each with its own status."""
+    """A broken image, an unknown id, a decompression bomb and an empty query fail alone, each with its own status."""
     queries = [
         query(image=TEMPLE),
         query(image=TEMPLE[:500]),
@@ -146,7 +146,7 @@ async def test_batch_answers_each_query_for_itself(api: Api) -> None:
 
 
 async def test_batch_of_bad_queries_is_an_answer_too(api: Api) -> None:
-    """Where nothing is left to search for, every status still says why."""
+    """Even if no query is left to search for, every status says why."""
     answer = await api.search.BatchSearch(searches.BatchSearchRequest(queries=[searches.Query(), query(id="\0")]))
 
     assert [Refusal(one.status).reason for one in answer.results] == ["INVALID_REQUEST"] * 2
@@ -162,7 +162,7 @@ async def test_batch_gives_what_single_searches_give(api: Api) -> None:
 
 
 async def test_compare_gives_a_score_and_a_verdict_on_request(api: Api) -> None:
-    """Images, items and descriptors can be compared with one another."""
+    """Images, items and descriptors can be compared with each other."""
     request = searches.CompareRequest(left=query(image=TEMPLE), right=query(id="temple"))
     without = await api.search.Compare(request)
     request.threshold = 0.9
@@ -177,7 +177,7 @@ async def test_compare_gives_a_score_and_a_verdict_on_request(api: Api) -> None:
 
 
 async def test_recommend_goes_towards_positives_and_away_from_negatives(api: Api) -> None:
-    """The examples themselves are no hits."""
+    """The examples themselves are not hits."""
     request = searches.RecommendRequest(positives=[query(id="temple")], negatives=[query(image=FLOWER)])
     answer = await api.search.Recommend(request)
 

@@ -23,7 +23,7 @@ from tests.servers.rpc_client import Refusal
 
 
 def subclasses(kind: type[PspsearchError]) -> Iterator[type[PspsearchError]]:
-    """Of every depth, as far as the server raises them."""
+    """All subclasses, at any depth, that the server raises."""
     for child in kind.__subclasses__():
         if child.__module__ == errors.__name__:
             yield child
@@ -32,7 +32,7 @@ def subclasses(kind: type[PspsearchError]) -> Iterator[type[PspsearchError]]:
 
 @pytest.mark.parametrize("kind", list(subclasses(PspsearchError)))
 def test_every_error_is_in_the_table(kind: type[PspsearchError]) -> None:
-    """Each class stands there itself or under an ancestor: a new kind of error cannot be forgotten."""
+    """Each class or one of its ancestors is in the table, so a new error cannot be forgotten."""
     assert any(ancestor in CODES for ancestor in kind.__mro__)
 
 
@@ -53,12 +53,12 @@ def test_every_error_is_in_the_table(kind: type[PspsearchError]) -> None:
     ],
 )
 def test_code_says_what_the_caller_should_do(error: Exception, code: grpc.StatusCode) -> None:
-    """A subclass has its nearest ancestor's code, and what nobody raised on purpose is INTERNAL."""
+    """A subclass has the code of its nearest ancestor. Anything not raised on purpose is INTERNAL."""
     assert code_of(error) is code
 
 
 def test_details_name_the_class_and_the_request() -> None:
-    """A program can tell errors of one code apart, and a person can find the call in the log."""
+    """So a program can tell errors with the same code apart, and a person can find the call in the log."""
     refusal = Refusal(make_status(UnknownFormat("the image is none"), "request-7"))
 
     info = refusal.detail(error_details_pb2.ErrorInfo)
@@ -68,7 +68,7 @@ def test_details_name_the_class_and_the_request() -> None:
 
 
 def test_bad_filter_is_told_with_its_position() -> None:
-    """Both as a violated field, for tools, and as a number."""
+    """The position is a field violation, for tools, and a number."""
     refusal = Refusal(make_status(BadFilter("at character 4 there is a stray )", 3), ""))
 
     (violation,) = refusal.detail(error_details_pb2.BadRequest).field_violations
@@ -78,7 +78,7 @@ def test_bad_filter_is_told_with_its_position() -> None:
 
 @pytest.mark.parametrize("kind", [RetryLater, *subclasses(RetryLater)])
 def test_what_may_pass_says_when_to_come_again(kind: type[RetryLater]) -> None:
-    """Every error of which a repetition may succeed carries RetryInfo."""
+    """Every error after which a repetition may succeed has RetryInfo."""
     refusal = Refusal(make_status(kind("later"), ""))
 
     assert "RetryInfo" in refusal.details
@@ -86,7 +86,7 @@ def test_what_may_pass_says_when_to_come_again(kind: type[RetryLater]) -> None:
 
 @pytest.mark.parametrize(("wait_s", "seconds"), [(0.0001, 0.001), (2.5, 2.5), (1e300, 86_400.0)])
 def test_who_calls_too_often_is_told_its_own_time(wait_s: float, seconds: float) -> None:
-    """To the millisecond, rounded up; a day at most."""
+    """The time is rounded up to a millisecond, and is a day at most."""
     refusal = Refusal(make_status(errors.RateExceeded("later", wait_s), ""))
 
     assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds() == seconds
@@ -94,7 +94,7 @@ def test_who_calls_too_often_is_told_its_own_time(wait_s: float, seconds: float)
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), errors.CatalogError("secret"), CatalogDamaged("secret")])
 def test_what_the_caller_cannot_mend_is_not_told(error: Exception) -> None:
-    """Paths and stack traces stay in the log; the request's id leads there."""
+    """Paths and stack traces stay in the log, where the request id finds them."""
     status = make_status(error, "request-7")
 
     assert b"secret" not in status.SerializeToString()
@@ -103,7 +103,7 @@ def test_what_the_caller_cannot_mend_is_not_told(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", [NotFound("\N{PILE OF POO}" * 10_000), BadFilter("\0" * 10_000, 0)])
 def test_long_message_is_cut(error: PspsearchError) -> None:
-    """What a caller sent may be quoted, but trailers have room for 8 KiB in all."""
+    """It may quote what a caller sent, but trailers have room for only 8 KiB."""
     status = make_status(error, "x" * 64)
 
     percent_encoded = 3 * len(status.message.encode())
@@ -112,7 +112,7 @@ def test_long_message_is_cut(error: PspsearchError) -> None:
 
 
 def test_invalid_request_has_no_violation_where_no_field_is_known() -> None:
-    """An empty BadRequest would be noise."""
+    """An empty BadRequest would only be noise."""
     refusal = Refusal(make_status(InvalidRequest("no"), ""))
 
     assert sorted(refusal.details) == ["ErrorInfo", "RequestInfo"]

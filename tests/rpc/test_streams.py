@@ -1,4 +1,4 @@
-"""The two streams, over a real channel, and the pace that they keep."""
+"""The two streams over a real channel, and their pace."""
 
 import asyncio
 import gc
@@ -27,19 +27,19 @@ from tests.pictures import encode, load_photo
 from tests.servers.rpc_client import FLOWER, TEMPLE, Api, Refusal, assert_nothing_escaped, item, open_api, query, refuse
 
 PATIENCE_S = 30
-"""How long a test waits for what has to happen at once."""
+"""How long a test waits for something that should happen at once."""
 
 
 @pytest.fixture(autouse=True)
 def nothing_escapes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """From any of these tests."""
+    """No test may let an exception escape."""
     yield
     assert_nothing_escaped(caplog)
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """With two items."""
+    """A server with two items."""
     async with open_api() as api:
         await api.fill(item("temple", TEMPLE), item("flower", FLOWER))
         yield api
@@ -52,17 +52,17 @@ def ask(tag: str, by: searches.Query | None = None, **options: Any) -> searches.
 
 
 async def become_idle(api: Api) -> None:
-    """Returns when no call is under way."""
+    """Waits until no call is under way."""
     await asyncio.wait_for(api.server.rpc.admission.idle.wait(), PATIENCE_S)
 
 
 async def ingest(api: Api, requests: Sequence[items.IngestItemsRequest]) -> dict[int, items.UpsertResult]:
-    """The acknowledgements by tag."""
+    """Ingests, and returns the acknowledgements by tag."""
     return {answer.tag: answer.result async for answer in api.items.IngestItems(iter(requests))}
 
 
 async def test_answers_come_as_they_are_ready_with_their_tags(api: Api) -> None:
-    """A query that the model holds up does not hold up the next."""
+    """A query that waits in the model does not hold up the next one."""
     api.server.describer.may_answer.clear()
     stream = api.search.SearchStream()
     await stream.write(ask("slow", query(image=FLOWER), limit=1))
@@ -109,7 +109,7 @@ async def test_bad_message_fails_alone(api: Api) -> None:
 
 
 async def test_many_queries_of_a_stream_are_all_answered(api: Api) -> None:
-    """Many more than may be under way at once."""
+    """There are many more than may be under way at once."""
     requests = [ask(str(number), query(id="temple")) for number in range(500)]
     tags = [answer.tag async for answer in api.search.SearchStream(iter(requests))]
 
@@ -117,7 +117,7 @@ async def test_many_queries_of_a_stream_are_all_answered(api: Api) -> None:
 
 
 async def test_cancelled_stream_leaves_no_work(api: Api) -> None:
-    """Its queries under way are dropped with it."""
+    """Its queries under way are dropped."""
     api.server.describer.may_answer.clear()
     stream = api.search.SearchStream()
     for number in range(5):
@@ -131,7 +131,7 @@ async def test_cancelled_stream_leaves_no_work(api: Api) -> None:
 
 @pytest.mark.parametrize("answered", [0, 1, 3])
 async def test_caller_who_leaves_without_reading_leaves_no_work(api: Api, answered: int) -> None:
-    """Answers that nobody takes fill the connection; the stream ends nevertheless when its caller does."""
+    """Unread answers fill the connection, but the stream still ends when its caller leaves."""
     large = encode(load_photo(640, 427), "PNG")
     await api.fill(item("large", large))
     stream = api.search.SearchStream()
@@ -146,7 +146,7 @@ async def test_caller_who_leaves_without_reading_leaves_no_work(api: Api, answer
 
 
 async def test_ingest_acknowledges_each_item_with_its_tag(api: Api) -> None:
-    """Bad ones too; tags mean nothing to the server, and the collection is that of the first message."""
+    """Bad items too. The server ignores the meaning of tags, and the first message names the collection."""
     wanted = resources.Collection(name="birds")
     await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=wanted))
     requests = [
@@ -169,7 +169,7 @@ async def test_ingest_acknowledges_each_item_with_its_tag(api: Api) -> None:
 
 
 async def test_equal_tags_are_answered_each(api: Api) -> None:
-    """A caller who does not use them sends zeros."""
+    """A caller who does not use tags sends zeros."""
     requests = [items.IngestItemsRequest(item=item(str(number))) for number in range(5)]
     ids = [answer.result.id async for answer in api.items.IngestItems(iter(requests))]
 
@@ -177,7 +177,7 @@ async def test_equal_tags_are_answered_each(api: Api) -> None:
 
 
 async def test_ingest_that_is_sent_again_costs_no_inference(api: Api) -> None:
-    """So a caller resumes by sending again what was not acknowledged."""
+    """So a caller can resume by sending the unacknowledged items again."""
     requests = [items.IngestItemsRequest(tag=number, item=item(f"item {number}", TEMPLE)) for number in range(300)]
     first = await ingest(api, requests)
     described = api.server.describer.images
@@ -208,7 +208,7 @@ async def test_what_may_pass_strikes_items_and_not_the_stream(api: Api) -> None:
 
 
 async def test_ingest_into_nothing_is_refused(api: Api) -> None:
-    """At the first message; a stream of no messages has no collection and no answer."""
+    """The first message is refused. A stream without messages has no collection and no answer."""
     request = items.IngestItemsRequest(collection="nowhere", item=item("a"))
     stream = api.items.IngestItems(iter([request]))
     refusal = await refuse(stream.read())
@@ -218,7 +218,7 @@ async def test_ingest_into_nothing_is_refused(api: Api) -> None:
 
 
 async def test_inner_failure_ends_an_ingest_and_is_not_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """As it ends any other call."""
+    """An ingest ends like any other call."""
     api.server.describer.failure = RuntimeError("secret")
     stream = api.items.IngestItems(iter([items.IngestItemsRequest(item=item("new", encode(load_photo(50, 40))))]))
     refusal = await refuse(stream.read())
@@ -248,7 +248,7 @@ IMAGE = bytes(1000)
 async def test_an_idle_stream_holds_nothing_of_what_it_was_asked(
     api: Api, method: str, requests: Sequence[Message]
 ) -> None:
-    """When it is answered: nothing of it counts any more."""
+    """Once it has answered, no request counts any more."""
     kinds = (type(requests[0]), ItemInput)
     contents = [request.SerializeToString() for request in requests]
     before = count_objects(kinds)
@@ -266,12 +266,12 @@ async def test_an_idle_stream_holds_nothing_of_what_it_was_asked(
 
 
 def count_objects(kinds: tuple[type, ...]) -> int:
-    """Of those kinds, and tasks that are done and have an answer, in this process."""
+    """How many objects of these kinds, and finished tasks with an answer, exist in this process."""
     return sum(issubclass(type(one), kinds) or has_answer(one) for one in gc.get_objects())
 
 
 def has_answer(one: Any) -> bool:
-    """Whether it is a task that keeps the bytes that it returned."""
+    """Whether the object is a task that keeps the bytes that it returned."""
     if not issubclass(type(one), asyncio.Task) or not one.done() or one.cancelled() or one.exception():
         return False
     return isinstance(one.result(), bytes)
@@ -279,7 +279,7 @@ def has_answer(one: Any) -> bool:
 
 @pytest.mark.parametrize("answered", [0, 40])
 async def test_cancelled_ingest_leaves_no_work(api: Api, answered: int) -> None:
-    """What was acknowledged is in; the rest is for the caller to send again."""
+    """Acknowledged items are stored; the caller must send the others again."""
     stream = api.items.IngestItems()
     for number in range(200):
         await stream.write(items.IngestItemsRequest(tag=number, item=item(f"item {number}", TEMPLE)))
@@ -295,7 +295,7 @@ async def test_cancelled_ingest_leaves_no_work(api: Api, answered: int) -> None:
 
 
 async def test_no_more_is_read_than_is_answered() -> None:
-    """A caller who does not take the answers is not read from: what waits in the server is bounded."""
+    """If a caller does not take its answers, no more of its requests are read, so little waits in the server."""
     reads, sent = 0, list[int]()
 
     async def incoming() -> AsyncIterator[tuple[int, Parked]]:
@@ -315,7 +315,7 @@ async def test_no_more_is_read_than_is_answered() -> None:
 
 
 async def test_work_ends_when_nothing_can_be_sent() -> None:
-    """Its end is waited for."""
+    """The exchange waits until the work has ended."""
     ended = False
 
     async def incoming() -> AsyncIterator[tuple[int, Parked]]:
@@ -340,7 +340,7 @@ async def test_work_ends_when_nothing_can_be_sent() -> None:
 
 
 async def test_nothing_stays_taken_when_sending_fails_and_then_is_cancelled() -> None:
-    """As gRPC does when a caller leaves; the work may take a while to end."""
+    """gRPC does this when a caller leaves; the work may take a while to end."""
     share, failed, may_end = share_of(1 << 30), asyncio.Event(), asyncio.Event()
 
     async def incoming() -> AsyncIterator[tuple[int, Parked]]:
@@ -363,14 +363,14 @@ async def test_nothing_stays_taken_when_sending_fails_and_then_is_cancelled() ->
     running.cancel()
     await asyncio.wait([running])
     may_end.set()
-    await settle()  # the work ends
+    await settle()  # lets the work end
 
     assert running.cancelled()
     assert share.bytes.held_bytes == 0
 
 
 async def test_failing_work_raises_after_its_answers() -> None:
-    """What was answered before is not lost."""
+    """Earlier answers are not lost."""
     sent: list[int] = []
 
     async def incoming() -> AsyncIterator[tuple[int, Parked]]:
@@ -388,28 +388,28 @@ async def test_failing_work_raises_after_its_answers() -> None:
 
 
 def open_exchange(incoming: Requests[int], share: Quota | None = None) -> Exchange[int]:
-    """Four requests at once; an answer may have a MiB for each."""
+    """An exchange of at most four requests at once, whose answers have up to as many MiB as the request's number."""
     return Exchange(incoming, 4, share or share_of(1 << 30), lambda mebibytes: mebibytes << 20)
 
 
 def share_of(budget_bytes: int) -> Quota:
-    """The only caller's."""
+    """The quota of the only caller."""
     return Quota("", 0, Budget(budget_bytes))
 
 
 def parked(share: Quota | None = None) -> Parked:
-    """A request of one byte, received and read."""
+    """A request of one byte that was received and read."""
     return Parked((share or share_of(1 << 30)).bytes, REQUEST_COPIES)
 
 
 async def echo(exchange: Exchange[int]) -> None:
-    """Work that answers each request with itself."""
+    """Answers each request with itself."""
     async for turn in exchange.turns():
         exchange.answer(turn, b"%d" % turn.request)
 
 
 async def count_begun(mebibytes: Sequence[int], share: Quota | None = None) -> list[int]:
-    """How many requests are begun at first, and after each answer that is sent; an answer is as large as it may be."""
+    """How many requests have begun at first and after each sent answer. Each answer is as large as it may be."""
     share = share or share_of(1 << 30)
     may_send, begun, counts = asyncio.Semaphore(0), 0, list[int]()
 
@@ -437,13 +437,13 @@ async def count_begun(mebibytes: Sequence[int], share: Quota | None = None) -> l
 
 
 async def settle() -> None:
-    """Returns when all that can happen now has happened: so many turns of the loop are enough for it."""
+    """Waits until everything that can happen now has happened; this many turns of the loop suffice."""
     for _ in range(100):
         await asyncio.sleep(0)
 
 
 async def test_an_idle_stream_holds_no_answer_that_is_sent() -> None:
-    """It counts for nothing any more."""
+    """A sent answer no longer counts."""
     size_bytes, sent = 4 << 20, asyncio.Event()
 
     async def incoming() -> AsyncIterator[tuple[int, Parked]]:
@@ -471,7 +471,7 @@ async def test_an_idle_stream_holds_no_answer_that_is_sent() -> None:
 
 
 async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:
-    """A request waits until its largest answer has room beside those that are not sent; one always goes on."""
+    """A request waits until its largest answer has room beside the unsent ones; one can always proceed."""
     assert MAX_STREAM_BYTES == 80 << 20
     assert await count_begun([1] * 6) == [4, 5, 6, 6, 6, 6]
     assert await count_begun([64, 8, 64, 64]) == [2, 3, 3, 4]
@@ -479,7 +479,7 @@ async def test_answers_that_nobody_takes_are_bounded_in_bytes() -> None:
 
 
 async def test_streams_leave_each_other_room() -> None:
-    """What all hold counts for each, and one caller has half; it is given back in the end."""
+    """The bytes of all streams count for each, and one caller may use half. All are given back at the end."""
     share = share_of(8 << 20)
 
     assert await count_begun([2, 2, 2, 2], share) == [1, 2, 3, 4]
@@ -487,25 +487,25 @@ async def test_streams_leave_each_other_room() -> None:
 
 
 async def test_large_requests_of_a_caller_wait_for_its_other_streams() -> None:
-    """Small ones go on, one at a time."""
+    """Small ones continue, one at a time."""
     share = share_of(8 << 20)
-    share.bytes.change(8 << 20)  # by its other streams
+    share.bytes.change(8 << 20)  # its other streams hold this much
 
     assert await count_begun([0], share) == [1]
     large = asyncio.create_task(count_begun([2], share))
-    await settle()  # it could begin
+    await settle()  # lets the request begin, if it may
     share.bytes.change(-(8 << 20))
 
     assert await large == [0]
 
 
 async def test_a_request_that_waits_for_room_counts_until_its_stream_ends() -> None:
-    """Nobody else gets what it has, and then everybody does."""
+    """Until then its bytes are not available to others; afterwards they are."""
     share = share_of(8 << 20)
-    share.bytes.change(8 << 20)  # by its other streams
+    share.bytes.change(8 << 20)  # its other streams hold this much
     before = share.bytes.held_bytes
     waiting = asyncio.create_task(count_begun([2], share))
-    await settle()  # it comes
+    await settle()  # lets the request arrive
     held = share.bytes.held_bytes
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -515,7 +515,7 @@ async def test_a_request_that_waits_for_room_counts_until_its_stream_ends() -> N
 
 
 async def test_answers_with_images_are_made_one_at_a_time() -> None:
-    """Each may have as much as an answer may have at all."""
+    """Each may be as large as an answer may be at all."""
     catalog = SlowCatalog()
     async with open_api(catalog=catalog) as api:
         await api.fill(item("temple", TEMPLE), item("flower", FLOWER))
@@ -535,15 +535,15 @@ async def test_answers_with_images_are_made_one_at_a_time() -> None:
 
 
 class SlowCatalog(MemoryCatalog):
-    """Its images wait."""
+    """A catalog whose images wait."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting = 0
         self.entered, self.may_go = asyncio.Event(), asyncio.Event()
 
-    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the port's word
-        """When they may go."""
+    async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the port's name for it
+        """Returns the image when the test allows it."""
         self.waiting += 1
         self.entered.set()
         await self.may_go.wait()

@@ -1,4 +1,4 @@
-"""TLS: who is believed on either side, and certificates that change while the server serves."""
+"""TLS: whom each side trusts, and certificates that change while the server runs."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ AT_ONCE = Retries(attempts=1)
 
 @dataclass(frozen=True)
 class Place:
-    """Files of certificates, and who signed them."""
+    """Files of certificates, and the authorities that signed them."""
 
     folder: Path
     authority: trustme.CA
@@ -39,12 +39,12 @@ class Place:
 
     @property
     def settings(self) -> SecuritySettings:
-        """For TLS alone."""
+        """Settings for a server with TLS only."""
         return SecuritySettings(tls_certificate=self.file("server.pem"), tls_key=self.file("server.key"))
 
     @property
     def mutual(self) -> SecuritySettings:
-        """For callers with certificates."""
+        """Settings for callers with certificates."""
         return SecuritySettings(
             tls_certificate=self.file("server.pem"),
             tls_key=self.file("server.key"),
@@ -53,11 +53,11 @@ class Place:
         )
 
     def file(self, name: str) -> str:
-        """Its path."""
+        """The path of one of the files."""
         return str(self.folder / name)
 
     def issue(self, name: str, authority: trustme.CA, identity: str = "127.0.0.1") -> None:
-        """A certificate and its key, put in place of those before."""
+        """Replaces a certificate and its key."""
         leaf = authority.issue_cert(identity)
         for suffix, blobs in (("key", [leaf.private_key_pem]), ("pem", leaf.cert_chain_pems)):
             incoming = self.folder / f"incoming.{suffix}"
@@ -65,14 +65,14 @@ class Place:
             incoming.rename(self.folder / f"{name}.{suffix}")
 
     def tls(self, name: str = "", ca: str = "ca.pem") -> Tls:
-        """A client's."""
+        """The TLS settings of a client."""
         own = (self.folder / f"{name}.pem", self.folder / f"{name}.key") if name else (None, None)
         return Tls(self.folder / ca, *own)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A server and a caller that know each other, and a stranger."""
+    """A server and a caller that trust each other, and a stranger."""
     place = Place(tmp_path, trustme.CA(), trustme.CA())
     place.authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     place.other_authority.cert_pem.write_to_path(tmp_path / "other.pem")
@@ -84,26 +84,26 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture(autouse=True)
 def nothing_escapes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """From any of these tests."""
+    """No test may let an exception escape."""
     yield
     assert_nothing_escaped(caplog)
 
 
 async def describe(server: Parts, tls: Tls | None) -> None:
-    """A call on a connection of its own."""
+    """Makes a call over a new connection."""
     async with AsyncClient(server.address, tls=tls, retries=AT_ONCE, timeout_s=20) as client:
         assert len((await client.describe(TEMPLE)).descriptor.values) > 0
 
 
 @pytest.fixture
 async def server(place: Place) -> AsyncIterator[Parts]:
-    """With TLS."""
+    """A server with TLS."""
     async with open_server(security=place.settings) as server:
         yield server
 
 
 async def test_client_believes_the_authority_that_it_was_given(server: Parts, place: Place) -> None:
-    """And no other: neither another one, nor another name, nor a connection without TLS."""
+    """It trusts no other authority, no other name, and no connection without TLS."""
     await describe(server, place.tls())
 
     def block() -> None:
@@ -117,7 +117,7 @@ async def test_client_believes_the_authority_that_it_was_given(server: Parts, pl
 
 
 async def test_caller_without_a_certificate_that_is_believed_is_not_heard(place: Place) -> None:
-    """None, or a stranger's; and one that is believed is named in the audit log."""
+    """A caller without a certificate, or with a stranger's, is refused. A trusted one is named in the audit log."""
     async with open_server(security=place.mutual) as server:
         await describe(server, place.tls("caller"))
         for tls in (place.tls(), place.tls("stranger")):
@@ -131,7 +131,7 @@ async def test_caller_without_a_certificate_that_is_believed_is_not_heard(place:
 
 
 def serial(address: str, place: Place) -> int:
-    """Of the certificate that a new connection is shown."""
+    """The serial number of the certificate that a new connection gets."""
     host, _, port = address.rpartition(":")
     pem = ssl.get_server_certificate((host, int(port)), ca_certs=place.file("ca.pem"), timeout=20)
     (place.folder / "shown.pem").write_text(pem)
@@ -140,7 +140,7 @@ def serial(address: str, place: Place) -> int:
 
 
 async def test_new_certificate_is_shown_to_new_connections_and_no_call_is_dropped(server: Parts, place: Place) -> None:
-    """Ten times, with calls on a connection from before all the while, and on new ones."""
+    """The certificate changes ten times, while calls run on an old connection and on new ones."""
     calls, stop = 0, asyncio.Event()
 
     async def go_on(client: AsyncClient) -> None:
@@ -167,7 +167,7 @@ async def test_new_certificate_is_shown_to_new_connections_and_no_call_is_droppe
 async def test_half_a_change_is_waited_out(
     server: Parts, place: Place, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A certificate without its key yet, or the other way round; or neither: the one before goes on."""
+    """If the certificate or the key is not there yet, or both are not, the old pair stays in use."""
     before = await asyncio.to_thread(serial, server.address, place)
     kept = {name: (place.folder / name).read_bytes() for name in ("server.pem", "server.key")}
     place.issue("next", place.authority)
@@ -193,7 +193,7 @@ async def test_half_a_change_is_waited_out(
 async def test_file_that_may_be_read_only_later_is_read_then(
     server: Parts, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its owner was changed after it was put in place, and not a byte of it."""
+    """Its owner changed after it was put in place, but not its content."""
     before = await asyncio.to_thread(serial, server.address, place)
     place.issue("server", place.authority)
     refused: list[Path] = []
@@ -207,7 +207,7 @@ async def test_file_that_may_be_read_only_later_is_read_then(
         assert await asyncio.to_thread(serial, server.address, place) == before
     certificate = place.folder / "server.pem"
     changed = certificate.stat().st_ctime_ns
-    while certificate.stat().st_ctime_ns == changed:  # the clock of files ticks slowly
+    while certificate.stat().st_ctime_ns == changed:  # file timestamps have a coarse clock
         certificate.chmod(0o640)
 
     assert await asyncio.to_thread(serial, server.address, place) != before
@@ -216,9 +216,9 @@ async def test_file_that_may_be_read_only_later_is_read_then(
 
 
 async def test_files_that_do_not_fit_are_a_sentence_at_the_start(place: Place) -> None:
-    """With their names."""
+    """The sentence names the files."""
     shutil.copy(place.file("caller.key"), place.file("server.key"))
-    with pytest.raises(BadSettings, match=r"server\.pem and .*server\.key are no certificates with their key"):
+    with pytest.raises(BadSettings, match=r"server\.pem and .*server\.key are not a certificate with its key"):
         async with open_server(security=place.settings):
             pass
     (place.folder / "server.key").unlink()
@@ -233,17 +233,17 @@ async def test_files_that_do_not_fit_are_a_sentence_at_the_start(place: Place) -
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1", "[::1]"])
 def test_loopback_needs_nothing(host: str) -> None:
-    """As `make serve` does it."""
+    """`make serve` does this."""
     assert Settings(ServingSettings(host=host)).security.is_open
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])  # noqa: S104 - to be refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])  # noqa: S104 - must be refused
 def test_other_machines_are_served_only_with_tls_and_callers_who_are_known(host: str) -> None:
-    """Or where the operator has said in so many words that something else protects it."""
+    """The exception is an operator who states explicitly that something else protects the server."""
     serving = ServingSettings(host=host)
     tls = SecuritySettings(tls_certificate="c", tls_key="k")
     for security in (SecuritySettings(), SecuritySettings(tokens="t"), tls):
-        with pytest.raises(BadSettings, match="whoever reaches it could read and change everything"):
+        with pytest.raises(BadSettings, match="anybody who reaches it could read and change everything"):
             Settings(serving, security)
 
     for security in (
@@ -255,7 +255,7 @@ def test_other_machines_are_served_only_with_tls_and_callers_who_are_known(host:
 
 
 def test_half_of_tls_is_refused() -> None:
-    """Whatever is missing."""
+    """This is so whichever half is missing."""
     for security in (SecuritySettings(tls_certificate="c"), SecuritySettings(tls_key="k")):
         with pytest.raises(BadSettings, match="tls_certificate and tls_key go together"):
             Settings(security=security)
@@ -264,7 +264,7 @@ def test_half_of_tls_is_refused() -> None:
 
 
 def test_key_with_a_password_is_a_sentence(place: Place) -> None:
-    """Nobody sits at the server's terminal."""
+    """No one sits at the server's terminal to type it."""
     key = load_pem_private_key((place.folder / "server.key").read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (place.folder / "server.key").write_bytes(locked)
@@ -275,7 +275,7 @@ def test_key_with_a_password_is_a_sentence(place: Place) -> None:
 
 @pytest.mark.parametrize("year", [1999, 2026, 2049, 2050, 2345])
 def test_end_of_a_certificate_is_read(tmp_path: Path, year: int) -> None:
-    """Written with two digits of the year until 2049, and with four from then on."""
+    """The year has two digits until 2049, and four from then on."""
     end = datetime(year, 12, 31, 23, 59, 58, tzinfo=UTC)
     start = datetime(1998, 1, 1, tzinfo=UTC)
     leaf = trustme.CA().issue_cert("localhost", not_before=start, not_after=end)

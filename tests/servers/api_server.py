@@ -1,4 +1,4 @@
-"""Serves the API from any object that has its methods in small letters: for servers that tests make up."""
+"""Serves the API from any object that has its methods in snake case, for servers that tests make up."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 
 class ApiServer:
-    """A context; what has no method is UNIMPLEMENTED. Methods run in threads and take a message and a context."""
+    """A context manager. A method that the object lacks is UNIMPLEMENTED. Methods run in threads."""
 
     def __init__(self, methods: object) -> None:
         options = (("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),)
@@ -50,7 +50,7 @@ class ApiServer:
 
 
 def error_status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
-    """A status with details."""
+    """Makes a status with details."""
     packed: list[AnyMessage] = []
     for detail in details:
         packed.append(AnyMessage())
@@ -59,7 +59,7 @@ def error_status(code: grpc.StatusCode, message: str, *details: Message) -> stat
 
 
 def reason(name: str, **metadata: str) -> error_details_pb2.ErrorInfo:
-    """What tells errors of one code apart."""
+    """The detail that tells errors with the same code apart."""
     return error_details_pb2.ErrorInfo(reason=name, domain="pspsearch", metadata=metadata)
 
 

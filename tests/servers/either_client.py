@@ -1,4 +1,4 @@
-"""Both clients behind one face, so that one test holds them to the same behaviour."""
+"""Gives both clients one interface, so that one test checks both."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,12 @@ from typing import Any
 from pspsearch.client import AsyncClient, Client
 
 EitherClient = Callable[..., Any]
-"""Called with a method's name and its arguments; awaited for its result, the list of it where it is an iterator."""
+"""Takes a method's name and its arguments. Awaiting it gives the result, as a list if the method is an iterator."""
 
 
 @contextlib.asynccontextmanager
 async def connected(client: Client | AsyncClient) -> AsyncGenerator[EitherClient]:
-    """Closes it in the end."""
+    """A client that is closed at the end."""
     try:
         yield either(client)
     finally:
@@ -24,7 +24,7 @@ async def connected(client: Client | AsyncClient) -> AsyncGenerator[EitherClient
 
 
 def either(client: Client | AsyncClient) -> EitherClient:
-    """The blocking client works in a thread."""
+    """Calls either client. The blocking client works in a thread."""
 
     async def call(name: str, *arguments: Any, **options: Any) -> Any:
         if isinstance(client, Client):

@@ -1,4 +1,4 @@
-"""The API over dictionaries, exact and forgetful. Descriptors are 8 x 8 thumbnails, filters are `name = value`."""
+"""The API over dictionaries, in memory only. Descriptors are 8 x 8 thumbnails, filters are `name = value`."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class _Stored:
 
 @dataclass
 class MemoryServer:
-    """A context. Methods are those of the API; `serving` is what its status says."""
+    """A context manager with the methods of the API. Its status reports `serving`."""
 
     stored: dict[str, dict[str, _Stored]] = field(default_factory=lambda: {"default": {}})
     serving: bool = True
@@ -64,7 +64,7 @@ class MemoryServer:
         self._server.__exit__(kind, error, trace)
 
     def search(self, request: searches.SearchRequest, context: grpc.ServicerContext) -> searches.SearchResponse:
-        """The nearest items."""
+        """Finds the nearest items."""
         try:
             return self._search(request)
         except _Refused as error:
@@ -72,7 +72,7 @@ class MemoryServer:
             raise
 
     def batch_search(self, request: searches.BatchSearchRequest, _context: Any) -> searches.BatchSearchResponse:
-        """Each for itself."""
+        """Answers each query separately."""
         results: list[searches.BatchSearchResult] = []
         for query in request.queries:
             one = searches.SearchRequest(collection=request.collection, query=query, options=request.options)
@@ -85,7 +85,7 @@ class MemoryServer:
     def search_stream(
         self, requests: Iterator[searches.SearchStreamRequest], _context: Any
     ) -> Iterator[searches.SearchStreamResponse]:
-        """In the order of the requests."""
+        """Answers the requests in order."""
         for request in requests:
             try:
                 yield searches.SearchStreamResponse(tag=request.tag, response=self._search(request.request))
@@ -93,7 +93,7 @@ class MemoryServer:
                 yield searches.SearchStreamResponse(tag=request.tag, status=error.status)
 
     def compare(self, request: searches.CompareRequest, context: grpc.ServicerContext) -> searches.CompareResponse:
-        """The cosine."""
+        """Returns the cosine."""
         try:
             stored = self._collection(request.collection)
             score = float(_point(stored, request.left) @ _point(stored, request.right))
@@ -104,11 +104,11 @@ class MemoryServer:
         return searches.CompareResponse(score=score, same=same, origin=_ORIGIN, timing=_TIMING)
 
     def describe(self, request: searches.DescribeRequest, _context: Any) -> searches.DescribeResponse:
-        """The thumbnail."""
+        """Returns the thumbnail."""
         return searches.DescribeResponse(descriptor=_message(_describe(request.image)), origin=_ORIGIN, timing=_TIMING)
 
     def recommend(self, request: searches.RecommendRequest, _context: Any) -> searches.RecommendResponse:
-        """Near the mean of the positives less that of the negatives."""
+        """Finds items near the mean of the positives less the mean of the negatives."""
         stored = self._collection(request.collection)
         point = np.mean([_point(stored, query) for query in request.positives], axis=0)
         if request.negatives:
@@ -117,13 +117,13 @@ class MemoryServer:
         return searches.RecommendResponse(hits=hits, origin=_ORIGIN, timing=_TIMING)
 
     def upsert_items(self, request: items.UpsertItemsRequest, _context: Any) -> items.UpsertItemsResponse:
-        """One after the other."""
+        """Writes one item after the other."""
         return items.UpsertItemsResponse(results=[self._upsert(request.collection, item) for item in request.items])
 
     def ingest_items(
         self, requests: Iterator[items.IngestItemsRequest], context: grpc.ServicerContext
     ) -> Iterator[items.IngestItemsResponse]:
-        """One after the other."""
+        """Writes one item after the other."""
         for request in requests:
             try:
                 result = self._upsert(request.collection, request.item)
@@ -133,7 +133,7 @@ class MemoryServer:
             yield items.IngestItemsResponse(tag=request.tag, result=result)
 
     def get_item(self, request: items.GetItemRequest, context: grpc.ServicerContext) -> items.GetItemResponse:
-        """With its descriptor, where that is asked for."""
+        """Returns an item, with its descriptor on request."""
         found = self._item(request.collection, request.id, context)
         descriptor = _message(found.point) if request.return_descriptor else None
         return items.GetItemResponse(item=found.item, descriptor=descriptor)
@@ -141,25 +141,25 @@ class MemoryServer:
     def get_item_image(
         self, request: items.GetItemImageRequest, context: grpc.ServicerContext
     ) -> items.GetItemImageResponse:
-        """As it came."""
+        """Returns the image as it came."""
         return items.GetItemImageResponse(image=self._item(request.collection, request.id, context).image)
 
     def delete_items(self, request: items.DeleteItemsRequest, _context: Any) -> items.DeleteItemsResponse:
-        """By ids or by filter."""
+        """Deletes by ids or by filter."""
         stored = self._collection(request.collection)
         ids = request.ids or [id_ for id_, one in stored.items() if _holds(request.filter, one)]
         gone = [stored.pop(id_, None) for id_ in list(ids)]
         return items.DeleteItemsResponse(deleted_count=sum(one is not None for one in gone))
 
     def list_items(self, request: items.ListItemsRequest, _context: Any) -> items.ListItemsResponse:
-        """The token is how many came before."""
+        """Lists a page. The token is how many items came before."""
         matching = [one.item for one in self._collection(request.collection).values() if _holds(request.filter, one)]
         begin, size = int(request.page_token or 0), request.page_size or 100
         token = str(begin + size) if begin + size < len(matching) else ""
         return items.ListItemsResponse(items=matching[begin : begin + size], next_page_token=token)
 
     def count_items(self, request: items.CountItemsRequest, context: grpc.ServicerContext) -> items.CountItemsResponse:
-        """Those that the filter holds for."""
+        """Counts the items that match the filter."""
         try:
             stored = self._collection(request.collection)
         except _Refused as error:
@@ -170,7 +170,7 @@ class MemoryServer:
     def create_collection(
         self, request: collections.CreateCollectionRequest, context: grpc.ServicerContext
     ) -> collections.CreateCollectionResponse:
-        """Whatever its settings."""
+        """Creates a collection."""
         name = request.collection.name
         if name in self.stored:
             abort(context, error_status(grpc.StatusCode.ALREADY_EXISTS, f"there is a collection {name!r} already"))
@@ -181,21 +181,21 @@ class MemoryServer:
     def get_collection(
         self, request: collections.GetCollectionRequest, _context: Any
     ) -> collections.GetCollectionResponse:
-        """With its state."""
+        """Returns a collection with its state."""
         return collections.GetCollectionResponse(collection=self._state(request.name or "default"))
 
     def list_collections(self, _request: Any, _context: Any) -> collections.ListCollectionsResponse:
-        """By name."""
+        """Lists the collections by name."""
         return collections.ListCollectionsResponse(collections=[self._state(name) for name in sorted(self.stored)])
 
     def delete_collection(
         self, request: collections.DeleteCollectionRequest, _context: Any
     ) -> collections.DeleteCollectionResponse:
-        """With all that is in it."""
+        """Deletes a collection with everything in it."""
         return collections.DeleteCollectionResponse(deleted_count=len(self.stored.pop(request.name)))
 
     def get_server_status(self, _request: Any, _context: Any) -> collections.GetServerStatusResponse:
-        """Made up, but for what is stored."""
+        """Returns a made-up status, except for what is stored."""
         return collections.GetServerStatusResponse(
             version="1.2.3",
             serving=self.serving,

@@ -1,4 +1,4 @@
-"""Servers whose collections can be taken to other model versions."""
+"""Servers whose collections can move to other model versions."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -10,33 +10,34 @@ import numpy as np
 from PIL import Image
 
 from pspsearch.catalog.catalog import SqliteCatalog
+from pspsearch.catalog.folder import INDEXES
 from pspsearch.client import AsyncClient
 from pspsearch.config import GateSettings
-from pspsearch.domain import Collection, Generation, IndexKind, RolloutStage
-from pspsearch.index.index import SegmentedIndex
+from pspsearch.domain import RolloutStage
+from pspsearch.index.engine import FaissEngine
 from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import ColourDescriber, version
-from tests.indexes import open_index
+from tests.indexes import NEVER, ROOM
 from tests.pictures import encode
 from tests.servers.rpc_client import Api, open_api
 
 OVERLAP = GateSettings(gate_overlap=0.8, gate_slowdown=1000.0)
-"""The spaces hold the same neighbours here; how quick a fake is says nothing."""
+"""Both spaces have the same neighbours here, and the speed of a fake says nothing."""
 
 
 def picture(number: int) -> bytes:
-    """One of many that differ in their colours."""
+    """One of many pictures with different colours."""
     colours = np.random.default_rng(number).integers(0, 256, (2, 2, 3), np.uint8)
     return encode(Image.fromarray(colours).resize((48, 48), Image.Resampling.NEAREST), "PNG")
 
 
 def second(shift: int = 5) -> ColourDescriber:
-    """Another version of the model, in a space of its own."""
+    """Another version of the model, with a space of its own."""
     return ColourDescriber(version(2), shift)
 
 
 async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Rollout:
-    """The rollout when it is there; it must not fail before."""
+    """Waits until the rollout is at this stage, and returns it; it must not fail before."""
     async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
         if answer.rollout.stage == stage:
             return answer.rollout
@@ -45,7 +46,7 @@ async def reach(api: Api, stage: "models.RolloutStage.ValueType") -> models.Roll
 
 
 async def until_ready(client: AsyncClient) -> None:
-    """The rollout under way; it must not fail before."""
+    """Waits until the rollout is ready; it must not fail before."""
     async for moment in client.watch_rollout():
         assert moment.stage is not RolloutStage.FAILED, moment.reason
         if moment.stage is RolloutStage.READY:
@@ -54,7 +55,7 @@ async def until_ready(client: AsyncClient) -> None:
 
 @dataclass
 class Place:
-    """Where a server finds again what it left; in memory it finds nothing."""
+    """A place where a restarted server finds its data again. Without a folder there is none."""
 
     folder: Path | None
     versions: dict[int, ColourDescriber] = field(default_factory=lambda: {1: ColourDescriber(), 2: second()})
@@ -62,16 +63,10 @@ class Place:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[Api]:
-        """A server there."""
+        """Starts a server there."""
         async with contextlib.AsyncExitStack() as stack:
             options: dict[str, Any] = {"versions": self.versions, "gate": self.gate}
             if self.folder is not None:
                 catalog = await stack.enter_async_context(await SqliteCatalog.open(self.folder))
-                folder = self.folder
-
-                async def open_real(_: Collection, generation: Generation) -> SegmentedIndex:
-                    where = folder / "indexes" / str(generation.key)
-                    return await open_index(where, catalog.rows_of(generation), IndexKind.AUTO, generation=generation)
-
-                options |= {"catalog": catalog, "open_index": open_real}
+                options |= {"catalog": catalog, "engine": FaissEngine(self.folder / INDEXES, ROOM, NEVER)}
             yield await stack.enter_async_context(open_api(**options))

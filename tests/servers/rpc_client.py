@@ -1,4 +1,4 @@
-"""Calls to the gRPC server with nothing between: its stubs, and what it refuses."""
+"""Direct calls to the gRPC server by its stubs, and the errors that it sends."""
 
 import contextlib
 import logging
@@ -45,16 +45,16 @@ class Api:
     models: "model_service_pb2_grpc.ModelServiceAsyncStub"
 
     def send(self, request: Message) -> Awaitable[Any]:
-        """Any request, by the method that takes it."""
+        """Sends any request, by the method that takes it."""
         method = type(request).__name__.removesuffix("Request")
         stubs = (self.search, self.items, self.collections, self.models)
         return next(getattr(stub, method) for stub in stubs if hasattr(stub, method))(request)
 
     async def fill(self, *given: items_pb.ItemInput) -> None:
-        """Puts items in, all of which are good."""
+        """Puts items in, all of which must be good."""
         answer = await self.items.UpsertItems(items_pb.UpsertItemsRequest(items=given))
         assert [one.status.code for one in answer.results] == [0] * len(given)
-        self.server.describer.entered.clear()  # for the next call to set
+        self.server.describer.entered.clear()  # the next call sets it
 
     async def list_all(self) -> list[resources.Item]:
         """The items of the default collection."""
@@ -63,7 +63,7 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def open_api(**options: Any) -> AsyncGenerator[Api]:
-    """`options` are those of `open_server`."""
+    """Opens a server and a channel. `options` are those of `open_server`."""
     async with open_server(**options) as server, grpc.aio.insecure_channel(server.address) as channel:
         yield Api(
             server,
@@ -93,18 +93,18 @@ class Refusal:
 
     @property
     def details(self) -> list[str]:
-        """The kinds of details that there are."""
+        """The kinds of details in the status."""
         return [packed.TypeName().rpartition(".")[2] for packed in self.status.details]
 
     def detail(self, kind: type[_Detail]) -> _Detail:
-        """The one detail of that kind; an empty one where there is none."""
+        """The only detail of that kind; an empty one if there is none."""
         found = kind()
         assert sum(packed.Unpack(found) for packed in self.status.details) <= 1
         return found
 
 
 async def refuse(call: Awaitable[Any]) -> Refusal:
-    """How the call fails; its status line says the same as its details."""
+    """Makes a call that must fail, and checks that its status line says the same as its details."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     metadata = caught.value.trailing_metadata()
@@ -117,13 +117,13 @@ async def refuse(call: Awaitable[Any]) -> Refusal:
 
 
 def assert_nothing_escaped(caplog: pytest.LogCaptureFixture) -> None:
-    """No exception went by the server's own handling to end in the log of gRPC or of the event loop."""
+    """No exception may escape the server's own handling into the log of gRPC or of the event loop."""
     foreign = [record for record in caplog.get_records("call") if not record.name.startswith("pspsearch.")]
     assert [record.getMessage() for record in foreign if record.levelno >= logging.WARNING] == []
 
 
 def check(channel: grpc.aio.Channel, service: str = "") -> Awaitable[health_pb2.HealthCheckResponse]:
-    """Its health, asked for without any of the project's code."""
+    """The server's health, without the project's code."""
     call = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         health_pb2.HealthCheckRequest.SerializeToString,
@@ -135,7 +135,7 @@ def check(channel: grpc.aio.Channel, service: str = "") -> Awaitable[health_pb2.
 def watch(
     channel: grpc.aio.Channel, service: str = ""
 ) -> "grpc.aio.UnaryStreamCall[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]":
-    """Its health and how that changes."""
+    """The server's health and its changes."""
     call = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
         health_pb2.HealthCheckRequest.SerializeToString,
@@ -145,12 +145,12 @@ def watch(
 
 
 def query(**by: Any) -> searches.Query:
-    """What to look for: `image`, `id` or `descriptor`."""
+    """A query by `image`, `id` or `descriptor`."""
     return searches.Query(**by)
 
 
 def descriptor(values: Sequence[float] | NDArray[np.float32], fingerprint: str | None = None) -> resources.Descriptor:
-    """Of the served space, unless another is named."""
+    """A descriptor of the served space, or of a named one."""
     known = VERSION.contract.fingerprint if fingerprint is None else fingerprint
     return resources.Descriptor(values=np.asarray(values).tolist(), fingerprint=known)
 

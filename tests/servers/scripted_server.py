@@ -1,4 +1,4 @@
-"""A server that does what a test tells it to, for what a real one does only on a bad day."""
+"""A server that does what a test tells it to, such as what a real one does only on a bad day."""
 
 import threading
 from collections import deque
@@ -20,7 +20,7 @@ Ingest = Callable[[Requests, grpc.ServicerContext], Responses]
 
 
 class ScriptedServer:
-    """Fails with `failures`, one per call, and then answers with empty messages; ingests as `ingest` says."""
+    """Fails with `failures`, one per call, and then answers with empty messages. `ingest` says how it ingests."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -43,27 +43,27 @@ class ScriptedServer:
         self._server.__exit__(kind, error, trace)
 
     def search(self, request: Any, context: grpc.ServicerContext) -> searches.SearchResponse:
-        """Nothing is found."""
+        """Finds nothing."""
         self._suffer(request, context)
         return searches.SearchResponse()
 
     def upsert_items(self, request: Any, context: grpc.ServicerContext) -> items.UpsertItemsResponse:
-        """Nothing is acknowledged."""
+        """Acknowledges nothing."""
         self._suffer(request, context)
         return items.UpsertItemsResponse()
 
     def delete_items(self, request: Any, context: grpc.ServicerContext) -> items.DeleteItemsResponse:
-        """Nothing is deleted."""
+        """Deletes nothing."""
         self._suffer(request, context)
         return items.DeleteItemsResponse()
 
     def create_collection(self, request: Any, context: grpc.ServicerContext) -> collections.CreateCollectionResponse:
-        """As it was asked for."""
+        """Returns the collection as requested."""
         self._suffer(request, context)
         return collections.CreateCollectionResponse(collection=request.collection)
 
     def ingest_items(self, requests: Requests, context: grpc.ServicerContext) -> Responses:
-        """As told."""
+        """Ingests as the test says."""
         return self.ingest(requests, context)
 
     def _suffer(self, request: Any, context: grpc.ServicerContext) -> None:
@@ -75,7 +75,7 @@ class ScriptedServer:
 
 
 def acknowledge_all(requests: Requests, _context: grpc.ServicerContext) -> Responses:
-    """Every item is new."""
+    """Acknowledges every item as new."""
     for request in requests:
         yield acknowledged(request)
 
@@ -83,7 +83,7 @@ def acknowledge_all(requests: Requests, _context: grpc.ServicerContext) -> Respo
 def acknowledged(
     request: items.IngestItemsRequest, status: status_pb2.Status | None = None
 ) -> items.IngestItemsResponse:
-    """The word of one item: that it is in, or why not."""
+    """The acknowledgement of one item."""
     outcome = items.UPSERT_OUTCOME_UNSPECIFIED if status else items.UPSERT_OUTCOME_CREATED
     result = items.UpsertResult(id=request.item.id, status=status, outcome=outcome)
     return items.IngestItemsResponse(tag=request.tag, result=result)

@@ -1,4 +1,4 @@
-"""A `pspsearch serve` in a process of its own, for as long as a test or a benchmark needs it."""
+"""Runs `pspsearch serve` in a process of its own, for as long as a test or a benchmark needs it."""
 
 import contextlib
 import subprocess
@@ -14,12 +14,12 @@ from pspsearch.app.sample import read_gallery
 from pspsearch.client import Client
 
 SAMPLE_S = 60.0
-"""In which the sample gallery is complete: ten times what it takes on two cores."""
+"""How long the sample gallery may take to be complete: ten times what it takes on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchServer:
-    """Where it answers, and what it took to come up."""
+    """The address of a server, and how long it took to start."""
 
     address: str
     ready_s: float
@@ -27,19 +27,19 @@ class SearchServer:
 
     @property
     def memory_bytes(self) -> int:
-        """Resident, the pages of mapped files with it."""
+        """The server's resident memory, including mapped files."""
         return psutil.Process(self.process.pid).memory_info().rss
 
 
 class ServerEnded(Exception):
-    """Before it served; it said why."""
+    """The server ended before it served; the message is what it printed."""
 
 
 @contextlib.contextmanager
 def serve(
     data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")
 ) -> Generator[SearchServer]:
-    """Starts it and returns when it serves; stops it as an operator would, and waits for its end."""
+    """Starts a server, yields it when it serves, and stops it as an operator would."""
     command = _command(data, triton, flags, program)
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -59,7 +59,7 @@ def serve(
 
 
 def wait_for_sample(client: Client) -> None:
-    """Until all of the gallery is there, which the server goes on putting in while it answers."""
+    """Waits until the whole gallery is there; the server answers while it puts it in."""
     whole, ends = len(read_gallery()), time.monotonic() + SAMPLE_S
     while (there := client.count(collection="sample")) < whole:
         assert time.monotonic() < ends, f"only {there} of {whole} pictures are there"
@@ -67,7 +67,7 @@ def wait_for_sample(client: Client) -> None:
 
 
 def why_refused(data: Path, triton: str, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> str:
-    """What a server that must not start says in the end."""
+    """What a server that must not start prints at the end."""
     command = _command(data, triton, flags, program)
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     last = refused.stderr.splitlines()[-1]

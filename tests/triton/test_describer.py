@@ -1,4 +1,4 @@
-"""The Describer over Triton, where what Triton says is made up; with a real one it is held to the port's suite."""
+"""The Describer over a fake Triton with made-up answers. The port's suite checks it with a real one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,23 +18,23 @@ from tests.fakes.triton import ColourTriton, serve_triton
 
 
 class BusyClient:
-    """Of a Triton whose queue is full."""
+    """A client of a Triton whose queue is full."""
 
     async def infer(self, _request: Any, _timeout_s: float | None) -> Any:
-        """Refused."""
+        """Refuses the request."""
         raise Overloaded("Triton's queue is full")
 
 
 @dataclass
 class Place:
-    """A Triton and somebody who asks it."""
+    """A Triton, its client, and the restarts that the client asked for."""
 
     triton: ColourTriton
     client: TritonClient
     started_again: list[float] = field(default_factory=list[float])
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Not for ever."""
+        """Waits until the condition holds, at most 30 s."""
         async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0)
@@ -42,7 +42,7 @@ class Place:
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
-    """All is well at first."""
+    """A Triton that works at first."""
     triton, started_again = ColourTriton(), list[float]()
     async with (
         serve_triton(triton) as address,
@@ -52,18 +52,18 @@ async def place() -> AsyncIterator[Place]:
 
 
 def image(number: int) -> Pixels:
-    """One of many."""
+    """One of many different images."""
     return np.random.default_rng(number).integers(0, 256, (1, 32, 32, 3), np.uint8)
 
 
 def expected(pixels: Pixels) -> Descriptors:
-    """What each image gets alone."""
+    """The descriptor that each image gets alone."""
     return np.stack([describe_pixels(one) for one in pixels])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 async def test_batches_that_fail_together_fail_as_one(count: int) -> None:
-    """Whoever asked hears what is wrong, and not how many batches it was cut into."""
+    """The caller learns what is wrong, not into how many batches its inputs were cut."""
     client: Any = BusyClient()
     describer = TritonDescriber(client, VERSION, max_batch_size=2)
 
@@ -73,7 +73,7 @@ async def test_batches_that_fail_together_fail_as_one(count: int) -> None:
 
 @pytest.mark.parametrize("shared_memory", [True, False])
 async def test_answer_to_another_request_is_refused(place: Place, shared_memory: bool) -> None:
-    """Nobody hears that Triton gave up a process, as all have left; its late answer is told from one's own."""
+    """Triton gave up a process when no caller was left to be told, but its late answer is recognised."""
     async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=shared_memory) as describer:
         place.triton.may_answer.clear()
         leaving = [asyncio.create_task(describer.describe(image(number))) for number in (0, 1)]
@@ -95,7 +95,7 @@ async def test_answer_to_another_request_is_refused(place: Place, shared_memory:
 
 @pytest.mark.parametrize("others", [[0, 2, 1], [0, 1], [0, 1, 2, 3], []])
 async def test_whole_batch_is_compared(place: Place, others: list[int]) -> None:
-    """Images in another order, or of another count, are another's."""
+    """Images in another order or of another number belong to another request."""
     pixels = np.concatenate([image(number) for number in range(3)])
     late = [image(number) for number in others] or [pixels[:0]]
     async with await TritonDescriber.open(place.client, VERSION.model) as describer:
@@ -108,7 +108,7 @@ async def test_whole_batch_is_compared(place: Place, others: list[int]) -> None:
 
 
 async def test_model_that_declares_no_checksum_is_asked_for_none(place: Place) -> None:
-    """Somebody else's, or one that was published before there was one; Triton would refuse the request."""
+    """It may be another maker's, or older than checksums. Triton would refuse a request for one."""
     place.triton.declares = False
     async with await TritonDescriber.open(place.client, VERSION.model) as describer:
         answer = (await describer.describe(image(0))).descriptors
@@ -118,7 +118,7 @@ async def test_model_that_declares_no_checksum_is_asked_for_none(place: Place) -
 
 
 async def test_registration_that_failed_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton was restarted and refused at first: pixels go in requests until it takes the memory again."""
+    """A restarted Triton refuses at first: pixels go in requests until it takes the memory again."""
     monkeypatch.setattr(describers, "_REGISTER_AGAIN_S", 0.001, raising=False)
     async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=True) as describer:
         place.triton.regions.clear()
@@ -132,7 +132,7 @@ async def test_registration_that_failed_is_tried_again(place: Place, monkeypatch
 
 
 async def test_registration_is_not_tried_with_each_request(place: Place) -> None:
-    """While a Triton takes none, requests go on as they are, and only one after a pause asks it again."""
+    """While Triton refuses the memory, requests go on, and only one after each pause offers it again."""
     async with await TritonDescriber.open(place.client, VERSION.model, shared_memory=True) as describer:
         place.triton.regions.clear()
         place.triton.refuses = 100

@@ -1,4 +1,4 @@
-"""The ring of pixel cells, and the names it and Triton have in /dev/shm."""
+"""The ring of pixel cells, and the names that it and Triton have in /dev/shm."""
 
 import contextlib
 import os
@@ -21,14 +21,14 @@ from pspsearch.triton.shared_memory import PixelRing
 
 @pytest.fixture(scope="module")
 def owned_name() -> Iterator[OwnedName]:
-    """A name to put rings under."""
+    """A name for rings."""
     with OwnedName() as owned_name:
         yield owned_name
 
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Another folder in place of /dev/shm, where the servers of this machine do not look."""
+    """A folder instead of /dev/shm, which other servers on this machine do not see."""
     folder = tmp_path / "shm"
     folder.mkdir()
     monkeypatch.setattr(claims, "SHARED_MEMORY", folder)
@@ -36,12 +36,12 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 Start = Callable[[str, str], "subprocess.Popen[str]"]
-"""A process of that program and argument, which waits for a line."""
+"""Starts a process of that program with that argument, which waits for a line."""
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """The programs are a shell by other names."""
+    """The programs are copies of a shell under other names."""
     with contextlib.ExitStack() as stack:
 
         def start(program: str, argument: str) -> "subprocess.Popen[str]":
@@ -54,7 +54,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             )
             stack.callback(process.kill)
             assert process.stdout is not None
-            process.stdout.readline()  # only now its arguments are sure to be seen
+            process.stdout.readline()  # only now are its arguments visible
             return process
 
         yield start
@@ -62,7 +62,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 20)), max_size=60))
 def test_cells_are_never_lent_twice(steps: list[tuple[int, int]]) -> None:
-    """Runs that are out at the same time do not overlap, and all cells are free again at the end."""
+    """Runs that are lent at the same time do not overlap, and all cells are free again at the end."""
     with OwnedName() as owned_name, PixelRing(f"{owned_name.prefix}-pixels", 8, 2, 2) as ring:
         lent: list[tuple[int, int]] = []
         for count, choice in steps:
@@ -82,7 +82,7 @@ def test_cells_are_never_lent_twice(steps: list[tuple[int, int]]) -> None:
 
 
 def test_pixels_lie_where_triton_is_told(owned_name: OwnedName) -> None:
-    """The n-th cell starts n cells into the region, row after row."""
+    """The n-th cell starts n cells into the region, with one row after the other."""
     pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
     with PixelRing(f"{owned_name.prefix}-written", 5, 3, 4) as ring:
         ring.write(3, pixels)
@@ -100,7 +100,7 @@ def test_closed_ring_leaves_nothing(owned_name: OwnedName) -> None:
 
 
 def test_ring_larger_than_the_memory_is_refused_at_once(owned_name: OwnedName) -> None:
-    """A full /dev/shm is an OSError at the start, not a SIGBUS at the first write."""
+    """A full /dev/shm is an OSError at creation, not a SIGBUS at the first write."""
     with pytest.raises(OSError, match=r"No space|Cannot allocate|too large"):
         PixelRing(f"{owned_name.prefix}-huge", 1 << 30, 1 << 10, 1 << 10)
 
@@ -108,7 +108,7 @@ def test_ring_larger_than_the_memory_is_refused_at_once(owned_name: OwnedName) -
 
 
 def test_sweep_spares_the_living(owned_name: OwnedName) -> None:
-    """Two servers on one host do not take each other's memory away."""
+    """Two servers on one host do not remove each other's memory."""
     region = SHARED_MEMORY / f"{owned_name.prefix}-region"
     region.touch()
 
@@ -119,7 +119,7 @@ def test_sweep_spares_the_living(owned_name: OwnedName) -> None:
 
 
 def test_sweep_removes_what_a_killed_process_left(start: Start) -> None:
-    """After kill -9 the next start finds the region, the folder and the processes of the dead and removes them."""
+    """After kill -9 the next start finds the region, the folder and the processes of the dead one and removes them."""
     script = (
         "import sys; from pspsearch.triton.owned_name import OwnedName; owned_name = OwnedName();"
         "open(f'/dev/shm/{owned_name.prefix}-region', 'w').close();"
@@ -152,7 +152,7 @@ def test_sweep_removes_what_a_killed_process_left(start: Start) -> None:
     ],
 )
 def test_sweep_kills_nobody_who_only_names_the_dead(shared: Path, start: Start, program: str, argument: str) -> None:
-    """An operator may search for it, or look at its log; only Triton's programs run under it."""
+    """An operator may search for the name or look at its log; only Triton's programs run under it."""
     lock = shared / "pspsearch-ab12cd34-lock"
     lock.touch(0o600)
     process = start(program, argument)
@@ -165,7 +165,7 @@ def test_sweep_kills_nobody_who_only_names_the_dead(shared: Path, start: Start, 
 
 @pytest.mark.parametrize("name", ["pspsearch--lock", "pspsearch-a-lock", "pspsearch-AB12CD34-lock", "pspsearch-*-lock"])
 def test_sweep_looks_at_no_other_names(shared: Path, start: Start, name: str) -> None:
-    """A shorter one is the beginning of everybody's: what lives under a whole one stays."""
+    """A shorter name is a prefix of every other: what lives under a whole name stays."""
     region = shared / "pspsearch-a2345678-region"
     process = start("tritonserver", "--backend-config=python,shm-region-prefix-name=pspsearch-a2345678-triton-")
     for path in (region, shared / name):
@@ -179,23 +179,23 @@ def test_sweep_looks_at_no_other_names(shared: Path, start: Start, name: str) ->
 
 
 def link(lock: Path) -> None:
-    """To a file of ours."""
+    """Makes the lock a symbolic link to a file of ours."""
     lock.symlink_to(lock.with_name("elsewhere"))
 
 
 def open_to_all(lock: Path) -> None:
-    """Others may write to it."""
+    """Makes a lock that others may write to."""
     lock.touch()
     lock.chmod(0o666)
 
 
 def name_twice(lock: Path) -> None:
-    """It is another file of ours."""
+    """Makes the lock a hard link to another file of ours."""
     lock.hardlink_to(lock.with_name("elsewhere"))
 
 
 def give_away(lock: Path) -> None:
-    """Another user's; root could lock it all the same."""
+    """Makes a lock of another user, which root could lock nevertheless."""
     lock.touch(0o600)
     os.chown(lock, 65534, 65534)
 
@@ -214,7 +214,7 @@ def give_away(lock: Path) -> None:
     ],
 )
 def test_sweep_leaves_alone_what_no_claim_made(shared: Path, make: Callable[[Path], None]) -> None:
-    """Everybody can put such things there."""
+    """Anyone can put such things there."""
     lock, region = shared / "pspsearch-0badcafe-lock", shared / "pspsearch-0badcafe-region"
     for path in (region, shared / "elsewhere"):
         path.touch(0o600)
@@ -227,7 +227,7 @@ def test_sweep_leaves_alone_what_no_claim_made(shared: Path, make: Callable[[Pat
 
 
 def test_what_cannot_be_swept_stays(shared: Path) -> None:
-    """Somebody else's, under the name of a dead owner: it keeps nobody from starting."""
+    """Another user's things under the name of a dead owner stay, and stop no one from starting."""
     lock, folder = shared / "pspsearch-0badcafe-lock", shared / "pspsearch-0badcafe-somebody"
     lock.touch(0o600)
     folder.mkdir()
@@ -239,11 +239,11 @@ def test_what_cannot_be_swept_stays(shared: Path) -> None:
 
 
 def _was_killed(process: "subprocess.Popen[str]") -> bool:
-    """Killed, and not by itself."""
+    """Whether the process was killed and did not end by itself."""
     return process.wait(10) == -signal.SIGKILL
 
 
 def _ends_by_itself(process: "subprocess.Popen[str]") -> bool:
-    """Ends when it is asked to, as nobody has killed it."""
+    """Whether the process ends by itself when asked to, because it was not killed."""
     process.communicate("go on\n")
     return process.returncode == 0

@@ -1,4 +1,4 @@
-"""Which of Triton's version policies keep a version that answers."""
+"""Which of Triton's version policies keep serving a version that answers."""
 
 import pytest
 from google.protobuf import text_format
@@ -9,7 +9,7 @@ from pspsearch.triton.model_config import check_policy
 
 
 def config(policy: str) -> model_config_pb2.ModelConfig:
-    """Of a model with that policy."""
+    """A model's config with that policy."""
     return text_format.Parse(f'name: "birds" {policy}', model_config_pb2.ModelConfig())
 
 
@@ -18,7 +18,7 @@ def config(policy: str) -> model_config_pb2.ModelConfig:
     ["all { }", "latest { num_versions: 2 }", "latest { num_versions: 9 }", "specific { versions: 3 versions: 4 }"],
 )
 def test_policies_that_keep_it(policy: str) -> None:
-    """While another version comes."""
+    """They keep it when a newer version comes."""
     check_policy(config(f"version_policy {{ {policy} }}"), 3)
 
 
@@ -32,6 +32,6 @@ def test_policies_that_keep_it(policy: str) -> None:
     ],
 )
 def test_policies_that_would_retire_it(policy: str, words: str) -> None:
-    """What to write instead is said."""
+    """The error says what to write instead."""
     with pytest.raises(VersionPolicyRefused, match=f"of birds {words}, .* version 3 .*all"):
         check_policy(config(policy), 3)

@@ -1,4 +1,4 @@
-"""`pspsearch-build`: from weights to a model version, one command a step."""
+"""`pspsearch-build`: from weights to a model version, one command per step."""
 
 import importlib
 import sys
@@ -9,19 +9,19 @@ from pspsearch.errors import PspsearchError
 
 COMMANDS = {
     "export": "Write a network as ONNX.",
-    "adapt": "Give ONNX of another maker our interface.",
+    "adapt": "Give another maker's ONNX our interface.",
     "parity": "Compare the forms of one network on photographs.",
     "engine": "Compile ONNX to a TensorRT FP16 engine.",
     "publish": "Write a model version into a repository.",
-    "adopt": "Write the contract of a Triton model of another maker.",
+    "adopt": "Write a contract for another maker's Triton model.",
     "seal": "Write the digest of a config.pbtxt that was changed.",
     "train": "Train a network.",
-    "evaluate": "Measure how well descriptors find what is alike.",
+    "evaluate": "Measure how well descriptors find similar pictures.",
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is called: `--help` must not wait for torch."""
+    """Imports a command only when it is called, so that `--help` does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -44,7 +44,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Runs the command line; an expected failure is one sentence and exit code 1."""
+    """Runs the command line. An expected failure prints one sentence and exits with code 1."""
     try:
         commands()
     except PspsearchError as error:

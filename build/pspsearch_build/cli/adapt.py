@@ -21,10 +21,10 @@ _CHANNELS = (float, float, float)
     required=True,
     help="How an image of any shape becomes the network's rectangle.",
 )
-@click.option("--side", type=click.IntRange(min=1), help="Of the square in px, where the network takes any size.")
-@click.option("--mean", type=_CHANNELS, default=_USUAL.mean, show_default=True, help="Of colours from 0 to 1.")
-@click.option("--std", type=_CHANNELS, default=_USUAL.std, show_default=True)
-@click.option("--descriptor", metavar="NAME", help="Which of its outputs is the descriptor, where it has several.")
+@click.option("--side", type=click.IntRange(min=1), help="The square's side in px, if the network takes any size.")
+@click.option("--mean", type=_CHANNELS, default=_USUAL.mean, show_default=True, help="The colours' mean, from 0 to 1.")
+@click.option("--std", type=_CHANNELS, default=_USUAL.std, show_default=True, help="Their deviation.")
+@click.option("--descriptor", metavar="NAME", help="The output that is the descriptor, if there are several.")
 def adapt(
     onnx: Path,
     output: Path,
@@ -34,9 +34,9 @@ def adapt(
     std: tuple[float, float, float],
     descriptor: str | None,
 ) -> None:
-    """Give a network of another maker our interface: pixels in, unit descriptors out.
+    """Give another maker's network our interface: pixels in, unit descriptors out.
 
-    `publish` and `evaluate` then take what it writes as they take our own exports.
+    `publish` and `evaluate` take the file that it writes like one of our own exports.
     """
     promise = adapt_network(onnx, output, fit=Fit(fit), side_px=side, colours=Colours(mean, std), output=descriptor)
     shape = promise.input

@@ -16,15 +16,15 @@ from pspsearch_build.publish.adopt import adopt as adopt_version
 @click.option(
     "--fit",
     type=click.Choice([fit.value for fit in Fit]),
-    help="How an image of any shape becomes its rectangle, where it takes pixels.",
+    help="How an image of any shape becomes the model's rectangle, if it takes pixels.",
 )
-@click.option("--bins", default="", metavar="B,B,...", help="Of the pyramid of its `cells`, where it has that output.")
-@click.option("--space", default="", help="The space that its descriptors are of; one of its own where none is named.")
+@click.option("--bins", default="", metavar="B,B,...", help="The pyramid's bins, if the model has the output `cells`.")
+@click.option("--space", default="", help="The space of its descriptors; if none is named, one of its own.")
 def adopt(version: Path, precision: str, fit: str | None, bins: str, space: str) -> None:
-    """Write the contract of a Triton model of another maker, so that pspsearch can use it.
+    """Write a contract for another maker's Triton model, so that pspsearch can use it.
 
-    It takes `pixels` (UINT8, lines x columns x 3), `image` (an encoded image) or `text`, and answers with `descriptor`
-    (FP32, unit length). Its own files are left as they are.
+    The model must take `pixels` (UINT8, lines x columns x 3), `image` (an encoded image) or `text`, and answer with
+    `descriptor` (FP32, unit length). Its own files stay unchanged.
     """
     try:
         sizes = tuple(int(one) for one in bins.split(",") if one)

@@ -20,7 +20,7 @@ _SETTINGS = EngineSettings()
 @click.option("--version-compatible", is_flag=True, help="Later TensorRT versions may run the plan.")
 @click.option("--hardware-compatible", is_flag=True, help="Any GPU from Ampere on may run the plan.")
 @click.option("--optimization-level", default=_SETTINGS.optimization_level, show_default=True, help="0 to 5.")
-@click.option("--force", is_flag=True, help="Replace a plan that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing plan.")
 def engine(
     onnx: Path,
     output: Path,
@@ -34,7 +34,7 @@ def engine(
     optimization_level: int,
     force: bool,
 ) -> None:
-    """Compile the FP16 network in ONNX to a TensorRT plan for this machine's GPU, and check that it answers alike."""
+    """Compile an FP16 network in ONNX to a TensorRT plan for this machine's GPU, and check that both answer alike."""
     settings = EngineSettings(
         batches=Batches(min_batch, opt_batch, max_batch),
         workspace_mib=workspace_mib,

@@ -23,12 +23,14 @@ _SPELLINGS = ", ".join(f"{kind}:{place}" if place else kind for kind, (place, _)
     "columns path, label[, split].",
 )
 @click.argument("describers", nargs=-1, required=True, metavar="DESCRIBER...")
-@click.option("--queries", required=True, metavar="PICTURES", help="What is looked for.")
-@click.option("--gallery", metavar="PICTURES", help="What is looked through; without it each query finds the others.")
+@click.option("--queries", required=True, metavar="PICTURES", help="The pictures to search for.")
+@click.option(
+    "--gallery", metavar="PICTURES", help="The pictures to search; without it, each query searches the others."
+)
 @click.option(
     "--classes",
     type=click.Choice(["odd", "even"]),
-    help="Only every other class, by name: train on the one half, evaluate on the other.",
+    help="Only every other class, by name: train on one half, evaluate on the other.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures here.")
 @click.option(
@@ -53,7 +55,7 @@ def evaluate(
         if json_path or html_path:
             bar = progress.add_task("looking at queries", total=len(evaluations[0].ranks.queries))
             groups = judge_groups(task, evaluations, lambda count: progress.advance(bar, count))
-    # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
+    # rich assumes 80 columns for a pipe, and would fold the table.
     Console(width=None if Console().is_terminal else 60 + 40 * len(opened)).print(tabulate(task, evaluations))
     if json_path:
         with replacing(json_path) as temporary:

@@ -1,4 +1,4 @@
-"""Which network a command works on: the options that `export` and `parity` share."""
+"""The options that say which network a command works on; `export` and `parity` share them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ _UNTRAINED_ONLY = "With --untrained: "
 
 
 def network_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options to a command, which receives a `checkpoint: Checkpoint` in their place."""
+    """Adds the options to a command, which receives one `checkpoint: Checkpoint` instead of them."""
 
     @wraps(command)
     def with_checkpoint(
@@ -37,7 +37,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
         untrained: bool,
         weights: str | None,
         seed: int,
-        **options: Any,  # noqa: ANN401 - click hands over whatever the command declares
+        **options: Any,  # noqa: ANN401 - click passes whatever the command declares
     ) -> None:
         fields = {name: options.pop(name) for name in (*_CHOICES, "output_stride", "mean", "std", "dimension", "cells")}
         size, fit = options.pop("size"), Fit(options.pop("fit"))
@@ -57,7 +57,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_cells(checkpoint: Checkpoint, cells: bool | None) -> Checkpoint:
-    """They need no weights of their own."""
+    """The same network with or without the cells, which need no weights of their own."""
     network = checkpoint.network
     if cells is None or cells is network.spec.cells:
         return checkpoint
@@ -78,11 +78,11 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
     ]
     return [
         click.option(
-            "--checkpoint", type=_FILE, help="The network's weights and spec; of the spec options only --cells counts."
+            "--checkpoint", type=_FILE, help="The network's weights and spec; only --cells can change the spec."
         ),
-        click.option("--untrained", is_flag=True, help="A stand-in that was never trained, of the spec below."),
-        click.option("--seed", default=0, show_default=True, help=_UNTRAINED_ONLY + "of its random weights."),
-        click.option("--weights", help=_UNTRAINED_ONLY + "the backbone's, as a .safetensors or .pth, or `download`."),
+        click.option("--untrained", is_flag=True, help="An untrained stand-in with the spec below."),
+        click.option("--seed", default=0, show_default=True, help=_UNTRAINED_ONLY + "the seed of its random weights."),
+        click.option("--weights", help=_UNTRAINED_ONLY + "the backbone's, a .safetensors or .pth, or `download`."),
         *choices,
         click.option("--output-stride", type=int, default=_DEFAULT.output_stride, show_default=True),
         click.option("--size", type=int, default=_DEFAULT.input.height_px, show_default=True, help="Input px a side."),
@@ -93,13 +93,13 @@ def _options() -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
             show_default=True,
             help="How an image becomes a square.",
         ),
-        click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="Of RGB, 0 to 1."),
-        click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="Of RGB, 0 to 1."),
+        click.option("--mean", nargs=3, type=float, default=_DEFAULT.mean, show_default=True, help="RGB, 0 to 1."),
+        click.option("--std", nargs=3, type=float, default=_DEFAULT.std, show_default=True, help="RGB, 0 to 1."),
         click.option("--dimension", type=int, default=_DEFAULT.dimension, show_default=True),
         click.option(
             "--cells/--no-cells",
             default=None,
-            help="A second output with a descriptor per pyramid cell; as the checkpoint has it, or with them.",
+            help="A second output with a descriptor per pyramid cell; by default as in the checkpoint, or with it.",
         ),
     ]
 

@@ -32,7 +32,7 @@ from pspsearch_build.parity import Row, compare_forms, count_runs
     type=click.IntRange(min=1),
     default=300,
     show_default=True,
-    help="Of so many of them, evenly spread by name.",
+    help="How many of them to use, evenly spread by name.",
 )
 @click.option("--plan", type=click.Path(path_type=Path), help="A TensorRT engine of the network, to compare as well.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of the table.")
@@ -40,15 +40,15 @@ from pspsearch_build.parity import Row, compare_forms, count_runs
 def parity(checkpoint: Checkpoint, images: Path, limit: int, plan: Path | None, as_json: bool) -> None:
     """Compare torch, ONNX in FP32 and FP16, OpenVINO in bf16 and a TensorRT engine on photographs.
 
-    Exit code 1 where a form is out of bounds. A top-10 is the same when it is one by the reference's own scores, up
-    to the tolerance that is printed; `strict` is the share of the very same ten.
+    Exits with code 1 if a form is out of bounds. A top-10 is the same if it is one by the reference's scores, up to
+    the printed tolerance; `strict` is the share with exactly the same ten.
     """
     rows = _compare(checkpoint, read_pixels(images, checkpoint.network.spec.input, limit), plan)
     if as_json:
         for row in rows:
             click.echo(json.dumps(asdict(row) | {"passed": row.passed}))
     else:
-        # A table that is piped somewhere must not be folded to the 80 columns that rich takes for granted.
+        # rich assumes 80 columns for a pipe, and would fold the table.
         Console(width=None if Console().is_terminal else 120).print(_tabulate(rows))
     failed = [row for row in rows if not row.passed]
     if failed:
@@ -57,7 +57,7 @@ def parity(checkpoint: Checkpoint, images: Path, limit: int, plan: Path | None, 
 
 
 def read_pixels(folder: Path, shape: InputShape, limit: int) -> Pixels:
-    """The photographs below a folder as pixels: `limit` at most, evenly spread over the sorted names."""
+    """The photographs below a folder as pixels: at most `limit`, evenly spread over the sorted names."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise BuildError(f"{folder} holds no photographs (.jpg, .png or .webp)")

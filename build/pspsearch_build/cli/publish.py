@@ -15,7 +15,7 @@ _INSTANCES = Instances()
 @click.argument("onnx", type=click.Path(path_type=Path))
 @click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True)
 @click.option("--model", default="pspnet", show_default=True, help="The model's name in Triton.")
-@click.option("--version", type=int, help="The version's number; the next free one where none is given.")
+@click.option("--version", type=int, help="The version's number; by default the next free one.")
 @click.option(
     "--flavour",
     type=click.Choice([flavour.value for flavour in Flavour]),
@@ -29,7 +29,7 @@ _INSTANCES = Instances()
 @click.option("--queue-timeout-us", default=_BATCHING.queue_timeout_us, show_default=True)
 @click.option("--instances", default=_INSTANCES.count, show_default=True, help="Copies that work at the same time.")
 @click.option("--allow-other-dimension", is_flag=True, help="The model's versions may differ in dimension.")
-@click.option("--space", default="", help="The space that its descriptors are of; one of its own where none is named.")
+@click.option("--space", default="", help="The space of its descriptors; if none is named, one of its own.")
 @click.option("--load", metavar="ADDRESS", help="Then ask the Triton at HOST:PORT to load the model.")
 def publish(
     onnx: Path,
@@ -49,7 +49,7 @@ def publish(
 ) -> None:
     """Write the network in ONNX as a version of a model in a Triton repository.
 
-    Batching and instances matter for the first version of a model; later ones keep what its config.pbtxt says.
+    Batching and instances count only for a model's first version; later ones keep what its config.pbtxt says.
     """
     batching = Batching(
         max_batch_size=max_batch_size,

@@ -13,6 +13,7 @@ from pspsearch_build.seal import seal as seal_config
 def seal(repository: Path, model: str) -> None:
     """Write the digest of a config.pbtxt that you changed, or that an earlier release wrote.
 
-    Without it the server does not use the model. Batching, instances and warm-up can be changed without it.
+    Without the right digest, the server does not use the model. Changes of batching, instances and warm-up need no new
+    digest.
     """
     click.echo(f"{repository / model / 'config.pbtxt'} has the digest {seal_config(repository / model)}")

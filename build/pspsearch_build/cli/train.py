@@ -32,11 +32,11 @@ def train() -> None:
 
 @train.command("fine-tune")
 @click.argument("settings", type=_FILE)
-@click.option("--run", "folder", type=_FILE, required=True, help="The run's folder; one that was stopped goes on.")
+@click.option("--run", "folder", type=_FILE, required=True, help="The run's folder; a stopped run continues.")
 def fine_tune_(settings: Path, folder: Path) -> None:
-    """Train a network as SETTINGS, a TOML file, says.
+    """Train a network with the settings in SETTINGS, a TOML file.
 
-    The folder comes to hold the best network so far (best.safetensors), the last checkpoint, the figures of every
+    The folder will hold the best network so far (best.safetensors), the last checkpoint, the figures of every
     validation (figures.jsonl), and logs for TensorBoard.
     """
     read = read_settings(settings)
@@ -57,10 +57,10 @@ def fine_tune_(settings: Path, folder: Path) -> None:
 @train.command("group-classes")
 @click.argument("describer")
 @click.argument("pictures")
-@click.option("--groups", type=int, required=True, help="How many.")
-@click.option("--out", type=_FILE, required=True, help="The CSV to write: the pictures, with their group as class.")
+@click.option("--groups", type=int, required=True, help="How many groups to make.")
+@click.option("--out", type=_FILE, required=True, help="The CSV to write: the pictures with their group as class.")
 def group_classes_(describer: str, pictures: str, groups: int, out: Path) -> None:
-    """Group the classes of PICTURES that look alike to DESCRIBER.
+    """Group those classes of PICTURES that look alike to DESCRIBER.
 
     The list is another source for `fine-tune`, whose losses then learn the groups beside the classes. DESCRIBER and
     PICTURES are as for `evaluate`.
@@ -76,7 +76,7 @@ def group_classes_(describer: str, pictures: str, groups: int, out: Path) -> Non
 @click.argument("describer")
 @click.argument("pictures")
 @click.option("--out", type=_FILE, required=True, help="The layer, as a .safetensors.")
-@click.option("--validation", metavar="PICTURES", help="Others of the same classes, to say how often it is right.")
+@click.option("--validation", metavar="PICTURES", help="Other pictures of the same classes, to measure the accuracy.")
 def classify(describer: str, pictures: str, out: Path, validation: str | None) -> None:
     """Fit a softmax layer on top of DESCRIBER to name the classes of PICTURES.
 
@@ -94,13 +94,13 @@ def classify(describer: str, pictures: str, out: Path, validation: str | None) -
 @click.argument("checkpoint", type=_FILE)
 @click.argument("pictures")
 @click.option("--out", type=_FILE, required=True, help="The new checkpoint, as a .safetensors.")
-@click.option("--dimension", type=int, help="Of the new descriptors; as many as before when not given.")
-@click.option("--shrinkage", default=1.0, show_default=True, help="0 whitens fully; more holds weak directions down.")
-@click.option("--within-classes", is_flag=True, help="Whiten how pictures of one class differ, not how all of them do.")
+@click.option("--dimension", type=int, help="The new descriptors' dimension; by default the old one.")
+@click.option("--shrinkage", default=1.0, show_default=True, help="0 whitens fully; more damps weak directions.")
+@click.option("--within-classes", is_flag=True, help="Whiten how pictures of one class differ, not how all differ.")
 def whiten(
     checkpoint: Path, pictures: str, out: Path, dimension: int | None, shrinkage: float, within_classes: bool
 ) -> None:
-    """Whiten the final layer of CHECKPOINT by PICTURES, a folder of class folders or FILE.csv[@SPLIT]."""
+    """Whiten the final layer of CHECKPOINT with PICTURES, a folder of class folders or FILE.csv[@SPLIT]."""
     loaded, read = Checkpoint.load(checkpoint), read_pictures(pictures)
     with _describing(len(read.pictures)) as advance:
         whitened = rewhiten(
@@ -123,7 +123,7 @@ def whiten(
 def blend_(start: Path, trained: Path, share: float, out: Path) -> None:
     """Make the network that lies between START and TRAINED, two checkpoints of one run.
 
-    It keeps more of what START found, in pictures of other kinds, than TRAINED does.
+    It keeps more of what START finds in other kinds of pictures than TRAINED does.
     """
     before, after = Checkpoint.load(start), Checkpoint.load(trained)
     told = {"blend": f"{share:g} of the way from the start of the training to its end"}
@@ -134,9 +134,9 @@ def blend_(start: Path, trained: Path, share: float, out: Path) -> None:
 @click.argument("checkpoints", type=_FILE, nargs=-1, required=True)
 @click.option("--out", type=_FILE, required=True, help="The new checkpoint, as a .safetensors.")
 def average_(checkpoints: tuple[Path, ...], out: Path) -> None:
-    """Make the mean of CHECKPOINTS, networks that were trained from one start with different seeds.
+    """Average CHECKPOINTS, networks that were trained from one start with different seeds.
 
-    It keeps what they all learnt, and forgets less of what the start found in pictures of other kinds.
+    The mean keeps what they all learnt, and forgets less of what the start finds in other kinds of pictures.
     """
     average([Checkpoint.load(path) for path in checkpoints]).save(out)
 

@@ -1,4 +1,4 @@
-"""Other views of a picture, for training: the same thing from elsewhere, in another light, partly hidden."""
+"""Augmentation for training: views of a picture from elsewhere, in another light, or partly hidden."""
 
 import math
 
@@ -15,54 +15,57 @@ Pixels = NDArray[np.uint8]
 """[height_px, width_px, 3], RGB."""
 
 _Affine = tuple[float, float, float, float, float, float]
-"""From places in the view to places in the picture, as Pillow has it."""
+"""An affine map from places in the view to places in the picture, in Pillow's order."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How different views may be; BuildError where a number makes no sense. All at 0 or 1 leave a picture as it is."""
+    """How much views may differ. Values of 0, and of 1 for `least_area` and `aspect`, leave a picture as it is.
+
+    Raises BuildError if a number is out of range.
+    """
 
     least_area: float = 0.35
-    """The smallest part of the picture that a view may show."""
+    """The smallest share of the picture that a view may show."""
     aspect: float = 1.3
-    """How much wider or narrower a view may be than the picture."""
+    """How much wider or narrower than the picture a view may be."""
     flip: float = 0.5
-    """The chance of a mirror image."""
+    """The chance of mirroring."""
     rotation_degrees: float = 15.0
-    """Either way."""
+    """The largest rotation, either way."""
     brightness: float = 0.3
-    """A view is up to so much brighter or darker; the next three are read alike."""
+    """The largest relative change, up or down; contrast and saturation work the same way."""
     contrast: float = 0.3
     saturation: float = 0.4
     tint: float = 0.1
-    """Of each colour apart: lamps differ."""
+    """The largest relative change of each colour channel by itself, because lamps differ."""
     blur: float = 0.1
-    """The chance of some."""
+    """The chance of blurring."""
     shrink: float = 0.15
-    """The chance that a view was small once, down to a quarter of its side: pictures come in every size."""
+    """The chance that a view was small once, down to a quarter of its side, because pictures come in every size."""
     erase: float = 0.25
-    """The chance that a rectangle is one colour."""
+    """The chance that one colour covers a rectangle."""
     occlude: float = 0.15
-    """The chance that a rectangle shows another part of the picture: something lies in front."""
+    """The chance that another part of the picture covers a rectangle, as if something stood in front."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
             least, most = _RANGES.get(name, (0.0, 1.0))
-            if not least <= value <= most:  # written so that NaN fails it
+            if not least <= value <= most:  # written so that NaN fails
                 raise BuildError(f"the augmentation's {name} is {value}, and must be from {least:g} to {most:g}")
 
 
 _RANGES = {"least_area": (0.01, 1.0), "aspect": (1.0, 4.0), "rotation_degrees": (0.0, 180.0)}
 _HIDDEN_SIDE = (0.15, 0.45)
-"""Of a rectangle that is erased or occluded, as a share of the view's side."""
+"""The side of an erased or occluded rectangle, as a share of the view's side."""
 
 
 def augment(pixels: Pixels, shape: InputShape, how: Augmentation, random: np.random.Generator) -> Pixels:
-    """One view [height_px, width_px, 3] of a picture of any size, the same for the same random numbers.
+    """One view [height_px, width_px, 3] of a picture of any size; the same random numbers give the same view.
 
-    The picture is best somewhat larger than the view, and fitted as the network's input is.
+    The picture should be somewhat larger than the view, and fitted like the network's input.
     """
     nothing = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
     return augment_with_mask(pixels, nothing, shape, how, random)[0]
@@ -71,7 +74,7 @@ def augment(pixels: Pixels, shape: InputShape, how: Augmentation, random: np.ran
 def augment_with_mask(
     pixels: Pixels, mask: Mask, shape: InputShape, how: Augmentation, random: np.random.Generator
 ) -> tuple[Pixels, Mask]:
-    """The same view of a picture and of its mask, which is as large; what is hidden in the view keeps its class."""
+    """The same view of a picture and its mask, which must be as large. Pixels hidden in the view keep their class."""
     picture = Image.fromarray(pixels)
     move = _draw_move(picture, shape, how, random)
     size, affine = (shape.width_px, shape.height_px), Image.Transform.AFFINE
@@ -86,7 +89,7 @@ def augment_with_mask(
 
 
 def _draw_move(picture: Image.Image, shape: InputShape, how: Augmentation, random: np.random.Generator) -> _Affine:
-    """To a rectangle anywhere in the picture, turned and perhaps mirrored, in one go."""
+    """Draws a rectangle in the picture, turned and perhaps mirrored, as one transformation."""
     area, stretch = random.uniform(how.least_area, 1), math.exp(random.uniform(-1, 1) * math.log(how.aspect) / 2)
     across, down = min(1, math.sqrt(area) * stretch), min(1, math.sqrt(area) / stretch)
     middle_x = picture.width * random.uniform(across / 2, 1 - across / 2)
@@ -102,7 +105,7 @@ def _draw_move(picture: Image.Image, shape: InputShape, how: Augmentation, rando
 
 
 def _light(view: Image.Image, how: Augmentation, random: np.random.Generator) -> Image.Image:
-    """Brightness, contrast, saturation and tint are one matrix, so that nothing is clipped in between."""
+    """Changes brightness, contrast, saturation and tint in one matrix, so that nothing is clipped in between."""
     bright, contrast, saturation = (
         1 + random.uniform(-most, most) for most in (how.brightness, how.contrast, how.saturation)
     )
@@ -114,7 +117,7 @@ def _light(view: Image.Image, how: Augmentation, random: np.random.Generator) ->
 
 
 def _shrink(view: Image.Image, share: float) -> Image.Image:
-    """What is left of it once it has been smaller."""
+    """Shrinks the view to `share` of its side and enlarges it again."""
     small = view.resize((max(1, round(view.width * share)), max(1, round(view.height * share))), Image.Resampling.BOX)
     return small.resize(view.size, Image.Resampling.BILINEAR)
 
@@ -131,7 +134,7 @@ def _hide(view: Pixels, how: Augmentation, random: np.random.Generator) -> Pixel
 
 
 def _draw_rectangle(view: Pixels, random: np.random.Generator) -> Pixels:
-    """A part of the view, not a copy."""
+    """A rectangle of the view itself, not a copy."""
     height, width = (max(1, round(random.uniform(*_HIDDEN_SIDE) * whole)) for whole in view.shape[:2])
     top, left = _draw_start(view.shape[0], height, random), _draw_start(view.shape[1], width, random)
     return view[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Batches to train on, out of several sources, the same for the same seed however they are made."""
+"""Training batches from several sources. The same seed gives the same batches, however many workers make them."""
 
 import hashlib
 import itertools
@@ -25,21 +25,21 @@ from pspsearch_build.errors import BuildError
 log = logging.getLogger(__name__)
 
 MARGIN = 8 / 7
-"""How much larger than a view a picture is decoded, per side: a view of half of it is then not blown up by much."""
+"""How much larger than a view a picture is decoded, per side, so that a view of half of it is not enlarged much."""
 
 _PREFETCHED = 4
-"""Batches that each worker has ready."""
+"""How many batches each worker keeps ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Some pictures to train on; BuildError where there is no way to make pairs of them."""
+    """Pictures to train on. Raises BuildError if they cannot form pairs."""
 
     pictures: PictureSet
     weight: float = 1.0
-    """Its share of every batch, beside the weights of the other sources."""
+    """Its share of every batch, relative to the weights of the other sources."""
     labelled: bool = True
-    """Without labels each picture is a class of its own, seen in two views."""
+    """Whether the labels count. Without them each picture is its own class, seen in two views."""
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
@@ -54,23 +54,23 @@ class Batch(NamedTuple):
     pixels: Tensor
     """uint8 [count, height_px, width_px, 3]"""
     labels: Tensor
-    """int64 [count]; from `classes` on they are of pictures without labels, and equal for views of the same one."""
+    """int64 [count]. Pictures without labels have numbers from `classes` on; two views of one picture share theirs."""
     sources: Tensor
-    """int64 [count]: the place of the source that each row is from."""
+    """int64 [count]: which source each row is from."""
     masks: Tensor
-    """uint8 [count, height_px, width_px], 255 where nothing is known; [count, 0, 0] where nobody asked."""
+    """uint8 [count, height_px, width_px], 255 where the class is unknown; [count, 0, 0] if no masks were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
     source: int
     place: int
-    """Of its class among those of the source."""
+    """The place of the class among those of the source."""
     picture: int
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Batches by the number of their step. A label that occurs in two sources is one class."""
+    """Batches by step number. A label that occurs in two sources is one class."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class TrainingBatches(Dataset[Batch]):
         seed: int,
         mask_classes: int = 0,
     ) -> None:
-        """`batch_size` is shared out in whole classes of `views_per_class` pictures: `count` is what comes of it.
+        """Divides `batch_size` into whole classes of `views_per_class` pictures; `count` is the size that results.
 
-        `mask_classes` asks for masks of so many classes; 0 for none.
+        `mask_classes` is how many classes the masks have; 0 for no masks.
         """
         if not sources:
             raise BuildError("there is nothing to train on: no source is given")
@@ -93,30 +93,30 @@ class TrainingBatches(Dataset[Batch]):
         self._views_per_class, self._seed, self._mask_classes = views_per_class, seed, mask_classes
         labels = sorted({label for one in sources if one.labelled for label in one.pictures.labels})
         self.labels = tuple(labels)
-        """Of all labelled sources; a row's label is the place in it."""
+        """The labels of all labelled sources; a row's label is its place here."""
         self._members = [_Members.of(one, self.labels) for one in sources]
         total = sum(one.weight for one in sources)
         self._groups = [max(1, round(batch_size * one.weight / total / self._group_size(one))) for one in self._sources]
         sizes = [groups * self._group_size(one) for groups, one in zip(self._groups, sources, strict=True)]
         self.count = sum(sizes)
-        """Rows in every batch."""
+        """How many rows every batch has."""
 
     @property
     def classes(self) -> int:
-        """How many have labels."""
+        """How many labelled classes there are."""
         return len(self.labels)
 
     def digest(self) -> str:
-        """sha256, in hexadecimal, of all pictures with their classes and weights."""
+        """The sha256, in hexadecimal, of all pictures with their classes and weights."""
         lines = [f"{one.pictures.digest()} {one.weight!r} {one.labelled}" for one in self._sources]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def stream(self, first_step: int, workers: int) -> Generator[Batch]:
-        """The batches of this step and of all that follow, made ahead by so many processes; by none, when asked for.
+        """The batches of this step and all later ones, made ahead by `workers` processes, or in this process if 0.
 
         The processes end with the iterator.
         """
-        # Workers that are forked from a process with threads may hang.
+        # Workers forked from a process with threads may hang.
         context = "forkserver" if workers else None
         loader = DataLoader(
             self,
@@ -141,7 +141,7 @@ class TrainingBatches(Dataset[Batch]):
         return self._views_per_class if source.labelled else 2
 
     def _choose(self, number: int, random: np.random.Generator) -> Iterator[_View]:
-        """The views of one source: every class is as likely as any other."""
+        """Chooses the views from one source; every class is equally likely."""
         members, groups = self._members[number], self._groups[number]
         wanted = self._group_size(self._sources[number])
         for place in map(int, random.choice(len(members.labels), groups, replace=groups > len(members.labels))):
@@ -150,7 +150,7 @@ class TrainingBatches(Dataset[Batch]):
                 yield _View(number, place, int(picture))
 
     def _make(self, view: _View, random: np.random.Generator) -> tuple[Pixels, Mask]:
-        """A view of the picture, or of another of its class where that one cannot be read, with its mask."""
+        """A view and its mask; if the picture cannot be read, another of its class takes its place."""
         members, source = self._members[view.source], self._sources[view.source].pictures
         others = random.permutation(members.pictures[view.place])
         for picture in (view.picture, *map(int, others)):
@@ -170,9 +170,9 @@ class _Members:
     """The classes of one source."""
 
     labels: list[int]
-    """Of each class."""
+    """The label of each class."""
     pictures: list[NDArray[np.int64]]
-    """Of each class the places in the source."""
+    """For each class, the places of its pictures in the source."""
     unreadable: set[Path] = field(default_factory=set[Path])
 
     @classmethod
@@ -186,7 +186,7 @@ class _Members:
         return cls([known[label] for label in own], [np.flatnonzero(numbers == place) for place in range(len(own))])
 
     def read(self, path: Path, shape: InputShape) -> Pixels | None:
-        """None where it cannot be read, which is told once."""
+        """The pixels, or None if the picture cannot be read, which is logged once."""
         try:
             return decode_pixels(path.read_bytes(), shape)
         except (OSError, BadImage) as error:

@@ -1,7 +1,7 @@
-"""What each pixel of a picture shows, for training that segments beside describing.
+"""Masks that say what each pixel of a picture shows, for training that segments beside describing.
 
-The mask of `a.jpg` lies beside it as `a.mask.png`: 8 bits a pixel, upright, one number per class, 255 for pixels of
-which nothing is said. A picture without one says nothing at all.
+The mask of `a.jpg` lies beside it as `a.mask.png`: 8 bits a pixel, upright, one number per class, 255 if the pixel's
+class is unknown. Without a mask, the class of every pixel is unknown.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ UNKNOWN = 255
 
 
 def read_mask(picture: Path, shape: InputShape, classes: int) -> Mask:
-    """The picture's mask, fitted as its pixels are; BuildError where the file is no mask of so many classes."""
+    """The picture's mask, fitted like its pixels. Raises BuildError if the file is not a mask of so many classes."""
     path, size = picture.with_suffix(SUFFIX), (shape.width_px, shape.height_px)
     if not path.is_file():
         return np.full((shape.height_px, shape.width_px), UNKNOWN, np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures and their classes, out of folders and lists."""
+"""Pictures and their classes, from folders and lists."""
 
 import csv
 import hashlib
@@ -26,7 +26,7 @@ _COLUMNS = ("path", "label", "split")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One file and the class of what it shows."""
+    """One file and the class that it shows."""
 
     path: Path
     label: str
@@ -34,10 +34,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class PictureSet:
-    """Some pictures, never none, in the order of their paths."""
+    """A set of at least one picture, ordered by path."""
 
     name: str
-    """Where they come from, for people."""
+    """Where the pictures come from, for people to read."""
     pictures: tuple[Picture, ...]
 
     @property
@@ -52,17 +52,17 @@ class PictureSet:
         return np.array([places[picture.label] for picture in self.pictures], np.int64)
 
     def digest(self) -> str:
-        """sha256, in hexadecimal, of every class with the contents of its pictures, wherever the files lie."""
+        """The sha256, in hexadecimal, of every class with the contents of its pictures, wherever the files lie."""
         lines = sorted(f"{picture.label} {_file_digest(picture.path)}" for picture in self.pictures)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def only(self, labels: Collection[str]) -> "PictureSet":
-        """The pictures of those classes; BuildError where there are none."""
+        """The pictures of the given classes. Raises BuildError if there are none."""
         return _collect(self.name, [picture for picture in self.pictures if picture.label in labels])
 
 
 def read_pixels(path: Path, shape: InputShape) -> NDArray[np.uint8] | None:
-    """A picture as a network of that input sees it; None, and a warning, where it cannot be read."""
+    """The picture as a network with that input sees it. Logs a warning and returns None if it cannot be read."""
     try:
         return decode_pixels(path.read_bytes(), shape)
     except (OSError, BadImage) as error:
@@ -71,7 +71,7 @@ def read_pixels(path: Path, shape: InputShape) -> NDArray[np.uint8] | None:
 
 
 def read_pictures(source: str) -> PictureSet:
-    """A folder of class folders, or a list: `FILE.csv`, or `FILE.csv@SPLIT` for one split of it."""
+    """Reads a folder of class folders, or a list: `FILE.csv`, or `FILE.csv@SPLIT` for one split of it."""
     if Path(source).is_dir():
         return read_folder(Path(source))
     path, _, split = source.partition("@")
@@ -79,7 +79,7 @@ def read_pictures(source: str) -> PictureSet:
 
 
 def read_folder(root: Path) -> PictureSet:
-    """Every picture below a folder; its class is the folder that it lies in, named from the root on."""
+    """Reads every picture below a folder. Its class is the path of its folder, relative to `root`."""
     for folder in _folders(root):
         if not any(folder.iterdir()):
             raise BuildError(f"the class folder {folder} is empty")
@@ -91,14 +91,14 @@ def read_folder(root: Path) -> PictureSet:
 
 
 def read_unlabelled(root: Path) -> PictureSet:
-    """Every picture below a folder, each a class of its own."""
+    """Reads every picture below a folder, each as a class of its own."""
     return _collect(str(root), [Picture(path, path.relative_to(root).as_posix()) for path in _files(root)])
 
 
 def read_list(path: Path, split: str = "") -> PictureSet:
-    """The pictures that a CSV names, of one split where that is given; their paths are relative to the file.
+    """Reads the pictures that a CSV names, or those of one split; their paths are relative to the file.
 
-    Its first line is `path,label` or `path,label,split`.
+    The first line is `path,label` or `path,label,split`.
     """
     pictures: dict[Path, Picture] = {}
     for line, row in _rows(path):
@@ -113,7 +113,7 @@ def read_list(path: Path, split: str = "") -> PictureSet:
 
 
 def write_list(pictures: PictureSet, path: Path) -> None:
-    """The CSV that `read_list` reads; atomically and durably."""
+    """Writes the CSV that `read_list` reads, atomically and durably."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS[:2])
@@ -122,7 +122,7 @@ def write_list(pictures: PictureSet, path: Path) -> None:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a CSV, counted from 1, each with a path and a label."""
+    """The lines of a CSV with their numbers, from 1; each has a path and a label."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)

@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan, and a plan to answers. TensorRT and a GPU are needed only where one of them is used."""
+"""Compiles ONNX to a TensorRT plan, and runs a plan. Only a call of either needs TensorRT and a GPU."""
 
 from pspsearch_build.engine.build import build_engine
 from pspsearch_build.engine.plan import run_plan

@@ -1,4 +1,4 @@
-"""From an ONNX file to a checked plan."""
+"""Builds a checked plan from an ONNX file."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from pspsearch_build.errors import BuildError
 
 
 def build_engine(onnx: Path, plan: Path, settings: EngineSettings, *, overwrite: bool = False) -> None:
-    """Writes the TensorRT plan of an FP16 file, atomically, once it answers as the ONNX file does.
+    """Writes the TensorRT plan of an FP16 file, atomically, once it answers like the ONNX file.
 
-    Takes minutes, with bars on stderr where that is a terminal. BuildError for whatever can be told beforehand, and
-    where TensorRT fails; ParityError where the plan answers otherwise. Either way nothing is left behind.
+    Takes minutes, and shows progress bars if stderr is a terminal. Raises BuildError if the input is unsuitable or
+    TensorRT fails, and ParityError if the plan answers differently. Either way it leaves nothing behind.
     """
     if plan.exists() and not overwrite:
         raise BuildError(f"{plan} is there already, and is replaced only by force")

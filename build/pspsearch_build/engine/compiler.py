@@ -1,4 +1,4 @@
-"""TensorRT's builder: a network parsed from ONNX, a configuration, a plan."""
+"""Runs TensorRT's builder: parses ONNX, configures, compiles a plan."""
 
 import os
 from collections.abc import Generator
@@ -18,12 +18,12 @@ from pspsearch_build.errors import BuildError
 
 
 def compile_plan(onnx: Path, settings: EngineSettings, bars: PhaseBars) -> bytes:
-    """The plan for this TensorRT and this GPU; takes minutes. Then the timing cache, if one is wanted, is durable."""
+    """The plan for this TensorRT and this GPU; takes minutes. The timing cache, if there is one, is then on disk."""
     require_gpu()
     log, monitor = TensorRtLog(), Monitor(bars)
     builder = _start(log)
     network = builder.create_network(_network_flags())
-    parser = trt.OnnxParser(network, log)  # it owns the network's weights: it has to live until the plan is there
+    parser = trt.OnnxParser(network, log)  # owns the network's weights, so it must live until the plan is built
     _parse(parser, onnx)
     config = _configure(builder, network, settings)
     config.progress_monitor = monitor
@@ -39,7 +39,7 @@ def compile_plan(onnx: Path, settings: EngineSettings, bars: PhaseBars) -> bytes
 def _start(log: TensorRtLog) -> trt.Builder:
     try:
         return trt.Builder(log)
-    except (TypeError, RuntimeError) as error:  # TypeError is how the bindings report a null pointer
+    except (TypeError, RuntimeError) as error:  # the bindings report a null pointer as TypeError
         reason = join_reasons(log.errors)
         raise BuildError(f"TensorRT {trt.__version__} cannot use this machine's GPU: {reason}") from error
 
@@ -83,11 +83,11 @@ def _pixels_shape(network: trt.INetworkDefinition) -> Shape:
 
 @contextmanager
 def _timing_cache(config: trt.IBuilderConfig, path: Path | None) -> Generator[None]:
-    """Lends the measurements in `path` to the build within, and keeps what it added; where it fails, nothing."""
+    """Lends the build the measurements in `path`, and saves what the build added; after a failure, saves nothing."""
     if path is None:
         yield
         return
-    with replacing(path) as temporary:  # entered before the build: a folder that is not there shows at once
+    with replacing(path) as temporary:  # entered before the build, so that a missing folder shows at once
         cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             raise BuildError(f"{path} is no timing cache of this TensorRT and GPU: name another file, or remove it")

@@ -1,4 +1,4 @@
-"""Whether this machine can build and run a plan."""
+"""Checks whether this machine can build and run a plan."""
 
 import torch
 
@@ -6,6 +6,6 @@ from pspsearch_build.errors import BuildError
 
 
 def require_gpu() -> None:
-    """BuildError where CUDA finds no GPU; TensorRT itself would only report a null pointer."""
+    """Raises BuildError if CUDA finds no GPU; TensorRT itself would only report a null pointer."""
     if not torch.cuda.is_available():
         raise BuildError("this machine has no GPU that CUDA can use: a plan is built and run on the GPU it is for")

@@ -1,4 +1,4 @@
-"""What TensorRT needs of an ONNX file, checked before TensorRT is touched."""
+"""What TensorRT needs to know about an ONNX file, checked before TensorRT starts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from pspsearch_build.errors import BuildError
 
 @dataclass(frozen=True, slots=True)
 class OnnxInterface:
-    """What goes into a network, and what comes out of it."""
+    """A network's input and the names of its outputs."""
 
     input: InputShape
     outputs: tuple[str, ...]
 
 
 def read_interface(path: Path) -> OnnxInterface:
-    """What the file takes and gives; BuildError where no FP16 plan can be built from it."""
+    """Reads the file's interface. Raises BuildError if no FP16 plan can be built from it."""
     graph = _load(path)
     pixels = _only_input(path, graph)
     shape = _fixed_size(path, pixels)

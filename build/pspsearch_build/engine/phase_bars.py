@@ -1,4 +1,4 @@
-"""The phases of a long build as bars on a terminal."""
+"""Shows the phases of a long build as bars on a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -8,9 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class PhaseBars:
-    """One bar for each phase that is under way, indented under its parent; nothing where there is no terminal.
+    """One bar per running phase, indented under its parent; nothing if there is no terminal.
 
-    Its methods may be called from any thread, and know how to take phases that were never started.
+    Its methods may be called from any thread, and ignore phases that were never started.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,17 +27,17 @@ class PhaseBars:
         self._depths: dict[str, int] = {}
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """Shows a phase of `steps` steps."""
+        """Shows a bar for a phase of `steps` steps."""
         self._depths[phase] = 0 if parent is None else self._depths.get(parent, 0) + 1
         self._bars[phase] = self._progress.add_task("  " * self._depths[phase] + phase, total=steps)
 
     def step(self, phase: str, step: int) -> None:
-        """Takes the number of the step that was completed, from 0."""
+        """Records that a step is complete, by its number from 0."""
         if phase in self._bars:
             self._progress.update(self._bars[phase], completed=step + 1)
 
     def finish(self, phase: str) -> None:
-        """Takes the phase's bar away; its name may come back."""
+        """Removes the phase's bar; the same name may be started again."""
         if phase in self._bars:
             self._progress.remove_task(self._bars.pop(phase))
 

@@ -1,4 +1,4 @@
-"""TensorRT's runtime: a plan, pixels on the GPU, answers."""
+"""Runs pixels through a plan on the GPU with TensorRT's runtime."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pspsearch_build.forms import Outputs, Pixels
 
 
 def run(plan: Path, pixels: Pixels) -> Outputs:
-    """One batch through the plan; `run_plan` tells the rest."""
+    """Runs one batch; see `run_plan`."""
     require_gpu()
     log = TensorRtLog()
     runtime = trt.Runtime(log)
@@ -50,11 +50,11 @@ def _read(plan: Path) -> bytes:
 
 
 def _require_interface(plan: Path, engine: trt.ICudaEngine) -> list[str]:
-    """The names of the outputs. A plan of other tensors would read and write memory that is not there for it."""
+    """The names of the outputs. A plan with other tensors would access memory that was never allocated for it."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
     if set(names) != {PIXELS, *outputs} or engine.get_tensor_dtype(PIXELS) != trt.DataType.UINT8:
-        raise BuildError(f"{plan} takes something else than {PIXELS} as uint8")
+        raise BuildError(f"{plan} takes other input than {PIXELS} as uint8")
     for name in outputs:
         if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
             raise BuildError(f"{plan}: output {name} is not FP32")

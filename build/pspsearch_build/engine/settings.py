@@ -1,4 +1,4 @@
-"""What may be chosen when a plan is built, and what follows from it; no TensorRT is needed to decide."""
+"""The choices for building a plan, and what follows from them, decided without TensorRT."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,19 +28,19 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How a plan is built. Both kinds of compatibility cost speed."""
+    """How a plan is built. Either kind of compatibility costs speed."""
 
     batches: Batches = field(default_factory=Batches)
     workspace_mib: int = 2048
     """Device memory that one layer may use for intermediate results."""
     optimization_level: int = 3
-    """0 builds soonest, 5 searches longest for the fastest plan."""
+    """From 0, which builds fastest, to 5, which searches longest for the fastest plan."""
     version_compatible: bool = False
-    """Whether a later TensorRT may run the plan, too."""
+    """Whether later TensorRT versions may run the plan, too."""
     hardware_compatible: bool = False
     """Whether any GPU from Ampere on may run the plan, too."""
     timing_cache: Path | None = None
-    """Measurements of earlier builds: read if it is there, and written after a build."""
+    """Measurements of earlier builds: read if the file exists, written after a build."""
 
     def __post_init__(self) -> None:
         if self.workspace_mib < 1:
@@ -50,9 +50,9 @@ class EngineSettings:
 
 
 def needs_strong_typing_flag(version: str) -> bool:
-    """Whether this TensorRT has to be told that the file decides the precision; BuildError where it is too old.
+    """Whether this TensorRT must be told that the file decides the precision. Raises BuildError if it is too old.
 
-    From TensorRT 11 on there is no other way, and the flag that says so is deprecated.
+    TensorRT 11 and later know no other way, and deprecate the flag.
     """
     major = int(version.partition(".")[0])
     if major < _OLDEST_MAJOR:
@@ -61,7 +61,7 @@ def needs_strong_typing_flag(version: str) -> bool:
 
 
 def profile_shapes(shape: Shape, batches: Batches) -> tuple[Shape, Shape, Shape]:
-    """The smallest, the usual and the largest input, for a network's input of `shape`, -1 first for any batch."""
+    """The smallest, the usual and the largest input, for a network's input `shape` that begins with -1, any batch."""
     batch, *rest = shape
     assert batch == -1, f"an input of {shape} has a fixed batch"
     assert -1 not in rest, f"an input of {shape} has no fixed size"

@@ -1,4 +1,4 @@
-"""TensorRT's messages in Python's log, and its errors kept for the sentence that reports a failure."""
+"""Passes TensorRT's messages to Python's log, and keeps its errors for the sentence that reports a failure."""
 
 import logging
 
@@ -16,7 +16,10 @@ _LEVELS = {
 
 
 class TensorRtLog(trt.ILogger):
-    """TensorRT calls it from any thread; it never raises. It must outlive all that was made with it."""
+    """TensorRT's logger. TensorRT calls it from any thread; it never raises.
+
+    It must outlive everything that was made with it.
+    """
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)

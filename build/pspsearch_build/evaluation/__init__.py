@@ -1,1 +1,1 @@
-"""How good descriptors are: what is found, what is told apart, and how sure that is."""
+"""Measures how good descriptors are: what they find, what they tell apart, and how certain that is."""

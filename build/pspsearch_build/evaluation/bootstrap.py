@@ -1,4 +1,4 @@
-"""How far a mean over queries may be off, by drawing the queries anew many times."""
+"""Bootstrap intervals: how far a mean over queries may be off, by resampling the queries many times."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with the interval that it lies in with 95 % confidence."""
+    """A mean with its 95 % confidence interval."""
 
     mean: float
     low: float
     high: float
 
     def __format__(self, sign: str) -> str:
-        """With three decimals; `+` shows the sign of what is positive, too."""
+        """The mean and its interval with three decimals; the format `+` also shows the sign of positive numbers."""
         return f"{self.mean:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
 
 
 def estimate(values: Values, seed: int = 0) -> Estimate:
-    """Of one number per query, at least one; percentiles of the means of resamples."""
+    """The mean of one number per query, at least one; the interval's bounds are percentiles of resampled means."""
     random = np.random.default_rng(seed)
     means = np.array([values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)])
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -33,6 +33,6 @@ def estimate(values: Values, seed: int = 0) -> Estimate:
 
 
 def estimate_difference(values: Values, others: Values, seed: int = 0) -> Estimate:
-    """How much greater `values` are than `others`, of the same queries in the same order: pairs are drawn together."""
+    """How much greater `values` are than `others`, for the same queries in the same order; resampling keeps pairs."""
     assert values.shape == others.shape
     return estimate(values - others, seed)

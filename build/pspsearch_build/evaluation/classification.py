@@ -12,46 +12,46 @@ from pspsearch_build.evaluation.retrieval import Descriptors, Labels
 
 NEIGHBOURS = 5
 SOFTMAX_SCALE = 16.0
-"""Unit descriptors are stretched so far: else the regularisation would hold every probability near the average."""
+"""The scale of unit descriptors; without it, the regularisation would hold every probability near the average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What became of the test rows."""
+    """How the test rows were classified."""
 
     right: NDArray[np.float64]
-    """1 for each row that was named rightly, else 0; its mean is the accuracy."""
+    """1 for each row with the right class, else 0; its mean is the accuracy."""
     precision: float
-    """Averaged over the classes that occur in the test rows, as are the next two; 0 for a class never named."""
+    """A mean over the classes of the test rows, like recall and F1; a class that is never named counts as 0."""
     recall: float
     f1: float
     labels: Labels
-    """Every class that occurs, ascending."""
+    """Every class that occurs, in ascending order."""
     confusion: NDArray[np.int64]
-    """Rows of each of them (down) that were named each of them (across)."""
+    """How many rows of each true class (down) were given each class (across)."""
 
 
 def classify_by_neighbours(
     train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels
 ) -> Classification:
-    """By the vote of the NEIGHBOURS nearest train rows, of all where there are fewer; nearer ones count more."""
+    """Classifies by the vote of the NEIGHBOURS nearest train rows, or of all if fewer; nearer ones count more."""
     count = min(NEIGHBOURS, len(train))
     voters = KNeighborsClassifier(count, weights="distance", algorithm="brute", metric="cosine")
     return _judge(voters.fit(train, train_labels).predict(test), labels, train_labels)
 
 
 def classify_by_softmax(train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels) -> Classification:
-    """By a linear layer that is fitted to the train rows."""
+    """Classifies by a linear layer fitted to the train rows."""
     weight, bias = fit_softmax(train, train_labels)
     named = np.unique(train_labels)[np.argmax(test @ weight.T + bias, axis=1)]
     return _judge(named, labels, train_labels)
 
 
 def fit_softmax(descriptors: Descriptors, labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The layer's weight [classes, dimension] and bias [classes]; the classes are those that occur, at least two."""
+    """Fits the layer; returns its weight [classes, dimension] and bias [classes]. At least two classes must occur."""
     layer = LogisticRegression(max_iter=1000).fit(SOFTMAX_SCALE * descriptors, labels)
     weight, bias = SOFTMAX_SCALE * layer.coef_, layer.intercept_
-    if len(weight) == 1:  # of two classes scikit-learn keeps only how far the second one is ahead
+    if len(weight) == 1:  # scikit-learn fits only the second of two classes, relative to the first
         weight, bias = np.vstack([np.zeros_like(weight), weight]), np.array([0.0, *bias])
     return np.ascontiguousarray(weight, np.float32), bias.astype(np.float32)
 

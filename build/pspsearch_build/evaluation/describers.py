@@ -1,4 +1,4 @@
-"""Whatever makes descriptors of pictures: networks in every form, a running server, and plain baselines."""
+"""Whatever describes pictures: networks in every form, a running server, and plain baselines."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,36 +26,36 @@ class Describer(Protocol):
 
     @property
     def name(self) -> str:
-        """As it is called in reports."""
+        """The describer's name in reports."""
         ...
 
     @property
     def size_bytes(self) -> int | None:
-        """Of its weights on disk; None where that is not known."""
+        """The size of its weights on disk; None if unknown."""
         ...
 
     @property
     def gflop(self) -> float | None:
-        """Of its network for one picture; None where that is not known."""
+        """The work of its network for one picture; None if unknown."""
         ...
 
     def describe(self, paths: Sequence[Path], advance: Callable[[int], None]) -> Descriptors:
-        """One row per picture, in their order; `advance` hears how many more are done. BuildError names a bad file."""
+        """One row per picture, in order. `advance` receives how many more are done. BuildError names a bad file."""
         ...
 
     def latency_ms(self, path: Path) -> float:
-        """The median over some calls with this one picture, decoding included."""
+        """The median time of several calls with this picture, decoding included."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PixelDescriber:
-    """A function of pixels."""
+    """Describes pictures with a function of pixels."""
 
     name: str
     shape: InputShape
     run: Callable[[Pixels], Descriptors]
-    """One batch, of any size; its rows need not be of unit length yet."""
+    """Runs one batch of any size; its rows need not have unit length."""
     size_bytes: int | None = None
     gflop: float | None = None
 
@@ -74,7 +74,7 @@ class PixelDescriber:
 
 @dataclass(frozen=True, slots=True)
 class ServerDescriber:
-    """A collection of a pspsearch server that runs elsewhere."""
+    """Describes pictures with a collection of a running pspsearch server."""
 
     address: str
     collection: str
@@ -103,18 +103,18 @@ class ServerDescriber:
 
 
 def read_batches(paths: Sequence[Path], shape: InputShape) -> Iterator[Pixels]:
-    """The pictures' pixels, up to BATCH at a time; BuildError names one that cannot be used."""
+    """The pictures' pixels, up to BATCH at a time. BuildError names a picture that cannot be used."""
     for start in range(0, len(paths), BATCH):
         yield np.stack([_decode(path, shape) for path in paths[start : start + BATCH]])
 
 
 def colour_histogram() -> PixelDescriber:
-    """How often each of 512 colours occurs: 8 hues, 8 saturations, 8 values; the roots of the shares."""
+    """The square roots of the shares of 512 colours: 8 hues by 8 saturations by 8 values."""
     return PixelDescriber("HSV histogram", InputShape(128, 128), _count_colours)
 
 
 def of_outputs(run: Callable[[Pixels], dict[str, NDArray[np.float32]]]) -> Callable[[Pixels], Descriptors]:
-    """The descriptors alone of a form of a network."""
+    """Turns a form of a network into a function that returns its descriptors alone."""
     return lambda pixels: run(pixels)[DESCRIPTOR]
 
 

@@ -1,4 +1,4 @@
-"""How much work a network is."""
+"""Counts how much work a network does."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from pspsearch.model.contract import InputShape
 
 
 def count_gflop(run: Callable[[Tensor], object], shape: InputShape) -> float:
-    """Of one picture: a multiplication with its addition is two; only convolutions and products of matrices count."""
+    """The work of one picture. A multiply-add is two operations; only convolutions and matrix products count."""
     pixels = torch.zeros(1, shape.height_px, shape.width_px, 3, dtype=torch.uint8)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(pixels)

@@ -11,7 +11,7 @@ from pspsearch_build.evaluation.measuring import Evaluation, Task
 
 
 def rows_of(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
-    """Every figure by its name, a cell per describer; each after the first has its gain in mAP over the first."""
+    """A row for every figure, with a cell per describer; one row shows each describer's gain in mAP over the first."""
     first = evaluations[0]
     estimates = [one.estimates() for one in evaluations]
     rows = [(name, [f"{figures[name]}" for figures in estimates]) for name in first.per_query]
@@ -31,7 +31,7 @@ def rows_of(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
 
 
 def tabulate(task: Task, evaluations: Sequence[Evaluation]) -> Table:
-    """A column per describer."""
+    """The table of all figures, with a column per describer."""
     table = Table("", *(one.name for one in evaluations), title=title_of(task))
     for name, cells in rows_of(evaluations):
         table.add_row(name, *cells)
@@ -39,7 +39,7 @@ def tabulate(task: Task, evaluations: Sequence[Evaluation]) -> Table:
 
 
 def title_of(task: Task) -> str:
-    """What was looked for in what."""
+    """What was searched for, among what."""
     where = "the others" if task.gallery is None else f"{len(task.gallery.pictures):,} of {task.gallery.name}"
     return f"{len(task.queries.pictures):,} of {task.queries.name} among {where}, {len(task.labels)} classes"
 

@@ -1,4 +1,4 @@
-"""Kinds of queries that a mean over all of them hides: by shape, by light, and by how much goes on in the picture."""
+"""Groups of queries that the overall mean hides: by shape, by brightness, and by how busy the picture is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from pspsearch.model.contract import Fit, InputShape
 from pspsearch_build.evaluation.measuring import Evaluation, Task
 
 Groups = Mapping[str, Mapping[str, Any]]
-"""By the group's name how many `queries` it has, and by measure the means of all describers."""
+"""For each group, how many `queries` it has and, for each measure, the means of all describers."""
 
 MEASURES = ("R@1", "mAP")
 
 _LOOKED_AT = InputShape(64, 64, Fit.SQUASH)
 _LONG = 1.25
-"""From this ratio of its sides on a picture is tall or wide."""
+"""The ratio of the longer side to the shorter from which a picture is tall or wide."""
 _LEAST = 20
-"""Of fewer queries a mean says nothing."""
+"""The fewest queries whose mean says something."""
 
 
 def judge_groups(task: Task, evaluations: Sequence[Evaluation], advance: Callable[[int], None]) -> Groups:
-    """For the groups that have enough queries. Dark and light, plain and busy are the thirds at either end."""
+    """Judges the groups that have enough queries. Dark and light, and plain and busy, are the outer thirds."""
     answered = [task.queries.pictures[int(number)].path for number in evaluations[0].ranks.queries]
     if len(answered) < _LEAST:
         return {}
@@ -51,7 +51,7 @@ def judge_groups(task: Task, evaluations: Sequence[Evaluation], advance: Callabl
 
 
 def _look(path: Path) -> tuple[float, float, float]:
-    """Width by height, the mean brightness, and how much neighbouring pixels of a small copy differ."""
+    """Width over height, mean brightness, and how much neighbouring pixels of a small copy differ."""
     encoded = path.read_bytes()
     width, height = read_facts(encoded).upright
     grey = decode_pixels(encoded, _LOOKED_AT).mean(axis=-1)

@@ -1,4 +1,4 @@
-"""One describer on one task: what it is worth, and what it costs."""
+"""Measures one describer on one task: its quality and its cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ SHOWN_HITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Which pictures are to find which."""
+    """Which pictures must find which."""
 
     queries: PictureSet
     gallery: PictureSet | None
-    """None: every query looks among the others."""
+    """None if every query searches the other queries."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of queries and gallery, sorted."""
+        """The classes of queries and gallery, sorted."""
         return tuple(sorted({*self.queries.labels, *(self.gallery.labels if self.gallery else ())}))
 
     def number(self, pictures: PictureSet) -> Labels:
@@ -45,7 +45,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came out for one describer."""
+    """The results of one describer."""
 
     name: str
     dimension: int
@@ -53,20 +53,20 @@ class Evaluation:
     gflop: float | None
     latency_ms: float
     per_query: Mapping[str, Values]
-    """Every measure that is a mean over queries, by its name."""
+    """Every measure that is a mean over queries, by name."""
     ranks: RightRanks
     hits: Labels
-    """For each query the row numbers of the nearest pictures of the gallery."""
+    """For each query, the row numbers of the nearest gallery pictures."""
     verification: Verification
     classifications: Mapping[str, Classification]
-    """By kNN and by a softmax layer on the gallery; none where there is no gallery."""
+    """By kNN and by a softmax layer on the gallery; empty without a gallery."""
 
     def estimates(self) -> dict[str, Estimate]:
         """Every measure with its interval."""
         return {name: estimate(values) for name, values in self.per_query.items()}
 
     def gains_over(self, other: "Evaluation") -> dict[str, Estimate]:
-        """How much higher every measure is than another describer's on the same task, query by query."""
+        """How much higher each measure is than another describer's on the same task, query by query."""
         return {name: estimate_difference(self.per_query[name], other.per_query[name]) for name in self.per_query}
 
 
@@ -76,7 +76,7 @@ def count_pictures(task: Task) -> int:
 
 
 def measure(describer: Describer, task: Task, advance: Callable[[int], None]) -> Evaluation:
-    """Describes every picture and measures; BuildError where the task has no right answers."""
+    """Describes every picture and measures. Raises BuildError if the task has no right answers."""
     paths = [picture.path for picture in task.queries.pictures]
     queries, labels = describer.describe(paths, advance), task.number(task.queries)
     classifications: dict[str, Classification] = {}
@@ -110,7 +110,7 @@ def _per_query(ranks: RightRanks) -> dict[str, Values]:
 
 
 def _classify(train: Descriptors, train_labels: Labels, test: Descriptors, labels: Labels) -> dict[str, Classification]:
-    """Of one class alone a softmax layer can say nothing."""
+    """Classifies by kNN and, if the gallery has at least two classes, by a softmax layer."""
     by_neighbours = {"kNN": classify_by_neighbours(train, train_labels, test, labels)}
     if len(np.unique(train_labels)) < 2:
         return by_neighbours
@@ -118,11 +118,11 @@ def _classify(train: Descriptors, train_labels: Labels, test: Descriptors, label
 
 
 def select_labels(pictures: PictureSet, which: str, labels: Sequence[str]) -> PictureSet:
-    """The pictures of the classes at the odd places of all `labels`, counted from 0, or of those at the even ones."""
+    """The pictures whose class is at an odd (or even) place in `labels`, counted from 0."""
     return pictures.only(labels[1::2] if which == "odd" else labels[::2])
 
 
 def select_classes(task: Task, which: str) -> Task:
-    """The same for queries and gallery, by the classes of both."""
+    """The same selection for queries and gallery, by the classes of both."""
     gallery = task.gallery and select_labels(task.gallery, which, task.labels)
     return Task(select_labels(task.queries, which, task.labels), gallery)

@@ -1,4 +1,4 @@
-"""The curves of several describers in one plot each, as SVG to be put into a page."""
+"""Curves of several describers in one plot, as SVG for a page."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -12,13 +12,13 @@ from pspsearch_build.evaluation.measuring import Evaluation
 from pspsearch_build.evaluation.retrieval import RECALL_LEVELS, Labels
 
 _DASHES = ("-", "--", "-.", ":")
-"""Beside the colours, for those who cannot tell these apart."""
+"""Line styles, for readers who cannot tell the colours apart."""
 _MOST_POINTS = 300
 _DEEPEST = 50
 
 
 def plot_recall(evaluations: Sequence[Evaluation]) -> str:
-    """Recall against how many hits are looked at."""
+    """Recall by the number of hits looked at."""
     figure, axes = _begin("hits looked at", "share of queries with a right one among them")
     depths = np.arange(1, _DEEPEST + 1)
     for one, dashes in _styled(evaluations):
@@ -28,7 +28,7 @@ def plot_recall(evaluations: Sequence[Evaluation]) -> str:
 
 
 def plot_precision(evaluations: Sequence[Evaluation]) -> str:
-    """Precision against recall, averaged over the queries."""
+    """Precision by recall, averaged over the queries."""
     figure, axes = _begin("recall", "precision")
     for one, dashes in _styled(evaluations):
         axes.plot(RECALL_LEVELS, one.ranks.precision_by_recall(), dashes, label=one.name)
@@ -36,9 +36,9 @@ def plot_precision(evaluations: Sequence[Evaluation]) -> str:
 
 
 def plot_roc(evaluations: Sequence[Evaluation]) -> str:
-    """Pairs of one class that are accepted against pairs of two that are."""
+    """The share of accepted pairs of one class by the share of accepted pairs of two classes."""
     figure, axes = _begin("pairs of two classes accepted", "pairs of one class accepted")
-    levels = np.linspace(0, 1, _MOST_POINTS) ** 2  # closer where few are accepted: there thresholds are chosen
+    levels = np.linspace(0, 1, _MOST_POINTS) ** 2  # denser where few are accepted: people choose thresholds there
     for one, dashes in _styled(evaluations):
         accepted = np.interp(levels, one.verification.false_accepts, one.verification.true_accepts)
         axes.plot(levels, accepted, dashes, label=f"{one.name} ({one.verification.area:.3f})")
@@ -46,7 +46,7 @@ def plot_roc(evaluations: Sequence[Evaluation]) -> str:
 
 
 def plot_confusion(confusion: Labels, labels: Sequence[str]) -> str:
-    """What share of each true class (down) was named what (across); the classes are named where they fit."""
+    """The share of each true class (down) that was given each class (across); classes are labelled if there is room."""
     figure, axes = _begin("named", "true class")
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.grid(visible=False)
@@ -77,7 +77,7 @@ def _end(figure: Figure, axes: Axes) -> str:
 
 
 def _draw(figure: Figure) -> str:
-    """Without the lines that only a file of its own needs."""
+    """Draws the SVG without the lines that only a separate file needs."""
     text = StringIO()
     FigureCanvasSVG(figure).print_svg(text)
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,4 +1,4 @@
-"""One HTML page with everything in it: figures, curves, and what was found for which query."""
+"""The report: one HTML page with figures, curves, and what each query found."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from pspsearch_build.evaluation.measuring import Evaluation, Task
 from pspsearch_build.evaluation.plots import plot_confusion, plot_precision, plot_recall, plot_roc
 
 _WORST, _BEST, _CHANGED = 8, 4, 4
-"""Queries that are shown of each describer."""
+"""How many queries of each kind the page shows."""
 _THUMBNAIL = InputShape(96, 96, Fit.PAD)
 
 _STYLE = """
@@ -34,7 +34,7 @@ figcaption { font-size: 11px; line-height: 1.2; overflow-wrap: anywhere; } img {
 
 
 def write_report(task: Task, evaluations: Sequence[Evaluation], groups: Groups) -> str:
-    """The page; it needs nothing from elsewhere."""
+    """The whole page, with no references to other files."""
     return "\n".join(
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -83,7 +83,7 @@ def _show_confusions(task: Task, evaluations: Sequence[Evaluation]) -> Iterator[
 
 
 def _show_queries(task: Task, one: Evaluation) -> Iterator[str]:
-    """Those with the least and with the greatest average precision."""
+    """The queries with the lowest and the highest average precision."""
     order = one.ranks.queries[np.argsort(one.per_query["mAP"], kind="stable")]
     for heading, queries in (("Worst queries", order[:_WORST]), ("Best queries", order[::-1][:_BEST])):
         yield f"<h2>{heading} of {escape(one.name)}</h2>"
@@ -92,7 +92,7 @@ def _show_queries(task: Task, one: Evaluation) -> Iterator[str]:
 
 
 def _show_changes(task: Task, before: Evaluation, after: Evaluation) -> Iterator[str]:
-    """The queries whose average precision changed most, with both rows of hits."""
+    """The queries whose average precision changed most, each with both rows of hits."""
     gain = after.per_query["mAP"] - before.per_query["mAP"]
     for heading, change in (("better", gain), ("worse", -gain)):
         yield f"<h2>What got {heading} from {escape(before.name)} to {escape(after.name)}</h2>"
@@ -124,7 +124,7 @@ def _show(picture: Picture, kind: str, words: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _thumbnail(path: Path) -> str:
-    """As an address that is the picture itself."""
+    """The thumbnail as a data URL."""
     encoded = BytesIO()
     Image.fromarray(decode_pixels(path.read_bytes(), _THUMBNAIL)).save(encoded, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Descriptors = NDArray[np.float32]
-"""Unit rows: count x dimension."""
+"""Unit rows [count, dimension]."""
 
 Labels = NDArray[np.int64]
 """One class per row."""
@@ -16,27 +16,27 @@ Values = NDArray[np.float64]
 """One number per query."""
 
 BLOCK_QUERIES = 256
-"""How many are scored at a time: with a gallery of 100,000 that takes 100 MB."""
+"""How many queries are scored at a time; with a gallery of 100,000, that takes 100 MB."""
 
 RECALL_LEVELS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, slots=True)
 class RightRanks:
-    """Where in the ranking of the whole gallery each query's right answers come: all that the measures need.
+    """The ranks of each query's right answers in the whole gallery, from which all measures follow.
 
-    Of equal scores the wrong answers come first: a descriptor that cannot tell pictures apart earns nothing by it.
+    Of equal scores, wrong answers rank first, so a descriptor that cannot tell pictures apart gains nothing.
     """
 
     queries: Labels
     """The row number of each query that has a right answer; the others are not measured."""
     ranks: Sequence[NDArray[np.int64]]
-    """For each of those, ascending from 1."""
+    """For each of these queries, the ranks of its right answers, ascending from 1."""
     left_out: int
     """How many queries have no right answer."""
 
     def recall_at(self, count: int) -> Values:
-        """1 where one of the `count` nearest is right, else 0."""
+        """1 for each query with a right answer among its `count` nearest, else 0."""
         return np.array([ranks[0] <= count for ranks in self.ranks], np.float64)
 
     def precision_at(self, count: int) -> Values:
@@ -48,26 +48,26 @@ class RightRanks:
         return np.array([(np.arange(1, len(ranks) + 1) / ranks).mean() for ranks in self.ranks])
 
     def r_precision(self) -> Values:
-        """The precision down to as many answers as there are right ones."""
+        """The precision among as many hits as there are right answers."""
         return np.array([np.count_nonzero(ranks <= len(ranks)) / len(ranks) for ranks in self.ranks])
 
     def precision_by_recall(self) -> Values:
-        """At each of RECALL_LEVELS the best precision at that recall or a higher one, averaged over the queries."""
+        """For each of RECALL_LEVELS, the best precision at that recall or higher, averaged over the queries."""
         return np.mean([_interpolate(ranks) for ranks in self.ranks], axis=0)
 
 
 def rank(queries: Descriptors, query_labels: Labels, gallery: Descriptors, gallery_labels: Labels) -> RightRanks:
-    """Every query against the whole gallery, by cosine."""
+    """Ranks the whole gallery for every query, by cosine."""
     return _rank(queries, query_labels, gallery, gallery_labels, leave_one_out=False)
 
 
 def rank_leaving_one_out(descriptors: Descriptors, labels: Labels) -> RightRanks:
-    """Every row against all others."""
+    """Ranks all other rows for every row."""
     return _rank(descriptors, labels, descriptors, labels, leave_one_out=True)
 
 
 def nearest(queries: Descriptors, gallery: Descriptors, count: int, *, leave_one_out: bool = False) -> Labels:
-    """For each query the row numbers of the `count` nearest, best first; of equal scores the lower row first."""
+    """For each query, the row numbers of the `count` nearest, best first; of equal scores, the lower row first."""
     scores = queries @ gallery.T
     if leave_one_out:
         np.fill_diagonal(scores, -np.inf)

@@ -1,4 +1,4 @@
-"""Describers by name, as they are spelt on the command line."""
+"""Opens describers by their names on the command line."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +27,7 @@ from pspsearch_build.promise import Promise, read_promise
 
 
 def open_describer(spelling: str) -> Describer:
-    """`KIND:WHERE` for one of KINDS, or `hsv`; BuildError where there is no such thing."""
+    """Opens `KIND:WHERE`, for a kind in KINDS, or `hsv`. Raises BuildError if there is no such describer."""
     kind, _, where = spelling.partition(":")
     if kind not in KINDS or bool(where) is (kind == "hsv"):
         spellings = ", ".join(f"{name}:{place}" if place else name for name, (place, _) in KINDS.items())
@@ -102,4 +102,4 @@ KINDS: dict[str, tuple[str, Callable[[str], Describer]]] = {
     "gem": ("WEIGHTS", partial(_open_pooled, Pooling.GEM)),
     "hsv": ("", lambda _: colour_histogram()),
 }
-"""What each is opened from, in words, and how."""
+"""For each kind, what it is opened from, in words, and the function that opens it."""

@@ -1,4 +1,4 @@
-"""How well a threshold on the score tells pairs of one class from pairs of two."""
+"""How well a threshold on the score separates pairs of one class from pairs of two."""
 
 from dataclasses import dataclass
 
@@ -10,27 +10,27 @@ from pspsearch_build.errors import BuildError
 from pspsearch_build.evaluation.retrieval import Descriptors, Labels
 
 MOST_PAIRS = 500_000
-"""Of each kind; where there are more, so many are drawn."""
+"""The most pairs of each kind; if there are more, as many are drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The trade between the two mistakes."""
+    """The trade-off between false accepts and false refusals."""
 
     false_accepts: NDArray[np.float64]
     """The share of pairs of two classes that score at least the threshold, for thresholds from high to low."""
     true_accepts: NDArray[np.float64]
     """The share of pairs of one class that do, for the same thresholds."""
     area: float
-    """Under the curve of the one over the other: the chance that a pair of one class scores higher."""
+    """The area under the ROC curve: the chance that a pair of one class outscores a pair of two."""
     equal_error_rate: float
-    """Where as many pairs of one class are refused as pairs of two are accepted."""
+    """The rate at which both mistakes are equally frequent."""
     equal_error_score: float
-    """The threshold there."""
+    """The threshold at that rate."""
 
 
 def verify(descriptors: Descriptors, labels: Labels, seed: int = 0) -> Verification:
-    """All pairs of the rows, or as many as MOST_PAIRS allows; BuildError where a kind of pair does not occur."""
+    """Judges all pairs of the rows, or at most MOST_PAIRS of a kind. Raises BuildError if a kind does not occur."""
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]
     if same.all() or not same.any():
@@ -48,7 +48,7 @@ def _draw(pairs: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.i
 def _measure(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> Verification:
     false_accepts, true_accepts, thresholds = roc_curve(same, scores)
     false_refusals = 1 - true_accepts
-    # Between the last point where more are refused and the first where more are accepted, the curve is a line.
+    # Between the last point with more refusals and the first with more accepts, the curve is a line.
     after = int(np.argmax(false_accepts >= false_refusals))
     gaps = (false_refusals - false_accepts)[after - 1 : after + 1]
     share = gaps[0] / (gaps[0] - gaps[1])

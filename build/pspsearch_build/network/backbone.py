@@ -21,13 +21,13 @@ from pspsearch_build.network.weights import load_weights, read_weights
 _Network = MobileNetV2 | ResNet | EfficientNetLite
 
 Weights = Path | Literal["download"] | None
-"""Where a backbone's first weights come from: a file, torchvision's own download, or nowhere (random)."""
+"""Where a backbone's first weights come from: a file, torchvision's download, or, if None, random numbers."""
 
 
 class Backbone(nn.Module):
-    """From a normalised picture to the earlier map (for the auxiliary loss) and the last one.
+    """Maps a normalised picture to the earlier map (for the auxiliary loss) and the last map.
 
-    `channels` and `early_channels` are those of the two maps.
+    `early_channels` and `channels` are the channels of the two maps.
     """
 
     def __init__(self, early: nn.Sequential, late: nn.Sequential, early_channels: int, channels: int) -> None:
@@ -36,13 +36,13 @@ class Backbone(nn.Module):
         self.early_channels, self.channels = early_channels, channels
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, 3, height_px, width_px] to both maps [batch, channels, height, width]."""
+        """Maps [batch, 3, height_px, width_px] to both maps [batch, channels, height, width]."""
         early = self.early(picture)
         return early, self.late(early)
 
 
 def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
-    """The backbone that the spec names; WeightsMismatch where a weights file is for another one."""
+    """Builds the spec's backbone. Raises WeightsMismatch if the weights file is for another one."""
     network = _download(spec.backbone) if weights == "download" else _construct(spec.backbone)
     if isinstance(weights, Path):
         _load_all_but_classifier(network, weights)
@@ -54,7 +54,7 @@ def build_backbone(spec: NetworkSpec, weights: Weights = None) -> Backbone:
 
 
 def read_classifier(path: Path, channels: int) -> Tensor | None:
-    """The matrix [classes, channels] by which the backbone in a weights file told classes apart, if the file has it."""
+    """The classifier's matrix [classes, channels] in a weights file; None if the file has none."""
     matrices = [
         tensor.float()
         for name, tensor in rename(read_weights(path)).items()
@@ -65,7 +65,7 @@ def read_classifier(path: Path, channels: int) -> Tensor | None:
 
 
 def recognise(path: Path) -> BackboneName:
-    """Which backbone of those out of TensorFlow a weights file is of; WeightsMismatch where it is of none."""
+    """Which of TensorFlow's backbones a weights file is for. Raises WeightsMismatch if it is for none."""
     given = {name: tensor.shape for name, tensor in _features(read_weights(path)).items()}
     for name in sorted(OUT_OF_TENSORFLOW):
         with torch.device("meta"):
@@ -76,7 +76,7 @@ def recognise(path: Path) -> BackboneName:
 
 
 def _features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All but the classifier's and BatchNorm's count of batches, which a file for inference may lack."""
+    """All tensors but the classifier and BatchNorm's count of batches, which a file for inference may lack."""
     return {
         name: tensor
         for name, tensor in rename(tensors).items()
@@ -91,7 +91,7 @@ def _construct(name: BackboneName) -> _Network:
 
 
 def _cut(network: _Network) -> tuple[Backbone, list[nn.Module]]:
-    """The backbone, and its blocks in their order."""
+    """The backbone, and its blocks in order."""
     match network:
         case MobileNetV2():
             return _cut_mobilenet(network)
@@ -119,7 +119,7 @@ def _cut_resnet(network: ResNet) -> tuple[Backbone, list[nn.Module]]:
 
 
 def _load_all_but_classifier(network: _Network, path: Path) -> None:
-    """The file may hold a classifier of any number of classes, or none."""
+    """Loads the backbone; the file may hold a classifier of any number of classes, or none."""
     own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_CLASSIFIERS)}
     read = {name: tensor for name, tensor in rename(read_weights(path)).items() if not name.startswith(_CLASSIFIERS)}
     load_weights(network, own | read, path)

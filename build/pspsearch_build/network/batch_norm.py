@@ -1,4 +1,4 @@
-"""Convolutions and the BatchNorm behind each: folded into one for inference, and rounded to what bf16 holds."""
+"""Convolutions and their BatchNorms: folded into one for inference, and rounded to what bf16 holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pspsearch_build.network.centred_stem import CENTRE, centred_layers
 
 @dataclass(frozen=True, slots=True)
 class NormedConvolution:
-    """A convolution, the BatchNorm that is registered just after it, and the module that holds both by name."""
+    """A convolution, the BatchNorm that follows it, and the module that holds both by name."""
 
     parent: nn.Module
     names: tuple[str, str]
@@ -22,7 +22,7 @@ class NormedConvolution:
 
     @property
     def scale(self) -> Tensor:
-        """[channels out, 1, 1, 1]: what the norm multiplies the convolution's weights by in eval mode."""
+        """[channels out, 1, 1, 1]: by what the norm multiplies the convolution's weights in eval mode."""
         assert self.norm.running_var is not None
         return (self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()).reshape(-1, 1, 1, 1)
 
@@ -37,7 +37,7 @@ def normed_convolutions(module: nn.Module) -> Iterator[NormedConvolution]:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Puts every BatchNorm into its convolution, in place; only for eval mode."""
+    """Folds every BatchNorm into its convolution, in place; only for eval mode."""
     for pair in normed_convolutions(module):
         setattr(pair.parent, pair.names[0], fuse_conv_bn_eval(pair.convolution, pair.norm))
         setattr(pair.parent, pair.names[1], nn.Identity())
@@ -45,12 +45,12 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 @torch.no_grad()
 def round_weights(module: nn.Module) -> None:
-    """Rounds normed convolutions, as they are once folded and centred, and linear layers to bf16, in place.
+    """Rounds linear layers, and normed convolutions as they are once folded and centred, to bf16, in place.
 
-    A rounded weight or bias errs the same way at every pixel, so no pooling averages it away: after fifty layers it
-    has turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So they are rounded
-    once, in the network itself, and FP32, FP16 and bf16 then compute with the same ones (bf16's 8 bits fit into
-    FP16's 11). Fit a whitening afterwards, and round anew when weights or statistics have changed.
+    A rounded weight or bias errs the same way at every pixel, so pooling does not average it away: after fifty layers
+    it has turned a descriptor by degrees. Rounding an activation is noise that pooling removes. So the weights are
+    rounded once, in the network itself, and FP32, FP16 and bf16 then compute with the same weights (bf16's 8 bits fit
+    into FP16's 11). Fit a whitening afterwards, and round again after weights or statistics change.
     """
     layers = centred_layers(module)
     for pair in normed_convolutions(module):
@@ -65,7 +65,7 @@ def round_weights(module: nn.Module) -> None:
 
 
 def _shift(pair: NormedConvolution, layers: tuple[nn.Module, nn.Module] | None) -> Tensor:
-    """By how much the norm's bias is above that of the folded and centred convolution."""
+    """How much greater the norm's bias is than the bias of the folded and centred convolution."""
     assert pair.norm.running_mean is not None
     shift = pair.norm.running_mean * pair.scale.flatten()
     first, second = layers or (None, None)

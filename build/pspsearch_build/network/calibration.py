@@ -1,4 +1,4 @@
-"""Making a network usable before any training: its statistics and its projection, taken from pictures."""
+"""Makes a network usable before any training: takes its statistics and its projection from pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from pspsearch_build.network.descriptor_network import DescriptorNetwork
 from pspsearch_build.network.whitening import fit_compression, fit_whitening
 
 Batches = Sequence[NDArray[np.uint8]]
-"""Pixels [batch, height_px, width_px, 3], batch after batch."""
+"""Batches of pixels [batch, height_px, width_px, 3]."""
 
 _STATISTICS_PICTURES = 128
-"""So many are enough for BatchNorm: each one counts with every pixel of a map."""
+"""Enough for BatchNorm, because every pixel of a map counts."""
 
 
 def begin(network: DescriptorNetwork, batches: Batches, weights: Weights) -> None:
-    """What a new network needs by the weights of its backbone: `calibrate`, or `compress` where they are trained."""
+    """Prepares a new network: compresses a backbone with trained weights, calibrates a random one."""
     if weights is None:
         calibrate(network, batches)
     else:
@@ -31,12 +31,11 @@ def begin(network: DescriptorNetwork, batches: Batches, weights: Weights) -> Non
 
 
 def calibrate(network: DescriptorNetwork, batches: Batches) -> None:
-    """Makes random weights usable, in place, from pixels of more pictures than the descriptor has dimensions.
+    """Makes random weights usable, in place; needs pixels of more pictures than the descriptor has dimensions.
 
-    Sets the running statistics of BatchNorm, rounds the weights for half precision, and makes the projection a
-    whitening of the pooled vectors: descriptors of different pictures come to stand at right angles on average.
-    Weak directions are noisy in half precision, hence the strong shrinkage (`fit_whitening`). The network is in eval
-    mode afterwards.
+    Sets BatchNorm's running statistics, rounds the weights for half precision, and makes the projection a whitening of
+    the pooled vectors, so that descriptors of different pictures are orthogonal on average. Weak directions are noisy
+    in half precision, hence the strong shrinkage (`fit_whitening`). Leaves the network in eval mode.
     """
     _require_pictures(network, batches)
     _set_statistics(network.trunk, network, batches)
@@ -44,11 +43,11 @@ def calibrate(network: DescriptorNetwork, batches: Batches) -> None:
 
 
 def compress(network: DescriptorNetwork, batches: Batches, directions: Tensor | None = None) -> None:
-    """Makes a trained backbone's network as good as that backbone is, in fewer numbers; in place, as `calibrate`.
+    """Makes a network as good as its trained backbone, in fewer numbers; in place, as `calibrate`.
 
-    The projection keeps what is strongest in the backbone's pooled vectors (`fit_compression`). What the fusion makes
-    is random before training, so it counts for nothing; where the head sees nothing else, it is whitened.
-    `directions` [count, channels of the backbone] are others that matter to the backbone.
+    The projection keeps the strongest directions of the backbone's pooled vectors (`fit_compression`). The fusion is
+    random before training, so its channels get weight 0; if the head sees only the fusion, the projection is a
+    whitening. `directions` [count, channels of the backbone] are further directions that matter to the backbone.
     """
     _require_pictures(network, batches)
     if network.trunk.fusion:
@@ -78,7 +77,7 @@ def _require_pictures(network: DescriptorNetwork, batches: Batches) -> None:
 
 
 def _pool_all(network: DescriptorNetwork, batches: Batches) -> Tensor:
-    """What the projection sees of every picture, of weights that half precision holds."""
+    """The projection's input for every picture, after rounding the weights to what half precision holds."""
     round_weights(network.trunk)
     return torch.cat([_pool(network, pixels) for pixels in batches])
 
@@ -92,7 +91,7 @@ def _set_projection(network: DescriptorNetwork, weight: Tensor, bias: Tensor) ->
 
 @torch.no_grad()
 def _set_statistics(part: nn.Module, network: DescriptorNetwork, batches: Batches) -> None:
-    """The mean and variance of each of the part's layers become the average over the batches."""
+    """Sets the mean and variance of each of the part's BatchNorms to the average over the batches."""
     network.eval()
     norms = [layer for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in norms]
@@ -112,5 +111,5 @@ def _set_statistics(part: nn.Module, network: DescriptorNetwork, batches: Batche
 
 @torch.no_grad()
 def _pool(network: DescriptorNetwork, pixels: NDArray[np.uint8]) -> Tensor:
-    """What the projection sees."""
+    """The projection's input for a batch of pictures."""
     return network.head.pool(network.fuse(torch.from_numpy(pixels))[1])

@@ -1,10 +1,10 @@
-"""The first two layers rewritten so that half precision keeps what stands between them.
+"""Rewrites the first two layers so that half precision keeps what lies between them.
 
 In EfficientNet-Lite2 the first depthwise convolution takes differences between neighbouring pixels of maps under a
 ReLU6. In 14 of the 32 maps, among them those with the largest weights, grey lies near 3. There bf16 has steps of 1/64,
-as large as some of the differences, and near 0 it has steps as fine as one likes. So the maps are shifted there. The
-same is computed, and most of what rounding took from a descriptor comes back: its least cosine to FP32 was .9988, and
-is .9999. MobileNetV2 begins alike and is rewritten alike.
+as large as some of the differences; near 0 its steps are far finer. So the maps are shifted to 0. The result is the
+same, and most of what rounding took from a descriptor comes back: its least cosine to FP32 was .9988, and is .9999.
+MobileNetV2 begins in the same way and is rewritten in the same way.
 """
 
 import torch
@@ -12,11 +12,11 @@ from torch import nn
 from torchvision.ops import Conv2dNormActivation
 
 CENTRE = 3.0
-"""The middle of what a ReLU6 gives."""
+"""The middle of ReLU6's range."""
 
 
 def centred_layers(backbone: nn.Module) -> tuple[Conv2dNormActivation, Conv2dNormActivation] | None:
-    """The two layers that `centre_stem` rewrites; None where a backbone begins otherwise, or is centred."""
+    """The two layers that `centre_stem` rewrites; None if the backbone begins otherwise or is already centred."""
     layers = [module for module in backbone.modules() if isinstance(module, Conv2dNormActivation)][:2]
     if not layers or not isinstance(layers[0][-1], nn.ReLU6):
         return None
@@ -26,7 +26,7 @@ def centred_layers(backbone: nn.Module) -> tuple[Conv2dNormActivation, Conv2dNor
 
 @torch.no_grad()
 def centre_stem(backbone: nn.Module) -> None:
-    """Shifts the maps between the two layers, in place; only for eval mode, with BatchNorm folded."""
+    """Shifts the maps between the two layers, in place; only for eval mode with BatchNorm folded."""
     layers = centred_layers(backbone)
     if layers is None:
         return

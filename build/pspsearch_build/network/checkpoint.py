@@ -1,4 +1,4 @@
-"""A network on disk: one safetensors file that holds the weights, the spec and where they come from."""
+"""A network on disk: one safetensors file with the weights, the spec and the provenance."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pspsearch_build.network.spec import NetworkSpec
 from pspsearch_build.network.weights import load_weights, read_weights
 
 _KEY = "pspsearch"
-"""The one entry of the file's metadata: with several, their order, and so the file's bytes, would vary."""
+"""The only entry of the file's metadata; with several, their order, and so the file's bytes, would vary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Checkpoint:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def save(self, path: Path) -> None:
-        """Writes the file atomically and durably; an older one of that name is replaced."""
+        """Writes the file atomically and durably, replacing an older one of that name."""
         about = {"spec": self.network.spec.to_json(), "provenance": dict(self.provenance)}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         with replacing(path) as temporary:
@@ -35,7 +35,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The network in eval mode on the CPU; BuildError or WeightsMismatch names a file that is not a checkpoint."""
+        """The network in eval mode on the CPU. BuildError or WeightsMismatch names a file that is not a checkpoint."""
         tensors = read_weights(path)
         spec, provenance = _read_about(path)
         network = build_network(spec)

@@ -14,12 +14,12 @@ from pspsearch_build.network.spec import FusionName, NetworkSpec
 
 
 class TrainingOutputs(NamedTuple):
-    """What one forward pass of multi-task training gives."""
+    """The outputs of one forward pass of multi-task training."""
 
     outputs: tuple[Tensor, ...]
-    """As `DescriptorNetwork.forward` returns them."""
+    """What `DescriptorNetwork.forward` returns."""
     logits: Tensor
-    """[batch, classes, height_px, width_px] of the segmentation head."""
+    """[batch, classes, height_px, width_px] from the segmentation head."""
     auxiliary_logits: Tensor
     """The same, from the backbone's earlier map."""
 
@@ -27,7 +27,7 @@ class TrainingOutputs(NamedTuple):
 class Trunk(nn.Module):
     """Backbone and fusion: the part that may be computed in half precision.
 
-    `channels` are those of the fused map, the backbone's own behind them where the spec has the shortcut.
+    `channels` counts the fused map's channels, followed by the backbone's own if the spec has the shortcut.
     """
 
     def __init__(self, spec: NetworkSpec, weights: Weights) -> None:
@@ -39,7 +39,7 @@ class Trunk(nn.Module):
         self.channels = (0 if none else spec.width) + (self.backbone.channels if spec.shortcut else 0)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """A normalised picture [batch, 3, height_px, width_px] to the backbone's earlier map and the fused map."""
+        """Maps a normalised picture [batch, 3, height_px, width_px] to the backbone's earlier map and the fused map."""
         early, last = self.backbone(picture)
         if self.fusion is None:
             return early, last
@@ -60,21 +60,21 @@ class DescriptorNetwork(nn.Module):
         self.head = Head(self.trunk.channels, spec)
         classes, early_channels = spec.segmentation_classes, self.trunk.backbone.early_channels
         self.segmentation = SegmentationHead(self.trunk.channels, early_channels, spec) if classes else None
-        # Not saved: they are the spec's.
+        # Not saved, because they follow from the spec.
         mean, std = torch.tensor(spec.mean).reshape(3, 1, 1), torch.tensor(spec.std).reshape(3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """uint8 RGB [batch, height_px, width_px, 3] to the spec's outputs, all FP32 and of unit length.
+        """Maps uint8 RGB [batch, height_px, width_px, 3] to the spec's outputs, all FP32 and of unit length.
 
-        These are descriptors [batch, dimension] and, where the spec has cells, theirs [batch, cells, dimension].
+        They are descriptors [batch, dimension] and, if the spec has cells, the cells' [batch, cells, dimension].
         """
         return self.head(self.fuse(pixels)[1])
 
     def fuse(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels to the backbone's earlier map, in the trunk's precision, and the fused map, in FP32."""
-        numbers = pixels.float()  # first of all: TensorRT lets a uint8 input go nowhere but into a cast
+        """Maps pixels to the backbone's earlier map, in the trunk's precision, and the fused map, in FP32."""
+        numbers = pixels.float()  # must come first: TensorRT accepts a uint8 input only into a cast
         picture = numbers.permute(0, 3, 1, 2) * self.scale + self.offset
         early, fused = self.trunk(picture.to(next(self.trunk.parameters()).dtype))
         return early, fused.float()
@@ -87,9 +87,9 @@ class DescriptorNetwork(nn.Module):
 
 
 def build_network(spec: NetworkSpec, weights: Weights = None, seed: int = 0) -> DescriptorNetwork:
-    """A new network in eval mode: its backbone as `weights` say, all else random by `seed`.
+    """A new network in eval mode: its backbone as `weights` say, everything else random from `seed`.
 
-    Random numbers elsewhere are not disturbed.
+    Does not disturb other random numbers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

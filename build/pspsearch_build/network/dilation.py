@@ -1,4 +1,4 @@
-"""Trading stride for dilation, so that a backbone keeps a finer map with the weights it has."""
+"""Trades stride for dilation, so that a backbone makes a finer map with the weights it has."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,8 +9,8 @@ from torch import nn
 def dilate(blocks: Sequence[nn.Module], output_stride: int) -> None:
     """Removes every stride beyond `output_stride` from the blocks, in place, and dilates what follows.
 
-    The finer map, read at every second (fourth) pixel, is the map of the strided network. A block's strided
-    convolutions run in parallel (main path and shortcut), so a block halves the map once.
+    Every second (or fourth) pixel of the finer map is the map of the strided network. A block's strided convolutions
+    run in parallel (main path and shortcut), so a block halves the map once.
     """
     stride, dilation = 1, 1
     for block in blocks:
@@ -25,7 +25,7 @@ def dilate(blocks: Sequence[nn.Module], output_stride: int) -> None:
 
 
 def _unstride(layers: list[nn.Conv2d | nn.MaxPool2d], dilation: int) -> int:
-    """The strided convolution itself still sees the old spacing; those behind it see twice that, which is returned."""
+    """Removes the stride and returns the doubled dilation, which the convolutions after the strided one get."""
     first = next(place for place, layer in enumerate(layers) if _stride(layer) == 2 and layer.kernel_size != (1, 1))
     for layer in layers:
         layer.stride = (1, 1)
@@ -45,5 +45,5 @@ def _dilate_layers(layers: list[nn.Conv2d | nn.MaxPool2d], dilation: int) -> Non
 
 
 def _stride(layer: nn.Conv2d | nn.MaxPool2d) -> int:
-    """Convolutions hold a pair, pooling a number."""
+    """The layer's stride; convolutions hold a pair, pooling a number."""
     return layer.stride if isinstance(layer.stride, int) else cast(tuple[int, int], layer.stride)[0]

@@ -31,7 +31,7 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
-"""Of Lite0; the others are wider and deeper, except that the first and the last stage keep their one block."""
+"""The stages of Lite0. The others are wider and deeper, but their first and last stages also have one block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Scale:
 
 LITE0, LITE1, LITE2 = Scale(1.0, 1.0), Scale(1.0, 1.1), Scale(1.1, 1.2)
 
-# A thousandth of the variance is what these weights were trained with; PyTorch's default is a hundredth of that.
+# The weights were trained with an epsilon of 1e-3; PyTorch's default is a hundredth of that.
 _norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 _convolve = partial(Conv2dNormActivation, norm_layer=_norm, activation_layer=nn.ReLU6, inplace=None)
 
 
 class LiteBlock(nn.Module):
-    """Expands pointwise, convolves depthwise, projects pointwise; adds its input where the shape is the same."""
+    """Expands pointwise, convolves depthwise, projects pointwise; adds its input if the shape is the same."""
 
     def __init__(self, channels: int, stage: _Stage) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class LiteBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[batch, channels, height, width] to the stage's channels, half the size at stride 2."""
+        """Maps [batch, channels, height, width] to the stage's channels, at half the size with stride 2."""
         made = self.steps(features)
         return made + features if self.has_shortcut else made
 
@@ -78,7 +78,7 @@ class LiteBlock(nn.Module):
 class EfficientNetLite(nn.Module):
     """The convolutions of one size; `features` holds the stem, the blocks and the last pointwise convolution.
 
-    `early` is how many of them come before the last stride, and `early_channels` what they end with.
+    `early` is how many of them come before the last stride, and `early_channels` how many channels they end with.
     """
 
     def __init__(self, scale: Scale) -> None:
@@ -100,14 +100,14 @@ class EfficientNetLite(nn.Module):
 
 
 def _widen(channels: int, width: float) -> int:
-    """The nearest multiple of 8 that takes no more than a tenth away."""
+    """The nearest multiple of 8 that is at most a tenth smaller."""
     wanted = channels * width
     rounded = int(wanted + _CHANNEL_STEP / 2) // _CHANNEL_STEP * _CHANNEL_STEP
     return rounded if rounded >= 0.9 * wanted else rounded + _CHANNEL_STEP
 
 
 def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the published files under the names that they have here; those of others stay as they are."""
+    """Renames the tensors of the published files to the names here; leaves other files' tensors unchanged."""
     if "_conv_stem.weight" not in tensors:
         return tensors
     last = 2 + max(int(name.split(".")[1]) for name in tensors if name.startswith("_blocks."))

@@ -1,4 +1,4 @@
-"""From the backbone's map X and its pyramid to one fused map."""
+"""Fuses the backbone's map X and its pyramid into one map."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -13,7 +13,7 @@ from pspsearch_build.network.spec import FusionName, NetworkSpec
 
 
 class ConcatFusion(nn.Module):
-    """PSPNet: Bottleneck(Concat(X, P_1(X)..P_N(X))); each of the N levels has an N-th of X's channels."""
+    """PSPNet: Bottleneck(Concat(X, P_1(X)..P_N(X))), where each of the N levels has 1/N of X's channels."""
 
     def __init__(self, channels: int, spec: NetworkSpec) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class ConcatFusion(nn.Module):
         self.bottleneck = spatial(channels + level_width * len(spec.bins), spec.width, spec.bottleneck)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, height, width] to [batch, width, height, width]."""
+        """Maps [batch, channels, height, width] to [batch, width, height, width]."""
         return self.bottleneck(torch.cat([x, *self.pyramid(x)], dim=1))
 
 
@@ -35,7 +35,7 @@ class SumConcatFusion(nn.Module):
         self.bottleneck = spatial(spec.width * len(spec.bins), spec.width, spec.bottleneck)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, height, width] to [batch, width, height, width]."""
+        """Maps [batch, channels, height, width] to [batch, width, height, width]."""
         levels = self.pyramid(x)
         return reduce(add, levels) + self.bottleneck(torch.cat(levels, dim=1))
 
@@ -50,7 +50,7 @@ class DilatedFusion(nn.Module):
         self.convolutions = nn.ModuleList(spatial(channels, spec.width, spec.bottleneck, rate) for rate in rates)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, height, width] to [batch, width, height, width]."""
+        """Maps [batch, channels, height, width] to [batch, width, height, width]."""
         return reduce(add, [*self.pyramid(x), *(convolution(x) for convolution in self.convolutions)])
 
 

@@ -17,7 +17,7 @@ _SPEC, _PRECISION, _PROVENANCE = "pspsearch.spec", "pspsearch.precision", "pspse
 
 
 class Precision(StrEnum):
-    """What an exported file computes its convolutions in."""
+    """The precision in which an exported file computes its convolutions."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -33,7 +33,7 @@ class OnnxFacts:
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """The file; BuildError where it is none, or no ONNX."""
+    """Loads the file. Raises BuildError if it does not exist or is not ONNX."""
     try:
         return onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
@@ -43,7 +43,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def read_onnx_facts(path: Path) -> OnnxFacts:
-    """What `write_onnx_facts` wrote; BuildError where the file is no export of a descriptor network."""
+    """Reads what `write_onnx_facts` wrote. Raises BuildError if the file is not an export of a descriptor network."""
     metadata = {entry.key: entry.value for entry in load_onnx(path).metadata_props}
     try:
         provenance = cast(dict[str, Any], json.loads(metadata[_PROVENANCE]))

@@ -1,4 +1,4 @@
-"""A backbone without its classifier and with nothing learnt behind it: what every descriptor is compared with."""
+"""A backbone without its classifier and with nothing learnt after it: the baseline for every descriptor."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from pspsearch_build.network.spec import NetworkSpec, Padding
 _HALF = (0.5, 0.5, 0.5)
 _RESIZED_PX, _CUT_PX = 256, 224
 _POWER = 3.0
-"""Of GeM, as it is before anybody has learned a better one."""
+"""The power of GeM before any training."""
 
 
 class Pooling(StrEnum):
@@ -24,7 +24,7 @@ class Pooling(StrEnum):
 
 
 class PooledBackbone(nn.Module):
-    """From weights of TensorFlow's kind, with the crop that such weights expect; in eval mode."""
+    """A pooled backbone from TensorFlow's weights, with the crop that such weights expect; in eval mode."""
 
     shape = InputShape(_RESIZED_PX, _RESIZED_PX, Fit.CROP)
 
@@ -38,7 +38,7 @@ class PooledBackbone(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 RGB [batch, height_px, width_px, 3] to unit rows [batch, channels]."""
+        """Maps uint8 RGB [batch, height_px, width_px, 3] to unit rows [batch, channels]."""
         middle = slice((_RESIZED_PX - _CUT_PX) // 2, (_RESIZED_PX + _CUT_PX) // 2)
         last = self.backbone(pixels[:, middle, middle].permute(0, 3, 1, 2).float() / 127.5 - 1)[1].float()
         if self._pooling is Pooling.GEM:

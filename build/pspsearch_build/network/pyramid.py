@@ -1,8 +1,8 @@
 """Pyramid pooling as matrix products: the same numbers as adaptive pooling, at any map size, in any runtime.
 
-`adaptive_avg_pool2d` exports to ONNX only where the map divides by the bins. A pooled cell is a weighted sum of
-the map's pixels with weights that depend on sizes only, so pooling is one product with a fixed matrix, and so is
-upsampling a level back to the map.
+`adaptive_avg_pool2d` exports to ONNX only if the bins divide the map's size. A pooled cell is a weighted sum of the
+map's pixels, with weights that depend on sizes only. So pooling is one product with a fixed matrix, and so is
+upsampling a level to the map.
 """
 
 import torch
@@ -34,7 +34,7 @@ def pooling_matrix(size: Size, bins: tuple[int, ...]) -> Tensor:
 
 
 def spreading_matrix(cells: int, size: Size) -> Tensor:
-    """[cells * cells, pixels of the map]: bilinear upsampling of one level, corners on corners as in PSPNet."""
+    """[cells * cells, pixels of the map]: bilinear upsampling of one level with aligned corners, as in PSPNet."""
     each_cell = torch.eye(cells * cells).reshape(cells * cells, 1, cells, cells)
     spread = functional.interpolate(each_cell, size=size, mode="bilinear", align_corners=True)
     return spread.reshape(cells * cells, size[0] * size[1])
@@ -55,7 +55,7 @@ class PyramidPooling(nn.Module):
             self.register_buffer(f"spreading_{cells}", spreading_matrix(cells, size), persistent=False)
 
     def forward(self, pixels_map: Tensor) -> list[Tensor]:
-        """A map [batch, channels, height, width] to one such map of `width` channels per level."""
+        """Maps [batch, channels, height, width] to one such map of `width` channels per level."""
         flat = pixels_map.reshape(-1, self._channels, self._size[0] * self._size[1])
         pooled = torch.split(flat @ self.pooling, [cells * cells for cells in self._bins], dim=-1)
         return [

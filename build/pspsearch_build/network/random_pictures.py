@@ -1,4 +1,4 @@
-"""Coloured procedural pictures: something to calibrate an untrained network on where there are no photographs."""
+"""Draws coloured procedural pictures, to calibrate an untrained network without photographs."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _Picture = NDArray[np.float64]
 def random_pictures(count: int, shape: InputShape, seed: int) -> Iterator[NDArray[np.uint8]]:
     """`count` pictures [height_px, width_px, 3] that differ in colour, texture, layout and contrast.
 
-    A gradient, under waves and blotches, under a few ellipses and rectangles, under a little noise. The same
+    Each is a gradient under waves and blotches, under a few ellipses and rectangles, under a little noise. The same
     seed gives the same pictures, and a longer run starts like a shorter one.
     """
     for index in range(count):
@@ -37,20 +37,20 @@ def _draw(rng: np.random.Generator, shape: InputShape) -> NDArray[np.uint8]:
 
 
 def _gradient(rng: np.random.Generator, y: _Picture, x: _Picture) -> _Picture:
-    """From one colour to another, in some direction."""
+    """A gradient from one random colour to another, in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     along = np.clip(0.5 + np.cos(angle) * x + np.sin(angle) * y, 0, 1)[..., None]
     return along * rng.uniform(0, 255, 3) + (1 - along) * rng.uniform(0, 255, 3)
 
 
 def _waves(rng: np.random.Generator, y: _Picture, x: _Picture) -> _Picture:
-    """Stripes of some direction and spacing, in [-1, 1]."""
+    """Stripes of random direction and spacing, in [-1, 1]."""
     angle, waves = rng.uniform(0, 2 * np.pi), math.exp(rng.uniform(math.log(2), math.log(60)))
     return np.sin(2 * np.pi * (waves * (np.cos(angle) * x + np.sin(angle) * y) + rng.uniform()))
 
 
 def _blotches(rng: np.random.Generator, shape: InputShape) -> _Picture:
-    """Smooth noise of some grain, of unit spread, each colour by itself."""
+    """Smooth noise of random grain and unit spread, independent for each colour."""
     grain = int(math.exp(rng.uniform(math.log(2), math.log(24))))
     coarse = rng.normal(size=(grain + 1, grain + 1, 3))
     lines = _between(coarse, shape.height_px)
@@ -58,7 +58,7 @@ def _blotches(rng: np.random.Generator, shape: InputShape) -> _Picture:
 
 
 def _between(points: _Picture, pixels: int) -> _Picture:
-    """`points` along the first axis, linearly interpolated to `pixels` of them."""
+    """Interpolates `points` linearly along the first axis to `pixels` values."""
     places = np.linspace(0, len(points) - 1, pixels)
     below = np.minimum(places.astype(int), len(points) - 2)
     share = (places - below)[:, None, None]
@@ -66,7 +66,7 @@ def _between(points: _Picture, pixels: int) -> _Picture:
 
 
 def _silhouette(rng: np.random.Generator, y: _Picture, x: _Picture) -> NDArray[np.bool_]:
-    """Where a turned ellipse or rectangle lies."""
+    """The inside of a rotated ellipse or rectangle."""
     angle, (height, width) = rng.uniform(0, np.pi), rng.uniform(0.04, 0.4, 2)
     from_x, from_y = x - rng.uniform(-0.5, 0.5), y - rng.uniform(-0.5, 0.5)
     along = (np.cos(angle) * from_x + np.sin(angle) * from_y) / width

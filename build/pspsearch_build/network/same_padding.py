@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with the parameters of another, whose input is padded by the given amounts with zeros."""
+    """A convolution that takes over another's parameters and first pads its input with the given zeros."""
 
     def __init__(self, convolution: nn.Conv2d, pads: tuple[int, int, int, int]) -> None:
         super().__init__(
@@ -22,15 +22,15 @@ class SameConv2d(nn.Conv2d):
         self.weight, self.bias = convolution.weight, convolution.bias
         self._pads = pads
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Conv2d gives it
-        """Pads (left, right, top, bottom), then convolves."""
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d calls it so
+        """Pads by (left, right, top, bottom), then convolves."""
         return super().forward(functional.pad(input, self._pads))
 
 
 def pad_same(blocks: Sequence[nn.Module], size: tuple[int, int]) -> None:
     """Gives every strided convolution of the blocks SAME padding, in place, for an input of (height, width) pixels.
 
-    Convolutions of stride 1 stay as they are: there SAME is symmetric, dilated or not.
+    Leaves convolutions of stride 1 unchanged: for them SAME is symmetric, dilated or not.
     """
     height, width = size
     for parent in [module for block in blocks for module in block.modules()]:
@@ -42,7 +42,7 @@ def pad_same(blocks: Sequence[nn.Module], size: tuple[int, int]) -> None:
 
 
 def _line_pads(pixels: int, layer: nn.Conv2d) -> tuple[int, int]:
-    """Zeros before and after a line: the odd one goes behind."""
+    """The zeros before and after a line; an odd one goes after it."""
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     total = max((math.ceil(pixels / stride) - 1) * stride + kernel - pixels, 0)
     return total // 2, total - total // 2

@@ -1,4 +1,4 @@
-"""PSPNet's own prediction layers: used in training only, never exported."""
+"""PSPNet's own prediction layers, used only in training and never exported."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +22,7 @@ class SegmentationHead(nn.Module):
         )
 
     def forward(self, fused: Tensor, early: Tensor) -> tuple[Tensor, Tensor]:
-        """The two maps to logits and auxiliary logits, both [batch, classes, height_px, width_px] of the input."""
+        """Maps the two maps to logits and auxiliary logits, both [batch, classes, height_px, width_px] of the input."""
         return self._enlarge(self.prediction(fused)), self._enlarge(self.auxiliary(early))
 
     def _enlarge(self, logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Random weights under which a deep network keeps pictures apart that differ, and together that look alike.
+"""Random weights under which a deep network keeps different pictures apart and similar ones together.
 
-The usual random weights scramble: fifty layers later two views of one picture have as little in common as two
-pictures. Nothing here helps a network that is trained anyway; it gives the untrained one its meaning.
+The usual random weights scramble: after fifty layers, two views of one picture have as little in common as two
+pictures. This does not help a network that is trained anyway; it makes an untrained one meaningful.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from pspsearch_build.network.efficientnet_lite import LiteBlock
 
 _BRANCH_SHARE = 0.1
-"""Of a residual branch beside its shortcut, at the start."""
+"""The weight of a residual branch beside its shortcut, at the start."""
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def soften(trunk: nn.Module) -> None:
 
 
 def _last_norm(block: nn.Module) -> nn.BatchNorm2d | None:
-    """The BatchNorm that ends a residual branch; None for anything that has none."""
+    """The BatchNorm that ends a residual branch; None if the module is not a residual block."""
     if isinstance(block, InvertedResidual) and block.use_res_connect:
         last = block.conv[-1]
         assert isinstance(last, nn.BatchNorm2d)

@@ -1,4 +1,4 @@
-"""What a descriptor network is made of; it is saved with the weights, and with every exported file."""
+"""What a descriptor network is made of; saved with the weights and in every exported file."""
 
 import json
 import math
@@ -30,12 +30,12 @@ class BackboneName(StrEnum):
 
 
 class Padding(StrEnum):
-    """How the backbone's strided convolutions pad: as the one who trained the weights did."""
+    """How the backbone's strided convolutions pad; it must be how the weights were trained."""
 
     SYMMETRIC = "symmetric"
-    """PyTorch's: the same on every side."""
+    """PyTorch's padding: the same on every side."""
     SAME = "same"
-    """TensorFlow's: an even map is padded on the bottom and right only."""
+    """TensorFlow's padding: an even map is padded only at the bottom and on the right."""
 
 
 OUT_OF_TENSORFLOW = {
@@ -44,20 +44,20 @@ OUT_OF_TENSORFLOW = {
     BackboneName.EFFICIENTNET_LITE1,
     BackboneName.EFFICIENTNET_LITE2,
 }
-"""Those with published weights that were trained with TensorFlow's padding."""
+"""The backbones whose published weights were trained with TensorFlow's padding."""
 
 
 class FusionName(StrEnum):
     """How the pyramid's levels and the backbone's map become one fused map."""
 
     CONCAT = "concat"
-    """PSPNet: the levels upsampled and concatenated with the map, then a bottleneck convolution."""
+    """PSPNet: upsamples the levels, concatenates them with the map, and applies a bottleneck convolution."""
     SUM_CONCAT = "sum_concat"
     """The sum of the levels F_i, plus a projection of Concat(F_1..F_N)."""
     DILATED = "dilated"
     """The sum of the levels P_j(X), plus the sum of dilated convolutions C_d(X) of rates 1..D."""
     NONE = "none"
-    """No pyramid: the head sees the backbone's map alone, by the shortcut. What the others are compared with."""
+    """No pyramid: the head sees only the backbone's map, by the shortcut. The baseline for the others."""
 
 
 class ConvolutionKind(StrEnum):
@@ -74,46 +74,46 @@ class HeadName(StrEnum):
     PARTS = "parts"
     """F(x) = sum of w_i f_i(x) over the pyramid's cells f_i, with learned weights w_i."""
     GEM = "gem"
-    """Generalised mean pooling, of the third power."""
+    """Generalised mean pooling with the third power."""
     PARTS_GEM = "parts_gem"
     """Both, concatenated."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """One descriptor network, without its weights; BuildError where the parts do not go together."""
+    """A descriptor network without its weights. Raises BuildError if the parts do not fit together."""
 
     backbone: BackboneName = BackboneName.MOBILENET_V2
     output_stride: int = 16
-    """Input pixels per pixel of the backbone's map: 8, 16, or 32, which is the backbone as it was trained."""
+    """Input pixels per pixel of the backbone's map: 8, 16, or 32, with which the backbone was trained."""
     padding: Padding = Padding.SYMMETRIC
     input: InputShape = field(default_factory=lambda: InputShape(192, 192, Fit.SQUASH))
     mean: Triple = (0.485, 0.456, 0.406)
-    """Of RGB on a scale of 0 to 1; subtracted."""
+    """What is subtracted from RGB on a scale of 0 to 1."""
     std: Triple = (0.229, 0.224, 0.225)
-    """Of RGB on a scale of 0 to 1; divided by."""
+    """What RGB on a scale of 0 to 1 is then divided by."""
     bins: tuple[int, ...] = (1, 2, 3, 6)
     """Cells per side of each pyramid level."""
     fusion: FusionName = FusionName.CONCAT
     bottleneck: ConvolutionKind = ConvolutionKind.SEPARABLE
     dilations: int = 3
-    """D of the `dilated` fusion; the others do not use it."""
+    """D of the `dilated` fusion; the other fusions ignore it."""
     width: int = 256
-    """Channels that the fusion makes."""
+    """The channels of the fused map."""
     shortcut: bool = True
-    """Whether the backbone's own channels stand behind those of the fusion, so that the head pools both.
+    """Whether the backbone's own channels follow the fusion's, so that the head pools both.
 
-    A head that looks at them alone is as good as the backbone from the start; training then adds the rest.
+    A head that sees only the backbone's is as good as the backbone from the start; training then adds the rest.
     """
     head: HeadName = HeadName.PARTS_GEM
     dimension: int = 256
-    """Of the descriptor: 128, 256 or 512."""
+    """The descriptor's dimension: 128, 256 or 512."""
     dropout: float = 0.1
-    """In training, before the projection and before the segmentation head's prediction."""
+    """The dropout in training, before the projection and before the segmentation head's prediction."""
     cells: bool = True
-    """Whether the network's second output is one descriptor per pyramid cell."""
+    """Whether the network has a second output, one descriptor per pyramid cell."""
     segmentation_classes: int = 0
-    """Classes of the segmentation head that multi-task training uses; 0 for none."""
+    """How many classes the segmentation head of multi-task training has; 0 for no such head."""
 
     def __post_init__(self) -> None:
         self._require(self.output_stride in {8, 16, 32}, f"output stride {self.output_stride} is none of 8, 16 and 32")
@@ -156,7 +156,7 @@ class NetworkSpec:
 
     @property
     def cell_count(self) -> int:
-        """The cells of all pyramid levels: 1 + 4 + 9 + 36 = 50 by default."""
+        """How many cells all pyramid levels have: 1 + 4 + 9 + 36 = 50 by default."""
         return sum(cells * cells for cells in self.bins)
 
     @property
@@ -165,12 +165,12 @@ class NetworkSpec:
         return (DESCRIPTOR, CELLS) if self.cells else (DESCRIPTOR,)
 
     def to_json(self) -> str:
-        """One line, keys sorted, so that equal specs are equal text."""
+        """One line with sorted keys, so that equal specs give equal text."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The spec that `to_json` wrote; BuildError where the text is none. Missing fields take their default."""
+        """Reads what `to_json` wrote; missing fields get their defaults. Raises BuildError if the text is no spec."""
         try:
             raw = cast(dict[str, Any], json.loads(text))
             unknown = sorted(set(raw) - {known.name for known in fields(cls)})

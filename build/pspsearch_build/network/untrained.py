@@ -1,4 +1,4 @@
-"""A usable network without any training: an honest stand-in until there are real weights."""
+"""Makes a usable network without any training: an honest stand-in until there are real weights."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ _BATCH = 32
 
 
 def make_untrained(spec: NetworkSpec, weights: Weights = None, seed: int = 0) -> Checkpoint:
-    """A network whose backbone is random or as `weights` say, calibrated on procedural pictures.
+    """Makes a network whose backbone is random or as `weights` say, calibrated on procedural pictures.
 
-    The pictures are half as many again as the descriptor has dimensions: tens of seconds on two cores. The
-    provenance says in words that nothing was trained, and names the weights file.
+    There are half again as many pictures as the descriptor has dimensions, which takes tens of seconds on two cores.
+    The provenance says in words that nothing was trained, and names the weights file.
     """
     network = build_network(spec, weights, seed)
     count = spec.dimension * 3 // 2

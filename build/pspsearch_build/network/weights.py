@@ -1,4 +1,4 @@
-"""A backbone's first weights: out of a file, or downloaded by torchvision."""
+"""Reads weights from a file and loads them into a module."""
 
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,7 @@ _NAMED_KEYS = 3
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file by name; nothing in the file is executed."""
+    """The tensors of a .safetensors or .pth file by name. Executes nothing in the file."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -24,15 +24,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BuildError(f"{path}: there is no such weights file") from error
     except BuildError:
         raise
-    except Exception as error:  # out of damaged bytes, unpickling raises whatever it likes
+    except Exception as error:  # unpickling damaged bytes can raise anything
         raise BuildError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     raise BuildError(f"{path}: weights are read from .safetensors or .pth, not from {path.suffix or 'such a name'!r}")
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Fills the module from tensors of exactly its names and shapes; WeightsMismatch names the first that do not fit.
+    """Loads tensors with exactly the module's names and shapes. WeightsMismatch names the first that do not fit.
 
-    BatchNorm's count of batches may be missing: a file for inference needs none.
+    BatchNorm's count of batches may be missing, because a file for inference needs none.
     """
     wanted = module.state_dict()
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}

@@ -1,4 +1,4 @@
-"""Linear maps to fewer numbers: whitenings, under which every direction counts, and compressions, which keep scores."""
+"""Linear maps to fewer numbers: whitenings, which make all directions count, and compressions, which keep scores."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class Whitening:
 def fit_whitening(vectors: Tensor, kept: int, shrinkage: float) -> Whitening:
     """PCA whitening of vectors [count, dimension] to their `kept` strongest directions, strongest first.
 
-    `shrinkage` of the mean variance is added to every variance: 0 whitens fully, and blows up directions in which
-    few vectors vary; large values only rotate.
+    Adds `shrinkage` times the mean variance to every variance. 0 whitens fully, and amplifies directions in which few
+    vectors vary; large values only rotate.
     """
     samples = _numbers(vectors)
     found = PCA(kept, random_state=0).fit(samples)
@@ -33,10 +33,10 @@ def fit_whitening(vectors: Tensor, kept: int, shrinkage: float) -> Whitening:
 
 
 def fit_whitening_within(vectors: Tensor, labels: Tensor, kept: int, shrinkage: float) -> Whitening:
-    """A whitening of how pictures of one class differ; then the `kept` directions in which the classes differ most.
+    """Whitens how pictures of one class differ, then keeps the `kept` directions in which the classes differ most.
 
-    Directions in which a class is spread out say little, and are held down; those in which its pictures agree are
-    stretched. Labels [count] are whole numbers; `shrinkage` is as in `fit_whitening`.
+    This damps directions in which a class is spread out, because they say little, and stretches those in which its
+    pictures agree. `labels` [count] are whole numbers; `shrinkage` works as in `fit_whitening`.
     """
     samples, classes = _numbers(vectors), np.asarray(labels.cpu().numpy(), np.int64)
     members = [samples[classes == one] for one in np.unique(classes)]
@@ -51,17 +51,18 @@ def fit_whitening_within(vectors: Tensor, labels: Tensor, kept: int, shrinkage: 
 
 
 _EVENNESS = 0.25
-"""How far a compression goes from keeping scores (0) towards whitening (1); a quarter of the way was the best of
-five for pictures of six kinds."""
+"""How far a compression goes from keeping scores (0) to whitening (1); a quarter was the best of five values, for
+pictures of six kinds.
+"""
 
 
 def fit_compression(vectors: Tensor, kept: int, beside: Tensor | None = None) -> Tensor:
-    """The matrix [kept, dimension] to the strongest directions of vectors [count, dimension], as unit vectors.
+    """The matrix [kept, dimension] onto the strongest directions of vectors [count, dimension], as unit vectors.
 
-    It is not centred: where zero is belongs to what a trained network knows. So scores stay nearly as they are, except
-    that the strong directions are held down a little. The few kinds of pictures that there are to fit on do not show
-    all that matters; `beside` [other count, dimension] are other directions that do, such as those of the classifier
-    that the network was trained with. They count as much as the vectors.
+    It does not centre, because a trained network knows where zero is. So scores stay nearly the same, except that
+    strong directions are damped a little. The pictures to fit on are of few kinds and do not show everything that
+    matters, so `beside` [other count, dimension] may add directions, such as those of the classifier that the network
+    was trained with. They count as much as the vectors.
     """
     rows = _numbers(vectors)
     moment = _moment(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))

@@ -1,7 +1,7 @@
-"""The contract of a Triton model of another maker, written beside its own configuration.
+"""Writes a contract for another maker's Triton model, beside its own configuration.
 
-Such a model describes by itself whatever it takes: `pixels` (UINT8, lines x columns x 3), `image` (BYTES, one encoded
-image each) or `text` (BYTES, one text each). It answers with `descriptor` (FP32, unit length).
+The model must describe by itself what it takes: `pixels` (UINT8, lines x columns x 3), `image` (BYTES, one encoded
+image each) or `text` (BYTES, one text each). It must answer with `descriptor` (FP32, unit length).
 """
 
 from collections.abc import Mapping
@@ -21,23 +21,23 @@ from pspsearch_build.publish import config as triton_config
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What its configuration does not say."""
+    """What the model's configuration does not say."""
 
     precision: str
     fit: Fit | None = None
-    """For a model that takes pixels."""
+    """How an image is fitted; only for a model that takes pixels."""
     bins: tuple[int, ...] = ()
-    """Of its `cells`, where it has that output."""
+    """The bins of the pyramid behind the output `cells`, if the model has that output."""
     space: str = ""
-    """The name of the space that its descriptors are of; empty for one of its own."""
+    """The name of the descriptors' space; empty for a space of their own."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def adopt(version: Path, adoption: Adoption) -> Contract:
-    """Writes manifest and contract of REPOSITORY/MODEL/N, so that pspsearch uses it; durable when this returns.
+    """Writes manifest and contract of REPOSITORY/MODEL/N, so that pspsearch can use it; durable when this returns.
 
-    PublishRefused where its tensors are not those that a contract can promise, or where the version has a contract
-    for other files already. Nothing but these two is changed.
+    Raises PublishRefused if a contract cannot promise the model's tensors, or if the version already has a contract for
+    other files. Changes nothing but these two.
     """
     model, number = version.parent, version.name
     path = model / "config.pbtxt"

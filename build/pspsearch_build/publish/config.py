@@ -1,4 +1,4 @@
-"""`config.pbtxt` from typed values, read back with Triton's own ModelConfig message."""
+"""Makes `config.pbtxt` from typed values, and reads it back with Triton's own ModelConfig message."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,44 +11,44 @@ from pspsearch.model.contract import CELLS, CHECKSUM, DESCRIPTOR, PIXELS, Contra
 from pspsearch_build.errors import PublishRefused
 
 _FLAVOUR = "flavour"
-"""The parameter that tells the second flavour of Triton's Python backend from the first."""
+"""The parameter that tells the PyTorch flavour of Triton's Python backend from the OpenVINO one."""
 
 
 class Flavour(StrEnum):
     """What runs a model version in Triton."""
 
     OPENVINO = "openvino"
-    """Python backend over OpenVINO: a CPU, no container."""
+    """The Python backend over OpenVINO, on a CPU without a container."""
     ONNXRUNTIME = "onnxruntime"
     """The ONNX Runtime backend of the stock containers."""
     TENSORRT = "tensorrt"
-    """A TensorRT engine: a GPU, the stock containers."""
+    """A TensorRT engine, on a GPU in the stock containers."""
     TORCH = "torch"
-    """Python backend over PyTorch: a GPU without TensorRT."""
+    """The Python backend over PyTorch, on a GPU without TensorRT."""
 
     @property
     def model_file(self) -> str:
-        """What the network's file is called in a version folder."""
+        """The name of the network's file in a version folder."""
         return "model.plan" if self is Flavour.TENSORRT else "model.onnx"
 
     @property
     def program(self) -> str:
-        """Which file beside this one Triton's Python backend runs as `model.py`; empty where it runs none."""
+        """The file beside this one that Triton's Python backend runs as `model.py`; empty if the flavour needs none."""
         return {Flavour.OPENVINO: "openvino_model.py", Flavour.TORCH: "torch_model.py"}.get(self, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How Triton gathers requests, and how many it lets wait."""
+    """How Triton batches requests, and how many may wait."""
 
     max_batch_size: int = 32
     preferred_batch_sizes: tuple[int, ...] = (8, 16, 32)
     max_queue_delay_us: int = 0
-    """How long a request may wait for company while an instance is idle; 0 batches only under load."""
+    """How long a request may wait for others while an instance is idle; 0 batches only under load."""
     max_queue_size: int = 256
-    """More are refused at once."""
+    """How many requests may wait; more are refused at once."""
     queue_timeout_us: int = 10_000_000
-    """What waited longer is refused; a request may ask for less."""
+    """How long a request may wait before it is refused; a request may ask for less."""
 
     def __post_init__(self) -> None:
         if self.max_batch_size < 1 or self.max_queue_size < 1:
@@ -68,7 +68,7 @@ class Instances:
 def new_config(
     model: str, flavour: Flavour, contract: Contract, batching: Batching, instances: Instances
 ) -> pb.ModelConfig:
-    """The configuration of a model that has no version yet, but for the contract."""
+    """The configuration of a model that has no version yet, complete except for the contract."""
     config = pb.ModelConfig()
     config.name = model
     config.max_batch_size = batching.max_batch_size
@@ -83,7 +83,7 @@ def new_config(
 
 
 def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> None:
-    """Adds a version's contract; a dimension in which the versions differ becomes -1."""
+    """Adds a version's contract; a size in which the versions differ becomes -1."""
     shape = contract.shape
     wanted = {
         PIXELS: [shape.height_px, shape.width_px, 3],
@@ -96,12 +96,15 @@ def add_version(config: pb.ModelConfig, version: int, contract: Contract) -> Non
         merged = [had if had == size else -1 for had, size in zip(tensor.dims, sizes, strict=True)]
         tensor.dims[:] = merged
     if any(size == -1 for tensor in config.input for size in tensor.dims):
-        del config.model_warmup[:]  # a warm-up has one size, and the versions have several
+        del config.model_warmup[:]  # a warm-up has one size, but the versions have several
     config.parameters[parameter_key(version)].string_value = contract.to_json()
 
 
 def declare_checksum(config: pb.ModelConfig) -> None:
-    """Has each version tell what its answers are computed from; one whose program cannot is not loaded any more."""
+    """Declares that each version also returns a checksum of its answers.
+
+    Triton no longer loads a version whose program does not.
+    """
     if all(output.name != CHECKSUM for output in config.output):
         output = config.output.add()
         output.name, output.data_type = CHECKSUM, pb.TYPE_UINT64
@@ -109,7 +112,7 @@ def declare_checksum(config: pb.ModelConfig) -> None:
 
 
 def flavour_of(config: pb.ModelConfig) -> Flavour | None:
-    """Which flavour a configuration runs; None for one that pspsearch did not write."""
+    """The flavour that a configuration runs; None for one that pspsearch did not write."""
     if _FLAVOUR in config.parameters:
         return Flavour(config.parameters[_FLAVOUR].string_value)
     known = {"python": Flavour.OPENVINO, "onnxruntime": Flavour.ONNXRUNTIME}
@@ -117,7 +120,7 @@ def flavour_of(config: pb.ModelConfig) -> Flavour | None:
 
 
 def to_text(config: pb.ModelConfig) -> str:
-    """The text of `config.pbtxt`, proved to say what `config` says."""
+    """The text of `config.pbtxt`, checked to parse back to `config`."""
     text = text_format.MessageToString(config)
     if parse(text, "the new config.pbtxt") != config:
         raise AssertionError("config.pbtxt does not survive its own parser")
@@ -125,7 +128,7 @@ def to_text(config: pb.ModelConfig) -> str:
 
 
 def parse(text: str, name: str) -> pb.ModelConfig:
-    """The configuration that the text holds; RepositoryError, with the place, where it holds none."""
+    """Parses a configuration. RepositoryError names the place if the text is not one."""
     try:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:

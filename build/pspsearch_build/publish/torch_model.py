@@ -1,13 +1,13 @@
-"""The PyTorch flavour of a model version, for a GPU without TensorRT: the network of the ONNX file, as CUDA graphs.
+"""The PyTorch flavour of a model version, for a GPU without TensorRT: the ONNX file's network as CUDA graphs.
 
-A network of this size is so quick on a GPU that starting its kernels one by one takes longer than they do. A graph
-starts all of them at once; it has one size of batch, so there is one for each power of two, and a batch goes into the
-least that holds it. On a machine without a GPU the same network runs as it is written, slowly.
+A network of this size is so fast on a GPU that starting its kernels one by one takes longer than running them. A graph
+starts all of them at once, but has one batch size. So there is a graph for each power of two, and a batch goes into the
+smallest that holds it. On a machine without a GPU the same network runs without graphs, slowly.
 
-Triton's Python must have `pspsearch[build]`, which knows how the weights become a network.
+Triton's Python must have `pspsearch[build]`, which turns the file's weights into a network.
 """
 
-from __future__ import annotations  # Triton completes its module after this one is imported
+from __future__ import annotations  # Triton completes its module only after it imports this one
 
 import json
 from pathlib import Path
@@ -26,11 +26,11 @@ from pspsearch_build.export import read_exported
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 
 WARM_UPS = 3
-"""Runs before a recording: libraries choose their kernels in the first ones."""
+"""How often the network runs before it is recorded: libraries choose their kernels in the first runs."""
 
 
 class Recording:
-    """The network for one size of batch."""
+    """The network recorded for one batch size."""
 
     def __init__(self, network: DescriptorNetwork, size: int, device: torch.device) -> None:
         shape = network.spec.input
@@ -47,7 +47,7 @@ class Recording:
             self._outputs = network(self._pixels)
 
     def run(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Of at most `size` images; what the rest of the batch held before does not matter."""
+        """Runs at most `size` images; what the rest of the batch held before does not matter."""
         self._pixels[: len(pixels)].copy_(pixels, non_blocking=True)
         self._graph.replay()
         return tuple(output[: len(pixels)] for output in self._outputs)
@@ -57,7 +57,7 @@ class TritonPythonModel:
     """One instance of the model; Triton calls `execute` with whatever its batcher gathered."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Records the network for every size of batch that `config.pbtxt` allows."""
+        """Records the network for every batch size that `config.pbtxt` allows."""
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         try:
@@ -77,11 +77,11 @@ class TritonPythonModel:
                 self.recordings = [Recording(self.network, size, device) for size in sizes]
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """One inference for all requests; each gets its own rows back."""
+        """Runs one inference for all requests, and gives each its own rows."""
         try:
             batches = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
             pixels = self.stage(batches)
-        except (AttributeError, ValueError) as error:  # Triton had checked them: since then they were overwritten
+        except (AttributeError, ValueError) as error:  # Triton had checked them, so they were overwritten since
             raise pb_utils.TritonModelException("Triton gave up this process, and the requests are gone") from error
         results = self.infer(pixels)
         responses: list[pb_utils.InferenceResponse] = []
@@ -94,13 +94,13 @@ class TritonPythonModel:
         return responses
 
     def stage(self, batches: list[NDArray[np.uint8]]) -> Tensor:
-        """All images in one, from where a GPU fetches them quickly."""
+        """Copies all images into one batch, in memory that a GPU reads quickly."""
         pixels = self.staged[: sum(map(len, batches))]
         np.concatenate(batches, out=cast("NDArray[np.uint8]", pixels.numpy()))
         return pixels
 
     def infer(self, pixels: Tensor) -> dict[str, NDArray[Any]]:
-        """Each output by its name, a row for each image; the checksum tells whoever asked that they are of its own."""
+        """Each output by its name, with a row per image. The checksum lets a caller check that the rows are its own."""
         with torch.inference_mode():
             run = next((one.run for one in self.recordings if one.size >= len(pixels)), self.network)
             outputs = run(pixels)

@@ -1,4 +1,4 @@
-"""The last look at a version before it is published: does it describe?"""
+"""Checks, just before a version is published, that it describes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _SAME_COSINE = 0.9999
 
 
 def try_outputs(flavour: Flavour, folder: Path, promise: Promise) -> None:
-    """Runs the network in `folder` on two images; PublishRefused where what it answers is useless."""
+    """Runs the network in `folder` on two images. Raises PublishRefused if its answers are useless."""
     pixels = _two_images(promise.input.height_px, promise.input.width_px)
     path = folder / flavour.model_file
     try:
@@ -46,7 +46,7 @@ def _check_units(who: str, rows: NDArray[np.float32], shape: tuple[int, ...]) ->
 
 
 def _two_images(height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """A shaded ramp and seeded noise: as unlike as two pictures can be."""
+    """A shaded ramp and seeded noise: two pictures as different as can be."""
     ramp = np.linspace(0, 255, width_px)[None, :, None] * np.linspace(0, 1, height_px)[:, None, None]
     noise = np.random.default_rng(0).integers(0, 256, (height_px, width_px, 3))
     return np.stack([np.broadcast_to(ramp, noise.shape), noise]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""One model version, from files to a folder that Triton may load: tried first, then written at a stroke."""
+"""Publishes a model version: tries its files, then writes them at a stroke into a folder that Triton may load."""
 
 import contextlib
 import logging
@@ -22,37 +22,37 @@ from pspsearch_build.publish.config import Batching, Flavour, Instances
 from pspsearch_build.publish.trial import try_outputs
 
 _CONFIG = "config.pbtxt"
-_PRECISION = {Flavour.OPENVINO: "bf16"}  # the others compute in the precision of their file
+_PRECISION = {Flavour.OPENVINO: "bf16"}  # the others compute in their file's precision
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What to publish where."""
+    """What to publish, and where."""
 
     onnx: Path
-    """The network, as `export` or `adapt` wrote it; for the TensorRT flavour the one that the plan was built from."""
+    """The network, as `export` or `adapt` wrote it; for the TensorRT flavour, the one that the plan was built from."""
     repository: Path
     model: str
     version: int | None = None
     """None takes the next free number."""
     flavour: Flavour = Flavour.OPENVINO
     plan: Path | None = None
-    """The engine, for the TensorRT flavour."""
+    """The engine; only for the TensorRT flavour."""
     batching: Batching = field(default_factory=Batching)
     instances: Instances = field(default_factory=Instances)
-    """These two matter for a model's first version; later ones keep the configuration that is there."""
+    """Batching and instances count only for a model's first version; later versions keep its configuration."""
     allow_other_dimension: bool = False
     space: str = ""
-    """The name of the space that its descriptors are of; empty for one of its own."""
+    """The name of the descriptors' space; empty for a space of their own."""
 
 
 def publish(publication: Publication) -> Path:
     """Writes the version and returns its folder, which is complete and durable when this returns.
 
-    The configuration is replaced first and the folder renamed into place last: whoever dies in between leaves a
-    contract without a version, which harms nobody and is overwritten by the next try.
+    It replaces the configuration first, and renames the folder into place last. If it dies in between, it leaves a
+    contract without a version, which does no harm and which the next try overwrites.
     """
     name, model = publication.model, publication.repository / publication.model
     if not name or name.startswith(".") or Path(name).name != name:
@@ -125,7 +125,7 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
         check_digest(config)
         if contract.cells and not _offers_cells(config) and publication.flavour.program:
             log.warning("the versions of %s have no cells, and this one keeps its own to itself", publication.model)
-            contract = replace(contract, bins=())  # a program answers with what the config names
+            contract = replace(contract, bins=())  # a program answers only what the config names
         _refuse_contradictions(config, publication, contract)
     if contract.checksums and _all_tell_checksums(config, path.parent):
         triton_config.declare_checksum(config)
@@ -135,7 +135,7 @@ def _config(publication: Publication, contract: Contract, version: int) -> pb.Mo
 
 
 def _refuse_contradictions(config: pb.ModelConfig, publication: Publication, contract: Contract) -> None:
-    """One config serves every version of a model: what it cannot say for all of them belongs in another model."""
+    """Refuses a version that one config cannot serve together with the others; it belongs in another model."""
     model = publication.repository / publication.model
     flavour = triton_config.flavour_of(config)
     if flavour is not publication.flavour:
@@ -161,7 +161,7 @@ def _offers_cells(config: pb.ModelConfig) -> bool:
 
 
 def _all_tell_checksums(config: pb.ModelConfig, model: Path) -> bool:
-    """Whether every version that is there has a program that can: another one would not be loaded any more."""
+    """Whether every existing version's program returns checksums; Triton would no longer load one that does not."""
     there = sum(path.name.isdecimal() for path in model.iterdir())
     return sum(contract.checksums for contract in _contracts_in_use(config, model)) == there
 
@@ -174,9 +174,9 @@ def _contracts_in_use(config: pb.ModelConfig, model: Path) -> Iterator[Contract]
 
 @contextlib.contextmanager
 def _incoming(model: Path) -> Generator[Path]:
-    """A hidden folder beside the versions, which Triton and `check_repository` pass over."""
+    """A hidden folder beside the versions, which Triton and `check_repository` ignore."""
     for litter in model.glob(".incoming-*"):
-        shutil.rmtree(litter)  # from a publisher that was killed: the lock says that none is at work
+        shutil.rmtree(litter)  # from a publisher that was killed: we hold the lock, so nobody uses it
     incoming = model / f".incoming-{secrets.token_hex(4)}"
     incoming.mkdir()
     try:

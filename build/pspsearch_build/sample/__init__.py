@@ -1,1 +1,1 @@
-"""The sample gallery: pictures of made-up things, ray-traced, so that a new server has something to search."""
+"""Ray-traces the sample gallery: pictures of invented things, so that a new server has something to search."""

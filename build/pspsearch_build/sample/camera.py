@@ -1,4 +1,4 @@
-"""From a scene to a picture."""
+"""Photographs a scene."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,34 +13,34 @@ from pspsearch_build.sample.scene import Scene
 from pspsearch_build.sample.tracing import Rays
 
 SIDE_PX = 224
-"""Of every picture, both ways."""
+"""The width and the height of every picture."""
 
 _EDGE = 0.1
-"""A difference between neighbours, of 1, from which a pixel is looked at more closely."""
+"""The difference between neighbouring pixels, on a scale of 1, from which a pixel is sampled again."""
 _SUBPIXELS = (-0.33, 0.33)
-"""Where a pixel is looked at again, across and down from its middle, in px."""
+"""Where a pixel is sampled again, right and down from its middle, in px."""
 _BLOCK_PX = 4
-"""Pixels of a square block go most of the way to a solid together."""
+"""The side of a block of pixels that goes most of the way to a solid together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Where it stands, where it looks, and what it does to the light."""
+    """Where the camera stands, where it looks, and what it does to the light."""
 
     eye: Points
     target: Points
     roll: float
-    """Radians."""
+    """In radians."""
     field_of_view_degrees: float
     exposure: float
     blur_px: float
     grain: float
-    """Standard deviation of the noise, of 255."""
+    """The standard deviation of the noise, on a scale of 255."""
     jpeg_quality: int
 
     @property
     def reach(self) -> float:
-        """How wide a pixel is at distance 1."""
+        """The width of a pixel at distance 1."""
         return tan(radians(self.field_of_view_degrees) / 2) / (SIDE_PX / 2)
 
     def rays(self, across: Scalars, down: Scalars) -> Rays:
@@ -60,7 +60,7 @@ def photograph(scene: Scene, camera: Camera, rng: np.random.Generator) -> bytes:
 
 
 def _expose(scene: Scene, camera: Camera) -> Points:
-    """sRGB in [0, 1], (3, pixels): one look for each pixel, and more where the picture changes."""
+    """sRGB in [0, 1], (3, pixels); samples a pixel more than once where the picture changes."""
     down, across = (axis.ravel().astype(np.float32) + 0.5 for axis in np.mgrid[:SIDE_PX, :SIDE_PX])
     starts = _approach(scene, camera)
     seen = _tone(scene.look(camera.rays(across, down), starts), camera.exposure)
@@ -73,7 +73,7 @@ def _expose(scene: Scene, camera: Camera) -> Points:
 
 
 def _approach(scene: Scene, camera: Camera) -> list[Scalars]:
-    """For each body, how far the ray of each pixel can go at once."""
+    """For each body, how far the ray of each pixel can safely go at once."""
     blocks = SIDE_PX // _BLOCK_PX
     down, across = ((axis.ravel().astype(np.float32) + 0.5) * _BLOCK_PX for axis in np.mgrid[:blocks, :blocks])
     spread = 0.75 * _BLOCK_PX * camera.reach
@@ -82,7 +82,7 @@ def _approach(scene: Scene, camera: Camera) -> list[Scalars]:
 
 
 def _tone(light: Points, exposure: float) -> Points:
-    """sRGB: bright light is bent down to 1 instead of being cut."""
+    """Maps light to sRGB, compressing bright light towards 1 instead of cutting it off."""
     return (1 - np.exp(-light * np.float32(exposure))) ** np.float32(1 / 2.2)
 
 
@@ -100,7 +100,7 @@ def _find_edges(seen: Points) -> NDArray[np.intp]:
 
 
 def _develop(seen: Points, camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the lens and the sensor make of it."""
+    """Adds the blur of the lens and the grain of the sensor."""
     levels = seen.T.reshape(SIDE_PX, SIDE_PX, 3) * 255
     sharp = Image.fromarray(np.clip(levels + 0.5, 0, 255).astype(np.uint8))
     soft = np.asarray(sharp.filter(ImageFilter.GaussianBlur(camera.blur_px)), np.float32)

@@ -1,6 +1,6 @@
 """Signed distance fields: how far each point is from a solid, negative inside.
 
-Far away a field may tell less than the distance, never much more.
+Far away a field may return less than the distance, but never much more.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pspsearch_build.sample.points import Points, Scalars, dot, hypotenuse, leng
 Field = Callable[[Points], Scalars]
 
 Spot = tuple[float, float, float]
-"""One point, for people to write."""
+"""One point as plain numbers."""
 
 
 def sphere(centre: Spot, radius: float) -> Field:
@@ -23,7 +23,7 @@ def sphere(centre: Spot, radius: float) -> Field:
 
 
 def box(centre: Spot, half: Spot, rounding: float = 0.02) -> Field:
-    """A box with rounded edges, `half` as wide, high and deep as it is in all."""
+    """A box with rounded edges; `half` is half its outer width, height and depth."""
     middle, inner = point(*centre), point(*half) - rounding
 
     def distance(points: Points) -> Scalars:
@@ -35,7 +35,7 @@ def box(centre: Spot, half: Spot, rounding: float = 0.02) -> Field:
 
 
 def cylinder(centre: Spot, radius: float, half_length: float, axis: int = 1, rounding: float = 0.02) -> Field:
-    """A cylinder along the axis of that number, with rounded rims."""
+    """A cylinder along the axis with that number, with rounded rims."""
     middle = point(*centre)
     across = [number for number in range(3) if number != axis]
 
@@ -50,7 +50,7 @@ def cylinder(centre: Spot, radius: float, half_length: float, axis: int = 1, rou
 
 
 def torus(centre: Spot, ring_radius: float, tube_radius: float, axis: int = 1) -> Field:
-    """A ring around the axis of that number."""
+    """A ring around the axis with that number."""
     middle = point(*centre)
     across = [number for number in range(3) if number != axis]
 
@@ -77,7 +77,7 @@ def stick(start: Spot, end: Spot, start_radius: float, end_radius: float) -> Fie
 
 
 def union(*fields: Field) -> Field:
-    """All of them together."""
+    """The union of all fields."""
 
     def distance(points: Points) -> Scalars:
         nearest = fields[0](points)
@@ -89,12 +89,12 @@ def union(*fields: Field) -> Field:
 
 
 def without(field: Field, taken: Field) -> Field:
-    """What is left of the first when the second is cut away."""
+    """The first field with the second one cut out."""
     return lambda points: np.maximum(field(points), -taken(points))
 
 
 def mirrored(field: Field, *, deep: bool = False) -> Field:
-    """The half with positive x (and the one with positive z), and its mirror image."""
+    """The half with positive x (and, if `deep`, positive z) and its mirror image."""
 
     def distance(points: Points) -> Scalars:
         return field(np.stack([np.abs(points[0]), points[1], np.abs(points[2]) if deep else points[2]]))
@@ -103,7 +103,7 @@ def mirrored(field: Field, *, deep: bool = False) -> Field:
 
 
 def repeated(field: Field, times: int) -> Field:
-    """What stands around +x, so many times around the y axis."""
+    """The part around +x, repeated so many times around the y axis."""
     sector = 2 * pi / times
 
     def distance(points: Points) -> Scalars:
@@ -116,7 +116,7 @@ def repeated(field: Field, times: int) -> Field:
 
 
 def turned(field: Field, degrees: float, axis: int = 1) -> Field:
-    """Turned about the axis of that number through the origin."""
+    """The field, turned about the axis with that number through the origin."""
     first, second = (axis + 1) % 3, (axis + 2) % 3
     cosine, sine = cos(radians(degrees)), sin(radians(degrees))
 
@@ -130,6 +130,6 @@ def turned(field: Field, degrees: float, axis: int = 1) -> Field:
 
 
 def moved(field: Field, by: Spot) -> Field:
-    """Moved by that much."""
+    """The field, moved by an offset."""
     offset = point(*by)
     return lambda points: field(points - offset)

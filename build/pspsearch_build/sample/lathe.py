@@ -1,4 +1,4 @@
-"""Solids of revolution from a drawn profile."""
+"""Makes solids of revolution from a drawn profile."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,30 +11,30 @@ from pspsearch_build.sample.points import Scalars, hypotenuse
 from pspsearch_build.sample.sheets import Sheet
 
 Profile = Sequence[tuple[float, float]]
-"""(radius, height) from the axis below to the axis above. Corners are rounded; a point given twice is a sharp one."""
+"""Points (radius, height) from the lower end of the axis to the upper one. Corners are rounded unless given twice."""
 
 _CELL = 0.0125
 _MARGIN = 0.25
-"""Around the profile, so that distances as long as that are told."""
+"""How far beyond the profile the grid reaches, so that distances up to that length are known."""
 _ROUNDS = 3
 
 
 def lathe(profile: Profile) -> Field:
     """The solid that the profile makes around the y axis.
 
-    Its distances are worked out once, on a grid of 0.0125 units, and read between its nodes.
+    Its distances are computed once, on a grid of 0.0125 units, and interpolated between the nodes.
     """
     outline = _round_corners(np.array(profile, np.float32))
     low = float(outline[:, 1].min()) - _MARGIN
     across = np.arange(0, float(outline[:, 0].max()) + _MARGIN, _CELL)
     up = np.arange(low, float(outline[:, 1].max()) + _MARGIN, _CELL)
-    # beyond the grid the nearest place on its border tells a distance that is never too long
+    # beyond the grid, the nearest place on its border gives a distance that is never too long
     sheet = Sheet(_measure(outline, across, up), _CELL, 0, low)
     return lambda points: sheet.read(hypotenuse(points[0], points[2]), points[1])
 
 
 def _round_corners(outline: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Chaikin's corner cutting: every edge gives way to its middle half, and the ends stay."""
+    """Chaikin's corner cutting: keeps the middle half of every edge, and both ends."""
     for _ in range(_ROUNDS):
         start, end = outline[:-1], outline[1:]
         cut = np.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], axis=1).reshape(-1, 2)

@@ -1,6 +1,6 @@
 """Points and directions in the space of a scene: x to the right, y up, z towards the viewer.
 
-Several of them are an array of shape (3, count), so that each coordinate lies together in memory.
+Several points are an array of shape (3, count), so that each coordinate is contiguous in memory.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Scalars = NDArray[np.float32]
 """(count,): one number for each point."""
 
 Numbers = NDArray[np.intp]
-"""Which points, by their place."""
+"""Indices of points."""
 
 
 def point(x: float, y: float, z: float) -> Points:
@@ -32,27 +32,27 @@ def length(points: Points) -> Scalars:
 
 
 def hypotenuse(across: Scalars, up: Scalars) -> Scalars:
-    """The length of each pair; ten times as fast as numpy's own, which guards against overflow."""
+    """The length of each pair; ten times as fast as numpy's, which guards against overflow."""
     return np.sqrt(across * across + up * up)
 
 
 def unit(points: Points) -> Points:
-    """Each direction at length 1."""
+    """Scales each direction to length 1."""
     return points / np.maximum(length(points), 1e-9)
 
 
 def pick(points: Points, chosen: Numbers) -> Points:
-    """Some of the points; three times as fast as an index."""
+    """Some of the points; three times as fast as indexing."""
     return points.take(chosen, axis=1)
 
 
 def put(points: Points, chosen: Numbers, values: Points) -> None:
-    """Replace some of the points."""
+    """Replaces some of the points."""
     for row, new in zip(points, values, strict=True):
         row[chosen] = new
 
 
 def smoothstep(low: float, high: float, values: Scalars) -> Scalars:
-    """0 up to `low`, 1 from `high` on, smooth between."""
+    """0 up to `low`, 1 from `high`, smooth in between."""
     share = np.clip((values - low) / (high - low), 0, 1)
     return share * share * (3 - 2 * share)

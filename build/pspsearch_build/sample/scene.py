@@ -1,4 +1,4 @@
-"""A thing on a floor before a wall, in the light of a lamp and of the room."""
+"""A thing on a floor in front of a wall, lit by a lamp and by the room."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,36 +17,36 @@ from pspsearch_build.sample.textures import Place
 from pspsearch_build.sample.tracing import Rays, Solid, approach, light_share, normals, openness, trace
 
 _LIFT = 0.01
-"""Off its own surface, so that a point does not shade itself."""
+"""How far a ray starts off its surface, so that a point does not shade itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A lamp far away, and what the room gives back."""
+    """A distant lamp, and the light that the room reflects."""
 
     direction: Points
-    """Towards the lamp, unit, (3, 1)."""
+    """The unit direction towards the lamp, (3, 1)."""
     colour: Points
-    """Its light, (3, 1)."""
+    """The lamp's light, (3, 1)."""
     room: Points
-    """The light that comes from everywhere, (3, 1)."""
+    """The light that comes from all directions, (3, 1)."""
     softness: float
     """The width of the lamp, as seen from the thing."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A shape and the paint of each of its roles."""
+    """A shape, and the paint for each of its roles."""
 
     shape: Shape
     paints: Sequence[Paint]
-    """By role."""
+    """The paints, indexed by role."""
     spot: Spot = (0, 0, 0)
-    """Where it stands."""
+    """Where the body stands."""
 
     @cached_property
     def solid(self) -> Solid:
-        """All of it, where it stands."""
+        """The whole body, where it stands."""
         return Solid.of(*(part for _, part in self.shape.parts)).moved(self.spot)
 
     def roles(self, points: Points) -> NDArray[np.intp]:
@@ -68,14 +68,14 @@ class Backdrop:
     floor_degrees: float
     wall: Paint
     wall_facing: Points
-    """Level, unit, (3, 1)."""
+    """A level unit direction, (3, 1)."""
     wall_distance: float
-    """Behind the origin."""
+    """How far the wall is behind the origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Surface:
-    """What rays hit: one column for each ray."""
+    """What rays hit, one column for each ray."""
 
     points: Points
     facing: Points
@@ -85,10 +85,10 @@ class _Surface:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that there is to see."""
+    """Everything that the camera can see."""
 
     bodies: Sequence[Body]
-    """The thing and what stands about."""
+    """The thing, and what stands around it."""
     backdrop: Backdrop
     light: Light
 
@@ -98,13 +98,13 @@ class Scene:
         return [cast_on_floor(body.solid, light.direction, light.softness) for body in self.bodies]
 
     def approach(self, rays: Rays, spread: float) -> list[Scalars]:
-        """For each body: how far bundles of rays, so wide at distance 1, can go before they may meet it."""
+        """For each body, how far bundles of rays, `spread` wide at distance 1, can go before they may meet it."""
         return [approach(body.solid, rays, spread) for body in self.bodies]
 
     def look(self, rays: Rays, starts: Sequence[Scalars]) -> Points:
-        """The light that comes back along each ray, (3, count), linear and not bounded above.
+        """The light that comes back along each ray, (3, count), linear and without an upper bound.
 
-        For each body, `starts` says how far along each ray it may begin; infinite where it does not.
+        For each body, `starts` says where along each ray the search may begin; infinite if the ray misses the body.
         """
         surface = self._hit(rays, starts)
         up = surface.facing[1]
@@ -135,7 +135,7 @@ class Scene:
         return surface
 
     def _hit_backdrop(self, rays: Rays) -> tuple[Scalars, _Surface]:
-        """How far away the floor or the wall is, whichever comes first."""
+        """The distance to the floor or the wall, whichever comes first, and the surface there."""
         backdrop = self.backdrop
         down = np.minimum(rays.directions[1], -1e-6)
         to_floor = -rays.origins[1] / down
@@ -171,14 +171,14 @@ class Scene:
 
     def _open(self, surface: _Surface) -> Scalars:
         """How much of the room each point sees."""
-        shares = 0.55 + 0.45 * np.clip(surface.points[1] / 0.5, 0, 1)  # the floor shuts in what is low
+        shares = 0.55 + 0.45 * np.clip(surface.points[1] / 0.5, 0, 1)  # the floor darkens what is low
         shares = np.where(surface.facing[1] > 0.99, 1, shares).astype(np.float32)
         for body in self.bodies:
             shares *= openness(body.solid, surface.points, surface.facing)
         return shares
 
     def _shine(self, surface: _Surface, rays: Rays, lit: Scalars, open_to_room: Scalars) -> Points:
-        """The highlight of the lamp, and the room in the glaze."""
+        """The highlight of the lamp, and the reflection of the room in the glaze."""
         mirrored = rays.directions - surface.facing * (2 * dot(rays.directions, surface.facing))
         half = unit(self.light.direction - rays.directions)
         sharp = np.maximum(dot(surface.facing, half), 0) ** (12 + 90 * surface.gloss)

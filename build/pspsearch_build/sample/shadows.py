@@ -1,4 +1,4 @@
-"""The shadow that a solid casts on the floor, worked out once for a scene and then looked up."""
+"""The shadow that a solid casts on the floor, computed once for a scene and then looked up."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _LIFT = 0.005
 
 
 def cast_on_floor(solid: Solid, towards_light: Points, softness: float) -> Sheet:
-    """How much of a light reaches the floor (y = 0), 0 to 1, by x and z; all of it beyond the sheet."""
+    """How much of the light reaches the floor (y = 0), from 0 to 1, by x and z; 1 beyond the sheet."""
     slide = -towards_light / towards_light[1] * solid.high[1]
     margin = shadow_margin(solid, softness) + _CELL
     low = (np.minimum(solid.low, solid.low + slide) - margin)[:, 0]

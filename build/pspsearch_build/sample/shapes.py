@@ -1,6 +1,6 @@
-"""What the things of the gallery are shaped like: solids that stand on y = 0 and face +z.
+"""The shapes of the gallery's things: solids that stand on y = 0 and face +z.
 
-Each shape draws its own proportions, so that two mugs are two mugs.
+Each shape draws its own proportions, so that two mugs differ.
 """
 
 from collections.abc import Callable
@@ -34,16 +34,16 @@ class Role(IntEnum):
     ACCENT = 1
     """The second colour, plain."""
     TRIM = 2
-    """A quiet colour that suits every thing: dark, light, metal."""
+    """A quiet colour that suits every thing: dark, light or metal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A solid in parts."""
+    """A solid made of parts."""
 
     parts: tuple[tuple[Role, Field], ...]
     round: bool
-    """Whether its texture is wrapped around the y axis, or laid on it from six sides."""
+    """Whether the texture is wrapped around the y axis, or laid on from six sides."""
 
 
 def _shape(*, body: Field, accent: Field | None = None, trim: Field | None = None, revolved: bool = False) -> Shape:
@@ -221,4 +221,4 @@ SHAPES: dict[str, Callable[[np.random.Generator], Shape]] = {
     "table": _table,
     "teapot": _teapot,
 }
-"""By the name that pictures are tagged with."""
+"""The shapes, by the name that pictures are tagged with."""

@@ -1,4 +1,4 @@
-"""Values known on a regular grid and read anywhere between its nodes."""
+"""Values on a regular grid, interpolated between its nodes."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,19 @@ from pspsearch_build.sample.points import Scalars
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One value for each node; beyond the grid, that of the nearest place on its border."""
+    """One value per node; beyond the grid, the value of the nearest place on its border."""
 
     values: NDArray[np.float32]
     """(rows, columns)."""
     cell: float
-    """From node to node, both ways."""
+    """The distance between neighbouring nodes, both ways."""
     left: float
-    """Where the first column is."""
+    """The position of the first column."""
     bottom: float
-    """Where the first row is."""
+    """The position of the first row."""
 
     def read(self, across: Scalars, up: Scalars) -> Scalars:
-        """The values at places, bilinear between the nodes."""
+        """The values at the places, interpolated bilinearly."""
         rows, columns = self.values.shape
         column = np.clip((across - self.left) * (1 / self.cell), 0, columns - 1.001)
         row = np.clip((up - self.bottom) * (1 / self.cell), 0, rows - 1.001)

@@ -1,4 +1,4 @@
-"""Patterns on surfaces: at each point a share between a first colour (0) and a second one (1)."""
+"""Patterns on surfaces: at each point, a share between a first colour (0) and a second one (1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _LATTICE_SEED = 20_240_501
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where on a surface, in cells of the pattern."""
+    """Places on a surface, in cells of the pattern."""
 
     u: Scalars
-    """Around the thing, or to its right."""
+    """The coordinate around the thing, or to its right."""
     v: Scalars
-    """Up the thing, or inwards."""
+    """The coordinate up the thing, or inwards."""
     solid: Points
-    """In space, for patterns that go through the thing."""
+    """The position in space, for patterns that go through the thing."""
 
 
 Texture = Callable[[Place], Scalars]
@@ -35,7 +35,7 @@ def _lattice() -> NDArray[np.float32]:
 
 
 def noise(points: Points) -> Scalars:
-    """Smooth random values in [0, 1], one hill to a unit."""
+    """Smooth random values in [0, 1], with one hill per unit."""
     floor = np.floor(points)
     share = points - floor
     share = share * share * (3 - 2 * share)
@@ -142,7 +142,7 @@ TEXTURES: dict[str, Texture] = {
     "terrazzo": _terrazzo,
     "gradient": _gradient,
 }
-"""By the name that pictures are tagged with."""
+"""The textures, by the name that pictures are tagged with."""
 
 
 def plain(place: Place) -> Scalars:

@@ -1,4 +1,4 @@
-"""The things of the gallery, made up once from a fixed seed."""
+"""Invents the gallery's things from a fixed seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ COLOURS: dict[str, Colour] = {
     "brown": (130, 82, 48),
     "black": (44, 44, 50),
 }
-"""By the name that pictures are tagged with."""
+"""The colours, by the name that pictures are tagged with."""
 
 _PARTNERS: tuple[Colour, ...] = ((244, 240, 228), (250, 214, 120), (196, 222, 236), (60, 52, 66), (238, 236, 240))
 _TRIMS: tuple[Colour, ...] = ((70, 68, 72), (226, 220, 206), (150, 152, 158))
@@ -53,21 +53,21 @@ _PRICES = {"furniture": 120, "jewel": 300, "sport": 35, "kitchen": 14, "toy": 22
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing, of which there are several pictures."""
+    """One thing, which several pictures show."""
 
     id: str
     shape: str
     texture: str
     colour: str
     price: float
-    """Made up, in no currency."""
+    """Invented, in no currency."""
     tags: tuple[str, ...]
     seed: tuple[int, ...]
-    """Of all that is random about it; longer by a number, of one of its pictures."""
+    """The seed of everything random about the thing; with one more number, of one of its pictures."""
 
     @cached_property
     def body(self) -> Body:
-        """Its solid and its paints, the same in every picture."""
+        """The thing's solid and paints, the same in every picture."""
         rng = np.random.default_rng(self.seed)
         shape = SHAPES[self.shape](rng)
         partner = _PARTNERS[rng.integers(len(_PARTNERS))]
@@ -84,13 +84,13 @@ class Thing:
 
 
 def _accent(main: Colour, partner: Colour, rng: np.random.Generator) -> Colour:
-    """The partner, the main colour, or a darker main colour."""
+    """The partner, the main colour, or a darker main colour, at random."""
     darker = (main[0] * 3 // 5, main[1] * 3 // 5, main[2] * 3 // 5)
     return (partner, main, darker)[rng.integers(3)]
 
 
 def make_things() -> Iterator[Thing]:
-    """All of them, shape by shape; no two of a shape share their colour or their texture."""
+    """All things, shape by shape; no two of a shape share their colour or their texture."""
     for number, shape in enumerate(SHAPES):
         rng = np.random.default_rng((_SEED, number))
         colours = rng.permutation(list(COLOURS))[:THINGS_PER_SHAPE]

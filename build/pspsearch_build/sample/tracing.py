@@ -1,4 +1,4 @@
-"""Where rays meet solids, by sphere tracing."""
+"""Finds where rays meet solids, by sphere tracing."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,10 +12,10 @@ _STEPS = 36
 _SHADOW_STEPS = 24
 _TOUCH = 0.005
 _THIN = 0.03
-"""Half of the thinnest wall."""
+"""Half the thickness of the thinnest wall."""
 _NEAR_MISS = 0.015
 _CORNERS = (0.12, 0.45)
-"""How far from a surface something shuts it in."""
+"""The distances from a surface at which other surfaces darken it."""
 _PROBE_CELL = 0.16
 _PROBE_REACH = 2.0
 
@@ -25,31 +25,31 @@ class Rays:
     """Lines of sight or of light, each with a direction of unit length."""
 
     origins: Points
-    """(3, count), or (3, 1) where all start together."""
+    """(3, count), or (3, 1) if all start at one point."""
     directions: Points
 
     def at(self, distances: Scalars) -> Points:
-        """The point of each ray that far along."""
+        """The point on each ray at its distance."""
         return self.origins + self.directions * distances
 
     def take(self, chosen: Numbers) -> Self:
-        """Some of them."""
+        """Some of the rays."""
         origins = self.origins if self.origins.shape[1] == 1 else pick(self.origins, chosen)
         return type(self)(origins, pick(self.directions, chosen))
 
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """A field with a box around all of it: most rays pass the box by and cost nothing."""
+    """A field with a box around it; most rays miss the box and cost nothing."""
 
     field: Field
     low: Points
-    """The corner of the box with the least coordinates, (3, 1)."""
+    """The corner of the box with the lowest coordinates, (3, 1)."""
     high: Points
 
     @classmethod
     def of(cls, *fields: Field) -> "Solid":
-        """All the fields together; they are within 2 units of the y axis and at most 4 high."""
+        """The union of the fields, which must be within 2 units of the y axis and at most 4 high."""
         field = union(*fields)
         ticks = np.arange(-_PROBE_REACH, _PROBE_REACH, _PROBE_CELL, np.float32)
         grid = np.stack(np.meshgrid(ticks, ticks + _PROBE_REACH, ticks)).reshape(3, -1)
@@ -58,20 +58,20 @@ class Solid:
 
     @property
     def centre(self) -> Points:
-        """Of the box."""
+        """The centre of the box."""
         return (self.low + self.high) / 2
 
     @property
     def radius(self) -> float:
-        """From the centre to a corner."""
+        """The distance from the centre to a corner."""
         return float(length(self.high - self.low)[0]) / 2
 
     def moved(self, by: Spot) -> "Solid":
-        """The same somewhere else."""
+        """The same solid at another place."""
         return Solid(moved(self.field, by), self.low + point(*by), self.high + point(*by))
 
     def span(self, rays: Rays, slack: float) -> tuple[Numbers, Scalars, Scalars]:
-        """The rays that pass through the box (wider by `slack`), and where each enters and leaves it."""
+        """The rays that pass through the box, widened by `slack`, and where each enters and leaves it."""
         steep = np.where(np.abs(rays.directions) < 1e-9, 1e-9, rays.directions)
         to_low, to_high = (self.low - slack - rays.origins) / steep, (self.high + slack - rays.origins) / steep
         first, last = np.minimum(to_low, to_high), np.maximum(to_low, to_high)
@@ -81,13 +81,13 @@ class Solid:
         return chosen, enters[chosen], leaves[chosen]
 
     def near(self, points: Points, reach: float) -> Numbers:
-        """The numbers of the points that are in the box, or so near to it."""
+        """The numbers of the points in the box or within `reach` of it."""
         x, y, z = (points > self.low - reach) & (points < self.high + reach)
         return np.flatnonzero(x & y & z)
 
 
 def approach(solid: Solid, rays: Rays, spread: float) -> Scalars:
-    """How far along each ray nothing of the solid is within `spread` times the distance; infinite where there never is.
+    """How far along each ray the solid stays more than `spread` times the distance away; infinite if it always does.
 
     So bundles of rays go most of their way together.
     """
@@ -108,12 +108,12 @@ def approach(solid: Solid, rays: Rays, spread: float) -> Scalars:
 
 
 def _step(distances: Scalars) -> Scalars:
-    """A longer one than is free, but through no wall: a ray comes back from within by what it went too far."""
+    """A step longer than is surely free, but through no wall: a ray that went too far inside comes back."""
     return np.minimum(distances * 1.25, distances + _THIN)
 
 
 def trace(solid: Solid, rays: Rays, starts: Scalars) -> Scalars:
-    """How far along each ray, beyond its start, the solid begins; infinite where it misses, or has no start."""
+    """How far along each ray, from its start on, the solid begins; infinite if the ray misses or has no start."""
     hits = np.full(rays.directions.shape[1], np.inf, np.float32)
     chosen = np.flatnonzero(np.isfinite(starts))
     travelled, active = starts[chosen], rays.take(chosen)
@@ -133,12 +133,12 @@ def trace(solid: Solid, rays: Rays, starts: Scalars) -> Scalars:
 
 
 def shadow_margin(solid: Solid, softness: float) -> float:
-    """How far the half-shadow goes beyond the shadow of the solid's box, with the light at 30 degrees or higher."""
+    """How far the half-shadow reaches beyond the shadow of the solid's box, with the light at 30 degrees or higher."""
     return 2 * softness * solid.radius
 
 
 def light_share(solid: Solid, rays: Rays, softness: float) -> Scalars:
-    """How much of a light passes the solid along each ray, 0 to 1; `softness` is how wide it is at distance 1."""
+    """How much of a light passes the solid along each ray, from 0 to 1; `softness` is its width at distance 1."""
     shares = np.ones(rays.directions.shape[1], np.float32)
     chosen, travelled, ends = solid.span(rays, shadow_margin(solid, softness))
     active = rays.take(chosen)
@@ -155,7 +155,7 @@ def light_share(solid: Solid, rays: Rays, softness: float) -> Scalars:
 
 
 def normals(field: Field, points: Points) -> Points:
-    """Which way the surface faces at points on it."""
+    """The direction that the surface faces at each point on it."""
     step = 0.012
     total = np.zeros_like(points)
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
@@ -165,7 +165,7 @@ def normals(field: Field, points: Points) -> Points:
 
 
 def openness(solid: Solid, points: Points, facing: Points) -> Scalars:
-    """How little the solid shuts a point in that faces that way: 1 in the open, towards 0 in a corner."""
+    """How open the surface is at each point: 1 in the open, towards 0 in a corner."""
     shares = np.ones(points.shape[1], np.float32)
     for reach in _CORNERS:
         ahead = points + facing * reach

@@ -1,4 +1,4 @@
-"""How a thing is photographed: where from, in which light, before what, and what stands in the way."""
+"""How a thing is photographed: from where, in which light, against which background, and what hides it."""
 
 from dataclasses import dataclass
 from math import cos, radians, sin
@@ -16,7 +16,7 @@ from pspsearch_build.sample.things import Thing
 
 VIEWS_PER_THING = 6
 VIEWS_PER_PLACE = 2
-"""So many in a row have the floor, the wall and the lamp in common: somebody takes two pictures and moves on."""
+"""How many pictures in a row share floor, wall and lamp, as if somebody took them and moved on."""
 
 _FIELD_OF_VIEW_DEGREES = 32
 _SWING_DEGREES = 32
@@ -52,17 +52,17 @@ _PROP_COLOURS: tuple[Colour, ...] = ((176, 70, 60), (70, 104, 150), (206, 174, 9
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture about to be taken."""
+    """One picture, ready to be taken."""
 
     scene: Scene
     camera: Camera
     rng: np.random.Generator
-    """For the grain."""
+    """The random numbers for the grain."""
     tags: tuple[str, ...]
 
 
 def set_up(thing: Thing, number: int) -> View:
-    """The view of that number, from 1 on: always the same one."""
+    """The view with that number, from 1; always the same one."""
     rng = np.random.default_rng((*thing.seed, number))
     place = np.random.default_rng((*thing.seed, VIEWS_PER_THING + 1 + (number - 1) // VIEWS_PER_PLACE))
     floor_name, backdrop = _choose_backdrop(place)
@@ -72,7 +72,7 @@ def set_up(thing: Thing, number: int) -> View:
     props = _choose_props(thing.body, heading, occluded, rng)
     camera = _choose_camera(
         thing.body, heading, 20 if occluded else 34, rng
-    )  # from above one looks past what is before
+    )  # from above, one looks past what stands in front
     tags = (floor_name, lamp_name, *(("occluded",) if occluded else ()))
     return View(Scene((thing.body, *props), backdrop, light), camera, rng, tags)
 
@@ -117,7 +117,7 @@ def _choose_light(rng: np.random.Generator) -> tuple[str, Light]:
 
 
 def _choose_props(body: Body, heading: float, occluded: bool, rng: np.random.Generator) -> list[Body]:
-    """Plain things that are in the picture too, one of them close before the thing where that is occluded."""
+    """Plain things that are also in the picture; if the thing is occluded, one stands close in front of it."""
     radius, half = body.solid.radius, (body.solid.high - body.solid.low)[:, 0] / 2
     props: list[Body] = []
     if occluded:
@@ -138,7 +138,7 @@ def _choose_side(rng: np.random.Generator) -> int:
 
 
 def _make_prop(size: float, heading: float, ahead: float, aside: float, rng: np.random.Generator) -> Body:
-    """A prop, so far from the thing towards the camera and to its right."""
+    """A prop, `ahead` of the thing towards the camera and `aside` to its right."""
     spot = (sin(heading) * ahead + cos(heading) * aside, 0, cos(heading) * ahead - sin(heading) * aside)
     colour = _PROP_COLOURS[rng.integers(len(_PROP_COLOURS))]
     paint = Paint(colour, colour, plain, gloss=rng.uniform(0, 0.6))

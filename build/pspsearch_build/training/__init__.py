@@ -1,1 +1,1 @@
-"""From pictures to the weights of a descriptor network."""
+"""Trains the weights of a descriptor network on pictures."""

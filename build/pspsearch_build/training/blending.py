@@ -1,4 +1,4 @@
-"""Between networks: much of what was learnt, and less of what was forgotten."""
+"""Mixes networks, to keep most of what they learnt and forget less."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from pspsearch_build.network.descriptor_network import DescriptorNetwork, build_
 
 
 def blend(start: DescriptorNetwork, trained: DescriptorNetwork, share: float) -> DescriptorNetwork:
-    """The network whose every weight and statistic is `share` of the way from the one to the other.
+    """The network whose weights and statistics are `share` of the way from `start` to `trained`.
 
-    BuildError where the two are not of one spec, or the share is not from 0 to 1.
+    Raises BuildError if the two have different specs, or the share is not from 0 to 1.
     """
     if not 0 <= share <= 1:
         raise BuildError(f"the share is {share}, and must be from 0 to 1")
@@ -21,10 +21,10 @@ def blend(start: DescriptorNetwork, trained: DescriptorNetwork, share: float) ->
 
 
 def average(trained: Sequence[Checkpoint]) -> Checkpoint:
-    """The mean of at least two networks that were trained from one start, each in its own way, and what it is.
+    """The mean of at least two networks trained from one start, with a provenance that says so.
 
-    What they have in common is what the pictures taught; what each learnt by chance cancels out. BuildError where they
-    are not of one spec.
+    What the networks have in common is what the pictures taught; what each learnt by chance cancels out. Raises
+    BuildError if their specs differ.
     """
     if len(trained) < 2:
         raise BuildError("a mean needs at least two networks")
@@ -44,7 +44,7 @@ def _mix(networks: Sequence[DescriptorNetwork], shares: Sequence[float]) -> Desc
 
 
 def _mean(tensors: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
-    """What is no weight, as BatchNorm's count of batches, is the last one's."""
+    """The weighted mean; for whole numbers, such as BatchNorm's count of batches, the last network's."""
     if not tensors[-1].is_floating_point():
         return tensors[-1]
     return sum((share * tensor for share, tensor in zip(shares, tensors, strict=True)), torch.zeros_like(tensors[0]))

@@ -1,4 +1,4 @@
-"""A softmax layer over descriptors: for those who want a class, and not pictures like theirs."""
+"""A softmax layer over descriptors, for callers who want a class instead of similar pictures."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _LABELS = "labels"
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """The layer of one descriptor; the network below it is not in it."""
+    """The layer for one kind of descriptor, without the network below it."""
 
     labels: tuple[str, ...]
     weight: NDArray[np.float32]
@@ -33,33 +33,33 @@ class Classifier:
 
     @classmethod
     def fit(cls, descriptors: Descriptors, pictures: PictureSet) -> Self:
-        """For the classes of the pictures; BuildError where there is one only."""
+        """Fits the layer to the classes of the pictures. Raises BuildError if there is only one."""
         if len(pictures.labels) < 2:
             raise BuildError(f"{pictures.name} has one class only: there is nothing to tell apart")
         weight, bias = fit_softmax(descriptors, pictures.numbers)
         return cls(pictures.labels, weight, bias)
 
     def probabilities(self, descriptors: Descriptors) -> NDArray[np.float32]:
-        """[count, classes], in the order of `labels`; each row sums to 1."""
+        """Probabilities [count, classes], in the order of `labels`; each row sums to 1."""
         logits = descriptors @ self.weight.T + self.bias
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
     def accuracy(self, descriptors: Descriptors, pictures: PictureSet) -> float:
-        """How often the most probable class is the picture's."""
+        """The share of pictures whose most probable class is right."""
         named = self.probabilities(descriptors).argmax(axis=1)
         right = [self.labels[place] == one.label for place, one in zip(map(int, named), pictures.pictures, strict=True)]
         return sum(right) / len(right)
 
     def save(self, path: Path) -> None:
-        """One safetensors file, written atomically and durably."""
+        """Writes one safetensors file, atomically and durably."""
         with replacing(path) as temporary:
             tensors = {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}
             temporary.write_bytes(save(tensors, metadata={_LABELS: json.dumps(self.labels)}))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What `save` wrote; BuildError for any other file."""
+        """Reads what `save` wrote. Raises BuildError for any other file."""
         tensors = read_weights(path)
         try:
             with safe_open(path, framework="pt") as file:

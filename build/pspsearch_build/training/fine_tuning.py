@@ -1,4 +1,4 @@
-"""A whole run: from settings to the best network, from wherever it was left."""
+"""A whole run: trains from settings to the best network, and continues wherever it stopped."""
 
 import copy
 import logging
@@ -34,22 +34,22 @@ from pspsearch_build.training.validation import gains, read_tasks, standing, val
 log = logging.getLogger(__name__)
 
 Figures = Mapping[str, float]
-"""Of one network: its `step`, for one between the start and that step's its `blend`, losses, recalls, and the pace."""
+"""A network's figures: `step`, `blend` if it lies between the start and that step, losses, recalls and speed."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run has come to."""
+    """What a run has achieved so far."""
 
     figures: dict[str, float] = field(default_factory=dict[str, float])
-    """Of the best network so far."""
+    """The figures of the best network so far."""
     waited: int = 0
-    """Steps that were validated since then."""
+    """How many steps have been validated since then."""
     floor: dict[str, float] = field(default_factory=dict[str, float])
-    """Figures of the validations below which no network is to fall; empty where there are none."""
+    """The validation figures below which no network may fall; empty without validations."""
 
     def hear(self, figures: Figures, may_lose: float) -> bool:
-        """Whether these are the best so far; without validations the latest are."""
+        """Records the figures and returns whether they are the best so far; without validations, the latest are."""
         better = not self.figures or not self.floor or self._is_better(figures, may_lose)
         if better:
             self.figures = dict(figures)
@@ -67,13 +67,14 @@ def fine_tune(
     tell: Callable[[int, Figures], None],
     show: Callable[[Figures], None],
 ) -> Outcome:
-    """Trains from the folder's last checkpoint, or from the start, to the last step or until patience is out.
+    """Trains from the folder's last checkpoint, or from the start, to the last step or until patience runs out.
 
-    The folder then holds the best network by the validations, see `standing`; the start is one of the candidates, and
-    so are the networks between the start and the last one.
-    `tell` hears after every step how many are made, and its losses; `show` the figures of every validation. On the same
-    machine, with as many threads, a run that was stopped ends as one that was not. BuildError where it cannot go on;
-    the folder's last checkpoint is whole then.
+    The folder then holds the network that the validations judge best, see `standing`. The candidates include the start
+    and the networks between the start and the last one.
+
+    After every step, `tell` receives the number of steps and the losses; `show` receives the figures of every
+    validation. On the same machine, with as many threads, a run that was stopped ends like one that was not. Raises
+    BuildError if it cannot continue; the folder's last checkpoint is then intact.
     """
     sources, tasks = [read_source(one) for one in settings.source], read_tasks(settings.validation)
     names = [one.name for one in settings.source]
@@ -100,7 +101,7 @@ def fine_tune(
         outcome = Outcome(**saved["outcome"])
 
     def keep(network: DescriptorNetwork, told: Figures) -> Figures:
-        """Remembers the network if it is the best so far, and what it was worth in any case."""
+        """Records the network's figures, and saves the network if it is the best so far."""
         describer = PixelDescriber("the network so far", network.spec.input, partial(trainer.describe, network))
         validated = validate(describer, tasks)
         outcome.floor = outcome.floor or validated
@@ -123,7 +124,7 @@ def fine_tune(
         if saved is None:
             if settings.floor:
                 outcome.floor = validate(open_describer(settings.floor), tasks)
-            known = settings.start.checkpoint or settings.start.weights  # to random weights all pictures are much alike
+            known = settings.start.checkpoint or settings.start.weights  # random weights find all pictures much alike
             if tasks and known:
                 look, by_name = partial(trainer.describe, trainer.averaged), dict(zip(names, sources, strict=True))
                 for leak in find_leaks(look, start.spec.input, by_name, tasks):
@@ -143,7 +144,7 @@ def fine_tune(
 
 
 class _Pace:
-    """Losses and speed since the last validation."""
+    """The losses and the speed since the last validation."""
 
     def __init__(self) -> None:
         self._began, self._pictures, self._told = time.monotonic(), 0, list[Figures]()
@@ -164,7 +165,7 @@ def _restore(trainer: Trainer, state: dict[str, Any], last_step: int) -> None:
 
 
 def read_source(settings: SourceSettings) -> Source:
-    """The source's pictures; BuildError where they cannot be read."""
+    """Reads the source's pictures. Raises BuildError if they cannot be read."""
     pictures = read_pictures(settings.pictures) if settings.labelled else read_unlabelled(Path(settings.pictures))
     if settings.classes != "all":
         pictures = select_labels(pictures, settings.classes, pictures.labels)
@@ -172,7 +173,7 @@ def read_source(settings: SourceSettings) -> Source:
 
 
 def _start(settings: TrainingSettings, sources: list[Source], folder: RunFolder, *, resumed: bool) -> DescriptorNetwork:
-    """Kept in the folder: it may be the teacher, and takes a while to make."""
+    """The start, kept in the folder, because it may be the teacher and takes a while to make."""
     if not resumed:
         start = make_start(settings, sources)
         Checkpoint(start, _provenance(settings, "")).save(folder.start)
@@ -201,14 +202,14 @@ def _teacher(settings: TrainingSettings, start: DescriptorNetwork) -> Teacher | 
 
 
 def _save_network(averaged: DescriptorNetwork, provenance: Mapping[str, str], path: Path) -> None:
-    """With weights that half precision holds exactly."""
+    """Saves the network with weights that half precision holds exactly."""
     network = copy.deepcopy(averaged).cpu()
     round_weights(network)
     Checkpoint(network, provenance).save(path)
 
 
 def _provenance(settings: TrainingSettings, digest: str) -> dict[str, str]:
-    """In words, for whoever finds the file."""
+    """Describes the run in words, for people who find the file."""
     losses = [f"{one.weight:g} {one.name}" for one in settings.loss]
     if settings.distillation:
         losses.append(f"{settings.distillation.weight:g} distillation")

@@ -1,4 +1,4 @@
-"""Groups of classes that look alike: learning them beside the classes gives the space its large features first."""
+"""Groups classes that look alike. Learning the groups beside the classes gives the space its coarse structure first."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,10 @@ from pspsearch_build.evaluation.retrieval import Descriptors
 
 
 def group_classes(pictures: PictureSet, descriptors: Descriptors, groups: int) -> PictureSet:
-    """The same pictures under the names of `groups` groups of their classes; BuildError where there are too few.
+    """The same pictures, labelled with `groups` groups of their classes. Raises BuildError if too few classes exist.
 
-    A class is where its pictures are on average. Each group is named after all of its classes, so that it is the
-    same one wherever it occurs.
+    It groups classes by the mean descriptor of their pictures. Each group is named after all its classes, so that it is
+    the same group wherever it occurs.
     """
     labels = pictures.labels
     if not 2 <= groups < len(labels):

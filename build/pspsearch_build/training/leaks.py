@@ -1,4 +1,4 @@
-"""Pictures that are both learnt from and asked about: a figure with them in it says what a network remembers."""
+"""Finds pictures that are both trained on and asked about: figures with them measure memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from pspsearch_build.evaluation.retrieval import Descriptors
 from pspsearch_build.forms import Pixels
 
 _SAME = 0.985
-"""Two pictures that score more are one, saved anew or made smaller."""
+"""Two pictures that score more are one picture, saved again or made smaller."""
 _MOST = 10_000
-"""So many pictures of a set are looked at, drawn by lot where it has more."""
+"""How many pictures of a set are compared; a larger set is sampled."""
 _QUERIES = 1000
-"""So many queries are compared with a source at a time, which bounds the memory that their scores take."""
+"""How many queries are compared with a source at a time, which bounds the memory for their scores."""
 _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A validation that asks for what a source shows."""
+    """A validation whose queries occur in a source."""
 
     validation: str
     source: str
     queries: int
-    """How many of the validation's have their like in the source."""
+    """How many of the validation's queries have their like in the source."""
     example: tuple[Path, Path]
-    """The query that is most like a picture of the source, and that picture."""
+    """The query that is most similar to a picture of the source, and that picture."""
 
     def __str__(self) -> str:
         query, learnt = self.example
@@ -47,7 +47,7 @@ def find_leaks(
     sources: Mapping[str, Source],
     tasks: Mapping[str, Task],
 ) -> Iterator[Leak]:
-    """Of every validation and every source, if they share pictures by these descriptors, what they share."""
+    """One leak for every validation and source that share pictures, judged by these descriptors."""
     asked = {name: _describe(describe, shape, task.queries) for name, task in tasks.items()}
     for source, learnt in sources.items():
         paths, rows = _describe(describe, shape, learnt.pictures)
@@ -68,7 +68,7 @@ def _blocks(count: int) -> list[int]:
 def _describe(
     describe: Callable[[Pixels], Descriptors], shape: InputShape, pictures: PictureSet
 ) -> tuple[Sequence[Path], Descriptors]:
-    """Those of the pictures that can be read, and their unit descriptors."""
+    """The paths of the readable pictures, and their unit descriptors."""
     paths: list[Path] = []
     rows: list[Descriptors] = []
     drawn = np.random.default_rng(0).permutation(len(pictures.pictures))[:_MOST]

@@ -1,4 +1,4 @@
-"""What training makes small: losses over the pairs of a batch, and losses over learned points of the classes."""
+"""What training minimises: losses over the pairs of a batch, and losses over learned directions of the classes."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,16 +11,16 @@ from torch.nn import functional
 
 
 class LossName(StrEnum):
-    """The losses that can be chosen; the first three look at pairs, the others at classes."""
+    """The losses to choose from; the first three look at pairs, the others at classes."""
 
     CONTRASTIVE = "contrastive"
-    """Siamese: pairs of one class score at least one margin, others at most the other."""
+    """Siamese: pairs of one class score at least one margin, pairs of two classes at most the other."""
     TRIPLET = "triplet"
     """A picture scores higher with its own class than with another, by a margin."""
     MULTI_SIMILARITY = "multi_similarity"
-    """Pairs weighted by how hard they are, for themselves and beside the others."""
+    """Weights pairs by how hard they are, by themselves and relative to the others."""
     PROXY_ANCHOR = "proxy_anchor"
-    """A learned point per class gathers its own pictures and drives off the others."""
+    """A learned direction per class attracts its own pictures and repels the others."""
     ARCFACE = "arcface"
     """Softmax over angles to learned directions, with a margin."""
     NORMALISED_SOFTMAX = "normalised_softmax"
@@ -33,7 +33,7 @@ ON_PAIRS = frozenset({LossName.CONTRASTIVE, LossName.TRIPLET, LossName.MULTI_SIM
 
 
 class LossOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The numbers of the losses; each loss reads its own."""
+    """The parameters of the losses; each loss reads its own."""
 
     positive_margin: float = 0.9
     """Contrastive: pairs of one class that score less are drawn together."""
@@ -41,7 +41,7 @@ class LossOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Contrastive: pairs of two classes that score more are driven apart."""
     triplet_margin: float = 0.1
     triplets: Literal["all", "hard", "semihard"] = "semihard"
-    """Which of a batch are used: those where the wrong score is the higher, or those that are right by too little."""
+    """The triplets used: "hard" if the wrong score is higher, "semihard" if the right one is higher by too little."""
     proxy_margin: float = 0.1
     proxy_scale: float = 32.0
     angle_degrees: float = 28.6
@@ -52,10 +52,10 @@ class LossOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Loss(nn.Module):
-    """A loss over descriptors and labels, in FP32; the points of the classes are its parameters.
+    """A loss over descriptors and labels, in FP32; its parameters are the learned directions of the classes.
 
-    Rows with a label from `classes` on are of no known class, only of one another's: they matter to losses on pairs
-    and are nothing to those on classes.
+    Rows with labels from `classes` on have no known class, only the same label as their other views. Losses on pairs
+    use them, and losses on classes ignore them.
     """
 
     def __init__(self, loss: nn.Module, classes: int, *, on_pairs: bool, miner: nn.Module | None = None) -> None:
@@ -64,7 +64,7 @@ class Loss(nn.Module):
         self._classes, self._on_pairs = classes, on_pairs
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
-        """[count, dimension] and [count] to one number; 0 where the batch holds nothing for it."""
+        """Maps [count, dimension] and [count] to one number; 0 if the batch holds nothing for this loss."""
         rows = descriptors.float()
         if not self._on_pairs:
             known = labels < self._classes

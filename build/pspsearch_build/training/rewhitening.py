@@ -1,4 +1,4 @@
-"""The last stage: a trained network's final layer, whitened by pictures, and perhaps of fewer dimensions."""
+"""The last stage: whitens a trained network's final layer by pictures, perhaps to fewer dimensions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,10 +23,10 @@ def rewhiten(
     shrinkage: float,
     within_classes: bool,
 ) -> DescriptorNetwork:
-    """A network that describes as this one does, then whitens: it costs nothing more. This one is left as it is.
+    """A network that describes like this one and then whitens, at no extra cost; leaves this one unchanged.
 
-    `within_classes` whitens how pictures of one class differ (`fit_whitening_within`), else how all of them do.
-    BuildError where there are too few pictures.
+    `within_classes` whitens how pictures of one class differ (`fit_whitening_within`); otherwise it whitens how all
+    differ. Raises BuildError if there are too few pictures.
     """
     least = max(network.spec.dimension, dimension) + 1
     if len(pictures.pictures) < least or dimension > network.spec.dimension:
@@ -56,7 +56,7 @@ def _fold(network: DescriptorNetwork, whitening: Whitening, dimension: int) -> D
 
 
 def _project(network: DescriptorNetwork, pictures: PictureSet, advance: Callable[[int], None]) -> Tensor:
-    """The final layer's outputs, before they are made unit length."""
+    """The final layer's outputs, before they get unit length."""
     rows: list[Tensor] = []
     for pixels in read_batches([picture.path for picture in pictures.pictures], network.spec.input):
         with torch.no_grad():

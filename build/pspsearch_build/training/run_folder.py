@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and goes on from."""
+"""What a run leaves on disk and continues from."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ from pspsearch_build.errors import BuildError
 
 BEST = "best.safetensors"
 BLEND = "blend"
-"""Among the figures of a network that lies between the start and its step: how far from the start."""
+"""The figure that says how far a network lies between the start (0) and its step (1)."""
 _CHECKPOINT, _FIGURES, _SETTINGS = "last.pt", "figures.jsonl", "settings.toml"
 
 
@@ -22,7 +22,7 @@ class RunFolder:
     """The folder of one run: its settings, its figures, its last checkpoint and its best network."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the folder where it is missing; BuildError where that cannot be."""
+        """Makes the folder if it is missing. Raises BuildError if that is impossible."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -31,25 +31,25 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The best network so far."""
+        """The file of the best network so far."""
         return self.path / BEST
 
     @property
     def start(self) -> Path:
-        """The network that the run began with."""
+        """The file of the network that the run began with."""
         return self.path / "start.safetensors"
 
     @property
     def logs(self) -> Path:
-        """For TensorBoard."""
+        """The folder of TensorBoard's logs."""
         return self.path / "tensorboard"
 
     def keep_settings(self, text: str) -> None:
-        """As they were written, for people."""
+        """Keeps the settings as they were written, for people to read."""
         self._write(_SETTINGS, text.encode())
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where the run has none yet. BuildError where it is damaged."""
+        """The last checkpoint; None if the run has none yet. Raises BuildError if it is damaged."""
         path = self.path / _CHECKPOINT
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -59,11 +59,11 @@ class RunFolder:
             raise BuildError(f"{path} cannot be read as a checkpoint: {error}") from error
 
     def save(self, state: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """A checkpoint, and the figures of its step or of a blend with it; atomically, and durable when it returns.
+        """Saves a checkpoint and the figures of its step or of a blend with it, atomically; durable when it returns.
 
-        BuildError where there is no room: the checkpoint before it is still there.
+        Raises BuildError if there is no room; the previous checkpoint then still exists.
         """
-        buffer = BytesIO()  # written in one piece: torch's own writer turns a full disk into a riddle
+        buffer = BytesIO()  # written in one piece, because torch's own writer hides the reason when the disk is full
         torch.save(dict(state), buffer)
         earlier = [line for line in self._figures() if _place(line) < _place(figures)]
         self._write(_CHECKPOINT, buffer.getvalue())
@@ -79,5 +79,5 @@ class RunFolder:
 
 
 def _place(figures: Mapping[str, float]) -> tuple[float, float]:
-    """Among the lines: the step's own comes before its blends."""
+    """The order of the lines: a step's own line comes before its blends."""
     return figures["step"], figures.get(BLEND, 0.0)

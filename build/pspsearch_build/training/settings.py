@@ -1,4 +1,4 @@
-"""What a training run is told: one TOML file, read as a whole before anything starts."""
+"""The settings of a training run: one TOML file, read as a whole before anything starts."""
 
 import json
 import tomllib
@@ -15,100 +15,101 @@ from pspsearch_build.training.losses import LossName, LossOptions
 
 
 class Precision(StrEnum):
-    """What the trunk is computed in; the head, the losses and the weights are FP32 in any case."""
+    """The trunk's precision; the head, the losses and the weights are always FP32."""
 
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
-    """On a GPU, with scaled losses."""
+    """Only on a GPU; the losses are scaled."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file; BuildError where a number is out of its range."""
+    """A table of the file. Raises ValueError if a number is out of range, which `read_settings` makes a BuildError."""
 
     least: ClassVar[dict[str, float]] = {}
-    """Of each number that has a bound, the bound; those in `above` must be above it."""
+    """The bound of each bounded number, which the number must reach, or exceed if it is in `above`."""
     above: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         for name, bound in self.least.items():
             value = getattr(self, name)
             fits, words = (value > bound, "above") if name in self.above else (value >= bound, "at least")
-            if not fits:  # nor does NaN
+            if not fits:  # NaN does not fit, either
                 raise ValueError(f"{name} is {value}, and must be {words} {bound:g}")
 
 
 class StartSettings(_Table, frozen=True, kw_only=True):
-    """Which network the run begins with: one of the three, or random weights."""
+    """The network that a run begins with: a checkpoint, or a new network with a backbone's weights or random ones."""
 
     checkpoint: str = ""
-    """A network that was trained before, whole; the spec is then its own."""
+    """A whole network that was trained before; the run then uses its spec."""
     weights: str = ""
-    """Of the backbone: a file, or `download`."""
+    """The backbone's weights: a file, or `download`."""
     pictures: int = 2048
-    """From so many of the sources' pictures the first statistics and the first projection are taken."""
+    """How many of the sources' pictures give the first statistics and the first projection."""
     least = {"pictures": 0}
 
 
 class SourceSettings(_Table, frozen=True, kw_only=True):
-    """Pictures to train on; what `Source` is made from."""
+    """Pictures to train on, from which a `Source` is made."""
 
     name: str
-    """By which losses and the distillation call it."""
+    """The name that losses and the distillation use."""
     pictures: str
-    """`DIR` or `FILE.csv[@SPLIT]`; a folder of any kind where they are not labelled."""
+    """`DIR` or `FILE.csv[@SPLIT]`; a folder of any kind if the pictures are not labelled."""
     labelled: bool = True
     weight: float = 1.0
-    """Its share of every batch, beside the weights of the other sources."""
+    """Its share of every batch, relative to the weights of the other sources."""
     classes: Literal["all", "odd", "even"] = "all"
-    """Every other class, by name: the rest is for an evaluation on classes never seen."""
+    """All classes, or every other one by name; the rest then serves an evaluation on unseen classes."""
     least = {"weight": 0}
     above = frozenset({"weight"})
 
 
 class ValidationSettings(_Table, frozen=True, kw_only=True):
-    """Pictures that tell when the network was best; never those of a test."""
+    """Pictures that show when the network is best; never use those of a test."""
 
     name: str
     queries: str
     """`DIR` or `FILE.csv[@SPLIT]`."""
     gallery: str = ""
-    """The same; without it every query looks among the others."""
+    """Like `queries`; if empty, every query searches the other queries."""
     classes: Literal["all", "odd", "even"] = "all"
-    """Every other class, by name, of those that queries and gallery have."""
+    """All classes of queries and gallery, or every other one by name."""
 
 
 class LossSettings(_Table, frozen=True, kw_only=True):
-    """One loss; several are added up."""
+    """One loss; several are added."""
 
     name: LossName
     weight: float = 1.0
     on: tuple[str, ...] = ()
-    """The sources whose pictures it sees; all, where none is named."""
+    """The sources whose pictures the loss sees; all if empty."""
     options: LossOptions = LossOptions()
     least = {"weight": 0}
     above = frozenset({"weight"})
 
 
 class DistillationSettings(_Table, frozen=True, kw_only=True):
-    """Keeping what a frozen teacher knows."""
+    """Distillation, which keeps what a frozen teacher knows."""
 
     weight: float = 10.0
     teacher: str = "start"
-    """The network as it is when the run begins; or one spelt as for `evaluate`: `checkpoint:FILE`, `average:WEIGHTS`
-    or `gem:WEIGHTS`, the last two for an input of 256x256 px, cropped."""
+    """`start`, the network as the run begins; or as for `evaluate`, `checkpoint:FILE`, `average:WEIGHTS` or
+    `gem:WEIGHTS`, the last two for an input of 256x256 px, cropped.
+    """
     on: tuple[str, ...] = ()
-    """The sources on whose pictures it is asked; all, where none is named."""
+    """The sources whose pictures the distillation sees; all if empty."""
     least = {"weight": 0}
     above = frozenset({"weight"})
 
 
 class SegmentationSettings(_Table, frozen=True, kw_only=True):
-    """Learning what each pixel shows beside the descriptor, as PSPNet did; see `data/masks.py` for the masks."""
+    """Learns what each pixel shows beside the descriptor, as PSPNet did; `data/masks.py` describes the masks."""
 
     weight: float = 0.5
     auxiliary: float = 0.4
-    """How much of that is learnt from the backbone's earlier map, too."""
+    """The weight of the segmentation loss on the backbone's earlier map, relative to `weight`."""
     least = {"weight": 0, "auxiliary": 0}
     above = frozenset({"weight"})
 
@@ -117,23 +118,23 @@ class OptimiserSettings(_Table, frozen=True, kw_only=True):
     """AdamW under a cosine schedule."""
 
     learning_rate: float = 1e-3
-    """Of all that comes after the backbone, at its highest."""
+    """The highest rate of everything after the backbone."""
     backbone_learning_rate: float = 1e-4
     classes_learning_rate: float = 1e-2
-    """Of the losses' own parameters: their points or layers."""
+    """The highest rate of the losses' own parameters."""
     warm_up_steps: int = 100
-    """Over which the rates rise from 0."""
+    """How many steps the rates take to rise from 0."""
     head_steps: int = 50
-    """In the first of which the backbone does not move yet."""
+    """How many steps the backbone stays still at first."""
     penalty: Literal["l2", "l1"] = "l2"
-    """How weights decay: in proportion, or all by the same, which makes the small ones 0."""
+    """How weights decay: `l2` in proportion, `l1` all by the same amount, which makes the small ones 0."""
     decay: float = 1e-4
     clip: float = 5.0
-    """The longest gradient."""
+    """The largest gradient norm; longer gradients are scaled down to it."""
     average: float = 0.995
     """The share that the exponential moving average keeps in each step; 0 for no average."""
     frozen_blocks: int = 0
-    """The first blocks of the backbone that are never trained: theirs are the largest maps."""
+    """How many first blocks of the backbone are never trained; their maps are the largest."""
     train_statistics: bool = False
     """Whether the backbone's BatchNorm follows the batches; weights that came without statistics do not survive it."""
     least = {
@@ -150,40 +151,41 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
     loss: tuple[LossSettings, ...] = ()
     distillation: DistillationSettings | None = None
     segmentation: SegmentationSettings | None = None
-    """For a network with segmentation classes."""
+    """Needs a network with segmentation classes."""
     validation: tuple[ValidationSettings, ...] = ()
     floor: str = ""
-    """Whose figures the best network may not fall below in any validation: a describer, spelt as for `evaluate`; the
-    start where none is given."""
+    """A describer, as for `evaluate`, whose figures the best network must reach in every validation; if empty, the
+    start.
+    """
     may_lose: float = 0.005
-    """By how much it may, since a few hundred queries say no more."""
+    """How far below the floor a figure may fall, because a few hundred queries are no more exact."""
     blends: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """In the end the networks that lie so far from the start towards the last one are validated, too."""
+    """Shares of the way from the start to the last network; the networks there are validated at the end, too."""
     start: StartSettings = StartSettings()
     network: dict[str, Any] = {}
-    """Fields of NetworkSpec; not with a checkpoint to start from."""
+    """Fields of NetworkSpec; empty if the run starts from a checkpoint."""
     optimiser: OptimiserSettings = OptimiserSettings()
     augmentation: Augmentation = Augmentation()
 
     steps: int
-    """Over which the rates rise and fall; with 0 the start is all there is."""
+    """How many steps the schedule has; with 0 the run makes only the start."""
     until: int = 0
-    """The step at which the run ends, before the rates have fallen; 0 for the last."""
+    """The step at which the run ends, before the rates have fallen; 0 for the last step."""
     batch_size: int = 48
     views_per_class: int = 2
-    """Pictures of one class that come together in a batch."""
+    """How many pictures of one class come together in a batch."""
     accumulate: int = 1
-    """Batches in one step."""
+    """How many batches one step learns from."""
     precision: Precision = Precision.BF16
     device: str = "cpu"
     """`cpu` or `cuda`."""
     workers: int = 2
-    """Processes that make batches."""
+    """How many processes make batches."""
     seed: int = 0
     validate_every: int = 200
-    """Steps; then a checkpoint is written, too."""
+    """How many steps lie between validations; each also writes a checkpoint."""
     patience: int = 0
-    """Validations without a better one, after which the run ends; 0 for as many as there are."""
+    """How many validations without a better network end the run; 0 for no limit."""
     least = {
         "steps": 0, "until": 0, "batch_size": 2, "views_per_class": 1, "accumulate": 1, "workers": 0,
         "validate_every": 1, "patience": 0, "seed": 0, "may_lose": 0,
@@ -211,17 +213,17 @@ class TrainingSettings(_Table, frozen=True, kw_only=True):
 
     @property
     def last_step(self) -> int:
-        """The step that the run ends with."""
+        """The step at which the run ends."""
         return self.until or self.steps
 
     @property
     def spec(self) -> NetworkSpec:
-        """Of a network that is not out of a checkpoint; BuildError where there is no such network."""
+        """The spec of a new network. Raises BuildError if there is no such network."""
         return NetworkSpec.from_json(json.dumps(self.network))
 
 
 def read_settings(path: Path) -> TrainingSettings:
-    """The settings of a TOML file; paths in them are relative to its folder. BuildError is one sentence."""
+    """Reads a TOML file; its paths are relative to its folder. BuildError says in one sentence what is wrong."""
     try:
         written = tomllib.loads(path.read_text(encoding="utf-8"))
         settings = msgspec.convert(written, TrainingSettings)
@@ -234,7 +236,7 @@ def read_settings(path: Path) -> TrainingSettings:
 
 
 def _place(settings: TrainingSettings, folder: Path) -> TrainingSettings:
-    """With all paths made relative to the folder."""
+    """The settings with all paths made relative to the folder."""
 
     def place(path: str, *words: str) -> str:
         return path if not path or path in words else str(folder / path)

@@ -1,4 +1,4 @@
-"""The network that a run begins with."""
+"""Makes the network that a run begins with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _BATCH = 32
 
 
 def make_start(settings: TrainingSettings, sources: Sequence[Source]) -> DescriptorNetwork:
-    """A trained network, or a new one that begins with what the sources' pictures look like to its backbone."""
+    """A checkpoint's network, or a new one prepared with the sources' pictures."""
     start = settings.start
     if start.checkpoint:
         return Checkpoint.load(Path(start.checkpoint)).network
@@ -40,7 +40,7 @@ def _weights(given: str) -> Weights:
 
 
 def _draw(sources: Sequence[Source], count: int, shape: InputShape, seed: int) -> NDArray[np.uint8]:
-    """Up to so many pictures as they are, evenly of all sources, in random order."""
+    """About `count` pictures or as many as there are, evenly from all sources, in random order."""
     random = np.random.default_rng(seed)
     chosen: list[Path] = []
     for source in sources:

@@ -1,4 +1,4 @@
-"""One network, its losses and its average, and what a step does to them."""
+"""Takes training steps: one network, its losses and its average."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ from pspsearch_build.training.schedule import rate_at
 from pspsearch_build.training.settings import DistillationSettings, LossSettings, Precision, TrainingSettings
 
 Teacher = DescriptorNetwork | PooledBackbone
-"""Whose scores a network is to keep."""
+"""The network whose scores distillation keeps."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -33,27 +33,27 @@ _HALVES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
 _FIRST_SCALE = 1024.0
-"""Of FP16 losses; PyTorch's own 65536 makes the first gradients infinite, and the first steps nothing."""
+"""The first scale of FP16 losses. PyTorch's 65536 makes the first gradients infinite, so the first steps do nothing."""
 
 
 class _Term(NamedTuple):
-    """A loss with what the settings say of it."""
+    """A loss with its settings."""
 
     name: str
     weight: float
     sources: Tensor
-    """The numbers of those that it sees."""
+    """The numbers of the sources that it sees."""
     loss: Loss | None
     """None for the distillation."""
 
 
 class Trainer:
-    """All that changes in a run. One step is the same for the same batches and the same state, wherever it runs on."""
+    """Everything that changes in a run. The same batches and state give the same step, also after a restart."""
 
     def __init__(
         self, network: DescriptorNetwork, classes: int, settings: TrainingSettings, teacher: Teacher | None
     ) -> None:
-        """The network is trained in place; the teacher answers in eval mode and never changes."""
+        """Trains the network in place. The teacher answers in eval mode and never changes."""
         self._settings, self._device = settings, torch.device(settings.device)
         self._network = _place(network, self._device)
         self._teacher = teacher and _place(teacher, self._device).eval()
@@ -69,29 +69,29 @@ class Trainer:
             self._device.type, init_scale=_FIRST_SCALE, enabled=settings.precision is Precision.FP16
         )
         self.step = 0
-        """How many have been made."""
+        """How many steps have been made."""
 
     @property
     def averaged(self) -> DescriptorNetwork:
-        """The moving average of the network, in eval mode: what is validated and saved. Not to be changed."""
+        """The network's moving average, in eval mode, which is validated and saved. Do not change it."""
         average = self._average.module
         assert isinstance(average, DescriptorNetwork)
         return average.eval()
 
     def go_back(self, start: DescriptorNetwork, share: float) -> DescriptorNetwork:
-        """The network that is a share of the way from the start to the averaged one."""
+        """The network that is `share` of the way from `start` to the averaged network."""
         return _place(blend(start, copy.deepcopy(self.averaged).cpu(), share), self._device)
 
     @torch.inference_mode()
     def describe(self, network: DescriptorNetwork, pixels: Pixels) -> Descriptors:
-        """What a network in eval mode makes of pixels [batch, height_px, width_px, 3], in the precision of the run."""
+        """Describes pixels [batch, height_px, width_px, 3] with a network in eval mode, in the run's precision."""
         rows = _describe(network, self._fuse(network, torch.from_numpy(pixels).to(self._device))[1])
         return np.asarray(rows.cpu().numpy(), np.float32)
 
     def take_step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Learns from the batches together; each loss by its name, and `loss` for the weighted sum.
+        """Learns from the batches together; returns each loss by its name, and the weighted sum as `loss`.
 
-        BuildError where the sum is not finite: nothing has changed then.
+        Raises BuildError if the sum is not finite; no weight has changed then.
         """
         torch.manual_seed(hash((self._settings.seed, self.step)))
         self._network.train()
@@ -116,14 +116,14 @@ class Trainer:
         return told
 
     def state(self) -> dict[str, Any]:
-        """All of it, in tensors and plain values."""
+        """The whole state, in tensors and plain values."""
         return {
             "step": self.step,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """What `state` gave, for the same network and the same losses; BuildError where it is of others."""
+        """Restores what `state` returned. Raises BuildError if it is of another network or has other losses."""
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
@@ -155,7 +155,7 @@ class Trainer:
         return torch.tensor([places[name] for name in names or places], device=self._device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """The backbone, what comes after it, and the losses' own parameters."""
+        """The parameter groups: the backbone, what comes after it, and the losses' own parameters."""
         backbone = {id(one) for one in self._network.trunk.backbone.parameters()}
         return [
             {"params": [one for one in self._moving if id(one) in backbone]},
@@ -164,7 +164,7 @@ class Trainer:
         ]
 
     def _set_rates(self) -> None:
-        """From the settings, not from a checkpoint: whoever goes on with a run may have changed them."""
+        """Sets the rates from the settings, not from a checkpoint, because they may have changed since."""
         optimiser = self._settings.optimiser
         share = rate_at(self.step, self._settings.steps, optimiser.warm_up_steps)
         backbone = optimiser.backbone_learning_rate if self.step >= optimiser.head_steps else 0.0
@@ -173,7 +173,7 @@ class Trainer:
             group["lr"] = rate * share
 
     def _learn(self, batch: Batch, share: float) -> dict[str, float]:
-        """Adds the gradient of a share of the batch's losses."""
+        """Adds the gradient of `share` of the batch's losses; returns the losses."""
         pixels, labels, sources, masks = (part.to(self._device, non_blocking=True) for part in batch)
         early, fused = self._fuse(self._network, pixels)
         descriptors = _describe(self._network, fused)
@@ -203,7 +203,7 @@ class Trainer:
 
     @torch.no_grad()
     def _teach(self, pixels: Tensor) -> Tensor:
-        """What the teacher makes of them."""
+        """The teacher's descriptors."""
         if isinstance(self._teacher, DescriptorNetwork):
             return _describe(self._teacher, self._fuse(self._teacher, pixels)[1])
         assert self._teacher is not None
@@ -211,7 +211,7 @@ class Trainer:
             return cast("Tensor", self._teacher(pixels))
 
     def _segment(self, auxiliary: float, early: Tensor, fused: Tensor, masks: Tensor) -> Tensor:
-        """Cross-entropy over the pixels of which something is known."""
+        """Cross-entropy over the pixels whose class is known."""
         assert self._network.segmentation is not None, "the spec has no segmentation classes"
         with self._autocast():
             logits = self._network.segmentation(fused, early)
@@ -233,7 +233,7 @@ class Trainer:
 
     @torch.no_grad()
     def _decay(self) -> None:
-        """Of kernels and layers, not of biases and of what BatchNorm learns; decoupled from the gradients."""
+        """Decays kernels and layers, but not biases or BatchNorm's parameters; independent of the gradients."""
         settings = self._settings.optimiser
         for group in self._optimiser.param_groups[:2]:
             strength = group["lr"] * settings.decay
@@ -244,7 +244,7 @@ class Trainer:
                     weight.copy_(nn.functional.softshrink(weight, strength))
 
     def _mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """At first the average forgets faster, or it would keep the start for long."""
+        """Mixes with a faster average at first, which would otherwise keep the start for long."""
         kept = min(self._settings.optimiser.average, (1 + int(count)) / (10 + int(count)))
         return average.lerp(current, 1 - kept) if average.is_floating_point() else current
 
@@ -259,7 +259,7 @@ def _describe(network: DescriptorNetwork, fused: Tensor) -> Tensor:
 
 
 def _freeze(network: DescriptorNetwork, blocks: int) -> Iterator[nn.Parameter]:
-    """The parameters that are left to train."""
+    """Freezes the first blocks of the backbone, and returns the parameters left to train."""
     backbone = network.trunk.backbone
     for block in [*backbone.early.children(), *backbone.late.children()][:blocks]:
         block.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""How good a network is while it is trained."""
+"""Measures how good a network is during training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ _RECALL, _PRECISION = "R@1", "mAP"
 
 
 def read_tasks(settings: Sequence[ValidationSettings]) -> dict[str, Task]:
-    """By name; BuildError where a set cannot be read."""
+    """The tasks by name. Raises BuildError if their pictures cannot be read."""
     return {one.name: _read_task(one) for one in settings}
 
 
@@ -23,7 +23,7 @@ def _read_task(settings: ValidationSettings) -> Task:
 
 
 def validate(describer: Describer, tasks: Mapping[str, Task]) -> dict[str, float]:
-    """R@1 and mAP of every task; BuildError where one has nothing to find."""
+    """R@1 and mAP of every task. Raises BuildError if a task has nothing to find."""
     figures: dict[str, float] = {}
     for name, task in tasks.items():
         queries, labels = _describe(describer, task.queries), task.number(task.queries)
@@ -39,14 +39,14 @@ def validate(describer: Describer, tasks: Mapping[str, Task]) -> dict[str, float
 
 
 def gains(figures: Mapping[str, float], floor: Mapping[str, float]) -> list[float]:
-    """By how much each figure of a validation is above its floor."""
+    """How far each validation figure is above its floor."""
     return [figures[name] - least for name, least in floor.items()]
 
 
 def standing(figures: Mapping[str, float], floor: Mapping[str, float], may_lose: float) -> tuple[float, float]:
-    """The more, the better is a network: nothing may fall below its floor by more than so much; then the mean counts.
+    """Ranks networks, higher is better: no figure may be more than `may_lose` below its floor; then the mean counts.
 
-    So a gain here never pays for a loss there.
+    So a gain in one validation never pays for a loss in another.
     """
     gained = gains(figures, floor)
     return min(min(gained) + may_lose, 0.0), sum(gained) / len(gained)

@@ -1,4 +1,4 @@
-"""Whether this process may do and have what a server needs: what is no room's own."""
+"""Checks what belongs to no other room: the account, the packages for traces, open files and memory."""
 
 import os
 import resource
@@ -14,13 +14,13 @@ _LEAST_FILES = 1024
 
 
 def examine_account() -> Iterator[Finding]:
-    """Whether it may do more than it should."""
+    """Examines whether the account may do more than it should."""
     if os.geteuid() == 0:
-        yield Finding("account", Grade.DOUBTFUL, "root, which the server does not need to be: use another")
+        yield Finding("account", Grade.DOUBTFUL, "root, which the server does not need: use another account")
 
 
 def examine_traces(settings: LogSettings) -> Iterator[Finding]:
-    """The packages that traces need, where there are to be any."""
+    """Examines the packages that traces need, if traces are set."""
     if not settings.traces:
         return
     try:
@@ -28,21 +28,21 @@ def examine_traces(settings: LogSettings) -> Iterator[Finding]:
     except PspsearchError as error:
         yield Finding("traces", Grade.BAD, str(error))
     else:
-        yield Finding("traces", Grade.GOOD, f"go to {settings.traces}, which was not asked")
+        yield Finding("traces", Grade.GOOD, f"go to {settings.traces}, which was not contacted")
 
 
 def examine_limits(settings: Settings) -> Iterator[Finding]:
-    """How many files it may open, and how much memory it may take."""
+    """Examines how many files the process may open, and how much memory it may take."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _LEAST_FILES + settings.serving.max_calls
     if files != resource.RLIM_INFINITY and files < wanted:
         yield Finding("open files", Grade.DOUBTFUL, f"{files:,} at most: ulimit -n {wanted}")
     else:
-        yield Finding("open files", Grade.GOOD, "no end" if files == resource.RLIM_INFINITY else f"{files:,} at most")
+        yield Finding("open files", Grade.GOOD, "no limit" if files == resource.RLIM_INFINITY else f"{files:,} at most")
     memory = available_bytes()
     wanted = max(settings.index.index_memory_bytes, settings.storage.memory_bytes)
     if wanted > memory:
-        words = f"{wanted >> 20:,} MiB are set for it, more than the {memory >> 20:,} that there are: lower it"
+        words = f"{wanted >> 20:,} MiB are set for it, more than the {memory >> 20:,} available: lower it"
         yield Finding("memory", Grade.BAD, words)
     else:
         yield Finding("memory", Grade.GOOD, f"{memory >> 20:,} MiB")

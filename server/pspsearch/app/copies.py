@@ -1,4 +1,4 @@
-"""Copies of a catalog, and what is whole of a damaged one, for the command line: it names no adapter."""
+"""Backup, restore and salvage of catalogs for the command line, which names no adapter itself."""
 
 from pspsearch.catalog.backup import back_up, restore
 from pspsearch.catalog.salvage import salvage

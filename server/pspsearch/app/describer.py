@@ -1,7 +1,7 @@
-"""A Triton, named or bundled, and describers over it, for as long as somebody needs them."""
+"""Opens a Triton, named or bundled, and describers that use it."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from pspsearch.config import BundledTritonSettings
 from pspsearch.ports import Describer
@@ -14,29 +14,33 @@ from pspsearch.triton.process import BundledTriton
 async def open_describer(
     triton: str | BundledTritonSettings, model: str, version: int | None = None
 ) -> AsyncGenerator[Describer]:
-    """A describer of the Triton at an address, or of a bundled one that lives as long as the context.
+    """Yields a describer of the Triton at an address, or of a bundled one that lives as long as the context.
 
-    Version None takes the highest that is served.
+    With `version` None, it takes the highest version that is served.
     """
     async with contextlib.AsyncExitStack() as stack:
-        client, _ = await open_triton(stack, triton, model)
+        client = await open_triton(stack, triton, model)
         yield await stack.enter_async_context(await TritonDescriber.open(client, model, version))
 
 
 async def open_triton(
-    stack: contextlib.AsyncExitStack, triton: str | BundledTritonSettings, model: str
-) -> tuple[TritonClient, BundledTriton | None]:
-    """A client of the Triton at an address, or of a bundled one, and that one; they close with the stack.
+    stack: contextlib.AsyncExitStack,
+    triton: str | BundledTritonSettings,
+    model: str,
+    objection: Callable[[str], str] = lambda _model: "",
+) -> TritonClient:
+    """Returns a client of the Triton at an address, or of a bundled one; they close with the stack.
 
-    ModelLoadFailed where the bundled one was asked for the model and could not load it.
+    The bundled one loads no model that `objection` names a reason against. Raises ModelLoadFailed if it could not load
+    the model.
     """
     if isinstance(triton, str):
-        return await stack.enter_async_context(TritonClient(triton)), None
-    bundled = await stack.enter_async_context(BundledTriton(triton))
+        return await stack.enter_async_context(TritonClient(triton))
+    bundled = await stack.enter_async_context(BundledTriton(triton, objection))
     bundled.require(model)
-    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again)), bundled
+    return await stack.enter_async_context(TritonClient(bundled.address, bundled.start_again))
 
 
 def bundled_triton(settings: BundledTritonSettings) -> BundledTriton:
-    """The bundled Triton, to be entered as a context."""
+    """Returns the bundled Triton, which starts when it is entered as a context."""
     return BundledTriton(settings)

@@ -1,4 +1,4 @@
-"""Whether a set-up would serve: asks every room's checkup in order. Nothing is changed."""
+"""Checks whether a set-up would serve, by asking each room's checkup in order. Changes nothing."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pspsearch.triton.checkup import examine_model, examine_shared_memory
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Everything that a server with these settings needs."""
+    """Examines everything that a server with these settings needs."""
     data = Path(settings.storage.data)
     running = is_in_use(data)
     server = [Finding("server", Grade.GOOD, f"one runs on {data}")] if running else []

@@ -18,20 +18,20 @@ from pspsearch.errors import ModelMismatch, PspsearchError
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import ItemInput
 from pspsearch.live.collections import Collections
-from pspsearch.ports import Catalog
+from pspsearch.ports import Items
 
 log = logging.getLogger(__name__)
 
 NAME = "sample"
 ARCHIVE = Path(__file__).with_name("sample.zip")
 _BATCH = 24
-"""Four things of one kind, and the first are the balls: README.md begins with a search for one of them."""
+"""How many pictures go in at once: four things of one kind, balls first, because README.md searches for one."""
 _CALL_S = 20.0
-"""For one batch."""
+"""How long one batch may take, in seconds."""
 
 
 def read_gallery() -> list[ItemInput]:
-    """All the pictures, thing by thing and view by view."""
+    """Reads all pictures, thing by thing and view by view."""
     with ZipFile(ARCHIVE) as archive:
         rows = [json.loads(line) for line in archive.read("items.jsonl").splitlines()]
         return [ItemInput(id_ := row.pop("id"), archive.read(f"{id_}.jpg"), json.dumps(row)) for row in rows]
@@ -39,11 +39,12 @@ def read_gallery() -> list[ItemInput]:
 
 @contextlib.asynccontextmanager
 async def filling_sample(
-    collections: Collections, catalog: Catalog, ingester: Ingester, model: str
+    collections: Collections, catalog: Items, ingester: Ingester, model: str
 ) -> AsyncGenerator[None]:
-    """Puts in what the collection lacks: a first batch before the block, the rest beside it.
+    """Puts in what the collection lacks: a first batch before the block, the rest while it runs.
 
-    What is not done when the block ends is left to the next start. No failure is raised: the log has a sentence for it.
+    What is missing when the block ends is left to the next start. No failure is raised; each is one sentence in the
+    log.
     """
     async with contextlib.aclosing(_fill(collections, catalog, ingester, model)) as steps:
         await anext(steps, None)
@@ -55,8 +56,8 @@ async def filling_sample(
             await asyncio.wait([rest])
 
 
-async def _fill(collections: Collections, catalog: Catalog, ingester: Ingester, model: str) -> AsyncGenerator[None]:
-    """Rests after each batch."""
+async def _fill(collections: Collections, catalog: Items, ingester: Ingester, model: str) -> AsyncGenerator[None]:
+    """Puts in one batch per step."""
     started = time.monotonic()
     try:
         await collections.create_missing(NAME, CollectionSettings(model))
@@ -81,7 +82,7 @@ async def _fill(collections: Collections, catalog: Catalog, ingester: Ingester, 
         log.info("the collection sample is complete: %d pictures put in, in %.1f s", len(lacking), seconds)
 
 
-async def _lacking(collections: Collections, catalog: Catalog) -> list[ItemInput]:
+async def _lacking(collections: Collections, catalog: Items) -> list[ItemInput]:
     gallery = await asyncio.to_thread(read_gallery)
     known = await catalog.items(collections.get(NAME).collection.key, [one.id for one in gallery])
     return [one for one in gallery if one.id not in known]

@@ -1,1 +1,1 @@
-"""Who calls, what they may do, and how much: nothing here knows how a call came."""
+"""Who calls, what they may do, and how much. Nothing here knows on which wire a call came."""

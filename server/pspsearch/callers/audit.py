@@ -1,4 +1,4 @@
-"""Who wrote what, who changed what, and who was turned away: one JSON object per line."""
+"""The audit log: who wrote what, who changed what, and who was turned away, as one JSON object per line."""
 
 import logging
 import os
@@ -19,20 +19,20 @@ from pspsearch.logs import JsonFormatter
 log = logging.getLogger(__name__)
 
 TURNED_AWAY = "turned_away"
-"""The fact of a stream that tells how many of its requests were turned away."""
+"""The fact that counts how many requests of a stream were turned away."""
 
 _UNKNOWN = "UNAUTHENTICATED"
 _DENIALS = (_UNKNOWN, "PERMISSION_DENIED")
 
 
 class Audit:
-    """A file that is only ever added to; where it is moved away, a new one is begun.
+    """A file that is only ever appended to; if it is moved away, a new one is begun.
 
-    Callers whom nobody knows get a bounded number of lines a minute, and then one that counts what was left out.
+    Unknown callers get a bounded number of lines a minute, and then one line that counts what was left out.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Opens the file, BadSettings where it cannot be written; with None nothing is written."""
+        """Opens the file; BadSettings if it cannot be written. With None, nothing is written."""
         self._file = None if path is None else _open(path)
         self._strangers = Strangers(clock)
 
@@ -45,9 +45,9 @@ class Audit:
         request: object,
         caller: Caller,
     ) -> None:
-        """Writes a line about a call that ended with this code, if it is one to tell of.
+        """Writes a line about a call that ended with this code, unless it only read and was not turned away.
 
-        The request is None where it was not read.
+        `request` is None if it was not read.
         """
         rule = RULES[method]
         if self._file is None or rule is None:
@@ -73,13 +73,13 @@ class Audit:
         self._write(message, told)
 
     def close(self) -> None:
-        """Writes what was left out, and closes the file; nothing may be written after."""
+        """Writes how much was left out, and closes the file; nothing may be written after that."""
         if self._file is not None:
             self._tell_left_out()
             self._file.close()
 
     def _tell_left_out(self) -> None:
-        """Writes one line where anything was left out."""
+        """Writes one line if anything was left out."""
         if by_host := self._strangers.end():
             count = sum(by_host.values())
             message = f"{count:,} more calls of strangers were turned away, and have no lines"
@@ -93,7 +93,7 @@ class Audit:
 
 class _File(WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Begins a new file where the one before was moved away; that may fail."""
+        """Begins a new file if the last one was moved away, which may fail."""
         try:
             super().emit(record)
         except OSError:
@@ -104,7 +104,7 @@ class _File(WatchedFileHandler):
         log.error("the audit log %s cannot be written: %s is not in it", self.baseFilename, record.getMessage())
 
     def _open(self) -> TextIOWrapper:
-        """Makes a file that only its owner can read."""
+        """Creates a file that only its owner can read."""
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The bytes of messages that callers make the server hold."""
+"""Counts and bounds the bytes of messages that callers make the server hold."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ from pspsearch.errors import Overloaded
 from pspsearch.memory import available_bytes, give_back
 
 _PART = 8
-"""Requests may take the memory divided by this, where nothing is set."""
+"""Requests may take the memory divided by this, unless a bound is set."""
 _LARGE_BYTES = 16 << 20
-"""When a call gives back more, what the C library would keep of it soon goes to the kernel."""
+"""After a call gives back more than this, what the C library would keep of it soon goes to the kernel."""
 _SOON_S = 0.1
 SMALL_BYTES = REQUEST_COPIES << 16
-"""A call of no more bytes is not counted, so that others' bytes never keep it out."""
+"""A call of at most so many bytes is not counted, so that others' bytes never keep it out."""
 ALWAYS_BYTES = 1 << 20
-"""A stream goes on with a request that takes no more, its answer included, however little room there is."""
+"""A stream's request of at most so many bytes, its answer included, is let in however little room there is."""
 
 
 def budget_for(settings: ServingSettings) -> int:
@@ -26,7 +26,7 @@ def budget_for(settings: ServingSettings) -> int:
 
 
 class Budget:
-    """The bytes that all callers may have together, and one caller half of; for the tasks of one event loop."""
+    """The bytes that all callers may have together; one caller may have half. For the tasks of one event loop."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -35,11 +35,11 @@ class Budget:
         self._gives_back = False
 
     def account(self, caller: str) -> "Account":
-        """An account for one caller, with nothing in it."""
+        """Opens an empty account for one caller."""
         return Account(self, caller)
 
     def change(self, size_bytes: int) -> None:
-        """Counts so much more, or less where it is negative."""
+        """Counts so many bytes more, or fewer if the number is negative."""
         self.held_bytes += size_bytes
         if size_bytes < 0:
             self._changed.set()
@@ -58,18 +58,18 @@ class Budget:
 
 
 class Account:
-    """What one caller makes the server hold."""
+    """The bytes that one caller makes the server hold."""
 
     def __init__(self, budget: Budget, caller: str) -> None:
         self._budget = budget
         self._caller = caller
         self.held_bytes = 0
         self.parked_bytes = 0
-        """The part of them that belongs to requests of streams that are received and not begun."""
+        """The part of `held_bytes` for requests of streams that have arrived and not begun."""
 
     @contextlib.contextmanager
     def hold(self, size_bytes: int) -> Generator[None]:
-        """Holds so much while the block lasts; Overloaded where there is no room for it."""
+        """Holds so many bytes for the block; Overloaded if there is no room for them."""
         size_bytes = size_bytes if size_bytes > SMALL_BYTES else 0
         if size_bytes and not self.has_room(size_bytes):
             raise Overloaded(
@@ -82,25 +82,25 @@ class Account:
             self.change(-size_bytes)
 
     async def park(self, size_bytes: int) -> "Parked":
-        """Waits until there is room for a request of a stream, unless it is little, and holds its bytes."""
+        """Waits until there is room for a request of a stream, unless it is small, and holds its bytes."""
         while size_bytes > ALWAYS_BYTES and self.held_bytes and not self.has_room(size_bytes):
             await self.wait()
         return Parked(self, size_bytes)
 
     def change(self, size_bytes: int) -> None:
-        """Counts so much more, or less where it is negative, whether there is room or not."""
+        """Counts so many bytes more, or fewer if the number is negative, whether there is room or not."""
         self.held_bytes += size_bytes
         self._budget.change(size_bytes)
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether so much more may be held."""
+        """Whether so many more bytes may be held."""
         most = self._budget.most_bytes
         return self.held_bytes + size_bytes <= most // 2 and self._budget.held_bytes + size_bytes <= most
 
     def may_begin(self, size_bytes: int) -> bool:
-        """Whether a parked request may begin and take so much more.
+        """Whether a parked request may begin and take so many more bytes.
 
-        It may where there is room, and where the caller has nothing under way that it could wait for.
+        It may if there is room, or if the caller has nothing under way to wait for.
         """
         return self.held_bytes == self.parked_bytes or self.has_room(size_bytes)
 
@@ -110,7 +110,7 @@ class Account:
 
 
 class Parked:
-    """Holds the bytes of a stream's request until it is begun, at the latest until the block ends."""
+    """Holds the bytes of a stream's request until it begins, or at the latest until the block ends."""
 
     def __init__(self, account: Account, size_bytes: int) -> None:
         self._account = account
@@ -122,7 +122,7 @@ class Parked:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the bytes back, as the request is begun or dropped; the second time there are none."""
+        """Gives the bytes back when the request begins or is dropped; a second call gives back nothing."""
         self._account.parked_bytes -= self.size_bytes
         self._account.change(-self.size_bytes)
         self.size_bytes = 0

@@ -1,4 +1,4 @@
-"""Whether anybody would be let in, and whether what they do can be written down. Nothing is changed."""
+"""Checks whether anybody would be let in, and whether the audit log can be written. Changes nothing."""
 
 import os
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from pspsearch.findings import SOON, Finding, Grade, judge_secret
 
 
 def examine_callers(settings: SecuritySettings) -> Iterator[Finding]:
-    """The tokens, the audit log, and whether anybody may call."""
+    """Examines the tokens, the audit log, and whether anybody may call."""
     if settings.tokens:
         yield from _examine_tokens(Path(settings.tokens))
     if settings.audit_log:
         yield _examine_audit_log(Path(settings.audit_log))
     if settings.is_open and settings.insecure:
-        yield Finding("callers", Grade.DOUBTFUL, "insecure: whoever reaches the port can read and change everything")
+        yield Finding("callers", Grade.DOUBTFUL, "insecure: anyone who reaches the port can read and change everything")
 
 
 def _examine_tokens(path: Path) -> Iterator[Finding]:
@@ -32,15 +32,15 @@ def _examine_tokens(path: Path) -> Iterator[Finding]:
     if not good:
         yield Finding("tokens", Grade.BAD, f"{path} has no token that is good: nobody can call; create one")
         return
-    yield judge_secret("tokens", path, f"{len(good)} that are good")
+    yield judge_secret("tokens", path, f"{len(good)} valid")
     soon = [one.access.holder for one in good if not one.is_good(now + SOON)]
     if soon:
-        words = f"{', '.join(soon)} will be over within {SOON.days} days: create others in time"
+        words = f"{', '.join(soon)} will expire within {SOON.days} days: create others in time"
         yield Finding("tokens", Grade.DOUBTFUL, words)
 
 
 def _examine_audit_log(path: Path) -> Finding:
-    """What is there must be a file; where nothing is, one will be made."""
+    """If the path is there, it must be a file; otherwise the server will create one."""
     folder = path.absolute().parent
     if os.access(path, os.F_OK):
         good, words = os.access(path, os.W_OK) and not path.is_dir(), f"{path} is no file"

@@ -15,11 +15,11 @@ from pspsearch.callers.tokens import Tokens
 from pspsearch.errors import Unauthenticated
 
 _MOST_CALLERS = 10_000
-"""The rates of so many are remembered; who has not called for the longest time is forgotten, and begins anew."""
+"""How many callers' rates are remembered; the one that has not called for longest is forgotten and begins anew."""
 
 
 class Guard:
-    """Lets callers in, or refuses them; for the tasks of one event loop."""
+    """Lets callers in or refuses them. For the tasks of one event loop."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Guard:
         certified: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without tokens nobody is asked for one, and callers are known by their certificates where they have some.
+        """Without `tokens`, callers need none; if `certified`, they are known by their certificates.
 
         `calls_per_s`, and `calls` under way at once, bound each caller; 0 is no bound. All share the budget.
         """
@@ -43,10 +43,10 @@ class Guard:
         self._quotas: dict[str, Quota] = {}
         self._clock = clock
         self._rates: OrderedDict[tuple[str, bool], CallRate] = OrderedDict()
-        """One of each caller for its calls, and one for its streams, which would leave nothing for calls."""
+        """Each caller has one rate for calls and one for streams, so that its streams leave something for its calls."""
 
     def identify(self, caller: Caller) -> Access:
-        """What the caller may do. Unauthenticated where its token is missing or not good."""
+        """Returns what the caller may do; Unauthenticated if its token is missing or not good."""
         if self._tokens is None:
             return Access(caller.certificate) if self._certified else EVERYTHING
         if not caller.token:
@@ -54,13 +54,13 @@ class Guard:
         return self._tokens.find(caller.token).access
 
     def check(self, rule: Rule, access: Access, caller: Caller, *, is_stream: bool) -> None:
-        """Refuses a call before its request is received. Of a stream, the requests count and not the call itself."""
+        """Refuses a call before its request is received. Of a stream, its requests count and the call does not."""
         access.check_right(rule.right)
         if not is_stream and (rate := self._rate(access, caller, streams=False)) is not None:
             rate.take()
 
     def check_still(self, method: str, caller: Caller, request: object) -> Access:
-        """Checks a call that goes on, as what its caller may do can have changed; returns what that is now."""
+        """Checks a call that goes on, because its caller's rights may have changed; returns what they are now."""
         rule = RULES[method]
         assert rule is not None, f"{method} is for anybody"
         access = self.identify(caller)
@@ -68,14 +68,14 @@ class Guard:
         return access
 
     async def check_next(self, method: str, caller: Caller, request: object) -> None:
-        """Refuses a request of a stream, or returns when its turn has come."""
+        """Returns when it is the turn of a stream's request, or refuses it."""
         rate = self._rate(self.check_still(method, caller, request), caller, streams=True)
         if rate is not None and await rate.wait():
             self.check_still(method, caller, request)
 
     @contextlib.contextmanager
     def hold(self, caller: Caller, access: Access, *, is_stream: bool) -> Generator[Quota]:
-        """Counts the block as one call or stream of the caller; Overloaded where that is one too many."""
+        """Counts the block as one call or stream of the caller; Overloaded if that is one too many."""
         name = _name(access, caller)
         quota = self._quotas.setdefault(name, Quota(name, self._calls, self._budget))
         quota.users += 1
@@ -88,7 +88,7 @@ class Guard:
                 del self._quotas[name]
 
     def _rate(self, access: Access, caller: Caller, *, streams: bool) -> CallRate | None:
-        """The caller's rate; None where it may call as often as it likes."""
+        """The caller's rate; None if the caller may call as often as it likes."""
         calls_per_s = self._calls_per_s if access.calls_per_s is None else access.calls_per_s
         if not calls_per_s:
             return None
@@ -102,5 +102,5 @@ class Guard:
 
 
 def _name(access: Access, caller: Caller) -> str:
-    """What a caller's calls are counted under."""
+    """The name that a caller's calls are counted under."""
     return access.holder or caller.host

@@ -9,13 +9,14 @@ from pspsearch.errors import Overloaded
 
 
 class Quota:
-    """One bound is for calls and requests of streams, another of the same size for open streams, which cost little.
+    """Bounds a caller's calls and requests of streams together, and its open streams apart.
 
-    A call or stream that is one too many is refused; a request of a stream waits, and so does its sender.
+    The two bounds are the same, because an open stream costs little. A call or stream that is one too many is refused;
+    a request of a stream waits, and so does its sender.
     """
 
     def __init__(self, caller: str, most: int, budget: Budget) -> None:
-        """With `most` 0 there is no bound. All callers share the budget."""
+        """`most` 0 is no bound. All callers share the budget."""
         self.bytes = budget.account(caller)
         self.users = 0
         """How many calls and streams of the caller use this quota."""
@@ -27,7 +28,7 @@ class Quota:
 
     @contextlib.contextmanager
     def call(self) -> Generator[None]:
-        """Counts the block as one call; Overloaded where it is one too many."""
+        """Counts the block as one call; Overloaded if it is one too many."""
         if self._is_full(self._requests):
             raise Overloaded(f"{self._caller} has {self._most} calls under way already")
         self._requests += 1
@@ -38,7 +39,7 @@ class Quota:
 
     @contextlib.contextmanager
     def stream(self) -> Generator[None]:
-        """Counts the block as one stream, without its requests; Overloaded where it is one too many."""
+        """Counts the block as one stream, without its requests; Overloaded if it is one too many."""
         if self._is_full(self._streams):
             raise Overloaded(f"{self._caller} has {self._most} streams open already")
         self._streams += 1
@@ -55,7 +56,7 @@ class Quota:
         self._requests += 1
 
     def give_back(self, count: int = 1) -> None:
-        """Counts so many calls or requests less: they are done."""
+        """Counts so many calls or requests as done."""
         self._requests -= count
         self._changed.set()
 

@@ -20,7 +20,7 @@ class CallRate:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.calls_per_s = 1.0
-        """It is more than 0, and may change at any time."""
+        """More than 0; it may change at any time."""
         self._caller = caller
         self._clock = clock
         self._sleep = sleep
@@ -29,7 +29,7 @@ class CallRate:
         self._since = clock()
 
     def take(self) -> None:
-        """Spends one saved call; RateExceeded where there is none."""
+        """Spends one saved call; RateExceeded if there is none."""
         saved = self._earn()
         if saved < 1:
             wait_s = (1 - saved) / self.calls_per_s
@@ -49,7 +49,7 @@ class CallRate:
         return True
 
     def _earn(self) -> float:
-        """Saves up what has been earned by now, and returns it."""
+        """Saves up what has been earned by now, and returns how many calls are saved up."""
         now = self._clock()
         self._calls = min(max(1.0, self.calls_per_s), self._calls + (now - self._since) * self.calls_per_s)
         self._since = now

@@ -8,16 +8,16 @@ from pspsearch.callers.access import Right
 from pspsearch.domain import DEFAULT_COLLECTION
 
 MODEL_PREFIX = "search."
-"""Callers who speak Triton's protocol know a collection as a model, whose name begins with this."""
+"""What the model's name begins with under which callers who speak Triton's protocol know a collection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a caller must be allowed to make a call."""
+    """The right that a call takes, and where."""
 
     right: Right
     collection: Callable[[Any], str | None]
-    """Tells which collection a request is about; None for the server as a whole."""
+    """Returns the collection that a request is about; None for the server as a whole."""
 
 
 def _whole(_: object) -> None:
@@ -93,7 +93,7 @@ RULES: dict[str, Rule | None] = {
     "ModelInfer": _INFER,
     "ModelStreamInfer": _INFER,
 }
-"""A method with None is for whoever can connect: whether the server lives and serves. Its request is not read."""
+"""A method with None is for anybody who can connect: whether the server lives and serves. Its request is not read."""
 
 ALWAYS_OPEN = {"ServerLive", "ServerReady", "ModelReady", "GetServerStatus"}
 """The methods that are answered before everything is loaded, and while the server drains."""

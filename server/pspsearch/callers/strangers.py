@@ -1,4 +1,4 @@
-"""How much is written about callers whom nobody knows: a crowd of them must not fill a disk."""
+"""Bounds what is written about unknown callers: a crowd of them must not fill a disk."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,26 +6,26 @@ from collections.abc import Callable
 MINUTE_S = 60.0
 
 LINES_OF_A_HOST = 10
-"""One host gets at most so many in a minute."""
+"""How many lines one host gets at most in a minute."""
 
 LINES = 100
-"""All hosts together get at most so many in a minute, so that many addresses get nobody more."""
+"""How many lines all hosts together get at most in a minute, so that many addresses gain nothing."""
 
 
 class Strangers:
-    """Admits so many lines in a minute and counts what it left out; holds no more hosts than it admits lines."""
+    """Admits a bounded number of lines a minute and counts the rest; holds no more hosts than it admits lines."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """The clock gives seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._began_s = clock()
         self._written: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._others = 0
-        """How many were left out of hosts that had no line in this minute."""
+        """How many lines were left out about hosts that had no line in this minute."""
 
     def admit(self, host: str) -> bool:
-        """Whether there may be a line about that host now; where not, it is counted."""
+        """Whether a line about that host may be written now; if not, it is counted."""
         if self._written[host] < LINES_OF_A_HOST and self._written.total() < LINES:
             self._written[host] += 1
             return True
@@ -40,7 +40,10 @@ class Strangers:
         return self._clock() - self._began_s >= MINUTE_S
 
     def end(self) -> dict[str, int]:
-        """Ends the minute: how many were left out in it, by host; all hosts without a line share an empty name."""
+        """Ends the minute and returns how many lines were left out in it, by host.
+
+        All hosts that had no line share the empty name.
+        """
         told = {**self._left_out, **({"": self._others} if self._others else {})}
         self._began_s = self._clock()
         self._written.clear()

@@ -1,6 +1,6 @@
 """Bearer tokens: a file that holds their digests, with what each may do and until when.
 
-The file is read again whenever it has changed, so that what is revoked is refused from the next call on. Tokens are
+The file is read again whenever it has changed, so that a revoked token is refused from the next call on. Tokens are
 random, and so long that their digest needs no salt and no slow hash.
 """
 
@@ -26,7 +26,7 @@ PREFIX = "pspsearch_"
 """What every token begins with, so that scanners for leaked secrets can find them."""
 
 _KEY = 16
-"""How many digits of a digest tokens are looked up by; the rest is compared in a time that tells nothing."""
+"""How many digits of its digest a token is looked up by; the rest is compared in constant time."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -52,10 +52,10 @@ def _now() -> datetime:
 
 
 class Tokens:
-    """The tokens of a file, as it is at each moment; for one thread at a time."""
+    """The tokens of a file, as they are at each moment. Only one thread at a time may use it."""
 
     def __init__(self, path: Path, now: Callable[[], datetime] = _now) -> None:
-        """Reads the file; BadSettings where it cannot be read, as nobody could come in."""
+        """Reads the file; BadSettings if it cannot be read, because then nobody could come in."""
         self._path = path
         self._now = now
         self._seen: tuple[int, int, int] | None = None
@@ -63,7 +63,7 @@ class Tokens:
         self._refresh()
 
     def find(self, text: str) -> Token:
-        """The token with this text. Unauthenticated where there is none, or it has expired."""
+        """Returns the token with this text; Unauthenticated if there is none, or if it has expired."""
         digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
         try:
             self._refresh()
@@ -90,7 +90,7 @@ class Tokens:
 
 
 def read_tokens(path: Path) -> list[Token]:
-    """All tokens of a file; BadSettings where it is no file of tokens."""
+    """Reads all tokens of a file; BadSettings if it is no file of tokens."""
     try:
         return [_decode(one) for one in json.loads(path.read_text())["tokens"]]
     except OSError as error:
@@ -100,7 +100,7 @@ def read_tokens(path: Path) -> list[Token]:
 
 
 def create_token(path: Path, access: Access, expires: datetime | None) -> str:
-    """Adds a token to the file, which is made where it is missing, and returns its text, which is kept nowhere."""
+    """Adds a token to the file, which is created if missing; returns the token's text, which is stored nowhere."""
     if not _NAME.fullmatch(access.holder):
         raise InvalidRequest(
             f"a token's name is 1 to 64 letters, digits and '._@-', the first a letter or a digit, "
@@ -117,7 +117,7 @@ def create_token(path: Path, access: Access, expires: datetime | None) -> str:
 
 
 def revoke_token(path: Path, name: str) -> None:
-    """Takes a token out of the file; NotFound where there is none of that name."""
+    """Removes a token from the file; NotFound if there is none of that name."""
     with _locked(path):
         there = read_tokens(path)
         left = [one for one in there if one.access.holder != name]
@@ -128,7 +128,7 @@ def revoke_token(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Generator[None]:
-    """Keeps other changes out while the block lasts. The folder is locked, because the file itself is replaced."""
+    """Keeps other changes out for the block. The folder is locked, because the file itself is replaced."""
     try:
         folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -142,7 +142,7 @@ def _locked(path: Path) -> Generator[None]:
 
 
 def _write(path: Path, tokens: Iterable[Token]) -> None:
-    """Replaces the file at a stroke by one that only its owner can read."""
+    """Replaces the file, in one step, by one that only its owner can read."""
     content = json.dumps({"tokens": [_encode(one) for one in tokens]}, indent=2) + "\n"
     try:
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.absolute().parent)  # with mode 0600
@@ -177,9 +177,9 @@ def _encode(token: Token) -> dict[str, Any]:
 
 
 def _decode(encoded: dict[str, Any]) -> Token:
-    """The token that `_encode` wrote; ValueError, KeyError, TypeError or AttributeError where it is something else."""
+    """Reads what `_encode` wrote; ValueError, KeyError, TypeError or AttributeError if it is something else."""
     known = {"name", "sha256", "right", "created", "collections", "expires", "calls_per_s", "max_request_bytes"}
-    if unknown := encoded.keys() - known:  # a misspelt bound must not be no bound
+    if unknown := encoded.keys() - known:  # a misspelt bound must not become no bound
         raise ValueError(f"a token has no {', '.join(unknown)}")
     collections: Sequence[str] = encoded.get("collections", ())
     if "collections" in encoded and not (isinstance(collections, list) and collections):

@@ -1,1 +1,1 @@
-"""The catalog in one SQLite file: collections, items, images, descriptors. The only package that knows SQLite."""
+"""The catalog: collections, items, images and descriptors in one SQLite file. No other package knows SQLite."""

@@ -1,6 +1,6 @@
-"""Copies of a catalog: made while a server writes, and looked at before they are trusted.
+"""Backs up a catalog while a server writes to it, and verifies every copy before it is used.
 
-A backup is one file with all that cannot be made again. Indexes are not in it: they are a cache.
+A backup is one file with everything that cannot be made again. It holds no indexes: they are a cache.
 """
 
 import contextlib
@@ -18,14 +18,15 @@ from pspsearch.errors import CatalogDamaged, CatalogError
 _STEP_PAGES = 1024
 
 Advance = Callable[[float], None]
-"""Hears the share that is done."""
+"""Receives the share of the work that is done, from 0 to 1."""
 
 
 def back_up(data: Path, destination: Path, advance: Advance = lambda _share: None) -> None:
-    """Writes what the catalog in `data` holds at this moment into the new file `destination`; durable on return.
+    """Copies the catalog in `data`, as of one moment, into the new file `destination`; durable on return.
 
-    From any thread or process, also while a server writes; its log grows meanwhile by what it writes. Every image is
-    held against its digest. CatalogError where it cannot be done; then there is no file.
+    Any thread or process may call this, even while a server writes; until it returns, that server's log grows by
+    whatever is written. Every image is checked against its digest. Raises CatalogError if the backup cannot be made,
+    and then leaves no file.
     """
     source = data / CATALOG
     if not source.is_file():
@@ -39,9 +40,9 @@ def back_up(data: Path, destination: Path, advance: Advance = lambda _share: Non
 
 
 def restore(backup: Path, data: Path, advance: Advance = lambda _share: None) -> None:
-    """Makes the folder `data`, which must be new or empty, that of a catalog like `backup`; durable on return.
+    """Restores `backup` into the folder `data`, which must be new or empty; durable on return.
 
-    CatalogError where the backup is damaged or the folder is not empty; then there is no catalog in the folder.
+    Raises CatalogError if the backup is damaged or the folder is not empty, and then leaves no catalog in the folder.
     """
     if not backup.is_file():
         raise CatalogError(f"there is no backup {backup}")
@@ -51,7 +52,7 @@ def restore(backup: Path, data: Path, advance: Advance = lambda _share: None) ->
 
 
 def _check_log(data: Path) -> None:
-    """Where a server runs, it has looked through the log when it started, and writes to it."""
+    """Checks the log unless a server holds the folder: that server checked it at its start and is writing to it now."""
     try:
         lock = FolderLock(data)
     except CatalogError:
@@ -61,9 +62,9 @@ def _check_log(data: Path) -> None:
 
 
 def _copy(source: Path, copy: Path, advance: Advance) -> dict[str, int]:
-    """Copies as of one moment and returns how many rows there were.
+    """Copies the catalog as of one moment and returns how many rows each table had.
 
-    The open transaction is what makes it one moment: without it, every write of the server would start it anew.
+    The open transaction keeps the copy to one moment: without it, every write of the server would start the copy anew.
     """
     with (
         translate_errors(source),
@@ -77,7 +78,7 @@ def _copy(source: Path, copy: Path, advance: Advance) -> dict[str, int]:
             while not copying.done:
                 copying.step(_STEP_PAGES)
                 advance(1 - copying.remaining / max(1, copying.page_count))
-        target.execute("PRAGMA journal_mode = DELETE")  # one file, that can be read where nothing can be written
+        target.execute("PRAGMA journal_mode = DELETE")  # a single file, readable even where nothing can be written
     return counts
 
 

@@ -38,7 +38,6 @@ from pspsearch.catalog.writer import Writer
 from pspsearch.domain import (
     Collection,
     CollectionSettings,
-    Commit,
     Delete,
     Deletion,
     Filling,
@@ -53,12 +52,16 @@ from pspsearch.domain import (
     Written,
 )
 from pspsearch.errors import PspsearchError
+from pspsearch.ports import Listener
 
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
 
 
 class SqliteCatalog:
-    """Fills the port `Catalog`, and is a context that closes it. For the tasks of the event loop that opened it."""
+    """The port `Catalog` on SQLite. Use it as a context manager, from the tasks of the event loop that opened it.
+
+    The port says what each method does. The docstrings here add when a write is durable and what a read sees.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class SqliteCatalog:
         now: Callable[[], datetime],
         max_queued_bytes: int,
     ) -> None:
-        """Use `open`."""
+        """Call `open` instead."""
         self._path = path
         self._lock = lock
         self._connection = connection
@@ -79,41 +82,45 @@ class SqliteCatalog:
     async def open(
         cls, data: Path, *, now: Callable[[], datetime] = utc_now, max_queued_bytes: int = _MAX_QUEUED_BYTES
     ) -> Self:
-        """The catalog in the folder `data`, a new one where there is none.
+        """Opens the catalog in the folder `data`; creates one if there is none.
 
-        Writers wait while more than `max_queued_bytes` are to be written. CatalogError where another process has the
-        folder, the file is another program's or was written by a newer pspsearch; CatalogDamaged where it is broken.
+        Writes wait while more than `max_queued_bytes` are queued. Raises CatalogError if another process holds the
+        folder, or if the file belongs to another program or to a newer pspsearch; CatalogDamaged if it is broken.
         """
         lock, connection = await asyncio.to_thread(_open, data)
         return cls(data / CATALOG, lock, connection, now, max_queued_bytes)
 
     async def collections(self) -> list[tuple[Collection, Generation]]:
-        """See the port, as for the methods below."""
+        """Reads as of one moment."""
         return await self._readers.ask(list_collections)
 
     async def create_collection(
         self, name: str, settings: CollectionSettings, version: ModelVersion
     ) -> tuple[Collection, Generation]:
-        """Durable on return."""
+        """The collection is durable on return."""
         return await self._writer.do(partial(create_collection, name=name, settings=settings, version=version))
 
     async def delete_collection(self, collection: int) -> int:
-        """The collection is gone on return, its rows a while later; NotFound where it was gone before."""
+        """The collection is gone on return; its rows are removed later. Raises NotFound if it was gone before."""
         return await self._writer.do(partial(delete_collection, collection=collection))
 
     async def set_follows(self, collection: int, *, follows: bool) -> None:
-        """Durable on return."""
+        """The setting is durable on return."""
         await self._writer.do(partial(set_follows, collection=collection, follows=follows))
 
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
-        """Durable on return. Cancelled before its turn, it is dropped; after, it is made and nobody hears of it."""
+        """The writes are durable on return.
+
+        If the caller is cancelled before the call's turn, nothing is written. After that everything is written, and
+        only the answer is lost.
+        """
         work = partial(write_items, generation=generation, writes=writes, request_id=request_id, asked=asked)
         return await self._writer.do(work, sum(map(_size_bytes, writes)))
 
     async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
-        """Asks the writer, who knows the time."""
+        """Runs in the writer's thread, because the transaction's clock decides what is older than a day."""
         work = partial(find_deletion, generation=generation, request_id=request_id, asked=asked)
         return await self._writer.do(work)
 
@@ -127,97 +134,97 @@ class SqliteCatalog:
         request_id: str = "",
         asked: str = "",
     ) -> Deletion:
-        """Durable on return; cancelled as `write`."""
+        """The portion is durable on return. Cancellation works as in `write`."""
         given = {"so_far": so_far, "is_last": is_last, "request_id": request_id, "asked": asked}
         work = partial(delete_portion, generation=generation, deletes=deletes, **given)
         return await self._writer.do(work, sum(map(_size_bytes, deletes)))
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(list_generations, collection)
 
     async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
-        """Durable on return, as for the four below."""
+        """The change is durable on return, as in the four methods below."""
         return await self._writer.do(partial(begin_generation, collection=collection, version=version, details=details))
 
     async def promote_generation(
         self, generation: Generation, since: int, details: str, *, lacking: bool = False
     ) -> bool:
-        """Only what changed after `since` is looked at."""
+        """Checks only the items that changed after `since`."""
         work = partial(promote_generation, generation=generation, since=since, details=details, lacking=lacking)
         return await self._writer.do(work)
 
     async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
-        """Its descriptors are taken out a while later."""
+        """The generation's descriptors are removed later, in small slices."""
         await self._writer.do(partial(end_generation, generation=generation, state=state, details=details))
 
     async def note_generation(self, generation: Generation, details: str) -> None:
-        """Whatever its state is."""
+        """Works in any state of the generation."""
         await self._writer.do(partial(note_generation, generation=generation, details=details))
 
     async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
-        """Heard by the listener where rows are renewed."""
+        """The listener hears of it only if rows are renewed."""
         work = partial(fill, generation=generation, filled=filled, renew=renew)
         return await self._writer.do(work, sum(one.descriptor.nbytes for one in filled))
 
     async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(find_lacking, generation, after_key, count)
 
     async def count_lacking(self, generation: Generation) -> Lacking:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(count_lacking, generation)
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
-        """One listener, told of all commits."""
+    def listen(self, listener: Listener) -> None:
+        """Registers the only listener, which hears every commit."""
         self._writer.listen(listener)
 
     async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(find_items, collection, ids)
 
     async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(find_items_by_key, collection, keys)
 
     async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(read_page, collection, after_key, count)
 
     async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """As of one moment."""
+        """Reads as of one moment."""
         return await self._readers.ask(find_attributes, collection, sequences)
 
     async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
-        """All of it in memory."""
+        """Reads the whole image into memory."""
         return await self._readers.ask(find_image, collection, id)
 
     async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
-        """Read-only."""
+        """The array is read-only."""
         return await self._readers.ask(find_descriptor, generation, id)
 
     def rows_of(self, generation: Generation) -> GenerationRows:
-        """Reads with connections of its own."""
+        """Each read opens a connection of its own, so any thread may use the source."""
         return GenerationRows(self._path, generation)
 
     def size_bytes(self) -> int:
-        """Of the file and its log; what is deleted leaves room inside for what comes."""
+        """The size of the file and its log. Deletions free room inside the file, which does not shrink."""
         log = log_of(self._path)
         return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
     async def failed(self) -> PspsearchError:
-        """Its disk did not take what was written, or something happened that nobody foresaw."""
+        """Waits until the disk refuses a write or the writer fails unexpectedly, and returns that error."""
         return await self._writer.failed()
 
     async def check(self) -> None:
-        """Reads the whole file; CatalogDamaged where its structure is broken."""
+        """Reads the whole file; raises CatalogDamaged if its structure is broken."""
         await self._readers.ask(check_pages, self._path)
 
     async def close(self) -> None:
-        """Finishes what was begun and gives the folder up."""
+        """Finishes the writes under way and releases the folder."""
         await self._writer.close()
         await self._readers.close()
-        with contextlib.suppress(apsw.Error):  # of a disk that fails: what is in the log is there at the next start
+        with contextlib.suppress(apsw.Error):  # a failing disk: the next start reads what is in the log
             self._connection.close()
         self._lock.release()
 
@@ -238,7 +245,7 @@ def _open(data: Path) -> tuple[FolderLock, apsw.Connection]:
 
 
 def _connect(path: Path) -> apsw.Connection:
-    """The writer's connection, to tables of the current version; what is refused is not touched."""
+    """Opens the writer's connection and migrates the tables; leaves a file that it refuses untouched."""
     with translate_errors(path):
         if not path.exists():
             create(path)

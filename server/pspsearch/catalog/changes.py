@@ -1,4 +1,4 @@
-"""The SQL of one write: what becomes of an item."""
+"""The SQL of writes: creates, replaces, completes and deletes items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from pspsearch.errors import ModelChanged, NotFound
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """An item as it is before the write."""
+    """An item as it was before the write."""
 
     key: int
     id: str
@@ -22,9 +22,9 @@ class _Stored:
     attributes: str
     sha256: bytes | None
     image: int | None
-    """The key of its kept bytes."""
+    """The key of its stored bytes; None if they are not kept."""
     descriptors: Mapping[int, bytes]
-    """By the key of the generation; none of a generation that it was not described for."""
+    """By generation key; a living generation that the item was not described for has no entry."""
 
 
 def write_items(
@@ -34,7 +34,10 @@ def write_items(
     request_id: str = "",
     asked: str = "",
 ) -> list[Written]:
-    """Makes the changes in their order; NotFound where the collection is gone, InvalidRequest for a used request id."""
+    """Makes the changes in order; a repeated request changes nothing and gets its earlier answer.
+
+    Raises NotFound if the collection is gone, InvalidRequest if the request id was used for something else.
+    """
     living = find_living(transaction, generation.collection)
     if not living:
         raise NotFound("the collection has been deleted")
@@ -55,7 +58,7 @@ def write_items(
 
 
 def fill(transaction: Transaction, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
-    """Puts in the descriptors that items lack, and says how many still lacked theirs and had that image."""
+    """Adds missing descriptors; returns how many items still had that image and lacked the descriptor."""
     living = find_living(transaction, generation.collection)
     if generation.key not in living.generations:
         raise NotFound(f"the generation {generation.key} has ended")
@@ -64,7 +67,7 @@ def fill(transaction: Transaction, generation: Generation, filled: Sequence[Fill
 
 
 def _descriptors(upsert: Upsert, generation: Generation, living: Living) -> dict[int, bytes]:
-    """Of every living generation that the writer described it for; ModelChanged where the active is not among them."""
+    """The blobs of the living generations that the item was described for; ModelChanged without the active one."""
     if upsert.descriptor is None:
         return {}
     given: dict[int, StoredDescriptor] = {generation.key: upsert.descriptor, **upsert.others}
@@ -74,7 +77,7 @@ def _descriptors(upsert: Upsert, generation: Generation, living: Living) -> dict
 
 
 class _Items:
-    """The items of one collection, in one transaction."""
+    """The items of one collection, within one transaction."""
 
     def __init__(self, transaction: Transaction, collection: int, living: Living) -> None:
         self._transaction = transaction
@@ -83,7 +86,7 @@ class _Items:
         self._living = living
 
     def upsert(self, upsert: Upsert, descriptors: Mapping[int, bytes]) -> Written:
-        """An upsert with the descriptors that count; none where the image stays."""
+        """Applies an upsert; `descriptors` are those for living generations, none if the image stays."""
         stored = self._find("collection = ? AND id = ?", self._collection, upsert.id)
         if upsert.descriptor is None:
             if stored is None or not self._has_image(stored, upsert.info):
@@ -97,7 +100,7 @@ class _Items:
         return Written(Outcome.UNCHANGED, self._complete(stored, descriptors))
 
     def delete(self, delete: Delete) -> Written:
-        """Takes an item out."""
+        """Deletes the item if it is still the one that is meant."""
         stored = self._find("collection = ? AND id = ?", self._collection, delete.id)
         if stored is None or not _is_meant(stored, delete):
             return Written(Outcome.ABSENT, 0)
@@ -108,7 +111,7 @@ class _Items:
         return Written(Outcome.DELETED, self._transaction.next_sequence())
 
     def fill(self, generation: int, filling: Filling, *, renew: bool) -> bool:
-        """Whether the item was there, with that image and without a descriptor."""
+        """Adds the descriptor; returns whether the item was there, had that image and lacked the descriptor."""
         stored = self._find("collection = ? AND key = ?", self._collection, filling.key)
         wanted = bytes.fromhex(filling.sha256)
         if stored is None or stored.sha256 != wanted or generation in stored.descriptors:
@@ -121,7 +124,7 @@ class _Items:
         return True
 
     def _has_image(self, stored: _Stored, wanted: ImageInfo | None) -> bool:
-        """Whether it is the one that is wanted, kept if it is to be, and found by it; None does not mind."""
+        """Whether the item has the wanted image, is found by it and keeps it if it must; True if none is wanted."""
         if wanted is None:
             return True
         is_whole = self._living.active in stored.descriptors and (stored.image is not None or not wanted.kept)
@@ -166,7 +169,7 @@ class _Items:
         return Written(Outcome.REPLACED, sequence)
 
     def _replace_image(self, stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> None:
-        """With all descriptors of the old one."""
+        """Replaces the image and drops all descriptors of the old one."""
         self._execute(
             "UPDATE items SET media_type = ?, width_px = ?, height_px = ?, size_bytes = ?, sha256 = ?, image = ? "
             "WHERE key = ?",
@@ -178,7 +181,7 @@ class _Items:
             drop_unused_images(self._transaction, [stored.image])
 
     def _complete(self, stored: _Stored, descriptors: Mapping[int, bytes]) -> int:
-        """Adds the descriptors that the item lacks, under another sequence, as an index takes only later rows."""
+        """Adds the descriptors that the item lacks, under a new sequence, because an index takes only later rows."""
         missing = {key: blob for key, blob in descriptors.items() if key not in stored.descriptors}
         sequence = self._transaction.next_sequence()
         self._execute("UPDATE items SET sequence = ? WHERE key = ?", (sequence, stored.key))
@@ -193,7 +196,7 @@ class _Items:
         )
 
     def _image_columns(self, upsert: Upsert) -> tuple[str | int | bytes | None, ...]:
-        """media_type, width_px, height_px, size_bytes, sha256, image; the bytes are kept if they are given."""
+        """Returns media_type, width_px, height_px, size_bytes, sha256, image; keeps the bytes if there are any."""
         info = upsert.info
         if info is None:
             return (None,) * 6
@@ -202,7 +205,7 @@ class _Items:
         return info.media_type, info.width_px, info.height_px, info.size_bytes, sha256, image
 
     def _tell(self, before: _Stored | None, after: _Stored | None) -> None:
-        """Each generation that had a row of the item, or has one now."""
+        """Records a change for each generation that had a row of the item or has one now."""
         for key, generation in self._living.generations.items():
             removed = before.sequence if before is not None and key in before.descriptors else None
             added = None
@@ -214,16 +217,17 @@ class _Items:
 
 
 def _is_meant(stored: _Stored, delete: Delete) -> bool:
-    """Only what has changed since it was looked at is looked at again: the writer has no time for more."""
+    """Whether this is the item to delete; tests attributes again only if they changed: the writer's time is scarce."""
     if delete.key not in (None, stored.key):
         return False
     return delete.still is None or stored.sequence == delete.sequence or delete.still(stored.attributes)
 
 
 def _is_same(stored: _Stored, upsert: Upsert, descriptors: Mapping[int, bytes]) -> bool:
-    """The same bytes make the same image, even where a model that runs in batches describes them a little otherwise.
+    """Whether the upsert changes nothing.
 
-    Without bytes nothing tells that descriptors of two spaces are of the same thing.
+    Equal bytes are the same image, even if a model that batches describes them slightly differently. An item without an
+    image is the same only if each given descriptor is: nothing else links descriptors of different spaces.
     """
     if upsert.attributes not in (None, stored.attributes):
         return False

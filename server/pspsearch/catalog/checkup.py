@@ -1,4 +1,4 @@
-"""Whether the data folder suits a catalog, and whether the one in it is sound. Nothing is changed."""
+"""Checks whether the data folder suits a catalog and whether the catalog in it is sound. Changes nothing."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ from pspsearch.findings import Finding, Grade
 _LEAST_FREE_BYTES = 1 << 30
 _SLOW_SYNC_S = 0.05
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph")
-"""File systems on which SQLite's log, which readers and the writer share in memory, is not safe."""
+"""Network file systems. SQLite's log is unsafe there, because readers and the writer share it in memory."""
 
 
 def examine_data(data: Path, *, running: bool) -> Iterator[Finding]:
-    """The disk, and what is in the folder. A server that runs on the folder has looked through the log itself."""
+    """Examines the disk and the folder; skips the log if a server is running, because that server checked it itself."""
     there = next(folder for folder in (data, *data.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         words = f"{there} is no folder that this account can write to: chown it, or name another"
@@ -43,12 +43,12 @@ def examine_data(data: Path, *, running: bool) -> Iterator[Finding]:
 
 
 def _examine_file_system(folder: Path) -> Finding:
-    """That of the longest mount point above the folder."""
+    """Judges the file system of the longest mount point above the folder."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     path = folder.resolve()
     kind = max(((len(where), kind) for where, kind in mounts if path.is_relative_to(where)), default=(0, "unknown"))[1]
     if kind in _NETWORK:
-        return Finding("file system", Grade.BAD, f"{folder} is on {kind}: the catalog needs a disk of this machine")
+        return Finding("file system", Grade.BAD, f"{folder} is on {kind}: the catalog needs a local disk")
     return Finding("file system", Grade.GOOD, kind)
 
 
@@ -61,7 +61,7 @@ def _examine_sync(data: Path) -> Finding:
             os.fsync(file.fileno())
             taken = time.perf_counter() - started
     except OSError as error:
-        return Finding("sync", Grade.BAD, f"{data} takes no file: {error.strerror}")
+        return Finding("sync", Grade.BAD, f"no file can be written in {data}: {error.strerror}")
     words = f"{1000 * taken:.1f} ms until a write is on disk"
     if taken > _SLOW_SYNC_S:
         return Finding("sync", Grade.DOUBTFUL, f"{words}: every acknowledgement waits for that; use a faster disk")
@@ -82,7 +82,7 @@ def _examine_catalog(data: Path, *, running: bool) -> Finding:
         with (
             translate_errors(path),
             contextlib.closing(
-                connect_reader(path, immutable=not log_of(path).exists())  # else SQLite would leave files there
+                connect_reader(path, immutable=not log_of(path).exists())  # otherwise SQLite would leave files there
             ) as connection,
         ):
             check_schema(connection, path)

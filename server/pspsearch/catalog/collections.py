@@ -1,4 +1,4 @@
-"""The SQL that makes collections, and takes them out without holding up other writes."""
+"""The SQL that creates collections, and deletes them without holding up other writes."""
 
 from pspsearch.catalog.generations import insert_generation, sweep_slice
 from pspsearch.catalog.images import drop_unused_images
@@ -8,13 +8,13 @@ from pspsearch.domain import Collection, CollectionSettings, Generation, Generat
 from pspsearch.errors import AlreadyExists, NotFound
 
 _SLICE = 64
-"""How many items are taken out at once: a few milliseconds."""
+"""How many items one slice deletes, which takes a few milliseconds."""
 
 
 def create_collection(
     transaction: Transaction, name: str, settings: CollectionSettings, version: ModelVersion
 ) -> tuple[Collection, Generation]:
-    """Empty, with one active generation; AlreadyExists where the name is taken."""
+    """Creates an empty collection with one active generation; AlreadyExists if the name is taken."""
     execute = transaction.connection.execute
     if execute("SELECT 1 FROM collections WHERE name = ? AND NOT gone", (name,)).fetchone() is not None:
         raise AlreadyExists(f"there is a collection {name!r} already")
@@ -31,7 +31,7 @@ def create_collection(
 
 
 def set_follows(transaction: Transaction, collection: int, *, follows: bool) -> None:
-    """Whether it is taken to new versions by itself; NotFound where it is gone."""
+    """Sets whether the collection moves to new model versions by itself; NotFound if it is gone."""
     transaction.connection.execute(
         "UPDATE collections SET follows = ? WHERE key = ? AND NOT gone", (follows, collection)
     )
@@ -40,9 +40,10 @@ def set_follows(transaction: Transaction, collection: int, *, follows: bool) -> 
 
 
 def delete_collection(transaction: Transaction, collection: int) -> int:
-    """Marks it as gone, which frees its name at once, and says how many items it had.
+    """Marks the collection as gone, which frees its name at once; returns how many items it had.
 
-    Listeners hear nothing of it: with the collection they lose all that they heard of it.
+    Listeners hear nothing of this: with the collection they drop all that they heard of it. Raises NotFound if it
+    is gone already.
     """
     execute = transaction.connection.execute
     execute("UPDATE collections SET gone = 1 WHERE key = ? AND NOT gone", (collection,))
@@ -52,7 +53,7 @@ def delete_collection(transaction: Transaction, collection: int) -> int:
 
 
 def take_out_slice(transaction: Transaction) -> bool:
-    """Removes some of what collections and generations that are gone left behind; whether there may be more."""
+    """Removes a slice of what deleted collections and ended generations left; returns whether there may be more."""
     execute = transaction.connection.execute
     gone = execute("SELECT key FROM collections WHERE gone LIMIT 1").fetchone()
     if gone is None:

@@ -1,4 +1,4 @@
-"""Deletions of more items than one transaction should take."""
+"""Deletes more items than one transaction should take, in portions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pspsearch.domain import Delete, Deletion, Generation, Outcome
 
 
 def find_deletion(transaction: Transaction, generation: Generation, request_id: str, asked: str) -> Deletion | None:
-    """How far the request came; within a transaction, so that its time is that of what was written."""
+    """How far the request came; read in a transaction, so that its time compares with that of what was recorded."""
     return recall_deletion(transaction, generation.collection, request_id, asked)
 
 
@@ -24,7 +24,7 @@ def delete_portion(
     request_id: str = "",
     asked: str = "",
 ) -> Deletion:
-    """One portion, and how far the deletion has come with it; what was recorded of the request counts more."""
+    """Deletes one portion and returns how far the deletion has come; recorded progress overrides `so_far`."""
     if request_id:
         so_far = recall_deletion(transaction, generation.collection, request_id, asked) or so_far
     if so_far.is_done:

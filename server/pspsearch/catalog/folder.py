@@ -1,4 +1,4 @@
-"""The data folder: what lies where in it, and whose it is."""
+"""The data folder: its files, its lock and its permissions."""
 
 import contextlib
 import fcntl
@@ -12,16 +12,16 @@ from typing import Self
 from pspsearch.errors import CatalogError
 
 CATALOG = "catalog.sqlite3"
-"""The file of the catalog; beside it, while it is open, SQLite's `-wal` and `-shm`."""
+"""The catalog's file; while it is open, SQLite's `-wal` and `-shm` files lie beside it."""
 
 INDEXES = "indexes"
 """The folder of the indexes."""
 
 LOCK = "lock"
-"""Locked, in the kernel's sense, while a process has the folder; empty, and never removed."""
+"""The file that a process locks in the kernel while it holds the folder; it is empty and never removed."""
 
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
-"""The modes of what is made in it; SQLite gives its own files that of the catalog."""
+"""The modes of new files and folders; SQLite gives its own files the mode of the catalog's."""
 
 _OTHERS = 0o077
 
@@ -30,25 +30,25 @@ log = logging.getLogger(__name__)
 
 
 class FolderLock:
-    """Makes the folder this process's own until `release`; CatalogError where another process has it.
+    """Holds the folder for this process until `release`; CatalogError if another process holds it.
 
-    The kernel drops the lock when its owner dies, however it dies. What others than the owner of a file could do with
-    it, because an earlier release made it, they cannot any more.
+    The kernel drops the lock when its owner dies, however it dies. The lock also makes private what an earlier release
+    left open to other users.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder where it is not there."""
+        """Creates the folder if it is missing."""
         try:
             _make(folder)
             self._lock = _lock(folder / LOCK)
         except BlockingIOError as error:
-            raise CatalogError(f"the data folder {folder} belongs to another server that runs") from error
+            raise CatalogError(f"the data folder {folder} belongs to another server that is running") from error
         except OSError as error:
             raise CatalogError(f"the data folder {folder} cannot be used: {error.strerror}") from error
         _make_private(folder)
 
     def release(self) -> None:
-        """Gives the folder up; once."""
+        """Releases the folder; call it once."""
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class FolderLock:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether a process has the folder. Nothing is made or changed."""
+    """Whether a process holds the folder. Creates and changes nothing."""
     try:
         with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +72,7 @@ def is_in_use(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def empty_folder(folder: Path) -> Generator[None]:
-    """This process's own while it is filled; CatalogError where there is anything in it."""
+    """Holds the folder while the block fills it; CatalogError if it is not empty."""
     with FolderLock(folder):
         others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
         if others:
@@ -82,7 +82,10 @@ def empty_folder(folder: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def incoming_file(path: Path) -> Generator[Path]:
-    """A place to write what becomes `path`, for its owner's eyes alone, when it is complete and on disk, or nothing."""
+    """Yields a private file to write, which becomes `path` when the block ends: complete and on disk, or not at all.
+
+    Raises CatalogError if the file cannot be written.
+    """
     incoming = path.with_name(f"{path.name}.incoming")
     try:
         incoming.unlink(missing_ok=True)
@@ -98,7 +101,7 @@ def incoming_file(path: Path) -> Generator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Returns when the content of the file, or the names in the folder, are on disk."""
+    """Returns when the content of the file, or the list of names in the folder, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -125,7 +128,7 @@ def _make(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """All that is pspsearch's in it, and the folder itself where there is nothing else in it."""
+    """Makes pspsearch's own files private, and the folder as well if it holds nothing else."""
     there = list(folder.iterdir())
     own = [path for path in there if path.name in (LOCK, INDEXES) or path.name.startswith(CATALOG)]
     inside = [path for one in own if one.name == INDEXES for path in one.rglob("*")]
@@ -136,4 +139,4 @@ def _make_private(folder: Path) -> None:
         try:
             path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
         except OSError as error:
-            log.warning("others than its owner can get at %s, and that cannot be changed: %s", path, error.strerror)
+            log.warning("users other than its owner can access %s, which cannot be changed: %s", path, error.strerror)

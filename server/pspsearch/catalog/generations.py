@@ -1,4 +1,4 @@
-"""The SQL of generations: how one begins, becomes the active one, and ends."""
+"""The SQL of generations: how one begins, becomes active, and ends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ _SWEPT_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class Living:
-    """The generations of a collection that writes reach: the active one, one that is built, one that is kept."""
+    """The generations of a collection that writes reach: the active one, and those being built or kept."""
 
     generations: Mapping[int, Generation]
-    """By key, as the next."""
+    """By key, as are the states."""
     states: Mapping[int, GenerationState]
 
     def __bool__(self) -> bool:
@@ -24,16 +24,16 @@ class Living:
 
     @property
     def active(self) -> int:
-        """Its key; 0 where there is none."""
+        """The key of the active one; 0 if there is none."""
         return self.find(GenerationState.ACTIVE)
 
     def find(self, state: GenerationState) -> int:
-        """The key of the one in that state; 0 where there is none."""
+        """The key of the one in that state; 0 if there is none."""
         return next((key for key, one in self.states.items() if one is state), 0)
 
 
 def find_living(transaction: Transaction, collection: int) -> Living:
-    """Of a collection; none of one that is gone."""
+    """Reads the living generations of a collection; none if it is gone."""
     found = transaction.connection.execute(
         f"SELECT {GENERATION_COLUMNS}, state FROM generations "  # noqa: S608 - constants
         "JOIN collections ON collections.key = generations.collection AND NOT gone "
@@ -47,14 +47,14 @@ def find_living(transaction: Transaction, collection: int) -> Living:
 
 
 def begin_generation(transaction: Transaction, collection: int, version: ModelVersion, details: str) -> Generation:
-    """One that is being built; NotFound where the collection is gone, AlreadyExists where one is built already."""
+    """Begins to build a generation; NotFound if the collection is gone, AlreadyExists if it is building one already."""
     living = find_living(transaction, collection)
     if not living:
         raise NotFound("the collection has been deleted")
     built = living.generations.get(living.find(GenerationState.BUILDING))
     if built is not None:
         raise AlreadyExists(
-            f"the collection has a generation under {built.model}/{built.version} already that is not active yet: "
+            f"the collection already has a generation under {built.model}/{built.version} that is not active yet: "
             "promote it or abort it first"
         )
     return insert_generation(transaction, collection, version, GenerationState.BUILDING, details)
@@ -63,7 +63,7 @@ def begin_generation(transaction: Transaction, collection: int, version: ModelVe
 def insert_generation(
     transaction: Transaction, collection: int, version: ModelVersion, state: GenerationState, details: str = "{}"
 ) -> Generation:
-    """A new one, in whatever state."""
+    """Inserts a generation in the given state."""
     space = (version.model, version.version, version.contract.fingerprint, version.contract.dimension)
     now_us = transaction.now_us
     key: int = transaction.connection.execute(
@@ -77,10 +77,10 @@ def insert_generation(
 def promote_generation(
     transaction: Transaction, generation: Generation, since: int, details: str, *, lacking: bool
 ) -> bool:
-    """Makes it the active one, and the active one the kept one; one that was kept until now is retired.
+    """Makes the generation active and the active one kept; retires the one that was kept until now.
 
-    False, with nothing changed, where an item that changed after `since` has no descriptor in it, unless it may lack
-    some. NotFound where it has ended.
+    Returns False and changes nothing if an item that changed after `since` has no descriptor in it, unless `lacking`
+    allows that. Raises NotFound if the generation has ended.
     """
     execute = transaction.connection.execute
     living = find_living(transaction, generation.collection)
@@ -97,7 +97,7 @@ def promote_generation(
     if kept not in (0, generation.key):
         _change(transaction, kept, GenerationState.RETIRED)
     if living.active != generation.key:
-        _change(transaction, living.active, GenerationState.RETIRED)  # for a moment: no two are ever active, or kept
+        _change(transaction, living.active, GenerationState.RETIRED)  # briefly: two are never active or kept
         _change(transaction, generation.key, GenerationState.ACTIVE)
         _change(transaction, living.active, GenerationState.KEPT)
     note_generation(transaction, generation, details)
@@ -105,7 +105,7 @@ def promote_generation(
 
 
 def end_generation(transaction: Transaction, generation: Generation, state: GenerationState, details: str) -> None:
-    """One that is built or kept takes no more part; its descriptors are taken out by and by. NotFound for others."""
+    """Ends a generation that is being built or kept, whose descriptors are removed later; NotFound for any other."""
     assert state in (GenerationState.RETIRED, GenerationState.FAILED), state
     now = find_living(transaction, generation.collection).states.get(generation.key)
     if now not in (GenerationState.BUILDING, GenerationState.KEPT):
@@ -115,12 +115,12 @@ def end_generation(transaction: Transaction, generation: Generation, state: Gene
 
 
 def note_generation(transaction: Transaction, generation: Generation, details: str) -> None:
-    """Keeps what there is to tell of it."""
+    """Stores the JSON object that tells of the generation's rollout."""
     transaction.connection.execute("UPDATE generations SET details = ? WHERE key = ?", (details, generation.key))
 
 
 def sweep_slice(transaction: Transaction) -> bool:
-    """Takes out some descriptors of generations that have ended; whether there may be more."""
+    """Removes some descriptors of ended generations; returns whether there may be more."""
     execute = transaction.connection.execute
     ended = execute("SELECT key, swept FROM generations WHERE swept IS NOT NULL LIMIT 1").fetchone()
     if ended is None:
@@ -137,7 +137,7 @@ def sweep_slice(transaction: Transaction) -> bool:
 
 
 def _change(transaction: Transaction, key: int, state: GenerationState) -> None:
-    """With the beginning of its sweep, where it ends."""
+    """Sets the state; if the generation ends with it, also begins its sweep."""
     ended = state in (GenerationState.RETIRED, GenerationState.FAILED)
     transaction.connection.execute(
         "UPDATE generations SET state = ?, changed_us = ?, swept = ? WHERE key = ?",

@@ -1,4 +1,4 @@
-"""Encoded images, each kept once however many items have it, and no longer than one has it."""
+"""Encoded images: each is stored once, however many items use it, and only as long as one does."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from pspsearch.catalog.transaction import Transaction
 
 
 def keep_image(transaction: Transaction, sha256: bytes, content: bytes) -> int:
-    """The key of the image, which is stored if it was not."""
+    """Stores the image unless it is there already; returns its key."""
     execute = transaction.connection.execute
     stored = execute("SELECT key FROM images WHERE sha256 = ?", (sha256,)).fetchone()
     if stored is not None:
@@ -15,7 +15,7 @@ def keep_image(transaction: Transaction, sha256: bytes, content: bytes) -> int:
 
 
 def drop_unused_images(transaction: Transaction, keys: Iterable[int]) -> None:
-    """Removes those of the images that no item has any more: counted, not remembered, so the count cannot be wrong."""
+    """Removes the given images that no item uses any more; counts items each time, so no stored count can be wrong."""
     transaction.connection.executemany(
         "DELETE FROM images WHERE key = ? AND NOT EXISTS (SELECT 1 FROM items WHERE image = images.key)",
         ((key,) for key in keys),

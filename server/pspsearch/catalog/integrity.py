@@ -1,6 +1,6 @@
-"""Whether a catalog is what it was: looked at when asked, because all of it has to be read.
+"""Checks of a whole catalog. They read all of it, so they run only on request.
 
-The caller translates what SQLite raises.
+The caller translates SQLite's errors.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ TABLES = ("collections", "generations", "items", "images", "descriptors", "reque
 
 
 def check_pages(connection: apsw.Connection, path: Path) -> None:
-    """CatalogDamaged where SQLite finds the structure of the file at `path` broken."""
+    """Raises CatalogDamaged if SQLite finds the structure of the file at `path` broken."""
     finding = connection.execute("PRAGMA quick_check(1)").get
     if finding != "ok":
         raise damage(f"the catalog {path} is damaged: {finding}")
 
 
 def check_images(connection: apsw.Connection, path: Path, advance: Callable[[float], None]) -> None:
-    """CatalogDamaged where an image is not the one that its digest names; one image at a time is in memory."""
+    """Raises CatalogDamaged if an image does not match its digest; holds one image in memory at a time."""
     count = connection.execute("SELECT COUNT(*) FROM images").get
     for number, (key, sha256, content) in enumerate(connection.execute("SELECT key, sha256, content FROM images")):
         if hashlib.sha256(content).digest() != sha256:
@@ -32,5 +32,5 @@ def check_images(connection: apsw.Connection, path: Path, advance: Callable[[flo
 
 
 def count_rows(connection: apsw.Connection) -> dict[str, int]:
-    """Of every table."""
+    """Counts the rows of every table."""
     return {table: connection.execute(f"SELECT COUNT(*) FROM {table}").get for table in TABLES}  # noqa: S608 - the names above

@@ -1,8 +1,8 @@
-"""Whether the catalog's write-ahead log is damaged.
+"""Finds damage in the catalog's write-ahead log.
 
-SQLite reads it up to the first frame that is not what was written, and takes the rest for the torn end of a
-transaction that nobody was told of. But each is synced before the next one begins, so a torn end has one at most: where
-two that are whole follow each other behind it, what was acknowledged is lost.
+SQLite reads the log up to the first bad frame and takes the rest for the torn end of a transaction that was never
+acknowledged. But each transaction is synced before the next one begins, so a torn end holds at most one. If two whole
+transactions follow a bad frame, acknowledged writes are lost.
 """
 
 from functools import cache
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pspsearch.catalog.connections import damage
 
 _MAGIC = 0x377F0682
-"""Where words are summed with their lowest byte first; one more where they are with their highest."""
+"""The magic number of a log whose checksums read words lowest byte first; one more means highest byte first."""
 _HEADER, _SUMMED, _FRAME_HEADER, _SUMMED_OF_FRAME_HEADER = 32, 24, 24, 8
-"""In bytes."""
+"""Sizes in bytes."""
 _PAGE_SIZE_AT = 16
-"""In the catalog itself."""
+"""The offset of the page size in the catalog's file."""
 _AT_ONCE = 1024
-"""Frames."""
+"""How many frames are read at once."""
 
 _Words = NDArray[np.uint32]
 _Flags = NDArray[np.bool_]
@@ -29,20 +29,20 @@ _Order = Literal["<", ">"]
 
 
 def log_of(catalog: Path) -> Path:
-    """Where SQLite has it."""
+    """The path of the log that SQLite keeps for the catalog."""
     return catalog.with_name(f"{catalog.name}-wal")
 
 
 def check_log(catalog: Path) -> None:
-    """CatalogDamaged where something is lost; as `find_loss`."""
+    """Raises CatalogDamaged if `find_loss` finds a loss."""
     if loss := find_loss(catalog):
         raise damage(loss)
 
 
 def find_loss(catalog: Path) -> str:
-    """What is lost, in words, or nothing; nobody else may write to the log. Nothing is changed.
+    """Describes the lost writes; empty if none are lost. Changes nothing, but nobody else may write to the log.
 
-    A damage in the last transaction of all looks like a torn end, as does one at the end of the last but one.
+    Damage in the last transaction looks like a torn end, and so does damage at the end of the last but one.
     """
     log = log_of(catalog)
     if not log.is_file() or log.stat().st_size < _HEADER:
@@ -58,17 +58,17 @@ def find_loss(catalog: Path) -> str:
     frames = np.memmap(log, np.uint8, "r", _HEADER, (count, size))
     salts = header[4:6] if known else _read(frames[0, :_FRAME_HEADER], ">")[2:4]
     if not (salts == header[4:6]).any():
-        return ""  # the header of a log that was to begin anew is torn; what is behind it is in the catalog
+        return ""  # the torn header of a log that began anew; the catalog has what the frames hold
     whole, ends = _look(frames, header[6:], salts, order)
     first = int(np.argmin(whole)) if known else 0
     behind = np.bincount(np.cumsum(~whole[first:])[whole[first:] & ends[first:]])
     if (known and whole[first]) or behind.max(initial=0) < 2:
         return ""
-    return f"{log} is damaged: {behind.max()} transactions behind its frame {first + 1} are lost"
+    return f"{log} is damaged: {behind.max()} transactions after its frame {first + 1} are lost"
 
 
 def _look(frames: NDArray[np.uint8], seed: _Words, salts: _Words, order: _Order) -> tuple[_Flags, _Flags]:
-    """Which frames are what was written behind the sums of those before them, and which end a transaction."""
+    """Which frames are intact, given the checksums of those before them, and which end a transaction."""
     whole, ends = np.empty(len(frames), np.bool_), np.empty(len(frames), np.bool_)
     for first in range(0, len(frames), _AT_ONCE):
         chunk = np.asarray(frames[first : first + _AT_ONCE])
@@ -83,7 +83,7 @@ def _look(frames: NDArray[np.uint8], seed: _Words, salts: _Words, order: _Order)
 
 
 def _sum(seeds: _Words, content: NDArray[np.uint8], order: _Order) -> _Words:
-    """SQLite's sums of rows of bytes, each begun with the two sums before it."""
+    """SQLite's two checksums of each row of bytes, which begin with the two checksums before it."""
     words = _read(content, order)
     of_seeds, of_words = _weights(words.shape[-1])
     return seeds @ of_seeds + words @ of_words
@@ -91,9 +91,9 @@ def _sum(seeds: _Words, content: NDArray[np.uint8], order: _Order) -> _Words:
 
 @cache
 def _weights(count: int) -> tuple[_Words, _Words]:
-    """What each seed and each word adds to the two sums, modulo 2 ** 32.
+    """What each seed and each word adds to the two checksums, modulo 2 ** 32.
 
-    Two words at a time, it goes `s += a + t; t += b + s`.
+    SQLite takes two words at a time: `s += a + t; t += b + s`.
     """
     of_words, power = np.empty((count, 2), np.uint32), np.eye(2, dtype=np.uint32)
     for place in range(count - 2, -1, -2):

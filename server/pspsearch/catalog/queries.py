@@ -1,6 +1,6 @@
-"""The SQL of reading. Each is one statement, and so as of one moment; each finds its rows by an index."""
+"""The SQL of reads. Each is one statement, so it sees one moment, and each finds its rows by an index."""
 
-# ruff: noqa: S608 - nothing but constants of this package is put into a statement
+# ruff: noqa: S608 - statements are built only from constants of this package
 
 import json
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from pspsearch.domain import Collection, Generation, GenerationRecord, Item, Lac
 COLLECTIONS = (
     f"SELECT {COLLECTION_COLUMNS} FROM collections "
     "CROSS JOIN generations ON generations.collection = collections.key AND state = 'active' "
-    "WHERE NOT gone ORDER BY name"  # CROSS is SQLite's word for: in this order
+    "WHERE NOT gone ORDER BY name"  # CROSS makes SQLite keep this order
 )
 
 THERE = "EXISTS (SELECT 1 FROM collections WHERE collections.key = :collection AND NOT gone)"
-"""Whether the collection is not gone: its items may still be on disk when it is."""
+"""Holds if the collection is not gone. Items of one that is gone may still be on disk."""
 
 ITEMS = (
     f"SELECT {ITEM_COLUMNS} FROM items "
@@ -77,18 +77,18 @@ COUNT_LACKING = f"SELECT COUNT(image), COUNT(*), ({LAST_CHANGE}) {_LACKING}"
 
 
 def list_collections(connection: apsw.Connection) -> list[tuple[Collection, Generation]]:
-    """All that are there, by name."""
+    """All collections by name, each with its active generation."""
     return [read_collection(record) for record in connection.execute(COLLECTIONS)]
 
 
 def find_items(connection: apsw.Connection, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-    """Those that there are."""
+    """The items that exist, by id."""
     found = connection.execute(ITEMS, {"collection": collection, "ids": json.dumps(ids)})
     return {item.id: item for item in map(read_item, found)}
 
 
 def find_items_by_key(connection: apsw.Connection, collection: int, keys: Sequence[int]) -> list[Item]:
-    """Those that there are, by ascending key."""
+    """The items that exist, by ascending key."""
     found = connection.execute(ITEMS_BY_KEY, {"collection": collection, "keys": json.dumps(keys)})
     return [read_item(record) for record in found]
 
@@ -100,18 +100,18 @@ def read_page(connection: apsw.Connection, collection: int, after_key: int, coun
 
 
 def find_attributes(connection: apsw.Connection, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-    """Those of the rows that are current."""
+    """The attributes of those rows that are current, by sequence."""
     return dict(connection.execute(ATTRIBUTES, {"collection": collection, "sequences": json.dumps(sequences)}))
 
 
 def find_image(connection: apsw.Connection, collection: int, id_: str) -> bytes | None:
-    """The bytes as they came, where they are kept."""
+    """The bytes as they came; None if there is no item or its image is not kept."""
     found = connection.execute(IMAGE, {"collection": collection, "id": id_}).fetchone()
     return None if found is None else found[0]
 
 
 def list_generations(connection: apsw.Connection, collection: int) -> list[GenerationRecord]:
-    """All that there ever were, by key."""
+    """All generations that there ever were, by key; none if the collection is gone."""
     return [read_generation(record) for record in connection.execute(GENERATIONS, {"collection": collection})]
 
 
@@ -122,14 +122,14 @@ def find_lacking(connection: apsw.Connection, generation: Generation, after_key:
 
 
 def count_lacking(connection: apsw.Connection, generation: Generation) -> Lacking:
-    """With the last change that was counted."""
+    """Counts the items without a descriptor in the generation, as of the last change."""
     wanted = {"collection": generation.collection, "generation": generation.key}
     with_image, together, sequence = connection.execute(COUNT_LACKING, wanted).get
     return Lacking(with_image, together - with_image, sequence)
 
 
 def find_descriptor(connection: apsw.Connection, generation: Generation, id_: str) -> StoredDescriptor | None:
-    """None where there is no item."""
+    """The item's descriptor in the generation; None if there is none."""
     wanted = {"collection": generation.collection, "generation": generation.key, "id": id_}
     found = connection.execute(DESCRIPTOR, wanted).fetchone()
     return None if found is None else read_descriptor(found[0])

@@ -19,7 +19,7 @@ _THREADS = 4
 
 
 class Readers:
-    """A few read-only connections for the tasks of one event loop."""
+    """Runs queries on a few read-only connections, for the tasks of one event loop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,18 +29,18 @@ class Readers:
             self._idle.put(connect_reader(path))
 
     async def ask(self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `query` answers from a connection that sees everything that was committed before."""
+        """Returns what `query` answers on a connection that sees everything committed before."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
 
     async def close(self) -> None:
-        """Returns when the queries that were begun are done."""
+        """Returns when the queries under way are done and the connections are closed."""
         await asyncio.to_thread(self._pool.shutdown)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
 
     def _ask(self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        connection = self._idle.get_nowait()  # there are as many as threads
+        connection = self._idle.get_nowait()  # there is one for each thread
         try:
             with translate_errors(self._path):
                 return query(connection, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""From columns to the words of the domain, and back."""
+"""Turns columns into the types of the domain, and back."""
 
 import contextlib
 from collections.abc import Generator
@@ -24,23 +24,23 @@ Record = tuple[Any, ...]
 """What SQLite returns; its types are the schema's."""
 
 GENERATION_COLUMNS = "generations.key, generations.collection, generations.model, version, fingerprint, dimension"
-"""As `Generation` takes them."""
+"""In the order that `Generation` takes them."""
 
 COLLECTION_COLUMNS = (
     "collections.key, name, collections.model, keep_images, index_kind, target_recall, collections.created_us, "
     f"follows, {GENERATION_COLUMNS}"
 )
-"""Of a collection and its active generation, as `read_collection` takes them."""
+"""Those of a collection and its active generation, in the order that `read_collection` takes them."""
 
 ITEM_COLUMNS = (
     "items.key, id, attributes, media_type, width_px, height_px, size_bytes, sha256, image, "
     "created_us, updated_us, items.sequence"
 )
-"""As `read_item` takes them."""
+"""In the order that `read_item` takes them."""
 
 
 def read_collection(record: Record) -> tuple[Collection, Generation]:
-    """CatalogDamaged where the columns make no sense, as with the other records."""
+    """Reads a collection and its active generation; CatalogDamaged if they make no sense, as in all readers here."""
     key, name, model, keep_images, index_kind, target_recall, created_us, follows, *generation = record
     with decoding(f"collection {key}"):
         settings = CollectionSettings(model, bool(keep_images), IndexKind(index_kind), target_recall)
@@ -48,7 +48,7 @@ def read_collection(record: Record) -> tuple[Collection, Generation]:
 
 
 def read_generation(record: Record) -> GenerationRecord:
-    """Living or ended."""
+    """Reads a generation, living or ended."""
     *generation, state, details, created_us, changed_us = record
     with decoding(f"generation {generation[0]}"):
         times = from_us(created_us), from_us(changed_us)
@@ -56,7 +56,7 @@ def read_generation(record: Record) -> GenerationRecord:
 
 
 def read_item(record: Record) -> Item:
-    """An item with what is known of its image."""
+    """Reads an item, with what is known of its image."""
     key, id_, attributes, media_type, width_px, height_px, size_bytes, sha256, image, *times, sequence = record
     with decoding(f"item {key}"):
         info = None
@@ -67,21 +67,21 @@ def read_item(record: Record) -> Item:
 
 
 def descriptor_blob(descriptor: StoredDescriptor) -> bytes:
-    """fp16, little-endian."""
+    """The descriptor as fp16, little-endian."""
     assert descriptor.dtype == np.float16, descriptor.dtype
     assert descriptor.ndim == 1, descriptor.shape
     return descriptor.astype("<f2", copy=False).tobytes()
 
 
 def read_descriptor(blob: bytes) -> StoredDescriptor:
-    """Read-only, as everybody gets the same one."""
+    """Reads a descriptor; the array is read-only, because several users share it."""
     with decoding("a descriptor"):
         return np.frombuffer(blob, "<f2")
 
 
 @contextlib.contextmanager
 def decoding(what: str) -> Generator[None]:
-    """CatalogDamaged where what was read cannot be understood."""
+    """Raises CatalogDamaged if the block cannot make sense of what it reads."""
     try:
         yield
     except (ValueError, TypeError, OverflowError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What calls with a request id were answered, or how far they came, for a day."""
+"""Remembers for a day what calls with a request id were answered, or how far they came."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from pspsearch.errors import InvalidRequest
 _KEPT_US = 24 * 60 * 60 * 1_000_000
 
 _SWEPT_AT_ONCE = 64
-"""Old answers go as new ones come, a few at a time: faster than they come, and never in one long transaction."""
+"""How many old answers each new one removes: enough to keep up, and few enough to keep transactions short."""
 
 
 def recall_answer(transaction: Transaction, collection: int, request_id: str, asked: str) -> list[Written] | None:
-    """The answer to the same request within the last day; None where there was no such request.
+    """The answer to the same request within the last day; None if there was no such request.
 
-    InvalidRequest where something else was asked under that name.
+    Raises InvalidRequest if the request id was used for something else.
     """
     kept = _find(transaction, collection, request_id, asked)
     if kept is None:
@@ -30,13 +30,13 @@ def recall_answer(transaction: Transaction, collection: int, request_id: str, as
 def record_answer(
     transaction: Transaction, collection: int, request_id: str, asked: str, answer: list[Written]
 ) -> None:
-    """Keeps the answer, and forgets some that are older than a day."""
+    """Stores the answer and forgets some that are older than a day."""
     told = [(written.outcome, written.sequence) for written in answer]
     _keep(transaction, collection, request_id, {"asked": asked, "answer": told})
 
 
 def recall_deletion(transaction: Transaction, collection: int, request_id: str, asked: str) -> Deletion | None:
-    """How far the same deletion came within the last day; None and InvalidRequest as for an answer."""
+    """How far the same deletion came within the last day; None and InvalidRequest as in `recall_answer`."""
     kept = _find(transaction, collection, request_id, asked)
     if kept is None:
         return None
@@ -45,12 +45,12 @@ def recall_deletion(transaction: Transaction, collection: int, request_id: str, 
             return Deletion(*kept["deletion"])
         taken = [
             sequence for outcome, sequence in kept["answer"] if outcome == Outcome.DELETED
-        ]  # at once, as it once was
+        ]  # as an earlier release recorded it, at once
         return Deletion(0, len(taken), max(taken, default=0), is_done=True)
 
 
 def record_deletion(transaction: Transaction, collection: int, request_id: str, asked: str, deletion: Deletion) -> None:
-    """Keeps how far it came."""
+    """Stores how far the deletion came."""
     told = (deletion.last_key, deletion.deleted, deletion.sequence, deletion.is_done)
     _keep(transaction, collection, request_id, {"asked": asked, "deletion": told})
 
@@ -64,7 +64,7 @@ def _find(transaction: Transaction, collection: int, request_id: str, asked: str
         return None
     with decoding(f"the answer to request {request_id!r}"):
         kept = cast("dict[str, Any] | list[Any]", json.loads(recorded[0]))
-        if isinstance(kept, list):  # as it once was
+        if isinstance(kept, list):  # as an earlier release recorded it
             return {"answer": kept}
         known = kept["asked"]
     if known != asked:

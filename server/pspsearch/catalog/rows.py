@@ -1,4 +1,4 @@
-"""What an index is built from."""
+"""Reads the rows that an index is built from."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from pspsearch.catalog.records import read_descriptor
 from pspsearch.domain import Generation, Row, Sequences
 
 _CHUNK = 512
-"""Rows that are read at once: about half a megabyte, at most 32 with the largest attributes."""
+"""How many rows are read at once: about half a megabyte, or at most 32 with the largest attributes."""
 
 
 class GenerationRows:
-    """The rows of one generation, from any thread: every reading has a connection of its own."""
+    """The rows of one generation. Any thread may read them, because each read opens its own connection."""
 
     def __init__(self, path: Path, generation: Generation) -> None:
         self._path = path
@@ -24,21 +24,21 @@ class GenerationRows:
         self._names = {"collection": generation.collection, "generation": generation.key}
 
     def last_change(self) -> int:
-        """The sequence of the catalog's last one, in whatever generation."""
+        """The sequence of the catalog's last change, in any generation."""
         with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
             return connection.execute(LAST_CHANGE).get
 
     def sequences(self) -> Sequences:
-        """Of every row there is at this moment, ascending."""
+        """The sequences of all rows at this moment, ascending."""
         with translate_errors(self._path), contextlib.closing(connect_reader(self._path)) as connection:
             return np.fromiter((sequence for (sequence,) in connection.execute(SEQUENCES, self._names)), np.int64)
 
     def after(self, sequence: int) -> Iterator[Row]:
-        """The rows that are there at the moment of the call and have a higher sequence, ascending.
+        """The rows with a higher sequence that exist at the moment of the call, ascending.
 
-        Those that a later commit removes may be missing, and those that it adds are: its listener has them. So rows
-        can be read in chunks, each with a short transaction: a row never changes, so no chunk contradicts another, and
-        one long transaction would keep SQLite from resetting its log, which would grow for as long as an index is read.
+        Rows that a later commit removes may be missing, and those that it adds are: its listener has them. A row never
+        changes, so rows can be read in chunks, each with a short transaction, and no chunk contradicts another. One
+        long transaction would keep SQLite from resetting its log, which would grow for as long as an index is read.
         """
         return self._chunks(sequence, self.last_change())
 

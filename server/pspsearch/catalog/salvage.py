@@ -1,4 +1,4 @@
-"""Takes what is whole out of a damaged catalog into a new one, and says what was lost."""
+"""Copies what is whole in a damaged catalog into a new one, and says what was lost."""
 
 import contextlib
 import hashlib
@@ -19,29 +19,29 @@ from pspsearch.errors import CatalogDamaged, CatalogError
 _FURTHEST = 1 << 62
 
 _ITEMS = "SELECT collection, id, key FROM items INDEXED BY sqlite_autoindex_items_1 ORDER BY collection {0}, id {0}"
-"""Out of an index, whose pages are others than the table's."""
+"""Reads an index, whose pages are not the table's."""
 
 _INSERTS = {
     "collections": "",
     "generations": "",
-    "images": "",  # their digests are held against them
+    "images": "",  # checked against their digests instead
     "items": "WHERE EXISTS (SELECT 1 FROM collections WHERE key = :collection)",
     "descriptors": "WHERE EXISTS (SELECT 1 FROM items WHERE key = :item)",
     "requests": "WHERE EXISTS (SELECT 1 FROM collections WHERE key = :collection)",
 }
-"""What must be there for a row of each table, in the order in which they are taken out."""
+"""The tables in the order in which they are copied, and what must exist for each row."""
 
 _NAMELESS = (
     "INSERT OR IGNORE INTO collections (key, name, model, keep_images, index_kind, target_recall, created_us) "
     "VALUES (:collection, 'salvaged-' || :collection, :model, 1, 'auto', 0.95, 0)"
 )
-"""A collection whose own row is lost, as far as a generation of it tells."""
+"""Rebuilds a collection whose own row is lost, as far as one of its generations tells."""
 
 _WITHOUT_MODEL = (
     "DELETE FROM collections WHERE NOT EXISTS "
     "(SELECT 1 FROM generations WHERE collection = collections.key AND state = 'active')"
 )
-"""A collection that does not know any more what its descriptors are of."""
+"""Drops collections without an active generation: nothing tells what their descriptors are of."""
 
 _UNUSED = "DELETE FROM images WHERE NOT EXISTS (SELECT 1 FROM items WHERE image = images.key)"
 
@@ -53,26 +53,26 @@ _UNDESCRIBED = (
 
 
 class Loss(StrEnum):
-    """What is lost, of an item or of the catalog."""
+    """What is lost of an item or of the catalog."""
 
     ITEM = "item"
-    """Everything."""
+    """The whole item."""
     IMAGE = "image"
-    """The bytes that were kept of it."""
+    """The stored bytes of its image."""
     DESCRIPTOR = "descriptor"
-    """It is not found any more by what it looks like; to put it in again mends that."""
+    """Its descriptor: searches do not find the item until it is put in again."""
     WRITES = "writes"
-    """The last ones, of items that nothing tells of: a damaged log ends where the damage is."""
+    """The last writes, to items that nothing names: a damaged log can be read only up to the damage."""
 
 
 Tell = Callable[[Loss, str, str], None]
-"""Hears the name of the collection and the id of the item; of writes, nothing and what is lost."""
+"""Receives the loss, the name of the collection and the id of the item; for writes, no name and what is lost."""
 
 
 def salvage(data: Path, target: Path, tell: Tell) -> dict[str, int]:
-    """Makes the folder `target`, which must be new or empty, of what is whole in `data`; rows by table.
+    """Copies what is whole in `data` into the folder `target`, which must be new or empty; returns the rows by table.
 
-    CatalogDamaged where not even the tables can be found; then there is no catalog in `target`.
+    Raises CatalogDamaged if not even the tables can be found, and then leaves no catalog in `target`.
     """
     source = data / CATALOG
     if not source.is_file():
@@ -100,7 +100,7 @@ def salvage(data: Path, target: Path, tell: Tell) -> dict[str, int]:
 
 
 def _tables(origin: apsw.Connection, source: Path) -> dict[str, list[str]]:
-    """The columns of each, as there were at the catalog's version."""
+    """The columns of each table, as they were at the catalog's schema version."""
     with passing_over_damage(), contextlib.suppress(CatalogDamaged):
         check_schema(origin, source)
         return {table: [name for _, name, *_ in origin.execute(f"PRAGMA table_info({table})")] for table in TABLES}
@@ -125,7 +125,7 @@ def _take_out(origin: apsw.Connection, made: apsw.Connection, table: str, column
 
 
 def _rows(origin: apsw.Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    """Those that can be read, by ascending rowid."""
+    """The rows that can be read, by ascending rowid."""
     after = 0
     while after < _FURTHEST:
         with passing_over_damage():
@@ -137,9 +137,9 @@ def _rows(origin: apsw.Connection, query: str) -> Iterator[tuple[Any, ...]]:
 
 
 def _next_readable(origin: apsw.Connection, query: str, after: int) -> int:
-    """The first number after which a row can be read: looked for in steps that double, and then between the last two.
+    """The first number after which a row can be read, found by steps that double and then by bisection.
 
-    Behind the last row nothing has to be read, which always can be.
+    The search ends, because after the last row there is nothing to read and so nothing to fail.
     """
     step = 1
     while step < _FURTHEST and not _is_readable(origin, query, after + step):
@@ -159,7 +159,10 @@ def _is_readable(origin: apsw.Connection, query: str, after: int) -> bool:
 
 
 def _tell_lost(origin: apsw.Connection, made: apsw.Connection, tell: Tell) -> None:
-    """The items that an index still names, from both its ends as far as it can be read; and what has no descriptor."""
+    """Reports lost items that an index still names, and items without a descriptor.
+
+    The index is read from both ends, as far as each can be.
+    """
     told: set[int] = set()
     for direction in ("ASC", "DESC"):
         with passing_over_damage():
@@ -173,7 +176,7 @@ def _tell_lost(origin: apsw.Connection, made: apsw.Connection, tell: Tell) -> No
 
 
 def _count_on(origin: apsw.Connection, made: apsw.Connection) -> None:
-    """No sequence is given twice."""
+    """Continues the count of changes, so that no sequence is given twice."""
     last: int = made.execute("SELECT COALESCE(MAX(sequence), 0) FROM items").get
     with passing_over_damage():
         last = max(last, origin.execute("SELECT sequence FROM last_change").get)
@@ -185,6 +188,6 @@ def _is_there(made: apsw.Connection, table: str, key: int) -> bool:
 
 
 def _name(made: apsw.Connection, collection: int) -> str:
-    """Of a collection that may be lost."""
+    """The collection's name; made up if its row is lost."""
     found = made.execute("SELECT name FROM collections WHERE key = ?", (collection,)).fetchone()
     return f"salvaged-{collection}" if found is None else found[0]

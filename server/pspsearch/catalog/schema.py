@@ -1,4 +1,4 @@
-"""The tables of the catalog, and how an older file becomes a current one."""
+"""The tables of the catalog, and the migrations that bring older files up to date."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ from pspsearch.errors import CatalogError
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x50535053
-"""`PSPS`: tells a catalog from other SQLite files."""
+"""`PSPS`, which tells a catalog from other SQLite files."""
 
 MIGRATIONS = (
     """
@@ -101,14 +101,14 @@ MIGRATIONS = (
     """,
     "",  # pages with checksums
 )
-"""The n-th makes schema version n out of the one before it."""
+"""The n-th migration turns schema version n - 1 into n."""
 
 WITH_CHECKSUMS = 4
-"""The version that gave every page a checksum."""
+"""The schema version that gave every page a checksum."""
 
 
 def create(path: Path) -> None:
-    """A new, empty catalog that is there completely or not at all; durable on return."""
+    """Creates an empty catalog, completely or not at all; durable on return."""
     incoming = path.with_name(f"{path.name}.incoming")
     incoming.unlink(missing_ok=True)
     incoming.touch(PRIVATE)
@@ -120,12 +120,12 @@ def create(path: Path) -> None:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Brings the tables to the current version, one durable step after the other."""
+    """Brings the tables to the current version; each step is durable."""
     if _version(connection) == 0:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for version in range(_version(connection) + 1, len(MIGRATIONS) + 1):
         if version == WITH_CHECKSUMS and not has_checksums(connection):
-            log.info("the catalog is written anew, each page with a checksum: that takes about as long as to copy it")
+            log.info("the catalog is rewritten with a checksum on each page: that takes about as long as copying it")
             add_checksums(connection)
         with connection:
             connection.execute(MIGRATIONS[version - 1])
@@ -133,11 +133,11 @@ def migrate(connection: apsw.Connection) -> None:
 
 
 def check_schema(connection: apsw.Connection, path: Path) -> None:
-    """CatalogError where the file is no catalog, or one that this program is too old for.
+    """Raises CatalogError if the file is no catalog, or if this program is too old for it.
 
-    The caller translates what SQLite raises.
+    The caller translates SQLite's errors.
     """
-    if connection.execute("PRAGMA page_count").get == 0:  # to SQLite a database without tables
+    if connection.execute("PRAGMA page_count").get == 0:  # SQLite takes it for a database without tables
         raise damage(f"the catalog {path} is damaged: it is empty")
     version = _version(connection)
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
@@ -148,7 +148,7 @@ def check_schema(connection: apsw.Connection, path: Path) -> None:
             "it was written by a newer one"
         )
     if version >= WITH_CHECKSUMS and not has_checksums(connection):
-        raise damage(f"the catalog {path} is damaged: it does not say any more that its pages have checksums")
+        raise damage(f"the catalog {path} is damaged: it no longer says that its pages have checksums")
 
 
 def _version(connection: apsw.Connection) -> int:

@@ -1,4 +1,4 @@
-"""Moments, as people and as the catalog write them."""
+"""Converts between datetimes and the microseconds that the catalog stores."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,15 +7,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def utc_now() -> datetime:
-    """By the machine's clock."""
+    """The time of the machine's clock."""
     return datetime.now(UTC)
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since 1970."""
+    """The moment in microseconds since 1970, UTC."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def from_us(us: int) -> datetime:
-    """The moment, in UTC."""
+    """The moment in UTC, from microseconds since 1970."""
     return _EPOCH + us * _MICROSECOND

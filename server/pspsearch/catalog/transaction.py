@@ -10,31 +10,31 @@ from pspsearch.domain import Commit, Generation, Row
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One item got another row, lost its row, or got its first one."""
+    """An item in one generation got its first row, got another one, or lost it."""
 
     generation: Generation
     removed: int | None
-    """The sequence of the row that is no more."""
+    """The sequence of the row that is gone; None if there was none."""
     added: Row | None
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One call's part of what the writer commits."""
+    """One call's part of a commit."""
 
     connection: apsw.Connection
     now_us: int
-    """Since 1970, UTC."""
+    """In microseconds since 1970, UTC."""
     changes: list[Change] = field(default_factory=list[Change])
     """In the order in which they were made."""
 
     def next_sequence(self) -> int:
-        """Higher than that of every change before, those of items that are no more included."""
+        """Returns a sequence higher than that of every change before, even of items that are deleted."""
         return self.connection.execute("UPDATE last_change SET sequence = sequence + 1 RETURNING sequence").get
 
 
 def gather(changes: Iterable[Change]) -> list[Commit]:
-    """One Commit per generation that changed, by their first change; a row that came and went within it is not told."""
+    """Makes one Commit per changed generation, by first change; leaves out rows that were both added and removed."""
     generations: dict[int, Generation] = {}
     added: dict[int, dict[int, Row]] = {}
     removed: dict[int, list[int]] = {}

@@ -1,11 +1,12 @@
-"""One thread writes, and commits what waits for it together."""
+"""The thread that writes, and commits together all calls that wait for it."""
 
 import asyncio
 import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,13 +19,14 @@ from pspsearch.catalog.times import to_us
 from pspsearch.catalog.transaction import Change, Transaction, gather
 from pspsearch.domain import Commit
 from pspsearch.errors import DiskFailed, PspsearchError, WriterFailed, bare
+from pspsearch.ports import Listener
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _CALL_BYTES = 1024
-"""What a call takes in the queue beside its payload."""
+"""How many bytes a call takes in the queue besides its payload."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,15 +36,17 @@ class _Call:
     future: asyncio.Future[Any]
     answer: Any = None
     error: Exception | None = None
+    unseen: Sequence[Future[None]] = ()
+    """Of commits until now, those that searches do not see yet."""
 
 
 class Writer:
-    """Applies calls in their order of arrival; made, used and closed by the tasks of one event loop.
+    """Applies calls in order of arrival; the tasks of one event loop create, use and close it.
 
-    A call that fails leaves nothing behind and fails alone. Where the commit fails, all calls in it do. A call whose
-    caller has left before its turn is dropped. After DiskFailed nothing is written any more: the kernel forgets what it
-    could not put onto the disk, and says so only once. After WriterFailed neither: what nobody foresaw may have left
-    listeners without a commit.
+    A call that fails leaves nothing behind and fails alone. If the commit fails, all its calls fail. A call is dropped
+    if its caller leaves before its turn. After DiskFailed nothing more is written, because the kernel forgets what it
+    could not put on the disk and says so only once. After WriterFailed nothing more is written either, because an
+    unforeseen error may have kept a commit from listeners.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Writer:
         now: Callable[[], datetime],
         max_queued_bytes: int,
     ) -> None:
-        """`tidy` runs in a transaction of its own between two commits, for as long as it says that there is more."""
+        """`tidy` runs in a transaction of its own between two commits, for as long as it returns that there is more."""
         self._connection = connection
         self._path = path
         self._tidy = tidy
@@ -64,21 +68,25 @@ class Writer:
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._closed = False
-        self._listener: Callable[[Commit], None] | None = None
+        self._listener: Listener | None = None
+        self._unseen: list[Future[None]] = []
         self._failure: DiskFailed | WriterFailed | None = None
         self._has_failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # a daemon: a program that ends without closing must not hang, and what was acknowledged is on disk anyway
+        # a daemon: a program that exits without closing must not hang, and what was acknowledged is on disk anyway
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
         self._thread.start()
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
-        """Calls `listener` in the writer's thread after each commit, before its acknowledgement."""
+    def listen(self, listener: Listener) -> None:
+        """Registers `listener`, which the writer's thread calls after each commit, before its acknowledgement."""
         assert self._listener is None, "there is a listener already"
         self._listener = listener
 
     async def do(self, work: Callable[[Transaction], T], size_bytes: int = 0) -> T:
-        """What `work` returns, when it is on disk. Waits for room while the queue holds too many bytes."""
+        """Returns what `work` returned, once it is on disk and searches see it.
+
+        Waits for room while the queue holds too many bytes.
+        """
         size_bytes += _CALL_BYTES
         async with self._turn:
             while self._queued_bytes and self._queued_bytes + size_bytes > self._max_queued_bytes:
@@ -89,18 +97,21 @@ class Writer:
             self._queued_bytes += size_bytes
             self._queue.put(call)
         try:
-            return await call.future
+            answer = await call.future
+            for seen in call.unseen:
+                await asyncio.shield(asyncio.wrap_future(seen))  # others wait for it, too
+            return answer
         finally:
-            del call  # its error has this frame
+            del call  # its error refers to this frame
 
     async def failed(self) -> DiskFailed | WriterFailed:
-        """Waits until nothing can be written any more."""
+        """Waits until nothing more can be written, and returns the reason."""
         await self._has_failed.wait()
         assert self._failure is not None
         return self._failure
 
     async def close(self) -> None:
-        """Returns when every call that was begun is done and the thread has ended; the connection stays open."""
+        """Returns when every call under way is done and the thread has ended; the connection stays open."""
         async with self._turn:
             self._closed = True
             self._queue.put(None)
@@ -112,11 +123,11 @@ class Writer:
             calls, closing = self._take(wait=not more)
             if calls:
                 self._finish(calls)
-            del calls  # the next ones may be long in coming
+            del calls  # the next ones may come only much later
             more = not closing and self._failure is None and self._tidy_up()
 
     def _take(self, *, wait: bool) -> tuple[list[_Call], bool]:
-        """Everything that is queued, and whether it is the end; waits for a call if it shall."""
+        """Takes every queued call, waiting for one if `wait`; also returns whether the writer is closing."""
         calls: list[_Call] = []
         try:
             call = self._queue.get(block=wait)
@@ -130,18 +141,24 @@ class Writer:
     def _finish(self, calls: list[_Call]) -> None:
         try:
             if self._failure is not None:
-                raise self._failure  # noqa: TRY301 - heard by the callers as any other
+                raise self._failure  # noqa: TRY301 - the callers get it like any other error
             with translate_errors(self._path):
                 commits = self._commit(calls)
-            for commit in commits:
-                if self._listener is not None:
-                    self._listener(commit)
-        except BaseException as error:  # the callers must hear it, and the next ones must find the thread
+            self._tell(commits)
+            for call in calls:
+                call.unseen = self._unseen
+        except BaseException as error:  # the callers must get it, and the thread must live for the next ones
             self._roll_back()
             told = self._note(error)
             for call in calls:
                 call.error = call.error or told
         self._loop.call_soon_threadsafe(self._acknowledge, calls)
+
+    def _tell(self, commits: Sequence[Commit]) -> None:
+        self._unseen = [seen for seen in self._unseen if not seen.done()]
+        if self._listener is not None:
+            told = map(self._listener, commits)
+            self._unseen += [seen for seen in told if seen is not None]
 
     def _commit(self, calls: list[_Call]) -> list[Commit]:
         changes: list[Change] = []
@@ -160,7 +177,7 @@ class Writer:
                 call.answer = call.work(transaction)
         except Exception as error:
             if not self._connection.in_transaction:
-                raise  # SQLite itself has rolled back, with this call, those before it
+                raise  # SQLite itself has rolled back this call and those before it
             self._connection.execute("ROLLBACK TO call")
             call.error = bare(error) if isinstance(error, PspsearchError) else error
             transaction.changes.clear()
@@ -180,7 +197,7 @@ class Writer:
         return more
 
     def _note(self, error: BaseException) -> PspsearchError:
-        """What to tell of it; where it is the end, whoever serves hears of it, too."""
+        """Returns the error for the callers; if nothing more can be written, also tells those who wait in `failed`."""
         told = (
             error if isinstance(error, PspsearchError) else WriterFailed(f"the catalog's writer has failed: {error!r}")
         )
@@ -195,12 +212,12 @@ class Writer:
         return Transaction(self._connection, to_us(self._now()))
 
     def _roll_back(self) -> None:
-        with contextlib.suppress(apsw.Error):  # a disk that fails again: the next BEGIN will say so
+        with contextlib.suppress(apsw.Error):  # the disk fails again: the next BEGIN will say so
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
     def _acknowledge(self, calls: list[_Call]) -> None:
-        """In the event loop."""
+        """Runs in the event loop."""
         for call in calls:
             self._queued_bytes -= call.size_bytes
             if call.future.done():

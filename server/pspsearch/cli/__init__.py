@@ -1,4 +1,4 @@
-"""`pspsearch`: the command line."""
+"""The command line, `pspsearch`."""
 
 import importlib
 import logging
@@ -29,11 +29,11 @@ _COMMANDS = {
     "triton": "triton:triton",
     "completion": "completion:completion",
 }
-"""Where each command is; none is imported before it is asked for."""
+"""The module and function of each command, which is imported only when it is called."""
 
 
 class _Failure(click.ClickException):
-    """An expected failure: one sentence on standard error, exit code 1."""
+    """An expected failure, shown as one sentence on standard error; the exit code is 1."""
 
     def show(self, file: IO[str] | None = None) -> None:
         click.echo(f"error: {self.message}", file=file, err=True)
@@ -70,5 +70,5 @@ def commands(verbose: int) -> None:
 
 
 def main() -> None:
-    """Runs the command line; an expected failure is one sentence and exit code 1."""
+    """Runs the command line. An expected failure prints one sentence and exits with code 1."""
     commands(prog_name="pspsearch")

@@ -1,4 +1,4 @@
-"""The attributes that an import gives to its items: from a table, and from the names of folders."""
+"""Reads the attributes of imported items from a table."""
 
 import csv
 import json
@@ -16,15 +16,15 @@ Attributes = dict[str, Any]
 
 @dataclass(slots=True)
 class AttributeTable:
-    """The rows of a file, each for the item of an `id` or for a `file` as seen from the table's own folder."""
+    """The rows of an attribute file. Each names an item's `id`, or a `file` relative to the table's folder."""
 
     by_id: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     by_path: dict[Path, Attributes] = field(default_factory=dict[Path, Attributes])
     used: set[int] = field(default_factory=set[int])
-    """The rows that found their file, by identity."""
+    """The Python ids of the rows that matched a file."""
 
     def of(self, file: ImageFile) -> Attributes | None:
-        """None where no row is for it."""
+        """Returns the attributes of a file, or None if no row matches it."""
         row = self.by_id.get(file.id)
         if row is None and self.by_path:
             row = self.by_path.get(Path(file.path).resolve())
@@ -34,15 +34,15 @@ class AttributeTable:
 
     @property
     def unused(self) -> int:
-        """How many rows found no file."""
+        """How many rows matched no file."""
         return len(self.by_id) + len(self.by_path) - len(self.used)
 
 
 def read_attributes(path: Path) -> AttributeTable:
-    """A `.csv` with a header, or a `.jsonl` of objects; InvalidRequest names the line that is wrong.
+    """Reads a `.csv` with a header, or a `.jsonl` of objects. Raises InvalidRequest with the number of a bad line.
 
-    In a CSV a cell that is a JSON number, `true` or `false` is that, an empty one is no attribute, and all else is
-    text.
+    A CSV cell is read as a number, `true` or `false` if it is one in JSON, and otherwise as text. An empty cell gives
+    no attribute.
     """
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
     reader = readers.get(path.suffix.lower())
@@ -79,15 +79,15 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Attributes]]:
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise InvalidRequest(f"{path} line {reader.line_num} has not as many cells as the header")
+                    raise InvalidRequest(f"{path} line {reader.line_num} does not have as many cells as the header")
                 values = {name: value if name in {"id", "file"} else _value(value) for name, value in row.items()}
                 yield reader.line_num, {name: value for name, value in values.items() if value != ""}
         except csv.Error as error:
-            raise InvalidRequest(f"{path} line {reader.line_num + 1} is no CSV: {error}") from error
+            raise InvalidRequest(f"{path} line {reader.line_num + 1} is not CSV: {error}") from error
 
 
 def _value(cell: str) -> str | float | bool:
-    """As JSON has it where that is a number or a truth value, else text."""
+    """Reads a cell as a JSON number or boolean if it is one, else as text."""
     try:
         value = json.loads(cell, parse_constant=str)
     except ValueError:
@@ -103,7 +103,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Attributes]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InvalidRequest(f"{path} line {number} is no JSON: {error}") from error
+                raise InvalidRequest(f"{path} line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise InvalidRequest(f"{path} line {number} is no JSON object")
+                raise InvalidRequest(f"{path} line {number} is not a JSON object")
             yield number, row

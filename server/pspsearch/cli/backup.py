@@ -1,4 +1,4 @@
-"""`pspsearch backup`, `restore` and `salvage`: copies of all that cannot be made again, or of what is left of it."""
+"""`pspsearch backup`, `restore` and `salvage`: copy the data that cannot be made again, or what is left of it."""
 
 import contextlib
 from collections.abc import Callable, Generator
@@ -13,7 +13,7 @@ from rich.progress import Progress
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 def backup(data: Path, destination: Path) -> None:
-    """Copy what is in the folder DATA into the new file DESTINATION, also while a server writes there."""
+    """Copy the folder DATA into the new file DESTINATION, even while a server writes to DATA."""
     from pspsearch.app import copies
 
     with _progress("backup") as advance:
@@ -37,10 +37,10 @@ def restore(backup: Path, data: Path) -> None:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 def salvage(data: Path, target: Path) -> None:
-    """Make the folder TARGET, which must be new or empty, of what is whole in the damaged folder DATA.
+    """Copy what is undamaged in the folder DATA into the folder TARGET, which must be new or empty.
 
-    Prints a line for every item that has lost something: what (item, image or descriptor), collection and id; and one
-    for writes that a damaged log has lost, of items that nothing tells of.
+    Prints a line for each item that has lost something: what it lost (item, image or descriptor), its collection and
+    its id. If a damaged log has lost writes to unknown items, one more line says so.
     """
     from pspsearch.app import copies
 
@@ -51,7 +51,7 @@ def salvage(data: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(what: str) -> Generator[Callable[[float], None]]:
-    """A bar on a terminal; nothing elsewhere."""
+    """Shows a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=1.0)

@@ -1,4 +1,4 @@
-"""`pspsearch collections`: what there is, and making and deleting it."""
+"""`pspsearch collections`: lists, creates, shows and deletes collections."""
 
 import click
 
@@ -27,10 +27,10 @@ def list_(client: Client, as_json: bool) -> None:
 
 @collections.command()
 @click.argument("name")
-@click.option("--model", default="", help="The Triton model that describes its images; the server's default.")
+@click.option("--model", default="", help="The Triton model that describes images, if not the server's default.")
 @click.option("--keep-images/--drop-images", default=True, show_default=True, help="Keep the bytes of images.")
 @click.option("--index", type=click.Choice([kind.value for kind in IndexKind]), default="auto", show_default=True)
-@click.option("--target-recall", default=0.95, show_default=True, help="Of the true ten nearest, the share to find.")
+@click.option("--target-recall", default=0.95, show_default=True, help="The share of the true ten nearest to find.")
 @with_client
 def create(client: Client, name: str, model: str, keep_images: bool, index: str, target_recall: float) -> None:
     """Make an empty collection."""
@@ -45,7 +45,7 @@ def create(client: Client, name: str, model: str, keep_images: bool, index: str,
 @json_option
 @with_client
 def show(client: Client, name: str, as_json: bool) -> None:
-    """Print one collection and how it stands."""
+    """Print one collection and its state."""
     collection = client.get_collection(name)
     if as_json:
         print_json(collection)
@@ -58,7 +58,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_client
 def delete(client: Client, name: str, yes: bool) -> None:
-    """Delete a collection with all that is in it."""
+    """Delete a collection and everything in it."""
     if not yes:
         items = plural(client.get_collection(name).state.item_count, "item")
         click.confirm(f"Delete {name} with {items}?", abort=True)
@@ -66,7 +66,7 @@ def delete(client: Client, name: str, yes: bool) -> None:
 
 
 def print_collections(found: tuple[Collection, ...]) -> None:
-    """A row for each."""
+    """Prints a table with one row for each collection."""
     print_table(
         ["collection", "items", "model", "index", "recall", "memory", "background"],
         (

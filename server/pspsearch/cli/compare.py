@@ -1,4 +1,4 @@
-"""`pspsearch compare`: how alike two images are."""
+"""`pspsearch compare`: says how similar two images are."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ _ID = "id:"
 @click.command()
 @click.argument("left")
 @click.argument("right")
-@click.option("--threshold", type=float, help="Say whether they are the same: whether the score reaches this.")
+@click.option("--threshold", type=float, help="Also say whether they are the same: whether the score reaches this.")
 @json_option
 @collection_option
 @with_client
 def compare(client: Client, left: str, right: str, threshold: float | None, as_json: bool, collection: str) -> None:
-    """Print the score of LEFT and RIGHT, each an image's file or an item as `id:ID`."""
+    """Print the score of LEFT and RIGHT. Each is an image file, or an item written `id:ID`."""
     comparison = client.compare(_query(left), _query(right), threshold=threshold, collection=collection)
     if as_json:
         print_json(comparison)

@@ -1,4 +1,4 @@
-"""`pspsearch completion`: what makes a shell complete."""
+"""`pspsearch completion`: prints a shell's completion script."""
 
 import click
 from click.shell_completion import get_completion_class

@@ -1,4 +1,4 @@
-"""The options that every command has that talks to a server."""
+"""The options that are common to all commands that call a server."""
 
 import functools
 import os
@@ -11,10 +11,10 @@ from pspsearch.client import Client, ServerUnavailable, Tls
 from pspsearch.errors import BadSettings
 
 _TIMEOUT_S = 120.0
-"""A deletion by filter may take its time."""
+"""Long, because a deletion by filter may take a while."""
 
 collection_option = click.option(
-    "--collection", envvar="PSPSEARCH_COLLECTION", default="default", show_default=True, help="Whose items."
+    "--collection", envvar="PSPSEARCH_COLLECTION", default="default", show_default=True, help="The collection to use."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 filter_option = click.option(
@@ -28,7 +28,7 @@ def _file_option(name: str, what: str) -> Callable[[Callable[..., None]], Callab
 
 
 def _token(file: Path | None) -> str:
-    """Never an argument: everybody on a machine can read those."""
+    """The token from the file or the environment; never from an argument, which every user of the machine can read."""
     try:
         return file.read_text().strip() if file else os.environ.get("PSPSEARCH_TOKEN", "")
     except OSError as error:
@@ -36,16 +36,16 @@ def _token(file: Path | None) -> str:
 
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives the command a client of the server at `--address`."""
+    """Passes the command a client of the server at `--address`."""
 
     @click.option(
         "--address", envvar="PSPSEARCH_ADDRESS", default="127.0.0.1:8500", show_default=True, help="The server."
     )
     @click.option("--tls", is_flag=True, envvar="PSPSEARCH_TLS", help="Encrypt; implied by the three below.")
-    @_file_option("--ca", "Whose certificates to believe; the public authorities.")
-    @_file_option("--certificate", "What to show a server that asks for one.")
-    @_file_option("--key", "Of that certificate.")
-    @_file_option("--token-file", "The token; or give it in PSPSEARCH_TOKEN.")
+    @_file_option("--ca", "The authorities to trust, as a PEM file; the public ones if not given.")
+    @_file_option("--certificate", "The client certificate, for a server that asks for one.")
+    @_file_option("--key", "The key of that certificate.")
+    @_file_option("--token-file", "A file with the token; PSPSEARCH_TOKEN may hold the token itself.")
     @functools.wraps(command)
     def connected(
         *,

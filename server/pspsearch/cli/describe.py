@@ -1,4 +1,4 @@
-"""`pspsearch describe`: images to descriptors, one JSON line each."""
+"""`pspsearch describe`: prints the descriptors of images, one JSON line each."""
 
 import asyncio
 import itertools
@@ -28,22 +28,23 @@ _IN_FLIGHT = 32
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--triton", envvar="PSPSEARCH_TRITON", metavar="ADDRESS", help="A running Triton; none starts the bundled one."
+    "--triton", envvar="PSPSEARCH_TRITON", metavar="ADDRESS", help="A running Triton, instead of the bundled one."
 )
 @click.option(
     "--repository",
     envvar="PSPSEARCH_REPOSITORY",
     type=click.Path(path_type=Path),
-    help="What the bundled Triton serves; the shipped models where none is given.",
+    help="What the bundled Triton serves; the shipped models if not given.",
 )
 @click.option("--model", default="pspnet", show_default=True)
-@click.option("--model-version", type=int, help="The highest that is served where none is given.")
+@click.option("--model-version", type=int, help="The highest that is served if not given.")
 def describe(
     images: tuple[Path, ...], triton: str | None, repository: Path | None, model: str, model_version: int | None
 ) -> None:
     """Print one JSON line per image, with its descriptor.
 
-    An image that cannot be read is one sentence on standard error; the others are described, and the exit code is 1.
+    For an image that cannot be read, it prints one sentence on standard error, describes the others, and exits with
+    code 1.
     """
     server = triton or BundledTritonSettings(repository or default_repository())
     if run_until_signal(_describe(images, server, model, model_version)) != 0:
@@ -53,7 +54,7 @@ def describe(
 async def _describe(
     images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None
 ) -> int:
-    """How many images could not be described."""
+    """Describes the images, and returns how many could not be described."""
     from pspsearch.app.describer import open_describer
 
     failures = 0
@@ -70,7 +71,7 @@ async def _describe(
 async def _in_order(
     describer: "Describer", images: Iterable[Path]
 ) -> AsyncIterator[tuple[Path, NDArray[np.float32] | InvalidRequest]]:
-    """Keeps several images under way, so that decoding, sending and batching overlap."""
+    """Yields the answers in the images' order. Several images are under way, so decoding and inference overlap."""
     waiting = iter(images)
     under_way: deque[tuple[Path, asyncio.Task[NDArray[np.float32] | InvalidRequest]]] = deque()
     try:

@@ -1,4 +1,4 @@
-"""`pspsearch doctor`: whether a set-up would serve."""
+"""`pspsearch doctor`: checks whether a server would start with the given settings."""
 
 import asyncio
 import os
@@ -18,9 +18,9 @@ from pspsearch.findings import Grade
 @json_option
 @settings_options
 def doctor(as_json: bool, config: Path | None, **flags: Value | None) -> None:
-    """Look at all that `pspsearch serve` with the same settings would need, and say what to do where it is not good.
+    """Check everything that `pspsearch serve` needs with the same settings, and say what to do if something is wrong.
 
-    Nothing is changed. The exit code is 1 where a server would not start, or not for long.
+    It changes nothing. The exit code is 1 if a server would not start, or would soon fail.
     """
     from pspsearch.app.doctor import examine
 

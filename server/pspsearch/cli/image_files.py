@@ -1,4 +1,4 @@
-"""Which files an import takes, and under which ids."""
+"""Finds the files that an import takes, and chooses their ids."""
 
 import glob
 import os
@@ -14,16 +14,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file to put in."""
+    """One file to import."""
 
     path: str
     id: str
-    """Its path below what was named, with `/`, in Unicode's composed form (NFC)."""
+    """The file's path relative to the argument that named it, with `/`, in Unicode's composed form (NFC)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One file that is not in, and why."""
+    """One file that was not imported, and why."""
 
     path: str
     reason: str
@@ -31,18 +31,18 @@ class Refusal:
 
 @dataclass(slots=True)
 class Found:
-    """All that the arguments name, in order."""
+    """What the arguments name, in order."""
 
     files: list[ImageFile] = field(default_factory=list[ImageFile])
     refused: list[Refusal] = field(default_factory=list[Refusal])
-    """What could not be looked into, and files that would get the id of another."""
+    """Folders that cannot be read, files whose names are not UTF-8, and files with the id of an earlier one."""
 
 
 def find_images(arguments: Iterable[str], *, all_files: bool = False) -> Found:
-    """Files as they are named; folders and patterns with all below them that looks like an image by its name.
+    """Finds the files that the arguments name: files, folders with everything below them, and patterns.
 
-    Hidden files and folders, and names without an image's ending, are passed over unless `all_files`; folders that are
-    links are not entered. InvalidRequest for an argument that names nothing.
+    Below folders and patterns, hidden files and folders and names without an image's ending are skipped unless
+    `all_files`. Folders that are symbolic links are not entered. Raises InvalidRequest if an argument names nothing.
     """
     found = Found()
     owners: dict[str, str] = {}
@@ -61,7 +61,7 @@ def find_images(arguments: Iterable[str], *, all_files: bool = False) -> Found:
 
 
 def _expand(argument: str, all_files: bool, refused: list[Refusal]) -> Iterator[tuple[str, Path]]:
-    """Each file with the folder that its id begins below."""
+    """Yields each file with the folder that its id is relative to."""
     path = Path(argument)
     if path.is_dir():
         yield from ((file, path) for file in _walk(argument, all_files, refused))
@@ -74,10 +74,10 @@ def _expand(argument: str, all_files: bool, refused: list[Refusal]) -> Iterator[
 
 
 def _match(pattern: str, all_files: bool, refused: list[Refusal]) -> Iterator[tuple[str, Path]]:
-    """What a pattern matches; ids begin below its first part that is one."""
+    """Yields what a pattern matches. Ids are relative to the part of the path before the first wildcard."""
     parts = Path(pattern).parts
     root = Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
-    matched = sorted(glob.glob(pattern, recursive=True, include_hidden=all_files))  # noqa: PTH207 - Path.glob takes no hidden
+    matched = sorted(glob.glob(pattern, recursive=True, include_hidden=all_files))  # noqa: PTH207 - Path.glob always includes hidden
     if not matched:
         raise InvalidRequest(f"nothing matches {pattern}")
     seen: set[str] = set()

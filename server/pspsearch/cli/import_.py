@@ -1,4 +1,4 @@
-"""`pspsearch import`: image files into a collection."""
+"""`pspsearch import`: puts image files into a collection."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the files so far."""
+    """The results of an import so far."""
 
     total: int
     refused: list[Refusal]
@@ -36,7 +36,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Files of which it is known what became of them."""
+        """How many files were imported or refused."""
         return self.outcomes.total() + len(self.refused)
 
     def add(self, acknowledgement: Acknowledgement, path: str) -> None:
@@ -53,12 +53,12 @@ class Tally:
     "--attributes",
     "table_file",
     type=click.Path(path_type=Path),
-    help="A .csv or .jsonl of attributes; its rows name an `id`, or a `file` as seen from the table's folder.",
+    help="A .csv or .jsonl of attributes; its rows name an `id`, or a `file` relative to the table's folder.",
 )
-@click.option("--attribute-from-folder", "folder_attribute", metavar="NAME", help="Each file's folder becomes NAME.")
-@click.option("--create", is_flag=True, help="Make the collection where there is none.")
+@click.option("--attribute-from-folder", "folder_attribute", metavar="NAME", help="Set NAME to each file's folder.")
+@click.option("--create", is_flag=True, help="Create the collection if it does not exist.")
 @click.option("--all-files", is_flag=True, help="Also take hidden files, and names without an image's ending.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write what was refused into this file, as JSON lines.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write refused files into this file, as JSON lines.")
 @json_option
 @collection_option
 @with_client
@@ -73,10 +73,10 @@ def import_(
     as_json: bool,
     collection: str,
 ) -> None:
-    """Put image files into a collection: PATHS are files, folders with all below them, or patterns in quotes.
+    """Put image files into a collection. PATHS are files, folders with everything below them, or patterns in quotes.
 
-    An item's id is its file's path below the path that was given. Repeated, the command goes on where it stopped: what
-    is in already costs next to nothing. The exit code is 1 if a file was refused, 130 after Ctrl-C.
+    An item's id is its file's path relative to the path that was given. Repeat the command to continue where it
+    stopped: unchanged items cost next to nothing. The exit code is 1 if a file was refused, and 130 after Ctrl-C.
     """
     table = read_attributes(table_file) if table_file else AttributeTable()
     found = find_images(paths, all_files=all_files)

@@ -1,4 +1,4 @@
-"""How far an import has come: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of an import: a bar on a terminal, elsewhere a line every ten seconds."""
 
 import time
 from types import TracebackType
@@ -18,7 +18,7 @@ class _Rate(ProgressColumn):
 
 
 class ImportProgress:
-    """To be entered; on standard error, so that the output stays clean."""
+    """A context manager that shows progress on standard error, so that standard output stays clean."""
 
     def __init__(self, total: int) -> None:
         console = Console(stderr=True)
@@ -31,7 +31,7 @@ class ImportProgress:
 
     @property
     def elapsed_s(self) -> float:
-        """Since it was made."""
+        """The time since this object was made."""
         return time.monotonic() - self._begun
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class ImportProgress:
             self._bar.stop()
 
     def advance(self) -> None:
-        """One more image is done with."""
+        """Counts one more finished image."""
         self._done += 1
         if self._bar and self._task is not None:
             self._bar.advance(self._task)

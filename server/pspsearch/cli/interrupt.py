@@ -1,4 +1,4 @@
-"""Work that ends in order when the process is asked to end."""
+"""Ends work in order when the process is asked to stop."""
 
 import asyncio
 import queue
@@ -18,7 +18,7 @@ class _End:
 
 
 def run_until_signal(main: Coroutine[Any, Any, Result]) -> Result | None:
-    """Cancels `main` on SIGINT and SIGTERM, so that its contexts close; None where that happened."""
+    """Runs `main` and returns its result. SIGINT and SIGTERM cancel it, so its contexts close; then it returns None."""
 
     async def run() -> Result | None:
         task = asyncio.ensure_future(main)
@@ -33,9 +33,10 @@ def run_until_signal(main: Coroutine[Any, Any, Result]) -> Result | None:
 
 
 def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, taken in a thread; KeyboardInterrupt on Ctrl-C, from here and from nowhere else.
+    """Yields the items, which a thread takes from the iterable. On Ctrl-C, KeyboardInterrupt is raised here only.
 
-    Raised wherever the signal finds the main thread, it can be lost in a callback, or leave a lock of gRPC's taken.
+    Python would raise it wherever the main thread happens to be. There it can be lost in a callback, or leave one of
+    gRPC's locks held.
     """
     taken: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""`pspsearch get`, `list`, `delete` and `count`: the items of a collection."""
+"""`pspsearch get`, `list`, `delete` and `count`: read and delete the items of a collection."""
 
 import itertools
 from pathlib import Path
@@ -35,7 +35,7 @@ def get(client: Client, item_id: str, image: Path | None, as_json: bool, collect
 @collection_option
 @with_client
 def list_(client: Client, matching: str, limit: int, as_json: bool, collection: str) -> None:
-    """List items in the order in which they were first put in; one JSON object per line with --json."""
+    """List items in the order in which they were first added; with --json, one JSON object per line."""
     items = itertools.islice(client.list(filter=matching, collection=collection), limit or None)
     if as_json:
         for item in items:
@@ -49,12 +49,12 @@ def list_(client: Client, matching: str, limit: int, as_json: bool, collection: 
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--filter", "matching", default="", metavar="EXPRESSION", help="Delete what this holds for; * is all.")
+@click.option("--filter", "matching", default="", metavar="EXPRESSION", help="Delete what matches; * matches all.")
 @click.option("--yes", is_flag=True, help="Do not ask before a deletion by filter.")
 @collection_option
 @with_client
 def delete(client: Client, ids: tuple[str, ...], matching: str, yes: bool, collection: str) -> None:
-    """Delete items by id or by filter; ids that are not there are no error."""
+    """Delete items by id or by filter. Unknown ids are not an error."""
     if bool(ids) == bool(matching):
         raise click.UsageError("give either ids or --filter")
     if matching and not yes:
@@ -74,7 +74,7 @@ def count(client: Client, matching: str, collection: str) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """InvalidRequest where it cannot be written."""
+    """Writes a file. Raises InvalidRequest if it cannot be written."""
     try:
         path.write_bytes(content)
     except OSError as error:

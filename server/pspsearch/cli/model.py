@@ -1,4 +1,4 @@
-"""`pspsearch model`: versions, and how a collection is taken from one to another."""
+"""`pspsearch model`: lists model versions, and moves a collection from one to another."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,27 +11,27 @@ from pspsearch.client import Check, Client, Rollout
 from pspsearch.domain import RolloutStage
 
 drop_option = click.option(
-    "--drop-missing", is_flag=True, help="Although items without a kept image cannot be found under the new version."
+    "--drop-missing", is_flag=True, help="Promote even if items without a kept image will no longer be found."
 )
 canary_option = click.option(
-    "--canary", default=0.0, show_default=True, help="The share of callers that it answers when it is ready."
+    "--canary", default=0.0, show_default=True, help="The share of callers that it answers once it is ready."
 )
 shadow_option = click.option(
-    "--shadow", default=0.0, show_default=True, help="The share of other searches that it is compared with then."
+    "--shadow", default=0.0, show_default=True, help="The share of other searches on which it is then compared."
 )
 
 
 @click.group()
 def model() -> None:
-    """List model versions; roll one out, promote it, take it back."""
+    """List model versions; roll one out, promote it, roll it back."""
 
 
 @model.command("list")
-@click.option("--model", "name", default="", help="Another model than the server's default.")
+@click.option("--model", "name", default="", help="A model other than the server's default.")
 @json_option
 @with_client
 def list_(client: Client, name: str, as_json: bool) -> None:
-    """Look into the model repository now, and list the versions that are there."""
+    """Load what is new in the model repository, and list the versions in it."""
     found = client.list_model_versions(name)
     if as_json:
         print_json(found)
@@ -56,7 +56,7 @@ def list_(client: Client, name: str, as_json: bool) -> None:
 @json_option
 @with_client
 def show(client: Client, collection: str, as_json: bool) -> None:
-    """Print the generations of a collection, and what was measured of the last one."""
+    """Print the generations of a collection, and the checks of the last one."""
     found = client.list_generations(collection=collection)
     if as_json:
         print_json(found)
@@ -89,8 +89,8 @@ def show(client: Client, collection: str, as_json: bool) -> None:
 @model.command()
 @click.argument("version", type=int, required=False)
 @collection_option
-@click.option("--share", default=0.5, show_default=True, help="Of the model's time, that describing may take.")
-@click.option("--automatic", is_flag=True, help="Promote it as soon as it has passed its checks.")
+@click.option("--share", default=0.5, show_default=True, help="The share of the model's time that describing may take.")
+@click.option("--automatic", is_flag=True, help="Promote the version as soon as it has passed its checks.")
 @drop_option
 @canary_option
 @shadow_option
@@ -105,7 +105,7 @@ def rollout(
     canary: float,
     shadow: float,
 ) -> None:
-    """Begin to take a collection to VERSION of its model, the highest that can be used by default."""
+    """Start moving a collection to VERSION of its model; by default, to the highest usable one."""
     begun = client.start_rollout(
         version or 0,
         collection=collection,
@@ -123,7 +123,7 @@ def rollout(
 @json_option
 @with_client
 def watch(client: Client, collection: str, as_json: bool) -> None:
-    """Follow a rollout until it is ready or has ended; the exit code is 1 where it has failed."""
+    """Follow a rollout until it is ready or has ended. The exit code is 1 if it has failed."""
     last: Rollout | None = None
     for moment in _until_ready(client.watch_rollout(collection=collection)):
         if as_json:
@@ -147,7 +147,7 @@ def watch(client: Client, collection: str, as_json: bool) -> None:
 @shadow_option
 @with_client
 def try_(client: Client, collection: str, canary: float, shadow: float) -> None:
-    """Let a rollout take part in live searches; `pspsearch model show` tells what comes of it. Zeros end it."""
+    """Let a rollout take part in live searches. `pspsearch model show` prints the results. Zeros end the trial."""
     moment = client.try_rollout(collection=collection, canary=canary, shadow=shadow)
     words = f"answers {canary:.1%} of the callers, and is compared on {shadow:.1%} of the other searches"
     later = "" if moment.stage is RolloutStage.READY else " as soon as it is ready"
@@ -170,7 +170,7 @@ def missing(client: Client, collection: str) -> None:
 @drop_option
 @with_client
 def promote(client: Client, collection: str, drop_missing: bool) -> None:
-    """Make the rollout that is ready the version that answers."""
+    """Make the version that is ready the one that answers."""
     promoted = client.promote_rollout(collection=collection, drop_missing=drop_missing)
     click.echo(f"{promoted.collection} answers from {_version(promoted)}")
 
@@ -179,7 +179,7 @@ def promote(client: Client, collection: str, drop_missing: bool) -> None:
 @collection_option
 @with_client
 def abort(client: Client, collection: str) -> None:
-    """End the rollout under way; what answers goes on answering."""
+    """End the rollout under way. The present version keeps answering."""
     aborted = client.abort_rollout(collection=collection)
     click.echo(f"{aborted.collection} stays where it is, and {_version(aborted)} is dropped")
 
@@ -188,7 +188,7 @@ def abort(client: Client, collection: str) -> None:
 @collection_option
 @with_client
 def rollback(client: Client, collection: str) -> None:
-    """Make the version answer again that answered before; the other one is kept."""
+    """Make the previous version answer again. The present one is kept."""
     origin = client.rollback(collection=collection)
     click.echo(f"{collection} answers from {origin.model}/{origin.model_version}")
 
@@ -197,7 +197,7 @@ def rollback(client: Client, collection: str) -> None:
 @collection_option
 @with_client
 def retire(client: Client, collection: str) -> None:
-    """Let go of the version that is kept for a rollback, and of what it takes."""
+    """Drop the version that is kept for a rollback, and free its memory and disk space."""
     origin = client.retire_generation(collection=collection)
     click.echo(f"{origin.model}/{origin.model_version} is kept no longer for {collection}")
 
@@ -206,7 +206,7 @@ def retire(client: Client, collection: str) -> None:
 @collection_option
 @with_client
 def follow(client: Client, collection: str) -> None:
-    """Have the collection taken to new versions of its model by itself."""
+    """Make the collection move to new versions of its model automatically."""
     followed = client.follow_model(collection=collection)
     click.echo(f"{followed.name} follows new versions of {followed.model}")
 
@@ -215,7 +215,7 @@ def follow(client: Client, collection: str) -> None:
 @collection_option
 @with_client
 def pin(client: Client, collection: str) -> None:
-    """Have the collection stay at the version that answers until a rollout is begun."""
+    """Keep the collection at the present version until you start a rollout."""
     pinned = client.follow_model(collection=collection, follow=False)
     click.echo(f"{pinned.name} stays at {pinned.model}/{pinned.state.origin.model_version}")
 
@@ -228,7 +228,7 @@ def _until_ready(moments: Iterator[Rollout]) -> Iterator[Rollout]:
 
 
 def _is_far(moment: Rollout, last: Rollout) -> bool:
-    """Whether a tenth was described since."""
+    """Whether a tenth of the items was described since `last`."""
     return moment.total > 0 and moment.described - last.described >= moment.total / 10
 
 

@@ -1,4 +1,4 @@
-"""How answers look: tables for people, JSON for programs."""
+"""Prints answers: tables for people, JSON for programs."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ _WIDTH_OF_A_FILE = 200
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Numbers to the right, everything else to the left; long cells are folded, never cut."""
+    """Prints a table with numbers to the right and all else to the left. Long cells are wrapped, never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     rows = [tuple(row) for row in rows]
     for number, heading in enumerate(headings):
@@ -28,7 +28,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    """One line per fact."""
+    """Prints one line per fact."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -38,12 +38,12 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def print_json(value: object) -> None:
-    """On one line."""
+    """Prints JSON on one line."""
     click.echo(json.dumps(value, ensure_ascii=False, default=_plain))
 
 
 def size(count: int) -> str:
-    """Bytes as people say it."""
+    """A number of bytes with a readable unit, such as `1.5 MiB`."""
     scaled = float(count)
     for unit in ("B", "KiB", "MiB"):
         if scaled < 1024:
@@ -53,7 +53,7 @@ def size(count: int) -> str:
 
 
 def attribute_words(attributes: Mapping[str, Any] | None) -> str:
-    """A JSON object in a cell."""
+    """Attributes as text for a table cell, such as `brand=Acme price=12`."""
     return " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in (attributes or {}).items()
@@ -61,7 +61,7 @@ def attribute_words(attributes: Mapping[str, Any] | None) -> str:
 
 
 def plural(count: int, thing: str) -> str:
-    """`1 item`, `2 items`."""
+    """The count with its noun, such as `1 item` or `2 items`."""
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 

@@ -1,4 +1,4 @@
-"""`pspsearch search`: the items that look like an image."""
+"""`pspsearch search`: finds the items that look like an image."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from pspsearch.errors import NotFound
 
 @click.command()
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--id", "item_id", help="Search with an item's image in the place of a file.")
+@click.option("--id", "item_id", help="Search with the image of this item instead of a file.")
 @filter_option
 @click.option("--limit", default=10, show_default=True, help="How many hits.")
-@click.option("--group-by", metavar="ATTRIBUTE", help="Only the best hit of each value.")
+@click.option("--group-by", metavar="ATTRIBUTE", help="Only the best hit for each value of this attribute.")
 @click.option("--min-score", type=float, help="Only hits with at least this score.")
-@click.option("--fold", type=float, metavar="SCORE", help="Fold hits that are so alike into one.")
+@click.option("--fold", type=float, metavar="SCORE", help="Fold hits that are at least this similar into one.")
 @click.option("--montage", type=click.Path(path_type=Path), help="Draw the query and its hits into this PNG file.")
 @json_option
 @collection_option
@@ -70,7 +70,7 @@ def _write_montage(path: Path, query: bytes | None, result: SearchResult) -> Non
 
 
 def _query_image(client: Client, image: Path | None, item_id: str | None, collection: str) -> bytes | None:
-    """None where the item's image was not kept."""
+    """The bytes of the query's image; None if the item's image was not kept."""
     if image is not None:
         return image.read_bytes()
     try:

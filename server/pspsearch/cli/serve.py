@@ -1,4 +1,4 @@
-"""`pspsearch serve`: the search server, in the foreground."""
+"""`pspsearch serve`: runs the search server in the foreground."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,10 @@ from pspsearch.memory import share_heaps
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The file, and a flag for each setting; its default is told, not given, so that what is absent stays absent."""
+    """Adds the option `--config`, and a flag for each setting.
+
+    The help shows a setting's default, but the flag has none, so an absent flag stays absent.
+    """
     for one in reversed(list(all_settings())):
         shown = f"{one.what} [{one.variable}; {one.default!r}]"
         kind: dict[str, Any] = {"is_flag": True, "flag_value": True} if one.default is False else {"type": str}
@@ -31,7 +34,8 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 def serve(config: Path | None, **flags: Value | None) -> None:
     """Serve searches over gRPC, until interrupted.
 
-    Settings come from defaults, then the file, then the environment, then flags; the result is printed at the start.
+    Flags override the environment, which overrides the file, which overrides the defaults. The result is printed at the
+    start.
     """
     settings = load_settings(config, os.environ, flags)
     set_up_logs(settings.log)

@@ -1,4 +1,4 @@
-"""`pspsearch status`: how the server stands."""
+"""`pspsearch status`: prints the state of the server."""
 
 import sys
 from datetime import timedelta
@@ -15,7 +15,7 @@ from pspsearch.client import Client, ServerStatus
 @json_option
 @with_client
 def status(client: Client, as_json: bool) -> None:
-    """Print health, versions, sizes, memory and recall; the exit code is 1 while the server takes no searches."""
+    """Print health, versions, sizes, memory and recall. The exit code is 1 while the server takes no searches."""
     found = client.status()
     if as_json:
         print_json(found)

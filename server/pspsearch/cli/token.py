@@ -1,4 +1,4 @@
-"""`pspsearch token`: who is let in by a server that asks for tokens."""
+"""`pspsearch token`: creates, lists and revokes the tokens that a server accepts."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,13 @@ def _tokens_option(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(path_type=Path),
         required=True,
         metavar="FILE",
-        help="The server's file of tokens.",
+        help="The server's token file.",
     )(command)
 
 
 @click.group()
 def token() -> None:
-    """Give out, list and revoke tokens; a server that runs follows at once."""
+    """Create, list and revoke tokens. A running server follows at once."""
 
 
 @token.command()
@@ -36,11 +36,11 @@ def token() -> None:
     type=click.Choice([right.name.lower() for right in Right]),
     default="read",
     show_default=True,
-    help="To write includes to read, to administer includes both.",
+    help="Writing includes reading, and administering includes both.",
 )
-@click.option("--collection", "collections", multiple=True, help="Only this one, or these; all where none is named.")
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="How long it is good; for ever by default.")
-@click.option("--calls-per-s", type=click.FloatRange(min=0), help="Instead of the server's bound; 0 for any.")
+@click.option("--collection", "collections", multiple=True, help="Only this one; may be repeated. Default: all.")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="How long it is valid; for ever by default.")
+@click.option("--calls-per-s", type=click.FloatRange(min=0), help="Instead of the server's limit; 0 for none.")
 @click.option("--max-request-bytes", type=click.IntRange(min=1), help="The largest request.")
 @_tokens_option
 def create(
@@ -62,7 +62,7 @@ def create(
 @json_option
 @_tokens_option
 def list_(path: Path, as_json: bool) -> None:
-    """List all tokens, without what is secret of them."""
+    """List all tokens, without their secrets."""
     now = datetime.now(UTC)
     found = tokens.read_tokens(path)
     if as_json:
@@ -76,7 +76,7 @@ def list_(path: Path, as_json: bool) -> None:
                     one.access.right.name.lower(),
                     ", ".join(sorted(one.access.collections)) or "all",
                     one.created,
-                    (one.expires or "never") if one.is_good(now) else f"{one.expires}, over",
+                    (one.expires or "never") if one.is_good(now) else f"{one.expires}, expired",
                 )
                 for one in found
             ),

@@ -1,4 +1,4 @@
-"""`pspsearch triton`: the bundled Triton alone, in the foreground."""
+"""`pspsearch triton`: runs the bundled Triton alone, in the foreground."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ from pspsearch.model.repository import default_repository
     "--repository",
     envvar="PSPSEARCH_REPOSITORY",
     type=click.Path(path_type=Path),
-    help="The shipped models where none is given.",
+    help="The model repository; the shipped models if not given.",
 )
 @click.option("--port", default=8001, show_default=True, help="The gRPC port on 127.0.0.1; 0 takes a free one.")
 def triton(repository: Path | None, port: int) -> None:

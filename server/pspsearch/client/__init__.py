@@ -1,6 +1,6 @@
-"""The Python client of a pspsearch server: `Client` blocks, `AsyncClient` awaits; they do the same.
+"""The Python client of a pspsearch server. `Client` blocks and `AsyncClient` awaits; otherwise they are the same.
 
-Index a folder and search it:
+Put a folder in and search it:
 
 >>> from pathlib import Path
 >>> from pspsearch import Client
@@ -9,9 +9,9 @@ Index a folder and search it:
 ...     list(client.ingest(ItemInput(file.name, file) for file in Path("photographs").glob("*.jpg")))
 ...     print(client.search(Path("query.jpg"), limit=5).hits)
 
-A query or an item's source is a `Path` to an image, the `bytes` of one, a `Descriptor`, or, for a query, the `ItemId`
-of an item. Errors are those of `pspsearch.errors`, with the server's sentence, and two that only a client meets:
-`ServerUnavailable` and `ServerFailed`.
+A query or an item's source is the `Path` of an image, its `bytes`, or a `Descriptor`; a query may also be an `ItemId`.
+The clients raise the errors of `pspsearch.errors` with the server's message, and two of their own: `ServerUnavailable`
+and `ServerFailed`.
 """
 
 from pspsearch.client.asynchronous.client import AsyncClient

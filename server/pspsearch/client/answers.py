@@ -1,4 +1,4 @@
-"""From the API's messages to plain Python."""
+"""Turns the API's messages into the clients' types."""
 
 import json
 from collections.abc import Iterable
@@ -51,54 +51,54 @@ INDEX_KINDS = {
 
 
 def read_search(message: search_service_pb2.SearchResponse) -> SearchResult:
-    """The answer to one query."""
+    """Reads the answer to one query."""
     return SearchResult(_hits(message.hits), read_origin(message.origin), _timing(message.timing))
 
 
 def read_recommend(message: search_service_pb2.RecommendResponse) -> SearchResult:
-    """The answer to a recommendation."""
+    """Reads the answer to a recommendation."""
     return SearchResult(_hits(message.hits), read_origin(message.origin), _timing(message.timing))
 
 
 def read_batch(message: search_service_pb2.BatchSearchResponse) -> BatchResult:
-    """The answers to several queries."""
+    """Reads the answers to several queries."""
     results = tuple(status_error(one.status) or _hits(one.hits) for one in message.results)
     return BatchResult(results, read_origin(message.origin), _timing(message.timing))
 
 
 def read_streamed(message: search_service_pb2.SearchStreamResponse) -> tuple[str, SearchResult | PspsearchError]:
-    """One answer of a stream, with its tag."""
+    """Reads one answer of a stream, with its tag."""
     return message.tag, status_error(message.status) or read_search(message.response)
 
 
 def read_comparison(message: search_service_pb2.CompareResponse) -> Comparison:
-    """How alike two things are."""
+    """Reads a comparison."""
     same = message.same if message.HasField("same") else None
     return Comparison(message.score, same, read_origin(message.origin), _timing(message.timing))
 
 
 def read_description(message: search_service_pb2.DescribeResponse) -> Description:
-    """An image's descriptor."""
+    """Reads an image's descriptor."""
     return Description(_descriptor(message.descriptor), read_origin(message.origin), _timing(message.timing))
 
 
 def read_acknowledgement(message: item_service_pb2.UpsertResult) -> Acknowledgement:
-    """What became of one item."""
+    """Reads the result of one item."""
     return Acknowledgement(message.id, _OUTCOMES.get(message.outcome), message.sequence, status_error(message.status))
 
 
 def read_item(message: item_service_pb2.GetItemResponse) -> Item:
-    """One item, with its descriptor where that was asked for."""
+    """Reads an item, with its descriptor if that was requested."""
     return _item(message.item, _descriptor(message.descriptor) if message.HasField("descriptor") else None)
 
 
 def read_page(message: item_service_pb2.ListItemsResponse) -> tuple[tuple[Item, ...], str]:
-    """One page, and where the next begins; empty at the end."""
+    """Reads one page of items, and the token of the next page; "" at the end."""
     return tuple(_item(item) for item in message.items), message.next_page_token
 
 
 def read_collection(message: resources_pb2.Collection) -> Collection:
-    """One collection with its state."""
+    """Reads a collection with its state."""
     kinds = {value: kind for kind, value in INDEX_KINDS.items()}
     return Collection(
         message.name,
@@ -113,7 +113,7 @@ def read_collection(message: resources_pb2.Collection) -> Collection:
 
 
 def read_server_status(message: collection_service_pb2.GetServerStatusResponse) -> ServerStatus:
-    """How the server stands."""
+    """Reads the server's state."""
     return ServerStatus(
         message.version,
         message.serving,
@@ -128,7 +128,7 @@ def read_server_status(message: collection_service_pb2.GetServerStatusResponse) 
 
 
 def read_model_version(message: model_service_pb2.ModelVersion) -> ModelVersion:
-    """What the repository has."""
+    """Reads one version in the model repository."""
     return ModelVersion(
         message.model,
         message.version,
@@ -140,7 +140,7 @@ def read_model_version(message: model_service_pb2.ModelVersion) -> ModelVersion:
 
 
 def read_rollout(message: model_service_pb2.Rollout) -> Rollout:
-    """One moment of it."""
+    """Reads the state of a rollout."""
     stage = model_service_pb2.RolloutStage.Name(message.stage).removeprefix("ROLLOUT_STAGE_")
     return Rollout(
         message.collection,
@@ -172,7 +172,7 @@ def _trial(message: model_service_pb2.Trial) -> Trial:
 
 
 def read_generation(message: model_service_pb2.Generation) -> Generation:
-    """Living or ended."""
+    """Reads a generation."""
     state = model_service_pb2.GenerationState.Name(message.state).removeprefix("GENERATION_STATE_")
     return Generation(
         read_origin(message.origin),
@@ -227,7 +227,7 @@ def _descriptor(message: resources_pb2.Descriptor) -> Descriptor:
 
 
 def read_origin(message: resources_pb2.Origin) -> Origin:
-    """Where an answer comes from."""
+    """Reads where an answer comes from."""
     return Origin(message.model, message.model_version, message.fingerprint, message.generation)
 
 

@@ -1,4 +1,4 @@
-"""From the API's errors back to the classes they were raised as on the server."""
+"""Turns the API's errors back into the classes that the server raised."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -17,7 +17,7 @@ class ServerUnavailable(RetryLater):
 
 
 class ServerFailed(PspsearchError):
-    """The server failed in a way that it does not explain; its log does, under `request_id` where there is one."""
+    """The server failed and does not say why. Its log does, under `request_id` if there is one."""
 
 
 _BY_REASON = {
@@ -40,7 +40,7 @@ _BY_CODE: dict[int, type[PspsearchError]] = {
 
 
 def status_error(status: status_pb2.Status) -> PspsearchError | None:
-    """The error that a status tells of; None for a good one."""
+    """The error that a status describes; None for OK."""
     if status.code == code_pb2.OK:
         return None
     reason, position, request_id = "", 0, ""
@@ -58,7 +58,7 @@ def status_error(status: status_pb2.Status) -> PspsearchError | None:
 
 
 def call_error(failure: grpc.RpcError, address: str) -> PspsearchError:
-    """The error that ended a call, with the server's sentence, or ours where no server spoke."""
+    """The error that ended a call, with the server's message, or with our own if the server sent none."""
     status = _explanation(failure)
     if status is not None:
         return status_error(status) or ServerFailed(status.message)
@@ -73,39 +73,39 @@ def call_error(failure: grpc.RpcError, address: str) -> PspsearchError:
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the server at {address} did not answer in time")
     if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return ServerFailed(f"what answers at {address} is no pspsearch server of this version: {said}")
+        return ServerFailed(f"what answers at {address} is not a pspsearch server of this version: {said}")
     return _BY_CODE.get(failure.code().value[0], ServerFailed)(said)
 
 
 def may_pass(failure: grpc.RpcError) -> bool:
-    """Whether the same call may succeed later, if it does no harm when it is repeated."""
+    """Whether the same call may succeed later. It does not tell whether the call may be repeated without harm."""
     passing = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     return failure.code() in passing or _has_crossed(failure)
 
 
 def is_unexplained(failure: grpc.RpcError) -> bool:
-    """Whether gRPC itself ended the call, and not pspsearch."""
+    """Whether gRPC itself ended the call, not pspsearch."""
     return _explanation(failure) is None
 
 
 def _has_crossed(failure: grpc.RpcError) -> bool:
-    """Whether a write crossed with the server's status: grpc.aio then loses what the server said.
+    """Whether a write crossed with the server's status. grpc.aio then loses the server's message.
 
-    https://github.com/grpc/grpc/issues/36066
+    See https://github.com/grpc/grpc/issues/36066.
     """
     return failure.code() is grpc.StatusCode.INTERNAL and failure.details() == "Internal error from Core"
 
 
 def _is_dropped(failure: grpc.RpcError) -> bool:
-    """Whether gRPC ended the call at the server before pspsearch heard of it, because a thousand others wait already.
+    """Whether the server's gRPC ended the call before pspsearch saw it, because a thousand others already waited.
 
-    Whoever cancels a call here, or closes its channel, reads other words or none.
+    A call that is cancelled here, or whose channel is closed, has other details or none.
     """
     return failure.code() is grpc.StatusCode.CANCELLED and failure.details() == "CANCELLED"
 
 
 def _explanation(failure: grpc.RpcError) -> status_pb2.Status | None:
-    # gRPC's own types know only what its blocking half returns
+    # gRPC's types know only what its blocking API returns.
     metadata = cast("Iterable[tuple[str, str | bytes]]", failure.trailing_metadata() or ())
     for key, value in metadata:
         if key == _DETAILS and isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""From plain Python to the API's messages."""
+"""Turns the clients' types into the API's messages."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from pspsearch.v1 import item_service_pb2, resources_pb2, search_service_pb2
 
 
 def query_message(query: Query) -> search_service_pb2.Query:
-    """A file is read here; InvalidRequest where it cannot be."""
+    """Makes a query, and reads its file. Raises InvalidRequest if that cannot be read."""
     if isinstance(query, ItemId):
         return search_service_pb2.Query(id=query.id)
     if isinstance(query, Descriptor):
@@ -22,13 +22,13 @@ def query_message(query: Query) -> search_service_pb2.Query:
 
 
 def options_message(options: SearchOptions) -> search_service_pb2.SearchOptions:
-    """What is None is left to the server."""
+    """Makes the options of a search. The server chooses for each that is None."""
     given = {name: value for name, value in options.items() if value is not None}
     return search_service_pb2.SearchOptions(**given)  # pyright: ignore[reportArgumentType] - SearchOptions has the message's names and types
 
 
 def item_message(item: ItemInput) -> item_service_pb2.ItemInput:
-    """A file is read here; InvalidRequest where it cannot be."""
+    """Makes an item, and reads its file. Raises InvalidRequest if that cannot be read, or a value cannot be sent."""
     with checking(f"the item {item.id!r}"):
         message = item_service_pb2.ItemInput(id=item.id)
         if isinstance(item.source, Descriptor):
@@ -41,13 +41,13 @@ def item_message(item: ItemInput) -> item_service_pb2.ItemInput:
 
 
 def descriptor_message(descriptor: Descriptor) -> resources_pb2.Descriptor:
-    """Its numbers as float32."""
+    """Makes a descriptor, with its numbers as float32."""
     values = np.asarray(descriptor.values, np.float32).ravel()
     return resources_pb2.Descriptor(values=values.tolist(), fingerprint=descriptor.fingerprint)
 
 
 def read_image(image: Path | bytes) -> bytes:
-    """The encoded bytes; InvalidRequest for a file that cannot be read, and for what is neither."""
+    """Returns the encoded bytes. Raises InvalidRequest for an unreadable file, and for any other type."""
     if isinstance(image, Path):
         try:
             return image.read_bytes()
@@ -66,7 +66,7 @@ def _attributes_json(attributes: Attributes) -> str:
 
 @contextlib.contextmanager
 def checking(what: str) -> Generator[None]:
-    """Turns what protobuf and json refuse into InvalidRequest; a context or a decorator."""
+    """A context manager or decorator that raises InvalidRequest for values that protobuf or json refuse."""
     try:
         yield
     except (TypeError, ValueError) as error:

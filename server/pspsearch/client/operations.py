@@ -1,4 +1,4 @@
-"""Every unary call of the API: what is sent, and how its answer is read. Both clients are made of these."""
+"""Every unary call of the API: its request, and how its answer is read. Both clients use these."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -46,29 +46,29 @@ class Operation(Generic[Response, Answer]):
     """One unary call."""
 
     method: str
-    """Its service and its name: `SearchService/Search`."""
+    """The service and the method, such as `SearchService/Search`."""
     request: Message
     response: type[Response]
     read: Callable[[Response], Answer]
     repeatable: bool = True
-    """Whether it does no harm when an attempt that seemed to fail was carried out after all."""
+    """Whether it may be sent again when an attempt that seemed to fail may have succeeded."""
 
     @property
     def path(self) -> str:
-        """As gRPC names it."""
+        """The method's name in gRPC."""
         return f"/pspsearch.v1.{self.method}"
 
 
 @messages.checking("the request")
 def search(query: Query, collection: str, options: SearchOptions) -> Operation[searches.SearchResponse, SearchResult]:
-    """The items nearest to one query."""
+    """Finds the items nearest to one query."""
     request = search_request(query, collection, options)
     return Operation("SearchService/Search", request, searches.SearchResponse, answers.read_search)
 
 
 @messages.checking("the request")
 def search_request(query: Query, collection: str, options: SearchOptions) -> searches.SearchRequest:
-    """One query, alone or in a stream."""
+    """Makes the request for one query, alone or in a stream."""
     return searches.SearchRequest(
         collection=collection, query=messages.query_message(query), options=messages.options_message(options)
     )
@@ -78,7 +78,7 @@ def search_request(query: Query, collection: str, options: SearchOptions) -> sea
 def search_batch(
     queries: Sequence[Query], collection: str, options: SearchOptions
 ) -> Operation[searches.BatchSearchResponse, BatchResult]:
-    """Several queries at once."""
+    """Searches for several queries at once."""
     request = searches.BatchSearchRequest(
         collection=collection,
         queries=[messages.query_message(query) for query in queries],
@@ -91,7 +91,7 @@ def search_batch(
 def compare(
     left: Query, right: Query, collection: str, threshold: float | None
 ) -> Operation[searches.CompareResponse, Comparison]:
-    """How alike two things are."""
+    """Compares two images, items or descriptors."""
     request = searches.CompareRequest(
         collection=collection,
         left=messages.query_message(left),
@@ -103,7 +103,7 @@ def compare(
 
 @messages.checking("the request")
 def describe(image: Path | bytes, collection: str) -> Operation[searches.DescribeResponse, Description]:
-    """An image's descriptor."""
+    """Describes an image."""
     request = searches.DescribeRequest(collection=collection, image=messages.read_image(image))
     return Operation("SearchService/Describe", request, searches.DescribeResponse, answers.read_description)
 
@@ -112,7 +112,7 @@ def describe(image: Path | bytes, collection: str) -> Operation[searches.Describ
 def recommend(
     positives: Sequence[Query], negatives: Sequence[Query], collection: str, options: SearchOptions
 ) -> Operation[searches.RecommendResponse, SearchResult]:
-    """The items near to some examples and far from others."""
+    """Finds the items near to some examples and far from others."""
     request = searches.RecommendRequest(
         collection=collection,
         positives=[messages.query_message(query) for query in positives],
@@ -126,7 +126,7 @@ def recommend(
 def upsert(
     inputs: Sequence[ItemInput], collection: str
 ) -> Operation[items.UpsertItemsResponse, tuple[Acknowledgement, ...]]:
-    """Items to put in; the request id makes it repeatable."""
+    """Puts items in. The request id makes this repeatable."""
     request = items.UpsertItemsRequest(
         collection=collection, items=[messages.item_message(item) for item in inputs], request_id=uuid.uuid4().hex
     )
@@ -140,21 +140,21 @@ def upsert(
 
 @messages.checking("the request")
 def get(item_id: str, collection: str, *, descriptor: bool) -> Operation[items.GetItemResponse, Item]:
-    """One item."""
+    """Reads one item."""
     request = items.GetItemRequest(collection=collection, id=item_id, return_descriptor=descriptor)
     return Operation("ItemService/GetItem", request, items.GetItemResponse, answers.read_item)
 
 
 @messages.checking("the request")
 def get_image(item_id: str, collection: str) -> Operation[items.GetItemImageResponse, bytes]:
-    """The encoded bytes as they came."""
+    """Reads the encoded bytes of an item's image."""
     request = items.GetItemImageRequest(collection=collection, id=item_id)
     return Operation("ItemService/GetItemImage", request, items.GetItemImageResponse, lambda response: response.image)
 
 
 @messages.checking("the request")
 def delete(ids: Sequence[str], matching: str, collection: str) -> Operation[items.DeleteItemsResponse, int]:
-    """Items to take out; the request id makes it repeatable."""
+    """Deletes items. The request id makes this repeatable."""
     request = items.DeleteItemsRequest(collection=collection, ids=ids, filter=matching, request_id=uuid.uuid4().hex)
     return Operation(
         "ItemService/DeleteItems", request, items.DeleteItemsResponse, lambda response: response.deleted_count
@@ -165,7 +165,7 @@ def delete(ids: Sequence[str], matching: str, collection: str) -> Operation[item
 def list_page(
     matching: str, page_size: int, token: str, collection: str, not_in_generation: int
 ) -> Operation[items.ListItemsResponse, tuple[tuple[Item, ...], str]]:
-    """One page of items, and the token of the next."""
+    """Reads one page of items, and the token of the next page."""
     request = items.ListItemsRequest(
         collection=collection,
         filter=matching,
@@ -178,7 +178,7 @@ def list_page(
 
 @messages.checking("the request")
 def count(matching: str, collection: str) -> Operation[items.CountItemsResponse, int]:
-    """How many items there are."""
+    """Counts items."""
     request = items.CountItemsRequest(collection=collection, filter=matching)
     return Operation("ItemService/CountItems", request, items.CountItemsResponse, lambda response: response.count)
 
@@ -187,7 +187,7 @@ def count(matching: str, collection: str) -> Operation[items.CountItemsResponse,
 def create_collection(
     name: str, model: str, *, keep_images: bool, index_kind: IndexKind, target_recall: float
 ) -> Operation[collections.CreateCollectionResponse, Collection]:
-    """A collection to make; made twice it would be there already, so it is not repeated."""
+    """Creates a collection. Not repeatable: the second attempt would find it there already."""
     collection = resources.Collection(
         name=name,
         model=model,
@@ -206,7 +206,7 @@ def create_collection(
 
 @messages.checking("the request")
 def get_collection(name: str) -> Operation[collections.GetCollectionResponse, Collection]:
-    """One collection."""
+    """Reads one collection."""
     return Operation(
         "CollectionService/GetCollection",
         collections.GetCollectionRequest(name=name),
@@ -216,7 +216,7 @@ def get_collection(name: str) -> Operation[collections.GetCollectionResponse, Co
 
 
 def list_collections() -> Operation[collections.ListCollectionsResponse, tuple[Collection, ...]]:
-    """All collections."""
+    """Lists all collections."""
     return Operation(
         "CollectionService/ListCollections",
         collections.ListCollectionsRequest(),
@@ -227,7 +227,7 @@ def list_collections() -> Operation[collections.ListCollectionsResponse, tuple[C
 
 @messages.checking("the request")
 def delete_collection(name: str) -> Operation[collections.DeleteCollectionResponse, int]:
-    """A collection to delete; deleted twice it would not be found, so it is not repeated."""
+    """Deletes a collection. Not repeatable: the second attempt would not find it."""
     return Operation(
         "CollectionService/DeleteCollection",
         collections.DeleteCollectionRequest(name=name),
@@ -238,7 +238,7 @@ def delete_collection(name: str) -> Operation[collections.DeleteCollectionRespon
 
 
 def server_status() -> Operation[collections.GetServerStatusResponse, ServerStatus]:
-    """How the server stands."""
+    """Reads the server's state."""
     return Operation(
         "CollectionService/GetServerStatus",
         collections.GetServerStatusRequest(),
@@ -249,7 +249,7 @@ def server_status() -> Operation[collections.GetServerStatusResponse, ServerStat
 
 @messages.checking("the request")
 def list_model_versions(model: str) -> Operation[models.ListModelVersionsResponse, tuple[ModelVersion, ...]]:
-    """The versions that the repository has."""
+    """Lists the versions of a model in the repository."""
     return Operation(
         "ModelService/ListModelVersions",
         models.ListModelVersionsRequest(model=model),
@@ -269,7 +269,7 @@ def start_rollout(
     canary: float,
     shadow: float,
 ) -> Operation[models.StartRolloutResponse, Rollout]:
-    """A rollout to begin; begun twice it would be under way, so it is not repeated."""
+    """Starts a rollout. Not repeatable: the second attempt would find it under way."""
     return Operation(
         "ModelService/StartRollout",
         models.StartRolloutRequest(
@@ -289,7 +289,7 @@ def start_rollout(
 
 @messages.checking("the request")
 def get_rollout(collection: str) -> Operation[models.GetRolloutResponse, Rollout]:
-    """The one under way, or the last one."""
+    """Reads the rollout under way, or the last one."""
     return Operation(
         "ModelService/GetRollout",
         models.GetRolloutRequest(collection=collection),
@@ -300,7 +300,7 @@ def get_rollout(collection: str) -> Operation[models.GetRolloutResponse, Rollout
 
 @messages.checking("the request")
 def try_rollout(collection: str, *, canary: float, shadow: float) -> Operation[models.TryRolloutResponse, Rollout]:
-    """Live searches for a rollout to take part in."""
+    """Sets in which live searches a rollout takes part."""
     return Operation(
         "ModelService/TryRollout",
         models.TryRolloutRequest(collection=collection, canary=canary, shadow=shadow),
@@ -311,7 +311,7 @@ def try_rollout(collection: str, *, canary: float, shadow: float) -> Operation[m
 
 @messages.checking("the request")
 def promote_rollout(collection: str, *, drop_missing: bool) -> Operation[models.PromoteRolloutResponse, Rollout]:
-    """A rollout to promote; promoted twice it would be under way no more, so it is not repeated."""
+    """Promotes a rollout. Not repeatable: the second attempt would find none under way."""
     return Operation(
         "ModelService/PromoteRollout",
         models.PromoteRolloutRequest(collection=collection, drop_missing=drop_missing),
@@ -323,7 +323,7 @@ def promote_rollout(collection: str, *, drop_missing: bool) -> Operation[models.
 
 @messages.checking("the request")
 def abort_rollout(collection: str) -> Operation[models.AbortRolloutResponse, Rollout]:
-    """A rollout to end."""
+    """Ends a rollout."""
     return Operation(
         "ModelService/AbortRollout",
         models.AbortRolloutRequest(collection=collection),
@@ -335,7 +335,7 @@ def abort_rollout(collection: str) -> Operation[models.AbortRolloutResponse, Rol
 
 @messages.checking("the request")
 def rollback(collection: str) -> Operation[models.RollbackResponse, Origin]:
-    """The way back; taken twice it would lead to where it began, so it is not repeated."""
+    """Makes the kept generation answer again. Not repeatable: a second rollback would undo the first."""
     return Operation(
         "ModelService/Rollback",
         models.RollbackRequest(collection=collection),
@@ -347,7 +347,7 @@ def rollback(collection: str) -> Operation[models.RollbackResponse, Origin]:
 
 @messages.checking("the request")
 def retire_generation(collection: str) -> Operation[models.RetireGenerationResponse, Origin]:
-    """The kept generation, to be let go of."""
+    """Drops the generation that is kept for a rollback."""
     return Operation(
         "ModelService/RetireGeneration",
         models.RetireGenerationRequest(collection=collection),
@@ -359,7 +359,7 @@ def retire_generation(collection: str) -> Operation[models.RetireGenerationRespo
 
 @messages.checking("the request")
 def follow_model(collection: str, *, follow: bool) -> Operation[models.FollowModelResponse, Collection]:
-    """Whether a collection follows."""
+    """Sets whether a collection follows new versions of its model."""
     return Operation(
         "ModelService/FollowModel",
         models.FollowModelRequest(collection=collection, follow=follow),
@@ -370,7 +370,7 @@ def follow_model(collection: str, *, follow: bool) -> Operation[models.FollowMod
 
 @messages.checking("the request")
 def list_generations(collection: str) -> Operation[models.ListGenerationsResponse, tuple[Generation, ...]]:
-    """All that there are and were."""
+    """Lists a collection's generations, present and past."""
     return Operation(
         "ModelService/ListGenerations",
         models.ListGenerationsRequest(collection=collection),

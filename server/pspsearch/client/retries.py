@@ -1,7 +1,7 @@
-"""When a call that failed is made again.
+"""Decides when a failed call is tried again.
 
-gRPC's own retries (`retryPolicy` in a channel's service config) are no substitute. They make at most five attempts, do
-not repeat a message that is longer than a buffer, and cannot go on with an ingest where its acknowledgements ended.
+gRPC's own retries (`retryPolicy` in a channel's service config) do not suffice. They make at most five attempts, do not
+repeat a message that is longer than a buffer, and cannot continue an ingest after its last acknowledgement.
 """
 
 import random
@@ -14,22 +14,22 @@ _EARNED_BY_A_SUCCESS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How hard a client tries while the server is UNAVAILABLE; nothing else is tried again."""
+    """How often a client retries while the server is UNAVAILABLE. An ingest also retries after RESOURCE_EXHAUSTED."""
 
     attempts: int = 5
-    """Of one call, the first included; an ingest counts anew after each item that is in."""
+    """The most attempts of one call, the first included. An ingest counts afresh after each acknowledged item."""
     first_delay_s: float = 0.1
-    """The longest first pause; it doubles, and each pause is a random part of it."""
+    """The upper bound of the first pause. The bound doubles each time, and each pause is a random part of it."""
     max_delay_s: float = 5.0
     budget: int = 10
-    """Retries that all calls of a client may make in a row; ten answers earn one back."""
+    """How many retries all calls of a client may make in a row. Ten answers earn one back."""
 
 
 DEFAULT_RETRIES = Retries()
 
 
 class RetryBudget:
-    """What keeps the clients of a failing server from multiplying its load; for any thread."""
+    """Limits a client's retries, so that clients do not multiply the load of a failing server. It is thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = float(size)
@@ -37,7 +37,7 @@ class RetryBudget:
         self._lock = threading.Lock()
 
     def spend(self) -> bool:
-        """Takes one retry, where there is one."""
+        """Takes one retry from the budget; False if none is left."""
         with self._lock:
             if self._left < 1:
                 return False
@@ -45,13 +45,13 @@ class RetryBudget:
             return True
 
     def earn(self) -> None:
-        """After each answer."""
+        """Must be called after each answer: ten earn one retry."""
         with self._lock:
             self._left = min(self._size, self._left + _EARNED_BY_A_SUCCESS)
 
 
 class Attempts:
-    """The attempts of one call."""
+    """Counts and times the attempts of one call."""
 
     def __init__(self, retries: Retries, budget: RetryBudget, timeout_s: float | None, *, repeatable: bool) -> None:
         self._retries = retries
@@ -61,21 +61,21 @@ class Attempts:
         self._failed = 0
 
     def remaining_s(self) -> float | None:
-        """For this attempt and all that follow; None for ever."""
+        """The time left for this and all further attempts; None if there is no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def succeed(self) -> None:
-        """An answer came: the count begins anew."""
+        """Records an answer, after which the count of attempts starts afresh."""
         self._failed = 0
         self._budget.earn()
 
     def pause_s(self) -> float | None:
-        """How long to wait before the next attempt, after one that found the server unavailable; None to give up."""
+        """Records a failed attempt, and returns how long to wait before the next; None to give up."""
         self._failed += 1
         if not self._repeatable or self._failed >= self._retries.attempts:
             return None
         longest = min(self._retries.max_delay_s, self._retries.first_delay_s * 2 ** (self._failed - 1))
-        pause_s = random.uniform(0, longest)  # noqa: S311 - spreads load, guards no secret
+        pause_s = random.uniform(0, longest)  # noqa: S311 - it spreads load and guards no secret
         remaining_s = self.remaining_s()
         if remaining_s is not None and pause_s >= remaining_s:
             return None

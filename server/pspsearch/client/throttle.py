@@ -1,6 +1,6 @@
-"""Calls that a client refuses by itself while the server refuses many of them.
+"""Refuses calls in the client while the server refuses many of them.
 
-A refusal costs a server a tenth of an answer: what is sure to be refused is better not sent.
+A refusal costs the server a tenth of an answer, so a call that would surely be refused is better not sent.
 """
 
 import contextlib
@@ -13,15 +13,15 @@ from collections.abc import Callable, Generator
 from pspsearch.errors import Overloaded
 
 _SENT_FOR_EACH_ANSWER = 1.3
-"""So that it is seen when the server can do more."""
+"""How many calls are sent for each one answered: over 1, to find out when the server can do more."""
 _FREE = 50.0
-"""Calls beyond that: who calls now and then is never refused here."""
+"""How many calls may be sent beyond that, so that an occasional caller is never refused here."""
 _MEMORY_S = 5.0
-"""After which a call counts a third."""
+"""The age at which a call counts only a third."""
 
 
 class Throttle:
-    """One client's; for any thread."""
+    """The throttle of one client. It is thread-safe."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, by_chance: Callable[[], float] = random.random
@@ -31,13 +31,13 @@ class Throttle:
         self._lock = threading.Lock()
         self._since = clock()
         self._ended = 0.0
-        """Calls, those that were not sent among them."""
+        """How many calls have ended, including those not sent."""
         self._taken = 0.0
-        """Those of them that the server worked on, whatever became of them."""
+        """How many of them the server did not refuse."""
 
     @contextlib.contextmanager
     def call(self) -> Generator[None]:
-        """The block is one call; Overloaded in its place where it is not to be sent."""
+        """Counts the block as one call. Raises Overloaded instead if the call should not be sent."""
         self._enter()
         refused = False
         try:

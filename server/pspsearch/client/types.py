@@ -1,4 +1,4 @@
-"""What the clients take and return, in plain Python."""
+"""The types that the clients take and return."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ Attributes = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Descriptor:
-    """A point in a vector space."""
+    """A descriptor, with the space that it belongs to."""
 
     values: NDArray[np.float32] = field(repr=False)
-    """Of unit length where a server made it; scaled to it on arrival where you did."""
+    """Of unit length if a server made it. The server scales your own to unit length."""
     fingerprint: str
-    """Names the space; descriptors of different spaces are never compared."""
+    """The name of the space. Descriptors of different spaces are never compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,21 @@ class ItemId:
 
 
 Query = Path | bytes | ItemId | Descriptor
-"""What to look for: an image's file, its bytes, an item that is there, or a point."""
+"""What to search for: an image's file, its bytes, an existing item, or a descriptor."""
 
 Source = Path | bytes | Descriptor
-"""Where an item's descriptor comes from."""
+"""What an item's descriptor is made from: an image's file, its bytes, or a ready descriptor."""
 
 
 class SearchOptions(TypedDict, total=False):
-    """Which hits to return, and how much of each. None stands for what is not given."""
+    """Which hits to return, and how much of each. None means the same as leaving an option out."""
 
     limit: int | None
-    """How many hits, 1 to 1000; 10 where it is not given."""
+    """How many hits, 1 to 1000; 10 by default."""
     offset: int
-    """How many of the best hits to leave out; with the limit at most 10000, or 1000 with `group_by` or `fold_above`."""
+    """How many of the best hits to skip. With the limit at most 10000, or 1000 with `group_by` or `fold_above`."""
     filter: str | None
-    """Which items may be hits: `category = "shoes" AND price < 50`."""
+    """Which items may be hits, such as `category = "shoes" AND price < 50`."""
     min_score: float | None
     group_by: str | None
     """Of items with the same value of this attribute, only the best `group_size` are hits."""
@@ -62,13 +62,13 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemInput:
-    """An item to put in."""
+    """An item to put in, or changes to an existing one."""
 
     id: str
     source: Source | None = None
-    """With none, only the attributes of an item that is there change."""
+    """None changes only the attributes of an existing item."""
     attributes: Attributes | None = None
-    """None leaves those of an item that is there."""
+    """None keeps the attributes of an existing item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ class Origin:
     model: str
     model_version: int
     fingerprint: str
-    """The vector space of every descriptor and score in the answer."""
+    """The space of every descriptor and score in the answer."""
     generation: int
-    """0 where no collection was searched."""
+    """The generation that was searched; 0 if none was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the server's time went."""
+    """How the server spent its time on a call."""
 
     decode_ms: float
     queue_ms: float
@@ -96,18 +96,18 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item that was found."""
+    """One item that a search found."""
 
     id: str
     score: float
     """The cosine of its descriptor and the query's, from -1 to 1."""
     attributes: Attributes | None
-    """None unless asked for, as are the image and the descriptor."""
+    """None unless requested; so are the image and the descriptor."""
     image: bytes | None = field(repr=False)
-    """None also where it is not kept."""
+    """Also None if the image was not kept."""
     descriptor: Descriptor | None
     group: Any
-    """The value of `group_by`; None where there is none."""
+    """The item's value of the `group_by` attribute; None if it has none."""
     duplicates: tuple[str, ...]
     """Ids of near-duplicates that were folded into this hit, best first."""
 
@@ -127,18 +127,18 @@ class BatchResult:
     """The answers to several queries, all of one generation."""
 
     results: tuple[tuple[Hit, ...] | PspsearchError, ...]
-    """In the order of the queries; an error stands where one could not be answered."""
+    """The hits of each query, in order, or the error of a query that failed."""
     origin: Origin
     timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How alike two things are."""
+    """How similar two images, items or descriptors are."""
 
     score: float
     same: bool | None
-    """Whether the score reaches the threshold; None where none was given."""
+    """Whether the score reaches the threshold; None if none was given."""
     origin: Origin
     timing: Timing
 
@@ -159,47 +159,47 @@ class Item:
     id: str
     attributes: Attributes
     image: ImageInfo | None
-    """None where the item was put in as a descriptor."""
+    """None if the item was put in as a descriptor."""
     created: datetime
     updated: datetime
     sequence: int
-    """Of its last change."""
+    """The sequence number of the item's last change."""
     descriptor: Descriptor | None = None
-    """None unless asked for."""
+    """None unless requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What became of one item: it is on disk and found by the next search, or the error says why not."""
+    """The result of one item: it is on disk and the next search finds it, or the error says why not."""
 
     id: str
     outcome: Outcome | None
-    """None where it was refused."""
+    """None if the item was refused."""
     sequence: int
     error: PspsearchError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionState:
-    """How a collection stands."""
+    """The present state of a collection."""
 
     origin: Origin
     item_count: int
     sequence: int
-    """Of the last change that searches see."""
+    """The sequence number of the last change that searches see."""
     index: str
-    """What the planner chose, in words."""
+    """The kind of index that the planner chose, in words."""
     measured_recall: float
     index_bytes: int
     fresh_count: int
     tombstone_count: int
     background: str
-    """What is being built, with its progress; empty where nothing is."""
+    """What is being built, with its progress; "" if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A named set of items under one descriptor model."""
+    """A named set of items, described by one model."""
 
     name: str
     model: str
@@ -209,26 +209,26 @@ class Collection:
     created: datetime
     state: CollectionState
     follows: bool
-    """Whether it is taken to new versions of its model by itself."""
+    """Whether the collection moves to new versions of its model automatically."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of a model, as the repository has it."""
+    """One version of a model in the repository."""
 
     model: str
     version: int
     reason: str
-    """Why no collection can be taken to it; empty where one can."""
+    """Why no collection can use it; "" if one can."""
     fingerprint: str
     dimension: int
     collections: tuple[str, ...]
-    """That it answers for."""
+    """The collections that it answers for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure of the gate that a new version must pass."""
+    """One of the checks that a new version must pass."""
 
     name: str
     value: float
@@ -239,51 +239,51 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What has come of live searches that a new version took part in."""
+    """The results of live searches that a new version took part in."""
 
     answered: int
-    """Calls that it answered."""
+    """How many calls the new version answered."""
     passed_on: int
-    """Calls that it could not answer, so that the version before did."""
+    """How many calls it could not answer, so that the active version did."""
     mirrored: int
-    """Calls that both answered, to be compared."""
+    """How many calls both versions answered, for comparison."""
     failed: int
-    """Of those that it was to answer for comparison."""
+    """How many calls it failed to answer for comparison."""
     overlap: float
-    """The share of the hits before that it finds, too."""
+    """The share of the active version's hits that it finds too."""
     ms: float
     active_ms: float
-    """With the version before."""
+    """The milliseconds of the active version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A collection on its way to another model version."""
+    """The move of a collection to another model version."""
 
     collection: str
     origin: Origin
-    """What is new."""
+    """The new version."""
     stage: RolloutStage
     described: int
     total: int
     per_second: float
     eta_s: float
-    """0 where it cannot be told."""
+    """0 if it is unknown."""
     missing: int
-    """Items that cannot be described, because their images are not kept."""
+    """How many items cannot be described, because their images were not kept."""
     checks: tuple[Check, ...]
     reason: str
     """Why it failed, or what it waits for."""
     canary: float
-    """The share of callers that it answers when it is ready."""
+    """The share of callers that the new version answers once it is ready."""
     shadow: float
-    """The share of other searches that it is compared with when it is ready."""
+    """The share of other searches on which it is compared once it is ready."""
     trial: Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A collection under one model version, of now or of earlier."""
+    """A collection under one model version, present or past."""
 
     origin: Origin
     state: GenerationState
@@ -296,12 +296,12 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """How the server stands."""
+    """The state of the server."""
 
     version: str
-    """Of pspsearch."""
+    """The version of pspsearch."""
     serving: bool
-    """False while it warms up or drains."""
+    """False while the server starts or drains."""
     uptime_s: float
     triton: str
     models: tuple[Origin, ...]

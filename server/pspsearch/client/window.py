@@ -1,4 +1,4 @@
-"""The items of an ingest that are not acknowledged yet: all that has to be sent again when a stream breaks."""
+"""The items of an ingest that are not yet acknowledged, which must be sent again if a stream breaks."""
 
 import dataclasses
 from collections import deque
@@ -19,19 +19,19 @@ _PASSING = (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED)
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An item as it is sent. Its size is asked for often, and protobuf has to work for the answer."""
+    """An item and its size, which is needed often and which protobuf computes anew each time."""
 
     item: items.ItemInput
     size_bytes: int
 
     @classmethod
     def of(cls, item: items.ItemInput) -> Self:
-        """Measures it."""
+        """Measures an item."""
         return cls(item, item.ByteSize())
 
 
 class Window:
-    """What is under way, bounded in number and in bytes. Not for several threads at once: who drives it, locks it."""
+    """The items under way, bounded in number and bytes. It is not thread-safe: its user must lock it."""
 
     def __init__(self, collection: str, max_items: int, max_bytes: int) -> None:
         self._collection = collection
@@ -45,23 +45,26 @@ class Window:
         self._refused: list[Acknowledgement] = []
         self._probing = False
         self.stream = 0
-        """Counts the streams; only the last one may send."""
+        """The number of the latest stream, which alone may send."""
         self.exhausted = False
-        """Whether no more items will come."""
+        """Whether the caller has no more items."""
         self.closed = False
-        """Whether nobody wants any more acknowledgements."""
+        """Whether the caller wants no more acknowledgements."""
         self.failure: BaseException | None = None
-        """What the caller's own items raised, if anything; to be raised again where he waits."""
+        """An error from the caller's own iterable, which must be raised again to the caller."""
 
     def has_room(self, outgoing: Outgoing) -> bool:
-        """Two items of one id are never under way together: they could overtake one another. One always fits."""
+        """Whether an item may be added. One item always fits.
+
+        Two items with the same id are never under way together, because one could overtake the other.
+        """
         if not self._unacknowledged:
             return True
         fits = len(self._unacknowledged) < self._max_items and self._bytes + outgoing.size_bytes <= self._max_bytes
         return fits and outgoing.item.id not in self._ids
 
     def add(self, outgoing: Outgoing) -> None:
-        """Takes an item in, to be sent."""
+        """Adds an item, to be sent."""
         self._unacknowledged[self._next_tag] = outgoing
         self._unsent.append(self._next_tag)
         self._ids.add(outgoing.item.id)
@@ -69,17 +72,17 @@ class Window:
         self._next_tag += 1
 
     def refuse(self, acknowledgement: Acknowledgement) -> None:
-        """Keeps word of an item that could not even be sent."""
+        """Records an item that could not even be sent."""
         self._refused.append(acknowledgement)
 
     def take_refused(self) -> list[Acknowledgement]:
-        """The word of those since the last call."""
+        """Returns the items refused since the last call."""
         refused, self._refused = self._refused, []
         return refused
 
     @property
     def sendable(self) -> bool:
-        """Whether an item waits to be sent, and may be."""
+        """Whether there is an item that may be sent now."""
         probe_is_out = self._probing and len(self._unsent) < len(self._unacknowledged)
         return bool(self._unsent) and not probe_is_out
 
@@ -90,19 +93,19 @@ class Window:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to send or to wait for."""
+        """Whether the ingest has nothing more to send or to wait for."""
         return self.exhausted and not self._unacknowledged
 
     def take(self) -> items.IngestItemsRequest:
-        """The next item to send."""
+        """Takes the next item to send."""
         tag = self._unsent.popleft()
         return items.IngestItemsRequest(collection=self._collection, tag=tag, item=self._unacknowledged[tag].item)
 
     def restart(self) -> int:
-        """Begins a stream, on which all that is not acknowledged is sent, oldest first.
+        """Begins a new stream, on which all unacknowledged items are sent, oldest first. Returns its number.
 
-        Until the first answer one item is all that is sent: a server that is in trouble is not flooded, and one that
-        refuses the stream is understood, since what it says would be lost if it crossed with a write.
+        Only one item is sent until the first answer. So a server in trouble is not flooded, and if the server refuses
+        the stream its message arrives: it would be lost if it crossed with a write.
         """
         self._unsent = deque(self._unacknowledged)
         self._probing = True
@@ -110,7 +113,7 @@ class Window:
         return self.stream
 
     def acknowledge(self, response: items.IngestItemsResponse) -> Acknowledgement | None:
-        """The word of one item, which is no longer under way; None where it is to be sent again."""
+        """Reads a response. Returns None if its item must be sent again; otherwise the item is no longer under way."""
         if response.result.status.code in _PASSING:
             return None
         self._probing = False
@@ -118,9 +121,9 @@ class Window:
         return dataclasses.replace(read_acknowledgement(response.result), id=item_id)
 
     def drop_too_long(self, failure: grpc.RpcError) -> bool:
-        """Whether gRPC itself ended the stream for a message longer than the server takes; that item is refused.
+        """Whether gRPC ended the stream because a message was too long for the server; then that item is refused.
 
-        It does not say which message that was: it is the longest under way.
+        gRPC does not say which message it was, so the longest item under way is taken.
         """
         said = failure.details() or ""
         if "larger than max" not in said or not is_unexplained(failure) or not self._unacknowledged:

@@ -12,7 +12,7 @@ from pspsearch.describe.decoding import Decoder
 from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.live.live import Live, OpenGeneration
-from pspsearch.ports import Catalog, Describer
+from pspsearch.ports import Describer, Items
 from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _Prepared = Pixels | bytes | InvalidRequest
 class QueryDescriber:
     """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
 
-    def __init__(self, catalog: Catalog, decoder: Decoder) -> None:
+    def __init__(self, catalog: Items, decoder: Decoder) -> None:
         self._catalog = catalog
         self._decoder = decoder
 
@@ -60,12 +60,11 @@ class QueryDescriber:
     async def describe_everywhere(
         self, live: Live, images: Sequence[bytes], call: Call
     ) -> list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]]:
-        """For each image its descriptor, or why it cannot be read, and its descriptors in the others beside it.
+        """For each image its descriptor, or why it cannot be read, and its descriptors in the generations beside it.
 
         Where one of those cannot be had now, or only much later, it is left out.
         """
-        others = live.others
-        if not others:
+        if not live.beside:
             return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
         decoded = await self._decode(live.describer, images, call)
 
@@ -76,18 +75,18 @@ class QueryDescriber:
             return await _infer(opened.describer, pixels, beside)
 
         started = time.perf_counter()
-        tasks = [asyncio.create_task(describe_beside(opened)) for opened in others]
+        tasks = [asyncio.create_task(describe_beside(opened)) for opened in live.beside]
         try:
             descriptors = await _infer(live.describer, decoded, call)
             await asyncio.wait(tasks, timeout=_GRACE_S + 2 * (time.perf_counter() - started))
         finally:
             for task in tasks:
                 task.cancel()
-            beside = await asyncio.gather(*tasks, return_exceptions=True)
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
         described: list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]] = [
             (descriptor, {}) for descriptor in descriptors
         ]
-        for opened, answer in zip(others, beside, strict=True):
+        for opened, answer in zip(live.beside, answers, strict=True):
             if isinstance(answer, BaseException):
                 log.warning(
                     "%d images are to be described for %s later: %r", len(images), opened.describer.version, answer

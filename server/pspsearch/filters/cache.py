@@ -1,4 +1,4 @@
-"""Parsed filters that are asked for again."""
+"""Keeps parsed filters for the next time they are asked for."""
 
 import threading
 from collections import OrderedDict
@@ -6,21 +6,21 @@ from collections import OrderedDict
 from pspsearch.filters.expression import Expression
 
 _CHARACTER_BYTES, _TREE_BYTES = 64, 1000
-"""What a tree and its text take at most, for each character, and beside that."""
+"""The most that a text and its tree take: per character, and once for each tree."""
 
 
 class Cache:
-    """The trees of texts that were asked for last, as many as there is room for; for any thread."""
+    """The trees of the texts that were asked for last, as many as there is room for. Any thread may use it."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._trees: OrderedDict[str, Expression] = OrderedDict()
         self._lock = threading.Lock()
         self.size_bytes = 0
-        """About; never more than the room."""
+        """Approximate, and never more than the room."""
 
     def find(self, text: str) -> Expression | None:
-        """None where it is not kept."""
+        """Returns the tree; None if it is not kept."""
         with self._lock:
             tree = self._trees.get(text)
             if tree is not None:
@@ -28,7 +28,7 @@ class Cache:
             return tree
 
     def keep(self, text: str, tree: Expression) -> None:
-        """In the place of those that nobody has asked for the longest."""
+        """Keeps the tree, and makes room by dropping those that were not asked for the longest."""
         with self._lock:
             if text not in self._trees:
                 self._trees[text] = tree

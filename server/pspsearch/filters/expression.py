@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 Value = str | int | float | bool
-"""What an attribute is compared with; a number is in the one form that it has, see `pspsearch.number`."""
+"""What an attribute is compared with; numbers are as `pspsearch.number.one_form` returns them."""
 
 
 class Operator(StrEnum):
@@ -13,55 +13,55 @@ class Operator(StrEnum):
     EQUAL = "="
     """Equal; a `*` in a string stands for any characters."""
     UNEQUAL = "!="
-    """The attribute is there, and no value of it is equal."""
+    """The attribute exists, and none of its values is equal."""
     LESS = "<"
     LESS_OR_EQUAL = "<="
     GREATER = ">"
     GREATER_OR_EQUAL = ">="
     HAS = ":"
-    """For a list: some element is equal; for anything else: as EQUAL."""
+    """Some element of a list is equal; for anything else, the same as EQUAL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Holds where some value of the attribute compares so; of a list, every element is a value.
+    """Holds if some value of the attribute compares so; every element of a list is a value.
 
-    Values of different types are never equal and never ordered; whole numbers and others are of one type, and compared
+    Values of different types are never equal and never ordered. Whole numbers and others are one type and are compared
     exactly. Strings are ordered by code point.
     """
 
     path: str
-    """The attribute's name; inside objects, names joined by dots."""
+    """The attribute's name; for one inside objects, the names joined by dots."""
     operator: Operator
     value: Value
     position: int = field(default=0, kw_only=True, compare=False, repr=False)
-    """Of the operator, in characters from the start of the filter."""
+    """Where the operator stands, in characters from the start of the filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Holds where the attribute has a value, written `path:*`; null, empty lists and empty objects are none."""
+    """Holds if the attribute has a value, written `path:*`; null, empty lists and empty objects are no values."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Holds where every part does."""
+    """Holds if every part holds."""
 
     parts: "tuple[Expression, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Holds where some part does."""
+    """Holds if some part holds."""
 
     parts: "tuple[Expression, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Holds where the part does not: also where the attribute is not there."""
+    """Holds if the part does not, which includes an attribute that does not exist."""
 
     part: "Expression"
 

@@ -19,7 +19,7 @@ ORDERS: Mapping[Operator, Callable[[Any, Any], Any]] = {
 
 
 class Type(StrEnum):
-    """Of a value; those of different ones are never equal and never ordered."""
+    """The type of a value. Values of different types are never equal and never ordered."""
 
     TRUTH = "truth"
     NUMBER = "number"
@@ -27,9 +27,9 @@ class Type(StrEnum):
 
 
 class Facts:
-    """What the attributes of one item say, read once for all comparisons: each takes the same short time.
+    """The attributes of one item, read once for all comparisons, so that each takes the same short time.
 
-    Only a pattern looks at every text that its path has.
+    Only a pattern looks at every text at its path.
     """
 
     def __init__(self, attributes: Mapping[str, Any]) -> None:
@@ -43,24 +43,24 @@ class Facts:
         return sorted(self._values)
 
     def has(self, path: str) -> bool:
-        """Whether there is a value there or under a longer path, for an object."""
+        """Whether there is a value at this path, or at a longer one if it leads to an object."""
         if path in self._values:
             return True
         place = bisect_left(self._paths, f"{path}.")
         return place < len(self._paths) and self._paths[place].startswith(f"{path}.")
 
     def has_value(self, path: str) -> bool:
-        """Whether there is a value at just this path."""
+        """Whether there is a value at exactly this path."""
         return path in self._values
 
     def compares(self, path: str, how: Operator, value: Value) -> bool:
-        """Whether some value there compares so."""
+        """Whether some value at the path compares so."""
         found = self._values.get(path, {}).get(type_of(value))
         return found is not None and found.compares(how, value)
 
 
 class _Values:
-    """Those of one type under one path."""
+    """The values of one type at one path."""
 
     def __init__(self, values: set[Value]) -> None:
         self._values = cast("set[Any]", values)
@@ -70,7 +70,7 @@ class _Values:
         return min(self._values), max(self._values)
 
     def compares(self, how: Operator, value: Value) -> bool:
-        """Of an order only the outermost value is asked."""
+        """Whether some value compares so; for an order, only the outermost value decides."""
         if how in ORDERS:
             least, most = self._ends
             outermost = least if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else most
@@ -98,10 +98,9 @@ def holds(expression: Expression, facts: Facts) -> bool:
 
 
 def flatten(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
-    """Every path with each of its values: elements of a list one by one, members of an object under longer paths.
+    """Yields every path with each of its values: list elements one by one, object members under longer paths.
 
-    null is nothing. Lists are looked into once: what is a list or an object inside one is nothing either. Numbers are
-    in their one form.
+    null yields nothing, nor does a list or an object inside a list. Numbers are as `one_form` returns them.
     """
     waiting = [("", attributes)]
     while waiting:
@@ -118,19 +117,19 @@ def flatten(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
 
 
 def type_of(value: Value) -> Type:
-    """Whole numbers and others are of one type."""
+    """The type of a value; whole numbers and others are one type."""
     if isinstance(value, bool):
         return Type.TRUTH
     return Type.TEXT if isinstance(value, str) else Type.NUMBER
 
 
 def asks_every_text(how: Operator, value: Value) -> bool:
-    """Whether each text must be looked at to compare so, by order or by pattern; others are merely looked up."""
+    """Whether the comparison must look at each text, for an order or a pattern; others are a lookup."""
     return isinstance(value, str) and (how in ORDERS or "*" in value)
 
 
 def text_test(how: Operator, value: str) -> Callable[[str], bool]:
-    """What is to be asked of every text where `asks_every_text` says so."""
+    """The test for each text, if `asks_every_text` says that the comparison needs one."""
     if how in ORDERS:
         return {
             Operator.LESS: value.__gt__,
@@ -142,15 +141,15 @@ def text_test(how: Operator, value: str) -> Callable[[str], bool]:
 
 
 def split(pattern: str) -> tuple[str, list[str], str]:
-    """What a text begins with, what is sought in it one after the other, and what it ends with."""
+    """What a text must begin with, what must follow in this order, and what it must end with."""
     first, *middle, last = pattern.split("*")
     return first, list(filter(None, middle)), last
 
 
 def like(pattern: str) -> Callable[[str], bool]:
-    """Whether a text is one that the pattern stands for: each `*` is any characters, and there is at least one.
+    """The test for texts that match the pattern, which has at least one `*`, each for any characters.
 
-    Each part is taken where it comes first: what a later place would leave to the next parts, this one leaves, too.
+    Each part is matched at its first place: a later place would leave no more text for the next parts.
     """
     first, middle, last = split(pattern)
     start = len(first)

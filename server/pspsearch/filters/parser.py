@@ -1,4 +1,4 @@
-"""From text to a filter."""
+"""Parses a text into a filter."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,19 +19,19 @@ from pspsearch.shared_work import SharedWork
 MAX_CHARACTERS = 8192
 MAX_DEPTH = 64
 MAX_SHORT = 256
-"""Characters that are parsed in a few milliseconds, by whoever asks."""
+"""The longest filter, in characters, that the caller's own thread parses: that takes a few milliseconds."""
 MAX_CACHED_BYTES = 8 << 20
-"""Of trees, in about equal parts for short and for long ones, so that these do not drive out the others."""
+"""The bytes of kept trees, half for short filters and half for long ones, so that these do not drive out the others."""
 MAX_TEXT_SCANS = 10
-"""Of comparisons that ask every text: each takes as long as a column has texts, half a second for a million."""
+"""How many comparisons may look at every text: each takes half a second on a column of a million texts."""
 
 _SHORT_ONES, _LONG_ONES = Cache(MAX_CACHED_BYTES // 2), Cache(MAX_CACHED_BYTES // 2)
 _PARSER = SharedWork("filter-parser", 64 * MAX_CHARACTERS, "long filters")
-"""Takes about two seconds for so many characters."""
+"""Parsing as many characters as may wait takes about two seconds."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PARENTHESES = re.compile(r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|([()])", re.DOTALL)
-"""And the texts, which may hold some. One that does not end goes to the end: else each quote in it would be tried."""
+"""Matches quoted texts, too: they may hold some. An unclosed one runs to the end, or its quotes would be tried, too."""
 _TRUTH = {"true": True, "false": False}
 _ANYTHING = "*"
 _WORDS = {
@@ -49,28 +49,29 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A parsed filter. Equal texts are equal filters."""
+    """A parsed filter. Filters with equal texts are equal."""
 
     text: str
     expression: Expression | None
-    """None, from `*`, holds for everything."""
+    """None for `*`, which holds for everything."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """BadFilter, with the position, where it is none. A long one takes some 30 ms: see `prepare`."""
+        """Parses a filter; BadFilter, with the position, if it is none. A long one takes some 30 ms: see `prepare`."""
         return cls(text, None if _is_anything(text) else _parse(text))
 
     @classmethod
     async def prepare(cls, text: str) -> None:
-        """Parses a long text in another thread: `parse` has it at hand until the caller waits for something else.
+        """Parses a long text in another thread and keeps the tree for `parse`.
 
-        BadFilter as for `parse`; Overloaded where too many wait.
+        The tree is sure to be there only until the caller awaits something else. Raises BadFilter as `parse` does, and
+        Overloaded if too many texts wait.
         """
         if MAX_SHORT < len(text) <= MAX_CHARACTERS and not _is_anything(text) and _LONG_ONES.find(text) is None:
             _LONG_ONES.keep(text, await _PARSER.run(text, lambda: _read_tree(text), len(text)))
 
     def matches(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether it holds for an item: the meaning that every faster way is held to."""
+        """Whether the filter holds for an item; every faster evaluation must agree with this one."""
         return self.expression is None or holds(self.expression, Facts(attributes))
 
 
@@ -96,7 +97,7 @@ def _cache_for(text: str) -> Cache:
 def _read_tree(text: str) -> Expression:
     _check_depth(text)
     try:
-        expression = cast(Expression, _grammar().parse(text))  # what the builder makes of `start`
+        expression = cast(Expression, _grammar().parse(text))  # what `_Builder.start` returns
     except UnexpectedInput as error:
         raise _explain(text, error) from error
     _check_scans(expression)
@@ -110,7 +111,7 @@ def _grammar() -> Lark:
 
 
 def _check_depth(text: str) -> None:
-    """Parentheses are the only way to nest, so this bounds every walk through the tree."""
+    """Refuses deep nesting; parentheses are the only way to nest, so this bounds every walk through the tree."""
     depth = 0
     for found in _PARENTHESES.finditer(text):
         depth += {"(": 1, ")": -1}.get(found[1] or "", 0)
@@ -133,7 +134,7 @@ def _check_scans(expression: Expression) -> None:
 
 
 def _comparisons(expression: Expression) -> Iterator[Comparison]:
-    """In the order of the text."""
+    """Yields the comparisons in the order of the text."""
     match expression:
         case And(parts) | Or(parts):
             for part in parts:
@@ -162,7 +163,7 @@ def _explain(text: str, error: UnexpectedInput) -> BadFilter:
 
 
 class _Builder(Transformer[Token, Expression]):
-    """Makes the tree while the text is read, so that no depth of nesting recurses."""
+    """Builds the tree while the text is read, so that nesting, however deep, causes no recursion."""
 
     def start(self, parts: list[Expression]) -> Expression:
         return parts[0]

@@ -1,1 +1,1 @@
-"""Bytes to pixels."""
+"""Turns encoded images into pixels."""

@@ -1,4 +1,4 @@
-"""The orientation of an image, out of its Exif block: all that is wanted of Exif here."""
+"""Reads the orientation of an image from its Exif block; nothing else of Exif is used."""
 
 import struct
 
@@ -10,10 +10,10 @@ _ENTRY_BYTES = 12
 
 
 def read_orientation(block: bytes) -> int:
-    """The orientation 1 to 8 that an Exif block names, with or without its `Exif` prefix.
+    """The orientation, from 1 to 8, in an Exif block with or without its `Exif` prefix.
 
-    1, the image as it is stored, where the block is damaged or names none: a bad note on a good picture is no
-    reason to refuse the picture.
+    Returns 1, the image as stored, if the block is damaged or names none: bad metadata is no reason to refuse a good
+    picture.
     """
     tiff = block.removeprefix(_PREFIX)
     order = _BYTE_ORDERS.get(tiff[:4])

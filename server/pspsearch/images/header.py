@@ -1,7 +1,7 @@
-"""What an image says of itself before anything is decoded: format, size, orientation.
+"""Reads format, size and orientation from an image's header, before anything is decoded.
 
-Read by hand, because a decoder that is asked for the size may already have allocated the picture. Every walk only
-goes forward and is bounded by the length of the data, so no bytes can make it loop or reach beyond their end.
+The header is read by hand, because a decoder that is asked for the size may already have allocated the picture. Every
+walk only goes forward and is bounded by the length of the data, so no bytes can make it loop or reach beyond their end.
 """
 
 import re
@@ -15,7 +15,7 @@ from pspsearch.images.exif import read_orientation
 
 
 class ImageFormat(StrEnum):
-    """The formats that are read."""
+    """The formats that can be read."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -24,19 +24,19 @@ class ImageFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The picture as it is stored: orientations 5 to 8 are shown with width and height exchanged."""
+    """The picture as stored; with orientations 5 to 8 it is shown with width and height exchanged."""
 
     format: ImageFormat
     width_px: int
     height_px: int
     orientation: int = 1
-    """Exif's 1 to 8; 1 where there is none."""
+    """From 1 to 8, as in Exif; 1 if there is none."""
     components: int = 3
-    """JPEG only: 1 grey, 3 colour, 4 CMYK or YCCK."""
+    """For JPEG: 1 is grey, 3 is colour, 4 is CMYK or YCCK."""
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height in px as it is shown."""
+        """Width and height of the picture as shown, in px."""
         return (self.width_px, self.height_px) if self.orientation < 5 else (self.height_px, self.width_px)
 
 
@@ -59,17 +59,17 @@ _OTHER_FORMATS = (
 _MARKUP = ((b"<svg", "SVG"), (b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"))
 
 _MOST_PARTS = 10_000
-"""JPEG segments, or PNG or WebP chunks, of one image: a walk through millions of empty ones takes seconds."""
+"""The most JPEG segments, or PNG or WebP chunks, of one image: walking through millions of empty ones takes seconds."""
 _MOST_STRAY_BYTES = 1 << 20
-"""Before a JPEG's first scan, outside its segments: Pillow goes through them one by one."""
+"""The most bytes outside segments before a JPEG's first scan: Pillow goes through them one by one."""
 _MOST_SCANS = 100
-"""A progressive JPEG has about ten scans; each is work for the whole picture, however few bytes it takes."""
+"""The most scans of a progressive JPEG, which has about ten; each is work for the whole picture, however small."""
 _USUAL_SCANS = 20
-"""More than libjpeg writes, which is 10 for colour and 18 for four components: so many are read of any picture."""
+"""Scans that are read of any picture: more than libjpeg writes, which is 10 for colour and 18 for four components."""
 _MOST_SCANNED_PIXELS = 1_000_000_000
-"""Scans times pixels: as many take up to 0.6 s, however few bytes there are."""
+"""The most scans times pixels: so many take up to 0.6 s, however few bytes there are."""
 
-_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # what is none, or a restart, is passed over, as decoders do
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # skips restarts and what is no marker, as decoders do
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})  # not the lossless and the hierarchical ones
@@ -77,10 +77,10 @@ _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xCA})
 
 
 def read_header(data: bytes) -> Header:
-    """The header of an encoded image, by content.
+    """Reads the header of an encoded image, by its content.
 
-    Allocates nothing that grows with the picture. Raises UnknownFormat where the content is none of ImageFormat (or
-    a kind of it that no decoder here reads) and DamagedImage where the header is cut off or contradicts itself.
+    Allocates nothing that grows with the picture. Raises UnknownFormat if the content is none of ImageFormat (or a kind
+    of it that no decoder here reads) and DamagedImage if the header is cut off or contradicts itself.
     """
     try:
         if data.startswith(b"\xff\xd8\xff"):
@@ -133,7 +133,7 @@ def _read_jpeg(data: bytes) -> Header:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Each marker and the place behind it, up to the end of the picture."""
+    """Yields each marker and the position after it, up to the end of the picture."""
     position, stray_bytes, scanning = 2, 0, False
     for _ in range(_MOST_PARTS):
         found = _MARKER.search(data, position)
@@ -173,9 +173,9 @@ def _most_scans(frame: int, header: Header) -> int:
 
 
 def _is_done_within(data: bytes, first_scan: int, header: Header, most_scans: int) -> bool:
-    """Whether the number of scans is seen without a walk through them, as it is of nearly every photograph.
+    """Whether the scans are few enough, judged without walking through them; this works for nearly every photograph.
 
-    Of a sequential one that has all components in its first scan, decoders read no other.
+    If the first scan of a sequential JPEG has all components, decoders read no other.
     """
     is_whole = header.components == most_scans and data[first_scan + 2 : first_scan + 3] == bytes((most_scans,))
     return is_whole or data.count(b"\xff\xda", first_scan) < most_scans

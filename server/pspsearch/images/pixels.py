@@ -1,4 +1,4 @@
-"""Bytes to pixels: the one function that training, export and serving share.
+"""Turns bytes into pixels, with one function for training, export and serving.
 
 Whatever a person uploads becomes the uint8 RGB rectangle that a model takes, or a BadImage with one clear sentence.
 Colour profiles are not applied.
@@ -29,7 +29,7 @@ _DCT_EIGHTHS = (1, 2, 4, 5)
 """The fractions of its size, in eighths, at which a JPEG is decoded: the others cost more than they save."""
 
 _HARMLESS_WARNINGS = ("extraneous bytes before marker", "unknown JFIF revision", "Unknown Adobe color transform")
-"""What libjpeg says of photographs that are whole but untidy."""
+"""What libjpeg says of photographs that are intact but untidy."""
 
 _REDUCING_GAP = 2.0
 """Pillow may shrink by a whole factor first, as long as it leaves this much to the filter: 3 times as fast at 12 MP."""
@@ -37,7 +37,7 @@ _REDUCING_GAP = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What is refused before anything is decoded."""
+    """The limits of an image, checked before anything is decoded."""
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -45,7 +45,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Placing:
-    """Which part of the picture as it is stored, in its pixels, becomes a rectangle of which size."""
+    """The part of the stored picture, in its pixels, that is used, and the size that it is resized to."""
 
     left: float
     top: float
@@ -61,10 +61,10 @@ def decode_pixels(
     limits: ImageLimits = ImageLimits(),
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """The pixels of an encoded image, upright and fitted to `shape`: (height, width, 3), RGB, C-contiguous.
+    """Returns the pixels of an encoded image, upright and fitted to `shape`: (height, width, 3), RGB, C-contiguous.
 
-    They are written into `out`, and `out` is returned, where it is given. Raises a BadImage for whatever bytes cannot
-    be read, and leaves `out` as it was. May be called from any thread; decoding and resizing release the GIL.
+    If `out` is given, the pixels are written into it and it is returned. Raises a BadImage for bytes that cannot be
+    read, and leaves `out` as it was. Any thread may call this; decoding and resizing release the GIL.
     """
     encoded = _check_bytes(data, limits)
     header = _check_header(encoded, limits)
@@ -78,7 +78,7 @@ def decode_pixels(
 def prepare_image(
     data: bytes, shape: InputShape | None, limits: ImageLimits = ImageLimits()
 ) -> NDArray[np.uint8] | bytes:
-    """What a model takes of an encoded image: pixels of that shape; the bytes, checked, for one that decodes itself."""
+    """Returns what a model takes: pixels of that shape, or checked bytes if `shape` is None and the model decodes."""
     if shape is not None:
         return decode_pixels(data, shape, limits)
     read_facts(data, limits)
@@ -86,7 +86,7 @@ def prepare_image(
 
 
 def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:
-    """What an encoded image says of itself; a BadImage where it would be refused before anything is decoded."""
+    """Reads what an encoded image says of itself; raises a BadImage if it would be refused before decoding."""
     return _check_header(_check_bytes(data, limits), limits)
 
 
@@ -133,12 +133,12 @@ def _decode_fitted(encoded: bytes, header: Header, placing: _Placing) -> NDArray
         raise ImageTooLarge(
             f"the {header.format} image of {header.width_px}x{header.height_px} px does not fit into memory"
         ) from error
-    except Exception as error:  # whatever a decoder raises, it was the bytes that made it do so
+    except Exception as error:  # whatever a decoder raises, the bytes made it do so
         raise DamagedImage(f"the {header.format} image is truncated or corrupt: {error}") from error
 
 
 def _decode(encoded: bytes, header: Header, placing: _Placing) -> tuple[Image.Image, float]:
-    """The picture in RGB or RGBA, and at which scale: a JPEG is decoded no larger than its placing needs."""
+    """The picture in RGB or RGBA, and its scale: a JPEG is decoded no larger than its placing needs."""
     if header.format is ImageFormat.JPEG and header.components < 4:
         try:
             return _decode_jpeg(encoded, header, placing)
@@ -177,7 +177,7 @@ def _resize(image: Image.Image, scale: float, placing: _Placing) -> Image.Image:
 
 
 def _write_upright(fitted: NDArray[np.uint8], orientation: int, out: NDArray[np.uint8]) -> None:
-    """Undo the camera's rotation on the small picture and put it in the middle of `out`."""
+    """Undoes the camera's rotation on the small picture and puts it in the middle of `out`."""
     if orientation >= 5:
         fitted = fitted.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

@@ -3,15 +3,26 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from pspsearch.domain import CollectionSettings, Commit, Descriptors, Found, Generation, IndexState, Matched, Row
+from pspsearch.domain import (
+    CollectionSettings,
+    Commit,
+    Descriptors,
+    Found,
+    Generation,
+    IndexState,
+    Matched,
+    Row,
+    Sequences,
+)
 from pspsearch.errors import IndexBehind, IndexFailed
 from pspsearch.filters import Filter
+from pspsearch.index.arrays import Mask
 from pspsearch.index.bases.builder import BaseBuilder
 from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.probes import Probes
@@ -78,10 +89,7 @@ class SegmentedIndex:
         view = self._segments.view
         added = {row.sequence: row for commit in commits for row in commit.added if row.sequence > view.sequence}
         removed = np.array([sequence for commit in commits for sequence in commit.removed], np.int64)
-        rows = view.table.find(removed, view.rows)
-        there = np.zeros(len(rows), np.bool_)
-        there[rows >= 0] = view.alive[rows[rows >= 0]]
-        there |= np.isin(removed, delayed)
+        there = view.contains(removed) | np.isin(removed, delayed)
         for sequence in removed[~there].tolist():
             added.pop(sequence, None)  # one that came and went, or one that went before it was read
         for commit in commits[-1:]:
@@ -93,13 +101,28 @@ class SegmentedIndex:
         if self._segments.is_behind:
             raise IndexBehind("what was written is stored, and not found by searches yet: the server's disk is full")
 
-    async def search(self, queries: Descriptors, count: int, keep: Filter | None = None) -> list[Found]:
+    async def search(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
         """See the port."""
-        return await self._searches.search(queries, count, keep)
+        return await self._searches.search(queries, count, where)
 
-    async def match(self, keep: Filter | None = None) -> Matched:
+    async def count(self, where: Filter | None = None) -> int:
         """See the port."""
-        return await self._searches.match(keep)
+        return await self._searches.count(where)
+
+    async def match(self, where: Filter, page_size: int, after_key: int = 0) -> AsyncGenerator[Matched]:
+        """See the port."""
+        matched = await self._searches.match(where, after_key)
+        for start in range(0, max(1, len(matched.keys)), page_size):
+            page = slice(start, start + page_size)
+            yield Matched(matched.keys[page], matched.sequences[page])
+
+    async def sample(self, count: int) -> Matched:
+        """See the port."""
+        return await asyncio.to_thread(self._segments.view.sample, count)
+
+    async def contains(self, sequences: Sequences) -> Mask:
+        """See the port."""
+        return self._segments.view.contains(sequences)
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
         """See the port. For a row that is gone, at most a minute after it was found; NotFound later."""

@@ -31,21 +31,21 @@ class Masks:
         self._view = view
         self._work = SharedWork("index-filter", MAX_WAITING, "slow filters")
 
-    async def prepare(self, keep: Filter | None) -> Masked | None:
+    async def prepare(self, where: Filter | None) -> Masked | None:
         """What a slow filter says of the index as it is now; None where it is quick, and found out with the search.
 
         The same filter over the same moment is evaluated once. InvalidRequest where it would take too long, Overloaded
         where too many wait.
         """
         view = self._view()
-        if keep is None or view.is_quick(keep):
+        if where is None or view.is_quick(where):
             return None
-        return await self._work.run((view, keep.text), lambda: Masked(view, view.mask(keep)))
+        return await self._work.run((view, where.text), lambda: Masked(view, view.mask(where)))
 
-    async def ask(self, keep: Filter | None, ask: Callable[[View], T]) -> T:
+    async def ask(self, where: Filter, ask: Callable[[View], T]) -> T:
         """Something else that evaluates the filter over the index as it is now, not in the event loop."""
         view = self._view()
-        if keep is None or view.is_quick(keep):
+        if view.is_quick(where):
             return await asyncio.to_thread(ask, view)
         return await self._work.run(object(), lambda: ask(view))
 

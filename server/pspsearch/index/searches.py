@@ -28,7 +28,7 @@ _Kind = tuple[str | None, Masked | None, int]
 class _Search:
     queries: Descriptors
     count: int
-    keep: Filter | None
+    where: Filter | None
     masked: Masked | None
     """What the filter says, where it was found out before."""
     future: asyncio.Future[list[Found]]
@@ -36,7 +36,7 @@ class _Search:
     @property
     def kind(self) -> _Kind:
         """Equal where two of them can be made together: the filter, its mask, and how often the count doubles."""
-        return None if self.keep is None else self.keep.text, self.masked, self.count.bit_length()
+        return None if self.where is None else self.where.text, self.masked, self.count.bit_length()
 
 
 @dataclass(eq=False, slots=True)
@@ -62,18 +62,22 @@ class Searches:
         self._thread = threading.Thread(target=self._run, name="index-search", daemon=True)
         self._thread.start()
 
-    async def search(self, queries: Descriptors, count: int, keep: Filter | None) -> list[Found]:
+    async def search(self, queries: Descriptors, count: int, where: Filter | None) -> list[Found]:
         """See the port Index. One that is cancelled before its turn is not made."""
         assert not self._closed, "the index is closed"
-        masked = await self._masks.prepare(keep)
+        masked = await self._masks.prepare(where)
         assert not self._closed, "the index is closed"
-        search = _Search(queries, count, keep, masked, self._loop.create_future())
+        search = _Search(queries, count, where, masked, self._loop.create_future())
         self._queue.put(search)
         return await search.future
 
-    async def match(self, keep: Filter | None) -> Matched:
-        """See the port Index; in another thread."""
-        return await self._masks.ask(keep, lambda view: view.match(keep))
+    async def count(self, where: Filter | None) -> int:
+        """See the port Index; a filter in another thread, as for `match`."""
+        return self._view().living if where is None else await self._masks.ask(where, lambda view: view.count(where))
+
+    async def match(self, where: Filter, after_key: int) -> Matched:
+        """See the port Index; all pages in one."""
+        return await self._masks.ask(where, lambda view: view.match(where, after_key))
 
     async def close(self) -> None:
         """Returns when every search that was begun is made and the thread has ended."""
@@ -126,7 +130,7 @@ def _answer(view: View, group: _Group, probes: Probes) -> None:
         queries = np.concatenate([search.queries for search in group.searches])
         count = max(search.count for search in group.searches)
         first = group.searches[0]
-        masked = first.masked or Masked(view, view.mask(first.keep))
+        masked = first.masked or Masked(view, view.mask(first.where))
         found = _find(masked, queries, count, probes)
     except Exception as error:  # the callers must hear it, and the next ones must find the thread
         group.error = error

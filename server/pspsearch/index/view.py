@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Descriptors, Found, Matched, Row
+from pspsearch.domain import Descriptors, Found, Matched, Row, Sequences
 from pspsearch.filters import Filter
 from pspsearch.index.arrays import Mask, RowNumbers
 from pspsearch.index.bases.base import Base
@@ -71,17 +71,17 @@ class View:
         sequence = added[-1].sequence if added else self.sequence
         return replace(self, alive=alive, living=living, sequence=sequence)
 
-    def is_quick(self, keep: Filter) -> bool:
+    def is_quick(self, where: Filter) -> bool:
         """Whether `mask` takes no longer than a search may wait for; this itself takes a moment."""
-        return self.table.columns.is_quick(keep, self.rows)
+        return self.table.columns.is_quick(where, self.rows)
 
-    def mask(self, keep: Filter | None) -> Mask | None:
+    def mask(self, where: Filter | None) -> Mask | None:
         """The living rows that a filter holds for; None where nothing is to be masked.
 
         InvalidRequest where the filter would be too much work.
         """
-        if keep is not None:
-            return self.alive & self.table.columns.holds(keep, self.rows)
+        if where is not None:
+            return self._holds(where)
         return None if self.living == self.rows else self.alive
 
     def search(self, queries: Descriptors, count: int, mask: Mask | None) -> list[Found]:
@@ -105,10 +105,32 @@ class View:
     def _found(self, scores: NDArray[np.float32], rows: RowNumbers) -> Found:
         return Found(self.table.sequences(self.rows)[rows], self.table.ids(rows), scores.copy())
 
-    def match(self, keep: Filter | None) -> Matched:
-        """All living rows that a filter holds for, by ascending key; from any thread."""
-        mask = self.mask(keep)
-        rows = np.arange(self.rows) if mask is None else np.flatnonzero(mask)
+    def count(self, where: Filter) -> int:
+        """How many living rows a filter holds for; from any thread, as for the methods below."""
+        return int(np.count_nonzero(self._holds(where)))
+
+    def match(self, where: Filter, after_key: int) -> Matched:
+        """The living rows that a filter holds for, of items with higher keys."""
+        matched = self._by_key(np.flatnonzero(self._holds(where)))
+        start = np.searchsorted(matched.keys, after_key, side="right")
+        return Matched(matched.keys[start:], matched.sequences[start:])
+
+    def sample(self, count: int) -> Matched:
+        """So many living rows, drawn evenly, and the same ones by every call; all where there are fewer."""
+        rows = np.flatnonzero(self.alive)
+        return self._by_key(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
+
+    def contains(self, sequences: Sequences) -> Mask:
+        """Whether there is a living row of each."""
+        rows = self.table.find(sequences, self.rows)
+        there = rows >= 0
+        there[there] = self.alive[rows[there]]
+        return there
+
+    def _holds(self, where: Filter) -> Mask:
+        return self.alive & self.table.columns.holds(where, self.rows)
+
+    def _by_key(self, rows: RowNumbers) -> Matched:
         keys = self.table.keys(self.rows)[rows]
         order = np.argsort(keys)
         return Matched(keys[order], self.table.sequences(self.rows)[rows[order]])

@@ -9,13 +9,18 @@ import numpy as np
 from pspsearch.domain import Delete, Deletion, Item, Matched
 from pspsearch.filters import Filter
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import WritableItems
 
 PORTION = 256
 """Items in one transaction; the writer has other calls between two."""
 
+MATCHED_AT_ONCE = 10_000
+"""Rows in one answer of the index: 160 kB."""
 
-async def delete_matching(catalog: Catalog, live: Live, keep: Filter, *, request_id: str, asked: str) -> Deletion:
+
+async def delete_matching(
+    catalog: WritableItems, live: Live, where: Filter, *, request_id: str, asked: str
+) -> Deletion:
     """Takes out every item that the filter holds for at one moment, but those that it does not hold for any more.
 
     Also those that have no descriptor in the active generation. Each portion is durable. Where one fails, those before
@@ -25,7 +30,7 @@ async def delete_matching(catalog: Catalog, live: Live, keep: Filter, *, request
     so_far = await catalog.deletion(live.generation, request_id, asked) if request_id else None
     if so_far is not None and so_far.is_done:
         return so_far
-    found = await _find(catalog, live, keep)
+    found = await _find(catalog, live, where)
     if so_far is None:
         so_far = Deletion(int(found.keys[-1]) if len(found.keys) else 0)
     count = int(np.searchsorted(found.keys, so_far.last_key, side="right"))
@@ -33,7 +38,7 @@ async def delete_matching(catalog: Catalog, live: Live, keep: Filter, *, request
         part = slice(start, min(start + PORTION, count))
         sequences = dict(zip(found.keys[part].tolist(), found.sequences[part].tolist(), strict=True))
         items = await catalog.items_by_key(live.collection.key, list(sequences))
-        deletes = await asyncio.to_thread(_look_at, items, sequences, keep)
+        deletes = await asyncio.to_thread(_look_at, items, sequences, where)
         is_last = start + PORTION >= count
         so_far = await catalog.delete_portion(
             live.generation, deletes, so_far, is_last=is_last, request_id=request_id, asked=asked
@@ -41,7 +46,7 @@ async def delete_matching(catalog: Catalog, live: Live, keep: Filter, *, request
     return so_far
 
 
-async def _find(catalog: Catalog, live: Live, keep: Filter) -> Matched:
+async def _find(catalog: WritableItems, live: Live, where: Filter) -> Matched:
     """What the filter holds for, with a descriptor and without.
 
     Those without come first: what gets one meanwhile is found by the index then.
@@ -49,30 +54,31 @@ async def _find(catalog: Catalog, live: Live, keep: Filter) -> Matched:
     lacking: dict[int, int] = {}
     after = 0
     while items := await catalog.lacking(live.generation, after, PORTION):
-        lacking |= {item.key: item.sequence for item in await asyncio.to_thread(_choose, items, keep)}
+        lacking |= {item.key: item.sequence for item in await asyncio.to_thread(_choose, items, where)}
         after = items[-1].key
-    matched = await live.index.match(keep)
-    for key in matched.keys[np.isin(matched.keys, list(lacking))].tolist():
+    pages = [page async for page in live.index.match(where, MATCHED_AT_ONCE)]
+    matched = np.concatenate([page.keys for page in pages])
+    for key in matched[np.isin(matched, list(lacking))].tolist():
         del lacking[key]
-    keys = np.concatenate([matched.keys, np.array(list(lacking), np.int64)])
+    keys = np.concatenate([matched, np.array(list(lacking), np.int64)])
     order = np.argsort(keys, kind="stable")
-    sequences = np.concatenate([matched.sequences, np.array(list(lacking.values()), np.int64)])
+    sequences = np.concatenate([*(page.sequences for page in pages), np.array(list(lacking.values()), np.int64)])
     return Matched(keys[order], sequences[order])
 
 
-def _look_at(items: Sequence[Item], sequences: Mapping[int, int], keep: Filter) -> list[Delete]:
+def _look_at(items: Sequence[Item], sequences: Mapping[int, int], where: Filter) -> list[Delete]:
     """What is to go: of those that have changed since they were found, the ones that the filter still holds for.
 
     Only what changes once more is looked at in the writer's turn.
     """
     changed = [item for item in items if item.sequence != sequences[item.key]]
-    spared = {item.key for item in changed} - {item.key for item in _choose(changed, keep)}
+    spared = {item.key for item in changed} - {item.key for item in _choose(changed, where)}
 
     def still(attributes: str) -> bool:
-        return keep.matches(json.loads(attributes))
+        return where.matches(json.loads(attributes))
 
     return [Delete(item.id, still, item.key, item.sequence) for item in items if item.key not in spared]
 
 
-def _choose(items: Sequence[Item], keep: Filter) -> list[Item]:
-    return [item for item in items if keep.matches(json.loads(item.attributes))]
+def _choose(items: Sequence[Item], where: Filter) -> list[Item]:
+    return [item for item in items if where.matches(json.loads(item.attributes))]

@@ -10,7 +10,7 @@ import numpy as np
 
 from pspsearch.call import Call
 from pspsearch.describe.queries import QueryDescriber, check_descriptor
-from pspsearch.domain import Delete, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
+from pspsearch.domain import Delete, Generation, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
 from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError, bare
 from pspsearch.filters import Filter
 from pspsearch.images.pixels import ImageLimits, read_facts
@@ -25,7 +25,7 @@ from pspsearch.ingest.request import (
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
 from pspsearch.memory import MemoryBound
-from pspsearch.ports import Catalog
+from pspsearch.ports import WritableItems
 from pspsearch.query import DescriptorQuery
 
 
@@ -45,7 +45,7 @@ class Ingester:
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: WritableItems,
         describer: QueryDescriber,
         limits: ImageLimits,
         memory: MemoryBound,
@@ -106,12 +106,12 @@ class Ingester:
             deleted = [answer for answer in answers if answer.outcome is Outcome.DELETED]
             return len(deleted), max((answer.sequence for answer in answers), default=0)
 
-    async def delete_matching(self, collection: str, keep: Filter, *, request_id: str = "") -> tuple[int, int]:
+    async def delete_matching(self, collection: str, where: Filter, *, request_id: str = "") -> tuple[int, int]:
         """Takes out every item that the filter holds for, in portions: see `delete_matching`."""
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
-            asked = _digest("delete where", keep.text)
-            done = await delete_matching(self._catalog, live, keep, request_id=request_id, asked=asked)
+            asked = _digest("delete where", where.text)
+            done = await delete_matching(self._catalog, live, where, request_id=request_id, asked=asked)
             live.index.check_current()
             return done.deleted, done.sequence
 
@@ -129,8 +129,8 @@ class Ingester:
         if writes:
             asked = _digest("put", *(part for write in writes for part in _asked(write))) if request_id else ""
             answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
-            for opened in live.others:
-                if any(_lacks(write, opened.generation.key) for write in writes):
+            for opened in self._collections.beside(live.collection):  # by now: these were described for `live.beside`
+                if any(_lacks(write, live.generation, opened.generation) for write in writes):
                     opened.lags.set()
             live.index.check_current()
         written = iter(answers)
@@ -147,7 +147,7 @@ class Ingester:
         sources = [item.source for item in items]
         infos = await asyncio.to_thread(lambda: [_read_info(source, self._limits, kept=kept) for source in sources])
         new = [
-            isinstance(info, ImageInfo) and not (_same(known.get(item.id), info) and (kept or not live.others))
+            isinstance(info, ImageInfo) and not (_same(known.get(item.id), info) and (kept or not live.beside))
             for item, info in zip(items, infos, strict=True)
         ]  # while writes reach several generations, only this image coming again can fill what an item lacks in one
         images = [source for source, is_new in zip(sources, new, strict=True) if is_new and isinstance(source, bytes)]
@@ -170,9 +170,10 @@ class Ingester:
         return stored
 
 
-def _lacks(write: Upsert, generation: int) -> bool:
-    """Whether its image was not described for that generation."""
-    return write.descriptor is not None and write.info is not None and generation not in write.others
+def _lacks(write: Upsert, active: Generation, generation: Generation) -> bool:
+    """Whether its image, described for the one that was active, was not for that generation."""
+    has_image = write.descriptor is not None and write.info is not None
+    return has_image and generation.key not in (active.key, *write.others)
 
 
 def _asked(write: Upsert) -> tuple[str, str, str]:

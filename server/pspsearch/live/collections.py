@@ -5,9 +5,11 @@ import contextlib
 import copy
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pspsearch.domain import DEFAULT_COLLECTION, Collection, CollectionSettings, Commit, Generation, ModelVersion
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError
@@ -16,7 +18,7 @@ from pspsearch.live.finishing import Finisher, to_its_end
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.live.trial import Trial
 from pspsearch.model.contract import Takes
-from pspsearch.ports import Catalog, Describer, Index
+from pspsearch.ports import CollectionRecords, Describer, Generations, IndexEngine, RowFeed
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +31,9 @@ OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
 ReleaseDescriber = Callable[[ModelVersion], Awaitable[None]]
 """Lets go of a describer that no collection needs."""
 
-OpenIndex = Callable[[Collection, Generation], Awaitable[Index]]
-"""The index of a generation, up to date with the catalog."""
 
-DropIndex = Callable[[Generation], None]
-"""Removes what an index left on disk."""
+class CollectionCatalog(CollectionRecords, Generations, RowFeed, Protocol):
+    """What open collections need of a catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,16 @@ class Collections(Finisher):
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: CollectionCatalog,
         open_describer: OpenDescriber,
         release_describer: ReleaseDescriber,
-        open_index: OpenIndex,
-        drop_index: DropIndex,
+        engine: IndexEngine,
     ) -> None:
         super().__init__()
         self._catalog = catalog
         self._open_describer = open_describer
         self._release_describer = release_describer
-        self._open_index = open_index
-        self._drop_index = drop_index
+        self._engine = engine
         self._live: dict[str, Live] = {}
         self._unopened: dict[str, _Unopened] = {}
         self._trials: dict[str, Trial] = {}
@@ -82,8 +80,6 @@ class Collections(Finisher):
         self._creating = asyncio.Lock()
         self.turn = asyncio.Lock()
         """Of whoever changes which generation answers for a collection; never held while callers are waited for."""
-        self.deleting: Callable[[Live], AbstractAsyncContextManager[object]] = contextlib.nullcontext
-        """Entered in that turn for a deletion, and left later; what its block raises says that the collection stays."""
         catalog.listen(self._apply)
 
     async def open(self) -> None:
@@ -157,29 +153,30 @@ class Collections(Finisher):
         live = self.get(name)
         await self._catalog.set_follows(live.collection.key, follows=follows)
         live = self.get(name)
-        live.collection = replace(live.collection, follows=follows)
-        return live
+        return self._put(replace(live, collection=replace(live.collection, follows=follows)))
 
     @to_its_end
-    async def delete(self, name: str) -> int:
+    async def delete(self, name: str, ending: Callable[[Live], AbstractAsyncContextManager[object]]) -> int:
         """Takes a collection out, and says how many items were in it; calls under way finish first.
 
-        Where the catalog cannot do it, the collection stays as it was.
+        `ending` is entered in the `turn`, and left later. Where the catalog cannot do it,
+        its block raises, and the collection stays as it was.
         """
         name = name or DEFAULT_COLLECTION
         if name in self._unopened:
             return await self._delete_unopened(name)
         async with contextlib.AsyncExitStack() as stack:
             async with self.turn:
-                live = self.get(name)
-                await stack.enter_async_context(self.deleting(live))
-                del self._live[name]  # from now on there is no such collection for calls, and for rollouts neither
+                await stack.enter_async_context(ending(self.get(name)))
+                live = self._live.pop(name)  # from now on there is no such collection for calls, nor for rollouts
             try:
-                await live.until_unused()
+                await live.usage.ended()
                 count = await self._catalog.delete_collection(live.collection.key)
             except BaseException:
-                live.open_again()
-                self._live[name] = live
+                live.usage.go_on()
+                self._put(live)
+                for opened in live.beside:
+                    opened.lags.set()  # a write that ended meanwhile may not have been described for it
                 raise
         await self.shut(live)
         return count
@@ -198,7 +195,8 @@ class Collections(Finisher):
         """A generation beside the active one, ready to answer; writes may go on meanwhile."""
         queue = self._queues[opened.generation.key] = CommitQueue()
         try:
-            index = await self._open_index(collection, opened.generation)
+            rows = self._catalog.rows_of(opened.generation)
+            index = await self._engine.open(opened.generation, collection.settings, rows)
             try:
                 await asyncio.to_thread(queue.connect, index)
             except BaseException:
@@ -209,28 +207,50 @@ class Collections(Finisher):
             raise
         return Live(collection, opened, index)
 
-    def discard(self, generation: Generation) -> None:
-        """What an index of it left on disk; it must not be open."""
-        self._drop_index(generation)
+    async def discard(self, generation: Generation) -> None:
+        """What is left of its index; it must not be open."""
+        await self._engine.drop(generation)
 
-    def switch(self, live: Live) -> None:
-        """From now on this one answers for its collection; calls under way keep the one that they have."""
-        self.end_trial(live.generation)
-        live.collection = self._live[live.collection.name].collection
-        self._live[live.collection.name] = live
+    def beside(self, collection: Collection) -> tuple[OpenGeneration, ...]:
+        """The generations beside the active one that writes are to reach now; none where the collection is gone."""
+        live = self._present(collection)
+        return () if live is None else live.beside
+
+    def join(self, collection: Collection, opened: OpenGeneration) -> None:
+        """From now on writes to the collection reach this generation, too."""
+        live = self.get(collection.name)
+        self._put(replace(live, beside=(*live.beside, opened)))
+
+    def leave(self, collection: Collection, generation: Generation) -> None:
+        """From now on neither writes nor tried searches reach this generation; the collection may be gone."""
+        self.end_trial(generation)
+        live = self._present(collection)
+        if live is not None:
+            self._put(replace(live, beside=_without(live.beside, generation)))
+
+    def switch(self, to: Live) -> Live:
+        """From now on this one answers for its collection, and what answered until now, the result, is beside it.
+
+        Calls under way keep the one that they have.
+        """
+        self.end_trial(to.generation)
+        old = self.get(to.collection.name)
+        beside = (*_without(old.beside, to.generation), old.opened)
+        self._put(replace(to, collection=old.collection, beside=beside))
+        return old
 
     async def shut(self, live: Live) -> None:
         """Waits until no call has it any more, and leaves nothing of its index."""
-        await live.until_unused()
+        await live.usage.ended()
         del self._queues[live.generation.key]
         await live.index.close()
-        self._drop_index(live.generation)
+        await self._engine.drop(live.generation)
         await self.release(live.describer.version)
 
     async def release(self, version: ModelVersion) -> None:
         """Of a generation that is gone: lets go of what described for it, unless another one needs it."""
         async with self._creating:  # a collection that is being made may have it
-            opened = [opened for live in self._live.values() for opened in (live.opened, *live.others)]
+            opened = [opened for live in self._live.values() for opened in (live.opened, *live.beside)]
             if version not in [opened.describer.version for opened in opened]:
                 await self._release_describer(version)
 
@@ -250,7 +270,7 @@ class Collections(Finisher):
             count = await self._catalog.delete_collection(collection.key)
             del self._unopened[name]
         for record in generations:
-            self._drop_index(record.generation)
+            await self._engine.drop(record.generation)
         return count
 
     async def _open(self, collection: Collection, generation: Generation) -> Live:
@@ -261,12 +281,24 @@ class Collections(Finisher):
             without_frames = copy.copy(error)  # they have what was read until then
             self._unopened[collection.name] = _Unopened(collection, without_frames)
             raise
-        self._live[collection.name] = live
         log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
+        return self._put(live)
+
+    def _put(self, live: Live) -> Live:
+        """From now on calls take this one."""
+        self._live[live.collection.name] = live
         return live
 
-    def _apply(self, commit: Commit) -> None:
+    def _present(self, collection: Collection) -> Live | None:
+        """What answers for this very collection by now, and not for another one of its name."""
+        live = self._live.get(collection.name)
+        return live if live is not None and live.collection.key == collection.key else None
+
+    def _apply(self, commit: Commit) -> Future[None] | None:
         """In the writer's thread. A generation that is still being described has nobody who listens."""
         queue = self._queues.get(commit.generation)
-        if queue is not None:
-            queue.put(commit)
+        return None if queue is None else queue.put(commit)
+
+
+def _without(opened: Iterable[OpenGeneration], generation: Generation) -> tuple[OpenGeneration, ...]:
+    return tuple(one for one in opened if one.generation.key != generation.key)

@@ -1,6 +1,7 @@
 """The commits of one generation on their way to its index."""
 
 import threading
+from concurrent.futures import Future
 
 from pspsearch.domain import Commit
 from pspsearch.ports import Index
@@ -17,13 +18,13 @@ class CommitQueue:
         self._waiting: list[Commit] = []
         self._index: Index | None = None
 
-    def put(self, commit: Commit) -> None:
-        """In the writer's thread, in commit order."""
+    def put(self, commit: Commit) -> Future[None] | None:
+        """In the writer's thread, in commit order; as `Index.apply`. Nothing searches an index that is not there."""
         with self._turn:
-            if self._index is None:
-                self._waiting.append(commit)
-            else:
-                self._index.apply(commit)
+            if self._index is not None:
+                return self._index.apply(commit)
+            self._waiting.append(commit)
+            return None
 
     def connect(self, index: Index) -> None:
         """To an index whose opening began when this was there already; in any thread, once."""

@@ -39,3 +39,10 @@ def to_its_end(
         return await asyncio.shield(self.finish(method(self, *args, **kwargs)))
 
     return finished
+
+
+async def cancel(task: asyncio.Task[Any] | None) -> None:
+    """And waits until it has ended."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])

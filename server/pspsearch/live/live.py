@@ -6,10 +6,11 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from pspsearch.domain import Collection, Generation
+from pspsearch.live.usage import Usage
 from pspsearch.ports import Describer, Index
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class OpenGeneration:
     """A generation and what describes for it."""
 
@@ -19,19 +20,17 @@ class OpenGeneration:
     """Set after a write that could not be described for it, so that somebody does it later."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Live:
-    """A collection with a generation that can answer for it. A call takes it once and keeps it to its end."""
+    """A collection as it is at a moment, with a generation that can answer for it. A call keeps it to its end."""
 
     collection: Collection
     opened: OpenGeneration
     index: Index
-    others: tuple[OpenGeneration, ...] = ()
-    """Generations beside it that writes are to reach, too."""
-    users: int = 0
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when it is closed to new calls and the last one has gone."""
-    closing: bool = False
+    beside: tuple[OpenGeneration, ...] = ()
+    """Generations that writes are to reach, too, while this one answers."""
+    usage: Usage = field(default_factory=Usage)
+    """The one thing that changes; all snapshots with this generation share it."""
 
     @property
     def generation(self) -> Generation:
@@ -45,21 +44,6 @@ class Live:
 
     @contextlib.contextmanager
     def in_use(self) -> Generator["Live"]:
-        """It is not closed before the block ends."""
-        self.users += 1
-        try:
+        """Its generation is not closed before the block ends."""
+        with self.usage.by_a_call():
             yield self
-        finally:
-            self.users -= 1
-            if self.closing and not self.users:
-                self.unused.set()
-
-    def open_again(self) -> None:
-        """After `until_unused`: calls may take it as before."""
-        self.closing, self.unused = False, asyncio.Event()
-
-    async def until_unused(self) -> None:
-        """Waits for the last call that has it; from now on none may take it."""
-        self.closing = True
-        if self.users:
-            await self.unused.wait()

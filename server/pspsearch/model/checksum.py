@@ -1,6 +1,6 @@
-"""What an answer was computed from: a model tells it in a checksum, and whoever asked compares it with its own images.
+"""A checksum by which a model tells what it computed an answer from, so that the caller can compare it.
 
-Triton's Python backend can take what a process answers too late for the answer to another request.
+Triton's Python backend can mistake a process's late answer for the answer to another request.
 """
 
 from functools import lru_cache
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def checksum(pixels: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """One number for each image with its descriptor, in a column; published programs compute the same.
+    """Returns one number for each image with its descriptor, in a column; published programs compute the same.
 
     It is the sum, modulo 2^64, of all their bytes as 64-bit words, each times a weight that looks random.
     """
@@ -21,7 +21,7 @@ def checksum(pixels: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> NDA
 
 
 def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """The bytes of each row, filled up with zeros."""
+    """The bytes of each row as 64-bit words, padded with zeros."""
     numbers = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
     if spare := -numbers.shape[1] % 8:
         numbers = np.pad(numbers, ((0, 0), (0, spare)))
@@ -30,7 +30,7 @@ def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
 
 @lru_cache
 def _weights(count: int) -> NDArray[np.uint64]:
-    """Odd ones: no word can change alone without the sum's changing."""
+    """All weights are odd, so that a change of one word alone always changes the sum."""
     numbers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     numbers = (numbers ^ (numbers >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return (numbers | np.uint64(1))[:, None]

@@ -1,8 +1,8 @@
-"""One digest over all that a `config.pbtxt` says of what a model runs and answers, kept in the file itself.
+"""A digest of all that a `config.pbtxt` says of what a model runs and answers, kept in the file itself.
 
-Triton hands a model's configuration on to whoever asks, so the digest can be checked wherever a contract is read, at a
-Triton on another machine, too. What an operator tunes (batching, instances, queues, warm-up, the version policy) is not
-under it, and neither is what Triton fills in.
+Triton gives a model's configuration to any client, so the digest can be checked wherever a contract is read, even at a
+Triton on another machine. The digest does not cover what an operator tunes (batching, instances, queues, warm-up, the
+version policy) or what Triton fills in.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from pspsearch.errors import DigestMismatch
 
 DIGEST_KEY = "pspsearch.digest"
-"""The key in `config.pbtxt`'s parameters under which the digest stands."""
+"""The key of the digest in the parameters of `config.pbtxt`."""
 
 _COVERED = (
     "cc_model_filenames",
@@ -29,7 +29,7 @@ _COVERED = (
     "model_repository_agents",
 )
 _BACKENDS = {"tensorrt_plan": "tensorrt"}
-"""What Triton makes of a platform where no backend is named."""
+"""The backend that Triton takes for a platform if none is named."""
 _FILES = {
     "onnxruntime": "model.onnx",
     "openvino": "model.xml",
@@ -37,11 +37,11 @@ _FILES = {
     "pytorch": "model.pt",
     "tensorrt": "model.plan",
 }
-"""What Triton calls the file of a version where the configuration does not, by backend."""
+"""The file of a version that Triton takes if the configuration names none, by backend."""
 
 
 def digest_of(config: Message) -> str:
-    """Of Triton's ModelConfig, as it lies on disk or as Triton serves it: the same."""
+    """The digest of a Triton ModelConfig; the same for the file on disk and for what Triton serves."""
     raw: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
     platform: str = raw.get("platform", "")
     backend: str = raw.get("backend") or _BACKENDS.get(platform, platform)
@@ -58,12 +58,12 @@ def digest_of(config: Message) -> str:
 
 
 def check_digest(config: Message) -> bool:
-    """Whether it carries a digest at all; DigestMismatch where that is not the digest of what it says."""
+    """Whether the config carries a digest at all; DigestMismatch if it is not the digest of the config."""
     raw: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
     digest = raw.get("parameters", {}).get(DIGEST_KEY)
     if digest is not None and digest.get("string_value") != digest_of(config):
         raise DigestMismatch(
             f"the config.pbtxt of {raw.get('name', '')} is not the one that was published: its digest differs "
-            "(where the change is meant, pspsearch-build seal writes the digest anew)"
+            "(if the change is meant, pspsearch-build seal writes a new digest)"
         )
     return digest is not None

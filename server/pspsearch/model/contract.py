@@ -2,7 +2,7 @@
 
 The contract of version N is one JSON object in the parameters of Triton's `config.pbtxt`, under
 `pspsearch.contract.N`: Triton keeps one config per model, not one per version. Any Triton model that turns
-pixels, encoded images or texts into unit FP32 vectors plugs in by carrying it.
+pixels, encoded images or texts into FP32 descriptors of unit length plugs in by carrying it.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ CELLS = "cells"
 """The optional second output: FP32 [batch, cells, dimension], one unit descriptor per cell of the pyramid."""
 
 CHECKSUM = "checksum"
-"""The output of programs that tell what an answer was computed from: UINT64 [batch, 1]; see `model.checksum`."""
+"""The optional output that tells what an answer was computed from: UINT64 [batch, 1]; see `model.checksum`."""
 
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-"""What weights are computed in."""
+"""The precisions that a model may compute in."""
 
 
 class Takes(StrEnum):
-    """What a model describes, which is also the name of its input tensor."""
+    """What a model takes, which is also the name of its input tensor."""
 
     PIXELS = PIXELS
     IMAGE = IMAGE
@@ -49,11 +49,11 @@ class Fit(StrEnum):
     """How an image of any shape becomes the model's input rectangle."""
 
     SQUASH = "squash"
-    """The whole image, aspect ratio given up."""
+    """The whole image; its aspect ratio is lost."""
     CROP = "crop"
     """The largest centred part with the rectangle's aspect ratio."""
     PAD = "pad"
-    """The whole image, aspect ratio kept, centred on mid-grey."""
+    """The whole image with its aspect ratio, centred on mid-grey."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Contract:
     """What one model version promises. The score of two descriptors is always their cosine."""
 
     input: InputShape | None
-    """None where the model does not take pixels."""
+    """None if the model does not take pixels."""
     dimension: int
     precision: str
     """One of PRECISIONS."""
@@ -84,51 +84,51 @@ class Contract:
     bins: tuple[int, ...] = ()
     """The pyramid of the `cells` output: a level of b x b cells for each b, level by level and row by row."""
     checksums: bool = False
-    """Whether its program can answer with the `checksum` output; a config declares it where every version can."""
+    """Whether its program can answer with the `checksum` output; a config declares it only if every version can."""
     space: str = ""
-    """The name of the space that its descriptors are of, which other models may share; empty for one of its own."""
+    """The name of its descriptors' space, which other models may share; empty if the space is its own."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where the version comes from, in words for people: network, weights, tool versions."""
 
     def __post_init__(self) -> None:
         if (self.input is None) is (self.takes is Takes.PIXELS):
-            raise RepositoryError("a model that takes pixels has the size of its input in its contract, and no other")
+            raise RepositoryError("a contract has the size of an input if its model takes pixels, and only then")
         if self.precision not in PRECISIONS:
             raise RepositoryError(f"the precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
         if self.dimension < 1 or any(size < 1 for size in self.bins):
-            raise RepositoryError(f"{self.dimension} numbers and the bins {self.bins} must all be at least 1")
+            raise RepositoryError(f"the dimension {self.dimension} and the bins {self.bins} must all be at least 1")
 
     @property
     def shape(self) -> InputShape:
-        """Of the pixels; only of a model that takes them."""
+        """The rectangle that a model takes; only for a model that takes pixels."""
         assert self.input is not None
         return self.input
 
     @property
     def cells(self) -> int:
-        """How many descriptors of cells there are for each image."""
+        """How many cells each image has; each cell has one descriptor."""
         return sum(size * size for size in self.bins)
 
     @property
     def fingerprint(self) -> str:
-        """Names what descriptors were made by: the space and the precision. Those of equal names may be compared."""
+        """Identifies the space and the precision. Descriptors with equal fingerprints may be compared."""
         if self.space:
             return _hash(self.space, self.precision)
         size = (0, 0, "") if self.input is None else (self.input.height_px, self.input.width_px, self.input.fit.value)
         return _hash(self.digest, self.precision, *size)
 
     def compares_with(self, fingerprint: str) -> bool:
-        """Whether descriptors of that fingerprint are of this space, in whatever precision they were computed."""
+        """Whether descriptors with that fingerprint are in this space, in whatever precision they were computed."""
         shared = (_hash(self.space, precision) for precision in PRECISIONS) if self.space else ()
         return fingerprint in (self.fingerprint, *shared)
 
     def to_json(self) -> str:
-        """One line, keys sorted, so that equal contracts are equal text."""
+        """The contract on one line, with sorted keys, so that equal contracts are equal text."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The contract that `to_json` wrote; RepositoryError where the text is none."""
+        """Reads what `to_json` wrote; RepositoryError if the text is no contract."""
         try:
             raw = cast(dict[str, Any], json.loads(text))
             return cls(
@@ -155,5 +155,5 @@ def _read_input(raw: dict[str, Any] | None) -> InputShape | None:
 
 
 def parameter_key(version: int) -> str:
-    """The key in `config.pbtxt`'s parameters under which a version's contract stands."""
+    """The key of a version's contract in the parameters of `config.pbtxt`."""
     return f"pspsearch.contract.{version}"

@@ -1,4 +1,4 @@
-"""The list of a model version's files with their digests: how an edited or half-copied version is noticed."""
+"""Lists a model version's files with their digests, so that an edited or half-copied version is noticed."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from pspsearch.errors import DigestMismatch, RepositoryError
 
 MANIFEST = "manifest.json"
 _COMPILED = "__pycache__"
-"""Where Python leaves what it has compiled; Triton's does that wherever it may write."""
+"""The folder of what Python has compiled; Triton's Python writes it wherever it may."""
 _INSTALLED = Path(__file__).parents[1] / "model_repository"
-"""What an installed package brings: pip compiles all that it installs. The bundled Triton runs nothing of that."""
+"""The repository in an installed package. pip compiles all that it installs; the bundled Triton runs none of that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """sha256 of each file in a version folder, by name."""
+    """The sha256 of each file in a version folder, by name."""
 
     files: dict[str, str]
 
@@ -29,13 +29,13 @@ class Manifest:
 
     @classmethod
     def of_files(cls, folder: Path) -> Self:
-        """Reads every file of the folder, the manifest itself excepted."""
+        """Reads every file of the folder except the manifest itself."""
         names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
         return cls({name: file_sha256(folder / name) for name in names})
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The manifest as it was published; the files are not looked at."""
+        """Reads the manifest as it was published; does not look at the files."""
         path = folder / MANIFEST
         try:
             raw = cast(dict[str, Any], json.loads(path.read_text("utf-8")))
@@ -48,7 +48,7 @@ class Manifest:
             raise RepositoryError(f"{path} is not a manifest: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Writes the manifest; durability is the publisher's concern."""
+        """Writes the manifest; the publisher makes it durable."""
         text = json.dumps({"files": self.files}, indent=2, sort_keys=True)
         (folder / MANIFEST).write_text(text + "\n", "utf-8")
 
@@ -73,6 +73,6 @@ class Manifest:
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of a file, read once and never held whole."""
+    """The digest of a file, which is read once and never held whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

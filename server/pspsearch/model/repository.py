@@ -30,7 +30,7 @@ def default_repository() -> Path:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Generator[None]:
-    """RepositoryError where the block cannot read what is there or under it, or where that goes away meanwhile."""
+    """Raises RepositoryError if the block cannot read the path or what is under it, or if that goes away meanwhile."""
     try:
         yield
     except OSError as error:
@@ -38,7 +38,7 @@ def readable(path: Path) -> Generator[None]:
 
 
 def check_repository(root: Path) -> CheckedRepository:
-    """Reads every file of every model; RepositoryError only where `root` itself is unusable."""
+    """Reads every file of every model; raises RepositoryError only if `root` itself is unusable."""
     with readable(root):
         if not root.is_dir():
             raise RepositoryError(f"{root} is not a folder: a model repository holds one folder per model")
@@ -57,9 +57,9 @@ def check_repository(root: Path) -> CheckedRepository:
 
 
 def check_model(folder: Path) -> None:
-    """RepositoryError names the first file that is missing, changed, or not where Triton looks for it.
+    """Raises RepositoryError for the first file that is missing, changed, or not where Triton looks for it.
 
-    A version without a manifest was not published by pspsearch, and is Triton's to judge.
+    A version without a manifest was not published by pspsearch; whether it is sound is for Triton to judge.
     """
     with readable(folder):
         if not (folder / CONFIG).is_file():
@@ -75,9 +75,9 @@ def check_model(folder: Path) -> None:
 
 
 def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
-    """Of a model: those whose files are missing, unreadable, or not those that were published; none without a folder.
+    """The versions of a model whose files are missing, unreadable or not those published; none without a folder.
 
-    RepositoryError where the folder itself cannot be read.
+    The key 0 holds what concerns no numbered version. Raises RepositoryError if the folder itself cannot be read.
     """
     broken: dict[int, RepositoryError] = {}
     with readable(folder):
@@ -96,14 +96,14 @@ def find_broken_versions(folder: Path) -> dict[int, RepositoryError]:
 
 
 def _check_beside(folder: Path) -> None:
-    """Python would import a program beside the versions before the one in a version's folder."""
+    """Refuses programs beside the versions: Python would import them before those in a version's folder."""
     for path in sorted(folder.iterdir()):
         if path.name.endswith(tuple(all_suffixes())):
             raise RepositoryError(f"{path} is not part of a version, and Python would run it: delete it")
 
 
 def find_published(folder: Path) -> dict[int, Path]:
-    """Of a model: the versions that pspsearch published, which have a manifest; none without a folder."""
+    """The versions of a model that pspsearch published, which have a manifest; none without a folder."""
     with readable(folder):
         versions = list(_visible_folders(folder)) if folder.is_dir() else []
     return {int(path.name): path for path in versions if path.name.isdecimal() and _is_published(path)}
@@ -123,7 +123,7 @@ def _check_version(version: Path) -> None:
 
 
 def _check_owned(path: Path) -> None:
-    """What is loaded from it runs as the server does, so not everybody may have put it there."""
+    """Refuses links and what everybody can write: what is loaded from here runs with the server's rights."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         raise RepositoryError(f"{path} is a link: what it leads to is not part of the repository")
@@ -136,5 +136,5 @@ def _is_published(version: Path) -> bool:
 
 
 def _visible_folders(root: Path) -> Iterator[Path]:
-    """Hidden folders are versions on their way in."""
+    """Yields the folders, without hidden ones, which are versions that are still being published."""
     return (path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith("."))

@@ -16,7 +16,7 @@ from pspsearch.domain import Collection, Descriptors, Found, Inputs, Sequences
 from pspsearch.live.live import Live
 from pspsearch.live.recent_images import RecentImages
 from pspsearch.model.contract import InputShape
-from pspsearch.ports import Catalog, Describer
+from pspsearch.ports import Describer, Items
 from pspsearch.rollout.filling import CALL_S
 from pspsearch.rollout.rollout import Check
 
@@ -42,9 +42,7 @@ class _Sample:
 class Gate:
     """Measures a new generation against the one that answers, on a sample of items and on recent queries."""
 
-    def __init__(
-        self, settings: GateSettings, catalog: Catalog, describer: QueryDescriber, recent: RecentImages
-    ) -> None:
+    def __init__(self, settings: GateSettings, catalog: Items, describer: QueryDescriber, recent: RecentImages) -> None:
         self._settings = settings
         self._catalog = catalog
         self._describer = describer
@@ -69,16 +67,13 @@ class Gate:
 
     async def _draw(self, old: Live, new: Live) -> _Sample:
         """Without those that are changed or deleted meanwhile."""
-        in_new, in_old = await new.index.match(), await old.index.match()
-        common = np.intersect1d(in_new.sequences, in_old.sequences)
-        count = min(len(common), self._settings.gate_sample)
-        sequences = np.random.default_rng(0).choice(common, count, replace=False).tolist()
-        keys = dict(zip(in_new.sequences.tolist(), in_new.keys.tolist(), strict=True))
-        items = await self._catalog.items_by_key(old.collection.key, [keys[sequence] for sequence in sequences])
-        ids = {item.key: item.id for item in items}
-        there = [sequence for sequence in sequences if keys[sequence] in ids]
+        drawn = await new.index.sample(self._settings.gate_sample)
+        common = await old.index.contains(drawn.sequences)
+        sequences = dict(zip(drawn.keys[common].tolist(), drawn.sequences[common].tolist(), strict=True))
+        items = await self._catalog.items_by_key(old.collection.key, list(sequences))
+        there = [sequences[item.key] for item in items]
         return _Sample(
-            [ids[keys[sequence]] for sequence in there],
+            [item.id for item in items],
             np.array(there, np.int64),
             await new.index.descriptors(there),
             await old.index.descriptors(there),
@@ -87,7 +82,7 @@ class Gate:
     async def _neighbours(self, old: Live, new: Live, sample: _Sample) -> list[Check]:
         now = await new.index.search(normalise(sample.new), HITS + 1)
         before = await old.index.search(normalise(sample.old), HITS + 1)
-        still_there = np.isin(sample.sequences, (await new.index.match()).sequences)
+        still_there = await new.index.contains(sample.sequences)
         checks = [
             _self_retrieval(sample.ids, now, still_there.tolist(), self._settings.gate_self_retrieval),
             self._overlap("overlap", f"{len(now)} sampled items", now, before, sample.ids),

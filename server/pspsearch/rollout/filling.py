@@ -15,7 +15,7 @@ from pspsearch.domain import Descriptor, Filling, Item
 from pspsearch.errors import DeadlineExceeded, ModelMismatch, PspsearchError, RetryLater
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import OpenGeneration
-from pspsearch.ports import Catalog
+from pspsearch.ports import WritableItems
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Pace:
 class Filler:
     """For the tasks of one event loop."""
 
-    def __init__(self, catalog: Catalog, describer: QueryDescriber) -> None:
+    def __init__(self, catalog: WritableItems, describer: QueryDescriber) -> None:
         self._catalog = catalog
         self._describer = describer
 

@@ -1,1 +1,1 @@
-"""The gRPC port: what comes in is checked and handed to the core, what goes out is put into messages."""
+"""The gRPC port: checks each request, hands it to the core, and writes the answer as a message."""

@@ -1,4 +1,4 @@
-"""How a call ends that has failed."""
+"""Ends a call that has failed."""
 
 import asyncio
 import traceback
@@ -14,10 +14,10 @@ from pspsearch.rpc.context import Context
 async def abort(
     context: Context, code: grpc.StatusCode, words: str, metadata: tuple[tuple[str, str | bytes], ...] = ()
 ) -> NoReturn:
-    """Raises what tells gRPC that the call is over; CancelledError where its caller is gone.
+    """Raises the error that tells gRPC that the call is over, or CancelledError if the caller is gone.
 
-    gRPC keeps what is raised beside the context, which the frames have that it came through: in that circle a refused
-    request would stay in memory until the garbage collector finds it. So the frames are cleared when the task is done.
+    gRPC keeps the raised error with the context, and the error's frames refer to the context. This cycle would keep a
+    refused request in memory until the garbage collector runs, so the frames are cleared when the task is done.
     """
     try:
         await context.abort(code, words, metadata)

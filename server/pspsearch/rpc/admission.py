@@ -1,4 +1,4 @@
-"""Every call passes here: admission, request ids, errors, figures."""
+"""Every call passes here: it is admitted, gets a request id, is counted, and its errors become statuses."""
 
 import asyncio
 import contextlib
@@ -34,21 +34,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Visitor:
-    """One call that was let in, as its service sees it."""
+    """One admitted call, as its service sees it."""
 
     context: Context
     caller: Caller
     call: Call
     access: Access = EVERYTHING
-    """What its caller may do."""
+    """What the caller may do."""
     request: Message | None = None
-    """None as long as it is not read, and where a stream of them follows."""
+    """The request; None until it is read, and always None for a stream of requests."""
     quota: Quota = field(init=False)
-    """What its caller may have under way; of methods that have a rule."""
+    """How much the caller may have under way; set only for methods that have a rule."""
 
 
 class Admission:
-    """Lets at most so many calls in at once; for the tasks of one event loop."""
+    """Limits how many calls are under way at once. Only tasks of one event loop may use it."""
 
     def __init__(self, max_calls: int, metrics: Metrics, guard: Guard, audit: Audit) -> None:
         self._max_calls = max_calls
@@ -56,7 +56,7 @@ class Admission:
         self.guard = guard
         self._audit = audit
         self.open = False
-        """Closed before everything is loaded, and while the server drains."""
+        """Whether calls are admitted; False until everything is loaded, and again while the server drains."""
         self.in_flight = 0
         self.idle = asyncio.Event()
         """Set while no call is under way."""
@@ -65,9 +65,9 @@ class Admission:
 
     @contextlib.asynccontextmanager
     async def enter(self, method: str, context: Context, *, is_stream: bool) -> AsyncGenerator[Visitor]:
-        """The block is one call, of which nothing has been received yet but who makes it.
+        """Admits one call for the length of the block; its caller is known, its request not yet received.
 
-        What it raises ends the call with its status; cancelling it is left alone.
+        An error in the block ends the call with that error's status. A cancellation passes through.
         """
         call = Call(_timeout_s(context), request_id=_sane(context, REQUEST_ID) or secrets.token_hex(8))
         CURRENT_CALL.set(call.request_id)
@@ -93,7 +93,7 @@ class Admission:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
-        except grpc.aio.InternalError as error:  # gRPC's word for an answer to somebody who is gone
+        except grpc.aio.InternalError as error:  # gRPC raises this for an answer to a caller who is gone
             code = grpc.StatusCode.CANCELLED
             raise asyncio.CancelledError from error
         except Exception as error:
@@ -106,7 +106,10 @@ class Admission:
             await self._end(method, failure, call, context)
 
     async def check_next(self, method: str, visitor: Visitor, request: Message) -> None:
-        """For each request of a stream, which may go on without it: how many are turned away is a fact of its call."""
+        """Checks that the caller may make one more request in a stream.
+
+        A refusal need not end the stream. The call's facts count the refusals.
+        """
         try:
             await self.guard.check_next(method, visitor.caller, request)
         except (Unauthenticated, Forbidden):
@@ -114,9 +117,10 @@ class Admission:
             raise
 
     def explain(self, method: str, error: Exception, call: Call) -> status_pb2.Status:
-        """The status of a call that failed, or of one query or item in it.
+        """The status of a failed call, or of one failed query or item in it.
 
-        The log has what its caller is not told; a bug's traceback, too, which the error then loses.
+        Details that the caller is not told go to the log, with the traceback if the error is a bug. The error loses
+        its traceback.
         """
         if not is_callers(error):
             trace = None if isinstance(error, PspsearchError) else error
@@ -138,11 +142,11 @@ class Admission:
             self.idle.set()
 
     async def _end(self, method: str, error: Exception, call: Call, context: Context) -> None:
-        """Raises what tells gRPC that the call is over."""
+        """Logs a refusal and ends the call."""
         status = self.explain(method, error, call)
         if is_callers(error):
-            # a server that is overloaded must not write about each of thousands of calls, of strangers neither: the
-            # metrics count them
+            # An overloaded server must not log each of thousands of calls, nor each call of an unknown caller. The
+            # metrics count them.
             level = logging.DEBUG if isinstance(error, Overloaded | Unauthenticated) else logging.INFO
             told = _tell(method, error, call)
             log.log(level, "%s refused: %s", method, status.message, extra=told)
@@ -151,9 +155,9 @@ class Admission:
 
 
 def _sole(error: Exception) -> Exception:
-    """Out of a group the one that is in it: the tasks of one stream end together, and for one reason.
+    """Unwraps an exception group that holds one error, since the tasks of a stream fail together for one reason.
 
-    The group keeps nothing: it is the error of a task, which the frames have that it came through.
+    The group is stripped of its traceback, because its frames would keep the failed task alive.
     """
     inner = cast("tuple[Exception, ...]", getattr(error, "exceptions", ()))
     if len(inner) != 1:
@@ -163,15 +167,15 @@ def _sole(error: Exception) -> Exception:
 
 
 def _tell(method: str, error: Exception, call: Call) -> dict[str, str]:
-    """For logs of one object per line."""
+    """Extra fields for logs that write one JSON object per line."""
     return {"method": method, "code": code_of(error).name, "request_id": call.request_id}
 
 
 def _sane(context: Context, name: str) -> str:
-    """A header, where it is there and fit to be used; empty where not."""
+    """The value of a header, or "" if it is absent or unfit for use."""
     value = header(context, name)
     return value if is_sane(value) else ""
 
 
 def _timeout_s(context: Context) -> float | None:
-    return cast("float | None", context.time_remaining())  # None where there is none, whatever its types say
+    return cast("float | None", context.time_remaining())  # None without a deadline, whatever the type stubs say

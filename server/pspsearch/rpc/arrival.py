@@ -1,4 +1,4 @@
-"""How one request is received, which nobody has seen yet."""
+"""Receives the request of a call, with a bound on how long it takes and how much memory it may hold."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,16 @@ from pspsearch.callers.budget import Account
 from pspsearch.errors import DeadlineExceeded, InvalidRequest, Overloaded, PspsearchError
 
 _LATE_S = 0.1
-"""After so long there may be much of a request that is not there yet; until then there is what a line can carry."""
+"""After so long a late request may already hold much memory; before that it holds no more than a line can carry."""
 _MOST_S = 120.0
-"""Whatever its deadline is: whoever sends slower than 350 KB/s must send less at once."""
+"""How long a request may take, whatever its deadline. A caller slower than 350 KB/s must send less at once."""
 
 
 async def receive(context: "grpc.aio.ServicerContext[Any, Any]", account: Account, most_bytes: int) -> bytes:
-    """The one request of a call. While it is late it counts as the largest: gRPC does not tell how much is there.
+    """Returns the one request of a call, unparsed.
 
-    Overloaded where there is no room for that.
+    gRPC does not tell how much of a request has arrived, so a late one counts as `most_bytes`. Raises Overloaded if
+    there is no room for that, DeadlineExceeded if the request takes too long.
     """
     with _watch(account, most_bytes):
         content = await context.read()
@@ -30,7 +31,7 @@ async def receive(context: "grpc.aio.ServicerContext[Any, Any]", account: Accoun
 
 @contextlib.contextmanager
 def _watch(account: Account, most_bytes: int) -> Generator[None]:
-    """The block waits for a request."""
+    """Watches over a block that waits for a request."""
     task = asyncio.current_task()
     assert task is not None
     held = contextlib.ExitStack()
@@ -38,7 +39,7 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
     loop = asyncio.get_running_loop()
 
     def look() -> None:
-        """Again in the next turn: what was there is taken first, where the loop itself was late."""
+        """Looks again in the loop's next turn, so that a loop that was late first takes a request that has arrived."""
         timers.append(loop.call_soon(is_late))
 
     def is_late() -> None:
@@ -53,7 +54,7 @@ def _watch(account: Account, most_bytes: int) -> Generator[None]:
 
     timers: list[asyncio.Handle] = [
         loop.call_later(_LATE_S, look),
-        loop.call_later(_MOST_S, refuse, DeadlineExceeded(f"the request was not there after {_MOST_S:.0f} s")),
+        loop.call_later(_MOST_S, refuse, DeadlineExceeded(f"the request had not arrived after {_MOST_S:.0f} s")),
     ]
     try:
         yield

@@ -1,8 +1,7 @@
-"""How much each field of a request may hold: the one table, looked at before a request is parsed.
+"""The table of how much each field of a request may hold. It is checked before a request is parsed.
 
-A parser makes a hundred bytes of two where an empty message is repeated, and what is made of it in Python is more
-still. So everything that can be repeated has its count here, and every text its length. A field that is not here keeps
-the server from starting.
+A parser turns the two bytes of a repeated empty message into a hundred, and the Python objects take even more. So every
+repeated field has a maximum count here, and every text a maximum length. The server does not start if one is missing.
 """
 
 from dataclasses import dataclass
@@ -11,32 +10,32 @@ from pspsearch.ingest.request import MAX_DELETES, MAX_ITEMS
 from pspsearch.query import MAX_EXAMPLES, MAX_QUERIES
 
 MAX_NUMBERS = 16_384
-"""Of one descriptor: more than any model has."""
+"""How many numbers a descriptor may have: more than any model gives."""
 
 MAX_UNKNOWN = 64
-"""Fields of one message that this server does not know, as a later client may send them."""
+"""How many unknown fields a message may have; a later client may send some."""
 
 _MAX_TEXT_BYTES = 1 << 17
 _MAX_PATH_BYTES = 1024
 _MAX_TENSORS = 16
-"""Inputs, outputs and contents of one request, of which one or two make sense: the others get their own sentence."""
+"""How many inputs, outputs or contents a request may have. One or two make sense; a few more get a specific error."""
 _MAX_PARAMETERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Of one field in one message."""
+    """What one field of a message may hold."""
 
     count: int = 1
-    """Entries."""
+    """The most entries."""
     size_bytes: int | None = None
-    """Of each entry that is text or bytes; None for as much as a whole request may have."""
+    """The most bytes in each entry that is text or bytes; None if only the size of the whole request bounds it."""
 
 
 _TEXT = Bound(size_bytes=_MAX_TEXT_BYTES)
-"""What is longer than an id, a name or a filter may be still gets the sentence that says so."""
+"""Longer than an id, a name or a filter may be, so that one that is too long still gets its own error."""
 _ALONE = Bound()
-"""Its length is looked at where it is used, before anything else is: one of many is refused alone."""
+"""The field's user checks its length first, so that one bad query or item of many is refused alone."""
 
 
 def _many(count: int) -> Bound:
@@ -118,10 +117,10 @@ _TABLE: dict[str, dict[str, Bound]] = {
         "bytes_contents": _many(MAX_QUERIES),
         **dict.fromkeys(
             (f"{kind}_contents" for kind in ("bool", "int", "int64", "uint", "uint64", "fp64")),
-            _many(_MAX_TENSORS),  # no input is of these
+            _many(_MAX_TENSORS),  # no input has these types
         ),
     },
 }
 
 BOUNDS = {f"{message}.{field}": bound for message, fields in _TABLE.items() for field, bound in fields.items()}
-"""By the full name of the field."""
+"""The bounds by full field name."""

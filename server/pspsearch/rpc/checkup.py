@@ -1,4 +1,4 @@
-"""Whether the certificate is good, and whether the ports are free. Nothing is changed."""
+"""Checks whether the certificate is good and the ports are free. It changes nothing."""
 
 import socket
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pspsearch.rpc.tls import credentials, expiry
 
 
 def examine_certificate(settings: SecuritySettings) -> Iterator[Finding]:
-    """The certificate and its key, where there is to be TLS."""
+    """Examines the certificate and its key, if TLS is set."""
     if not settings.tls_certificate:
         return
     try:
@@ -23,7 +23,7 @@ def examine_certificate(settings: SecuritySettings) -> Iterator[Finding]:
     expires = expiry(Path(settings.tls_certificate))
     left = expires - datetime.now(UTC)
     if left < SOON:
-        words = f"it is over since {expires:%Y-%m-%d}" if left < timedelta(0) else f"it is over on {expires:%Y-%m-%d}"
+        words = f"it expired on {expires:%Y-%m-%d}" if left < timedelta(0) else f"it expires on {expires:%Y-%m-%d}"
         grade = Grade.BAD if left < timedelta(0) else Grade.DOUBTFUL
         yield Finding("certificate", grade, f"{words}: put another in its place, also while the server runs")
     else:
@@ -31,7 +31,7 @@ def examine_certificate(settings: SecuritySettings) -> Iterator[Finding]:
 
 
 def examine_ports(settings: ServingSettings, *, running: bool) -> Iterator[Finding]:
-    """Each port that is set. A server that runs has taken them, as it should."""
+    """Examines each port that is set. `running` says that a server runs already, so its ports are taken rightly."""
     for what, host, port in (
         ("port", settings.host, settings.port),
         ("metrics", "127.0.0.1", settings.metrics_port),

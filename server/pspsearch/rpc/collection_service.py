@@ -1,4 +1,4 @@
-"""CollectionService over the core."""
+"""CollectionService, translated to calls of the core."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pspsearch.domain import CollectionSettings, ModelVersion
 from pspsearch.errors import InvalidRequest, RetryLater
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Storage
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import read_kind, write_collection
@@ -22,31 +22,31 @@ from pspsearch.v1 import resources_pb2 as resources
 
 _TARGET_RECALL = 0.95
 _PATIENCE_S = 0.25
-"""With a Triton that does not answer."""
+"""How long a status waits for a Triton that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the status tells of what is around the server."""
+    """What the status reports about the server's surroundings."""
 
     triton: str
-    """Where it answers, and whether the server started it."""
+    """Triton's address, and whether the server started it."""
     default_model: str
-    """Of a collection that is created without one."""
+    """The model of a collection that is created without one."""
     models: Callable[[], Awaitable[Sequence[ModelVersion]]]
-    """The versions of the default model that Triton serves."""
+    """Returns the versions of the default model that Triton serves."""
 
 
 class CollectionService:
-    """Collections, and the server as a whole."""
+    """Creates, lists and deletes collections, and reports the server's status."""
 
     def __init__(
-        self, admission: Admission, collections: Collections, rollouts: Rollouts, catalog: Catalog, around: Surroundings
+        self, admission: Admission, collections: Collections, rollouts: Rollouts, storage: Storage, around: Surroundings
     ) -> None:
         self._admission = admission
         self._collections = collections
         self._rollouts = rollouts
-        self._catalog = catalog
+        self._storage = storage
         self._around = around
         self._started = time.monotonic()
 
@@ -79,14 +79,14 @@ class CollectionService:
     ) -> collections_pb.DeleteCollectionResponse:
         if not request.name:
             raise InvalidRequest("name the collection to delete: nothing is deleted by default")
-        count = await self._collections.delete(request.name)
+        count = await self._rollouts.delete(request.name)
         return collections_pb.DeleteCollectionResponse(deleted_count=count)
 
     async def GetServerStatus(
         self, request: collections_pb.GetServerStatusRequest, visitor: Visitor
     ) -> collections_pb.GetServerStatusResponse:
         models: Sequence[ModelVersion] = ()
-        with contextlib.suppress(RetryLater, TimeoutError):  # what an operator sees first when Triton is away
+        with contextlib.suppress(RetryLater, TimeoutError):  # a status must work while Triton is away
             models = await asyncio.wait_for(self._around.models(), _PATIENCE_S)
         return collections_pb.GetServerStatusResponse(
             version=version("pspsearch"),
@@ -99,12 +99,12 @@ class CollectionService:
             ],
             collections=self._all(visitor),
             memory_bytes=_resident_bytes(),
-            catalog_bytes=self._catalog.size_bytes(),
+            catalog_bytes=self._storage.size_bytes(),
             requests_in_flight=self._admission.in_flight,
         )
 
     def _all(self, visitor: Visitor) -> list[resources.Collection]:
-        """That there are for the caller."""
+        """The collections that the caller may see."""
         return [self._write(live) for live in self._collections.all() if visitor.access.sees(live.collection.name)]
 
     def _write(self, live: Live) -> resources.Collection:

@@ -1,4 +1,4 @@
-"""What gRPC tells of a call, and who calls by it."""
+"""What gRPC tells about a call, and the caller that follows from it."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _SCHEME = "Bearer "
 
 
 def caller_of(context: Context) -> Caller:
-    """Who calls, as the connection and the headers say it."""
+    """Who calls, according to the connection and the headers."""
     peer = context.peer()
     return Caller(
         peer=peer,
@@ -24,7 +24,7 @@ def caller_of(context: Context) -> Caller:
 
 
 def header(context: Context, name: str, prefix: str = "") -> str:
-    """The first header of that name that begins so, without the beginning; empty where there is none."""
+    """The first header of that name that starts with the prefix, without the prefix; "" if there is none."""
     for key, value in context.invocation_metadata() or ():
         if key == name and isinstance(value, str) and value.startswith(prefix):
             return value.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""Where every method is: who calls is known before a request is received, and its bounds before it is parsed."""
+"""The entrance to every method. The caller is checked before a request is received, its bounds before it is parsed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,17 +25,17 @@ _Behaviour = Callable[[Any, Visitor], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    """One method and what it takes."""
+    """One method and the requests that it takes."""
 
     name: str
     kind: type[Message]
     shape: Shape
     behaviour: _Behaviour
     turn: asyncio.Lock
-    """Of the one request of very many fields that is looked at."""
+    """Held while a request with very many fields is checked, so that only one is at a time."""
 
     async def read(self, content: bytes, visitor: Visitor) -> Message:
-        """InvalidRequest where it is beyond a bound, which is known before it is parsed."""
+        """Parses a request. Raises InvalidRequest if it exceeds a bound, which is found before parsing."""
         most_bytes = visitor.access.max_request_bytes
         if most_bytes is not None and len(content) > most_bytes:
             raise InvalidRequest(f"a request of {visitor.access.holder} may have {most_bytes:,} bytes")
@@ -51,7 +51,10 @@ class _Method:
 
 
 class Door:
-    """To gRPC every method is one that takes a stream: only such a one is called before its request is there."""
+    """Registers every method with gRPC as one that takes a stream.
+
+    gRPC calls only such a method before its request has arrived.
+    """
 
     def __init__(self, admission: Admission, max_message_bytes: int) -> None:
         self._admission = admission
@@ -59,7 +62,10 @@ class Door:
         self._turn = asyncio.Lock()
 
     def open(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-        """For a server: the methods that the servicer has, each taking a request, or turns of them, and a visitor."""
+        """The handler of those methods of a service that the servicer has.
+
+        Each is called with a visitor and a request, or with a visitor and an iterator of requests.
+        """
         handlers = {
             method.name: self._handler(method, getattr(servicer, method.name))
             for method in service.methods
@@ -86,7 +92,7 @@ class Door:
         return grpc.stream_unary_rpc_method_handler(single, None, write)
 
     async def _answer(self, method: _Method, visitor: Visitor) -> Message | None:
-        """None where it was sent already, as a stream."""
+        """The answer, or None if the method has already sent it as a stream."""
         rule = RULES[method.name]
         if rule is None:
             return await method.behaviour(method.kind(), visitor)
@@ -99,7 +105,7 @@ class Door:
 
 
 async def _receive_all(method: _Method, visitor: Visitor) -> AsyncIterator[tuple[Message, Parked]]:
-    """The requests of a stream, each with what it holds. InvalidRequest ends it."""
+    """The requests of a stream, each with the bytes that it holds. Raises InvalidRequest at a bad one."""
     while (content := await visitor.context.read()) is not grpc.aio.EOF:
         with await visitor.quota.bytes.park(REQUEST_COPIES * len(content)) as parked:
             request = await method.read(content, visitor)

@@ -1,7 +1,7 @@
-"""Whether the server serves, told to whoever asks and whoever watches.
+"""Tells whether the server serves, once or continuously.
 
-grpc_health's own servicer for asyncio forgets all watchers of a service when one of them leaves, and its watches never
-end, so that each would hold up the server's own end for as long as it may take.
+grpc_health's own asyncio servicer is not used. It forgets all watchers of a service when one of them leaves, and its
+watches never end, so each would delay the server's shutdown for as long as that may take.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ _Response = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The same for the whole server and each of its services; never refused."""
+    """Gives one answer for the whole server and each of its services, to any caller."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = {"", *services}
         self._serving = False
         self._ended = False
         self._changed = asyncio.Event()
-        """Set at the next change, which puts another in its place."""
+        """Set at the next change, and then replaced."""
 
     def set_serving(self) -> None:
-        """From now on."""
+        """Reports from now on that the server serves."""
         self._change(serving=True)
 
     def end(self) -> None:
-        """Not serving, for good: watches are told so and end."""
+        """Reports for good that the server does not serve; watches get this answer and end."""
         self._ended = True
         self._change(serving=False)
 

@@ -1,7 +1,9 @@
-"""ItemService over the core and the catalog."""
+"""ItemService, translated to calls of the core and the catalog."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from pspsearch.ingest.request import MAX_ID_BYTES, Acknowledgement, ItemInput, c
 from pspsearch.ingest.stream import ingest
 from pspsearch.live.collections import Collections
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Generations, Items
 from pspsearch.rpc.admission import Admission, Visitor
 from pspsearch.rpc.messages import (
     prepare_filter,
@@ -30,7 +32,7 @@ from pspsearch.v1 import item_service_pb2 as items
 _PAGE = 100
 _MAX_PAGE = 1000
 _UNDER_WAY = 256
-"""Items of one stream that are read and not acknowledged."""
+"""How many items of one stream may be read and not yet acknowledged."""
 _OUTCOMES = {
     Outcome.CREATED: items.UPSERT_OUTCOME_CREATED,
     Outcome.REPLACED: items.UPSERT_OUTCOME_REPLACED,
@@ -38,16 +40,22 @@ _OUTCOMES = {
 }
 
 _ACKNOWLEDGEMENT_BYTES = 2048
-"""An id and a sentence."""
+"""The most bytes of an acknowledgement: an id and a sentence."""
 
 _Turn = Turn[items.IngestItemsRequest]
 _Exchange = Exchange[items.IngestItemsRequest]
 
 
-class ItemService:
-    """What is acknowledged is durable and found by the next search."""
+class ItemCatalog(Items, Generations, Protocol):
+    """What this service needs of a catalog."""
 
-    def __init__(self, admission: Admission, ingester: Ingester, collections: Collections, catalog: Catalog) -> None:
+
+class ItemService:
+    """Reads and writes items. An acknowledged item is durable, and the next search finds it."""
+
+    def __init__(
+        self, admission: Admission, ingester: Ingester, collections: Collections, catalog: ItemCatalog
+    ) -> None:
         self._admission = admission
         self._ingester = ingester
         self._collections = collections
@@ -86,11 +94,11 @@ class ItemService:
 
     async def DeleteItems(self, request: items.DeleteItemsRequest, visitor: Visitor) -> items.DeleteItemsResponse:
         await prepare_filter(request.filter)
-        keep = read_filter(request.filter)
-        if (keep is None) == (not request.ids):
+        where = read_filter(request.filter)
+        if (where is None) == (not request.ids):
             raise InvalidRequest("a deletion names ids or a filter, and not both")
-        if keep is not None:
-            deleted = self._ingester.delete_matching(request.collection, keep, request_id=request.request_id)
+        if where is not None:
+            deleted = self._ingester.delete_matching(request.collection, where, request_id=request.request_id)
         else:
             deleted = self._ingester.delete(request.collection, request.ids, request_id=request.request_id)
         count, sequence = await deleted
@@ -113,9 +121,7 @@ class ItemService:
     async def CountItems(self, request: items.CountItemsRequest, visitor: Visitor) -> items.CountItemsResponse:
         async with self._collections.use(request.collection) as live:
             await prepare_filter(request.filter)
-            keep = read_filter(request.filter)
-            count = live.index.state.rows if keep is None else len((await live.index.match(keep)).keys)
-            return items.CountItemsResponse(count=count)
+            return items.CountItemsResponse(count=await live.index.count(read_filter(request.filter)))
 
     async def _ingest(self, exchange: _Exchange, visitor: Visitor) -> None:
         turns, call = exchange.turns(), visitor.call
@@ -130,7 +136,7 @@ class ItemService:
         done = 0
 
         async def read() -> AsyncIterator[tuple[int, ItemInput | PspsearchError]]:
-            """Numbers the items: a caller's tags may repeat."""
+            """Numbers the items, because a caller's tags may repeat."""
             number, turn, refusal = 0, first, None
             while turn is not None:
                 told[number] = turn
@@ -145,7 +151,7 @@ class ItemService:
             exchange.answer(turn, items.IngestItemsResponse(tag=turn.request.tag, result=result).SerializeToString())
 
     async def _refuse(self, turn: _Turn | None, collection: str, visitor: Visitor) -> PspsearchError | None:
-        """Why a further item of a stream is not taken: its caller may have lost the right since it began."""
+        """Why the stream's next item is refused, or None. The caller may have lost the right since the stream began."""
         if turn is None:
             return None
         turn.request.collection = collection
@@ -165,22 +171,21 @@ class ItemService:
     async def _page(
         self, live: Live, request: items.ListItemsRequest, after: int, size: int
     ) -> tuple[Sequence[Item], int]:
-        """The next items, and the key to go on from; 0 where there is no next page."""
+        """The items of one page, and the key that the next page continues after; 0 if there is no next page."""
         key = live.collection.key
         await prepare_filter(request.filter)
-        keep = read_filter(request.filter)
-        if keep is None:
+        where = read_filter(request.filter)
+        if where is None:
             if request.not_in_generation:
                 generation = await self._generation(live, request.not_in_generation)
                 page = await self._catalog.lacking(generation, after, size + 1)
             else:
                 page = await self._catalog.page(key, after, size + 1)
             return page[:size], page[size - 1].key if len(page) > size else 0
-        keys = (await live.index.match(keep)).keys
-        first = int(np.searchsorted(keys, after, side="right"))
-        wanted = keys[first : first + size].tolist()
-        page = await self._catalog.items_by_key(key, wanted)
-        return page, wanted[-1] if first + size < len(keys) else 0
+        async with contextlib.aclosing(live.index.match(where, size + 1, after)) as pages:
+            keys = (await anext(pages)).keys.tolist()
+        page = await self._catalog.items_by_key(key, keys[:size])
+        return page, keys[size - 1] if len(keys) > size else 0
 
     async def _generation(self, live: Live, key: int) -> Generation:
         for record in await self._catalog.generations(live.collection.key):
@@ -197,7 +202,7 @@ class ItemService:
 
 
 def _read_item(item: items.ItemInput) -> ItemInput | InvalidRequest:
-    """The item, or why it can be none."""
+    """The item, or why it is invalid."""
     attributes = item.attributes_json if item.HasField("attributes_json") else None
     try:
         match item.WhichOneof("source"):

@@ -1,4 +1,4 @@
-"""Triton's own protocol, KServe v2: every collection is a model, so that Triton's clients and tools drive searches."""
+"""Triton's own protocol, KServe v2. Each collection appears as a model, so Triton's clients and tools can search."""
 
 import asyncio
 import copy
@@ -31,14 +31,14 @@ from pspsearch.search.pages import aside
 from pspsearch.search.searcher import Searcher
 
 _UNDER_WAY = 32
-"""Requests of one stream that are read and not answered."""
+"""How many requests of one stream may be read and not yet answered."""
 
 _Exchange = Exchange[service_pb2.ModelInferRequest]
 
 
 @dataclass(slots=True)
 class _Figures:
-    """Of one model under one version, since the server started; times in nanoseconds."""
+    """The statistics of one model version since the server started."""
 
     calls: int = 0
     failures: int = 0
@@ -52,7 +52,10 @@ class _Figures:
 
 
 class KserveService:
-    """What else Triton can do (loading, shared memory, tracing) is not there, and says so as UNIMPLEMENTED."""
+    """Answers searches and the questions that Triton's clients ask first.
+
+    Triton's other methods (loading, shared memory, tracing) fail as UNIMPLEMENTED.
+    """
 
     def __init__(self, admission: Admission, searcher: Searcher, collections: Collections) -> None:
         self._admission = admission
@@ -125,7 +128,7 @@ class KserveService:
         await exchange.run(self._answer_all(exchange, visitor), visitor.context.write)
 
     async def _answer_all(self, exchange: _Exchange, visitor: Visitor) -> None:
-        """In the order of the requests, as Triton does, although they are worked on at the same time."""
+        """Works on the requests concurrently, and answers in their order as Triton does."""
         order = asyncio.Queue[tuple[Turn[service_pb2.ModelInferRequest], asyncio.Task[bytes]] | None]()
 
         async def send() -> None:
@@ -141,7 +144,7 @@ class KserveService:
             order.put_nowait(None)
 
     async def _answer(self, request: service_pb2.ModelInferRequest, visitor: Visitor) -> bytes:
-        """Whatever becomes of it, the stream goes on."""
+        """The answer to one request; an error becomes an answer, so the stream continues."""
         stream = visitor.call
         call = stream.within()
         try:
@@ -178,7 +181,7 @@ class KserveService:
     async def _search(
         self, collection: str, queries: list[Query], options: Options, call: Call
     ) -> tuple[list[list[Hit]], Generation]:
-        """All of them or none, as Triton has it."""
+        """Answers all queries or none, as Triton does."""
         if len(queries) == 1:
             one = await self._searcher.search(collection, queries[0], options, call)
             return [one.hits], one.generation
@@ -189,12 +192,12 @@ class KserveService:
         return [hits for hits in answer.hits if isinstance(hits, list)], answer.generation
 
     def _seen(self, visitor: Visitor) -> list[Live]:
-        """The collections that there are for the caller."""
+        """The collections that the caller may see."""
         return [live for live in self._collections.all() if visitor.access.sees(live.collection.name)]
 
     def _find(self, name: str, number: str) -> Live:
         if not name.startswith(MODEL_PREFIX) or name == MODEL_PREFIX:
-            raise NotFound(f"there is no model {name[:80]!r}: a collection's is {MODEL_PREFIX}NAME")
+            raise NotFound(f"there is no model {name[:80]!r}: a collection's model is {MODEL_PREFIX}NAME")
         live = self._collections.get(name.removeprefix(MODEL_PREFIX))
         if number not in ("", str(live.generation.version)):
             raise NotFound(f"{name} answers in version {live.generation.version}, and not in {number[:20]!r}")
@@ -213,7 +216,7 @@ def _count(figures: _Figures, queries: int, call: Call) -> None:
 
 
 def _write_figures(name: str, number: int, figures: _Figures) -> service_pb2.ModelStatistics:
-    """What is neither waiting, decoding, inference nor search went into writing the answer."""
+    """Writes the statistics. Time that no stage accounts for counts as output: the answer was written in it."""
     count = figures.calls
     output_ns = figures.total_ns - figures.queue_ns - figures.input_ns - figures.infer_ns
     duration = service_pb2.StatisticDuration

@@ -1,4 +1,4 @@
-"""Searches as tensors: what a KServe v2 request asks, and how hits are written into an answer."""
+"""Reads searches from the tensors of KServe v2 requests, and writes hits as tensors."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from pspsearch.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQ
 from pspsearch.rpc.messages import prepare_filter, read_filter
 
 IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
-"""The inputs, of which a request has one: encoded images, or descriptors of the collection's space."""
+"""The inputs. A request has one of them: encoded images, or descriptors of the collection's space."""
 
 IDS, SCORES = "IDS", "SCORES"
-"""The outputs: a row for each query; where one has fewer hits than another, it ends in empty ids and NaN."""
+"""The outputs. Each has one row per query; rows with fewer hits are padded with empty ids and NaN."""
 
 FINGERPRINT = "fingerprint"
 """The parameter that names the space of descriptors: in a model's configuration, a request and an answer."""
@@ -25,16 +25,16 @@ _IGNORED = {
     *("priority", "timeout", "sequence_id", "sequence_start", "sequence_end"),
     "triton_enable_empty_final_response",
 }
-"""Triton's own parameters, which a search has no use for; what else is not known is refused."""
+"""Triton's own parameters that a search ignores. Any other unknown parameter is refused."""
 
 _USUAL = Options()
 _LENGTH = struct.Struct("<I")
 _HIT_BYTES = 512
-"""An id with its length, and a score."""
+"""The most bytes of a hit: an id with its length, and a score."""
 
 
 def write_config(name: str, generation: Generation) -> model_config_pb2.ModelConfig:
-    """What Triton's clients read of a model before they send anything to it."""
+    """The model configuration, which Triton's clients read before they send a request."""
     config = model_config_pb2.ModelConfig(name=name, platform="pspsearch", max_batch_size=MAX_QUERIES)
     config.input.add(name=IMAGE, data_type=model_config_pb2.TYPE_STRING, dims=[1], optional=True)
     dims = [generation.dimension]
@@ -46,7 +46,7 @@ def write_config(name: str, generation: Generation) -> model_config_pb2.ModelCon
 
 
 def write_metadata(name: str, generation: Generation) -> service_pb2.ModelMetadataResponse:
-    """The same in short."""
+    """The model metadata: a short form of the configuration."""
     tensor = service_pb2.ModelMetadataResponse.TensorMetadata
     return service_pb2.ModelMetadataResponse(
         name=name,
@@ -64,18 +64,21 @@ def write_metadata(name: str, generation: Generation) -> service_pb2.ModelMetada
 
 
 async def prepare_options(request: service_pb2.ModelInferRequest) -> None:
-    """Before `read_options`: a long filter is parsed in another thread; BadFilter."""
+    """Must precede `read_options`: parses a long filter in another thread. Raises BadFilter."""
     if "filter" in request.parameters:
         await prepare_filter(request.parameters["filter"].string_param)
 
 
 def read_options(request: service_pb2.ModelInferRequest) -> Options:
-    """`limit`, `offset`, `filter` and `min_score`, as in SearchOptions."""
+    """Reads the parameters `limit`, `offset`, `filter` and `min_score`, which mean the same as in SearchOptions.
+
+    Raises InvalidRequest for any other parameter, or one of the wrong type.
+    """
     given = _Parameters(request.parameters)
     options = Options(
         limit=given.whole("limit", _USUAL.limit),
         offset=given.whole("offset", _USUAL.offset),
-        keep=read_filter(given.text("filter")),
+        where=read_filter(given.text("filter")),
         min_score=given.number("min_score"),
     )
     given.text(FINGERPRINT)
@@ -84,7 +87,7 @@ def read_options(request: service_pb2.ModelInferRequest) -> Options:
 
 
 def read_queries(request: service_pb2.ModelInferRequest, generation: Generation) -> list[Query]:
-    """InvalidRequest where the tensors make no sense; of two inputs, one must be given."""
+    """The queries in the one input. Raises InvalidRequest if the tensors make no sense."""
     if len(request.inputs) != 1 or request.inputs[0].name not in (IMAGE, DESCRIPTOR):
         given = ", ".join(tensor.name[:80] for tensor in request.inputs[:8]) or "none"
         raise InvalidRequest(f"one input is expected, {IMAGE} or {DESCRIPTOR}, and got {given}")
@@ -92,7 +95,7 @@ def read_queries(request: service_pb2.ModelInferRequest, generation: Generation)
     if "shared_memory_region" in tensor.parameters:
         raise InvalidRequest("tensors are taken from the request only, not from shared memory")
     if len(request.raw_input_contents) > 1:
-        raise InvalidRequest(f"one input is given, and {len(request.raw_input_contents)} raw contents")
+        raise InvalidRequest(f"there is one input, but {len(request.raw_input_contents)} raw contents")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
     if tensor.name == IMAGE:
         count = _rows(tensor, "BYTES", 1)
@@ -114,7 +117,7 @@ def read_queries(request: service_pb2.ModelInferRequest, generation: Generation)
 def write_answer(
     request: service_pb2.ModelInferRequest, hits: Sequence[Sequence[Hit]], generation: Generation
 ) -> service_pb2.ModelInferResponse:
-    """With the outputs that were asked for, both where none was named."""
+    """The answer with the requested outputs, or with both if the request names none."""
     wanted = [output.name for output in request.outputs] or [IDS, SCORES]
     answer = service_pb2.ModelInferResponse(
         model_name=request.model_name, model_version=str(generation.version), id=request.id
@@ -135,17 +138,17 @@ def write_answer(
 
 
 def most_bytes(request: service_pb2.ModelInferRequest) -> int:
-    """That the answer may have, whatever else is wrong with the request."""
+    """The most bytes that the answer can have, also for an invalid request."""
     rows = request.inputs[0].shape[0] if request.inputs and request.inputs[0].shape else 1
     try:
         limit = _Parameters(request.parameters).whole("limit", _USUAL.limit)
     except InvalidRequest:
-        limit = 1  # as short is the sentence that it is answered with
+        limit = 1  # the error that it gets is no longer than one hit
     return max(1, min(rows, MAX_QUERIES)) * max(1, min(limit, MAX_LIMIT)) * _HIT_BYTES
 
 
 def check_outputs(request: service_pb2.ModelInferRequest) -> None:
-    """InvalidRequest for one that there is not, that is named twice, or that is to be somewhere else."""
+    """Raises InvalidRequest if a requested output is unknown, named twice, or has parameters."""
     named = set[str]()
     for output in request.outputs:
         if output.name not in (IDS, SCORES):
@@ -162,14 +165,14 @@ _NOTHING = Hit("", float("nan"))
 
 
 class _Parameters:
-    """Of a request, by name; InvalidRequest where one is of another type."""
+    """The parameters of a request. Reading one raises InvalidRequest if it has another type."""
 
     def __init__(self, parameters: Mapping[str, service_pb2.InferParameter]) -> None:
         self._given = parameters
         self._taken = set(_IGNORED)
 
     def whole(self, name: str, default: int) -> int:
-        """A whole number."""
+        """Reads a whole number."""
         value = self._take(name)
         if value is None:
             return default
@@ -178,21 +181,21 @@ class _Parameters:
         return value
 
     def number(self, name: str) -> float | None:
-        """Any number."""
+        """Reads a number; None if the parameter is absent."""
         value = self._take(name)
         if isinstance(value, (bool, str)):
             raise InvalidRequest(f"the parameter {name} is a number")
         return value
 
     def text(self, name: str) -> str:
-        """Empty where it is not there."""
+        """Reads a text; "" if the parameter is absent."""
         value = self._take(name)
         if not isinstance(value, str | None):
             raise InvalidRequest(f"the parameter {name} is text")
         return value or ""
 
     def refuse_others(self) -> None:
-        """What is neither taken nor ignored."""
+        """Raises InvalidRequest if a parameter was neither read nor is ignored."""
         unknown = next((name for name in self._given if name not in self._taken), None)
         if unknown is not None:
             raise InvalidRequest(f"there is no parameter {unknown[:80]!r}")
@@ -215,7 +218,7 @@ def _rows(tensor: service_pb2.ModelInferRequest.InferInputTensor, datatype: str,
 
 
 def _split(raw: bytes, count: int) -> list[bytes]:
-    """Each with its length before it; no more are looked at than there should be."""
+    """Splits elements that each follow their length; stops at the first one too many."""
     parts: list[bytes] = []
     place = 0
     while place < len(raw):
@@ -235,7 +238,7 @@ def _split(raw: bytes, count: int) -> list[bytes]:
 def _floats(
     tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None, count: int
 ) -> NDArray[np.float32]:
-    """So many in a row; none is converted where there are more or fewer."""
+    """The `count` numbers of a tensor. Raises InvalidRequest for more or fewer, before converting any."""
     if raw is not None and len(raw) % 4:
         raise InvalidRequest(f"the raw content of {DESCRIPTOR} ends in the middle of a number")
     found = len(tensor.contents.fp32_contents) if raw is None else len(raw) // 4

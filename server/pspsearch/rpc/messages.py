@@ -1,4 +1,4 @@
-"""Between messages and the core's own types."""
+"""Translates between protobuf messages and the core's types."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
 
 USUAL_LIMIT = 10
-"""Of hits, where none is given."""
+"""How many hits an answer has at most if the request sets no limit."""
 
 _KINDS = {
     resources.INDEX_KIND_UNSPECIFIED: IndexKind.AUTO,
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 def read_query(query: searches.Query) -> Query:
-    """InvalidRequest where it holds nothing to look for, or an id that no item can have."""
+    """Reads a query. Raises InvalidRequest if it is empty or has an id that no item can have."""
     match query.WhichOneof("by"):
         case "image":
             return ImageQuery(query.image)
@@ -47,12 +47,12 @@ def read_query(query: searches.Query) -> Query:
 
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:
-    """Not yet checked against any space."""
+    """Reads a descriptor, without checking that it fits a space."""
     return DescriptorQuery(_numbers(descriptor), descriptor.fingerprint)
 
 
 def _numbers(descriptor: resources.Descriptor) -> NDArray[np.float32]:
-    """Out of the message as it is written, where they stand one after the other: objects take thrice as long."""
+    """Reads the numbers from the serialised message, where they are contiguous: three times as fast as from objects."""
     count = len(descriptor.values)
     if not count:
         return np.empty(0, np.float32)
@@ -63,11 +63,11 @@ def _numbers(descriptor: resources.Descriptor) -> NDArray[np.float32]:
 
 
 def read_options(options: searches.SearchOptions) -> Options:
-    """InvalidRequest or BadFilter where they make no sense."""
+    """Reads the options of a search. Raises InvalidRequest or BadFilter if they make no sense."""
     return Options(
         limit=options.limit if options.HasField("limit") else USUAL_LIMIT,
         offset=options.offset,
-        keep=read_filter(options.filter),
+        where=read_filter(options.filter),
         min_score=options.min_score if options.HasField("min_score") else None,
         group_by=options.group_by,
         group_size=options.group_size or 1,
@@ -79,24 +79,24 @@ def read_options(options: searches.SearchOptions) -> Options:
 
 
 async def prepare_filter(text: str) -> None:
-    """Before `read_filter`: a long one is parsed in another thread; BadFilter."""
+    """Must precede `read_filter`: parses a long filter in another thread. Raises BadFilter."""
     await Filter.prepare(text)
 
 
 def read_filter(text: str) -> Filter | None:
-    """None for an empty one; BadFilter."""
+    """The parsed filter, or None for an empty one. Raises BadFilter."""
     return Filter.parse(text) if text else None
 
 
 def read_kind(kind: resources.IndexKind.ValueType) -> IndexKind:
-    """InvalidRequest for a number that has no name."""
+    """Reads an index kind. Raises InvalidRequest for an unknown number."""
     if kind not in _KINDS:
         raise InvalidRequest(f"there is no index kind {kind}")
     return _KINDS[kind]
 
 
 def write_descriptor(values: NDArray[np.float32], generation: Generation) -> resources.Descriptor:
-    """With the space that it is of."""
+    """Writes a descriptor with the fingerprint of its space."""
     return resources.Descriptor(values=values.tolist(), fingerprint=generation.fingerprint)
 
 
@@ -104,11 +104,14 @@ _WithHits = TypeVar("_WithHits", searches.SearchResponse, searches.BatchSearchRe
 
 
 def write_hits(hits: Sequence[Hit], generation: Generation, into: _WithHits) -> _WithHits:
-    """In their order. Made in their place: a message that is put into another is copied, images and all."""
+    """Appends the hits to `into`, in order, and returns it.
+
+    They are built inside `into`, because protobuf copies a message that is put into another, images included.
+    """
     for hit in hits:
         into.hits.add(
             id=hit.id,
-            score=max(-1.0, min(hit.score, 1.0)),  # stored descriptors are rounded, and so are their lengths
+            score=max(-1.0, min(hit.score, 1.0)),  # stored descriptors are rounded and not quite of unit length
             attributes_json=hit.attributes,
             image=hit.image,
             descriptor=None if hit.descriptor is None else write_descriptor(hit.descriptor, generation),
@@ -119,7 +122,7 @@ def write_hits(hits: Sequence[Hit], generation: Generation, into: _WithHits) -> 
 
 
 def write_origin(generation: Generation) -> resources.Origin:
-    """Which model version an answer comes from."""
+    """Writes which model version an answer comes from."""
     return resources.Origin(
         model=generation.model,
         model_version=generation.version,
@@ -129,7 +132,7 @@ def write_origin(generation: Generation) -> resources.Origin:
 
 
 def write_timing(call: Call) -> resources.Timing:
-    """As it stands now, when the answer leaves."""
+    """Writes the times that the call has taken until now."""
     return resources.Timing(
         decode_ms=call.stages_ms[Stage.DECODE],
         queue_ms=call.stages_ms[Stage.QUEUE],
@@ -140,7 +143,7 @@ def write_timing(call: Call) -> resources.Timing:
 
 
 def write_item(item: domain.Item) -> resources.Item:
-    """The item without its image's bytes."""
+    """Writes an item, without the bytes of its image."""
     return resources.Item(
         id=item.id,
         attributes_json=item.attributes,
@@ -152,7 +155,7 @@ def write_item(item: domain.Item) -> resources.Item:
 
 
 def write_image_info(info: domain.ImageInfo) -> resources.ImageInfo:
-    """What the image is."""
+    """Writes what is known about an image."""
     return resources.ImageInfo(
         media_type=info.media_type,
         width_px=info.width_px,
@@ -164,7 +167,7 @@ def write_image_info(info: domain.ImageInfo) -> resources.ImageInfo:
 
 
 def write_collection(live: Live, rollout: Rollout | None) -> resources.Collection:
-    """With its state of now, and the rollout that is under way."""
+    """Writes a collection with its present state and the rollout under way, if any."""
     settings, state = live.collection.settings, live.index.state
     return resources.Collection(
         name=live.collection.name,
@@ -189,7 +192,7 @@ def write_collection(live: Live, rollout: Rollout | None) -> resources.Collectio
 
 
 def write_time(moment: datetime) -> Timestamp:
-    """In UTC."""
+    """Writes a time in UTC."""
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp

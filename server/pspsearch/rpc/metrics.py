@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics that Prometheus reads."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -20,7 +20,7 @@ _INDEX = ("rows", "fresh", "tombstones", "size_bytes", "measured_recall", "live_
 
 
 class _Endpoint(Protocol):
-    """Prometheus's HTTP server, as far as it is used."""
+    """The part of Prometheus's HTTP server that is used here."""
 
     server_port: int
 
@@ -29,7 +29,7 @@ class _Endpoint(Protocol):
 
 
 class Metrics:
-    """One server's figures, in a registry of its own."""
+    """The metrics of one server, in a registry of their own."""
 
     def __init__(self, collections: Collections, rollouts: Rollouts) -> None:
         self.registry = CollectorRegistry()
@@ -53,29 +53,32 @@ class Metrics:
         self.registry.register(_Rollouts(collections, rollouts))
 
     def count_call(self, method: str, code: str, call: Call) -> None:
-        """A call that has ended, however it did."""
+        """Counts a call that has ended, well or badly."""
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(call.elapsed_s())
         self.count_stages(call)
 
     def count_stages(self, call: Call) -> None:
-        """Of one query in a stream, too."""
+        """Counts the times of a call's stages; also used for each query of a stream."""
         for stage, milliseconds in call.stages_ms.items():
             if milliseconds:
                 self._stages.labels(stage.value).observe(milliseconds / 1000)
 
     def count_item(self, outcome: str) -> None:
-        """One item that was acknowledged or refused."""
+        """Counts one item that was acknowledged or refused."""
         self._items.labels(outcome).inc()
 
     def serve(self, port: int) -> _Endpoint:
-        """On 127.0.0.1, in a thread; OSError where the port is taken, 0 for a free one. The caller shuts it down."""
+        """Serves the metrics on 127.0.0.1, in a thread; port 0 picks a free one. Raises OSError if the port is taken.
+
+        The caller must shut the endpoint down.
+        """
         endpoint, _ = start_http_server(port, "127.0.0.1", self.registry)
         return endpoint
 
 
 class _Indexes(Collector):
-    """How each collection's index stands at the moment of the question."""
+    """The state of each collection's index, read when Prometheus asks."""
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
@@ -92,7 +95,7 @@ class _Indexes(Collector):
 
 
 class _Rollouts(Collector):
-    """How far each rollout that is under way has come."""
+    """The progress of each rollout under way, read when Prometheus asks."""
 
     def __init__(self, collections: Collections, rollouts: Rollouts) -> None:
         self._collections = collections

@@ -1,4 +1,4 @@
-"""ModelService over the core."""
+"""ModelService, translated to calls of the core."""
 
 from pspsearch.live.collections import Collections
 from pspsearch.live.trial import Tried
@@ -12,7 +12,7 @@ _USUAL = RolloutOptions()
 
 
 class ModelService:
-    """Model versions, rollouts and generations."""
+    """Lists model versions and generations, and controls rollouts."""
 
     def __init__(self, admission: Admission, rollouts: Rollouts, collections: Collections, default_model: str) -> None:
         self._admission = admission

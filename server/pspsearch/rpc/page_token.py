@@ -1,4 +1,4 @@
-"""Where the next page of a list begins."""
+"""Tokens that say where the next page of a list begins."""
 
 import base64
 import binascii
@@ -12,22 +12,22 @@ _VERSION = 1
 
 
 def write_token(last_key: int, collection: str, matching: str) -> str:
-    """For the items of that list whose key is higher."""
+    """A token for the page of that list that follows `last_key`."""
     packed = _FORMAT.pack(_VERSION, last_key, _digest(collection, matching))
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
 def read_token(token: str, collection: str, matching: str) -> int:
-    """The last key of the page before; 0 for the first page. InvalidRequest for a token of another list."""
+    """The last key of the previous page; 0 for the first page. Raises InvalidRequest for the token of another list."""
     if not token:
         return 0
     try:
         padded = token + "=" * (-len(token) % 4)
         version, last_key, digest = _FORMAT.unpack(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, struct.error):
-        raise InvalidRequest("the page_token is none that this server gave") from None
+        raise InvalidRequest("the page_token does not come from this server") from None
     if version != _VERSION or last_key < 0 or digest != _digest(collection, matching):
-        raise InvalidRequest("the page_token is of another collection or another filter")
+        raise InvalidRequest("the page_token belongs to another collection or filter")
     return last_key
 
 

@@ -1,4 +1,4 @@
-"""Services that everybody may call: health and reflection. What they are sent is small, and little of it waits."""
+"""Services that anyone may call: health and reflection. Their requests are small, and few may wait."""
 
 import asyncio
 import contextlib
@@ -19,19 +19,19 @@ from pspsearch.rpc.status import code_of
 from pspsearch.rpc.wire import NO_MESSAGE
 
 _MOST_BYTES = 4096
-"""Of a request: the name of a service, or of a file."""
+"""The largest request: the name of a service or a file."""
 _AT_ONCE = 8
-"""Requests that are late, and streams of them."""
+"""How many requests may be late, and how many streams of requests may be open."""
 _IDLE_S = 60.0
-"""After so long without a request, or with an answer that nobody takes, a stream of them is ended: others find room."""
+"""A stream of requests that is idle for so long, or does not take an answer, is ended to make room for others."""
 _WATCHES = 1000
-"""Streams that go on after their one request: of a watch of health, about 22 KB each."""
+"""How many health watches may be open; each takes about 22 KB."""
 
 _Read = Callable[[bytes], object]
 
 
 class Public:
-    """Takes services as a server does, and adds them to one with these bounds."""
+    """Stands in for a server when services are added, and adds them to the real one within these bounds."""
 
     def __init__(self, server: grpc.aio.Server, max_message_bytes: int) -> None:
         self._server = server
@@ -40,12 +40,12 @@ class Public:
         self._quota, self._watches = (Quota("the crowd of strangers", most, budget) for most in (_AT_ONCE, _WATCHES))
 
     def add_generic_rpc_handlers(self, _: object) -> None:
-        """Generated code adds everything a second time, by name: see below."""
+        """Does nothing: generated code also calls `add_registered_method_handlers` for the same methods."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
     ) -> None:
-        """A service's methods."""
+        """Adds a service's methods."""
         bounded = {name: self._bound(handler) for name, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, bounded),))
 
@@ -91,7 +91,7 @@ async def _in_time(one: Awaitable[bool]) -> bool:
         async with asyncio.timeout(_IDLE_S):
             return await one
     except TimeoutError:
-        raise DeadlineExceeded(f"nothing was asked for {_IDLE_S:g} s, or no answer taken") from None
+        raise DeadlineExceeded(f"no request came for {_IDLE_S:g} s, or no answer was taken") from None
 
 
 def _read(content: bytes, read: _Read) -> object:
@@ -105,7 +105,7 @@ def _read(content: bytes, read: _Read) -> object:
 
 @contextlib.asynccontextmanager
 async def _refusing(context: Context) -> AsyncGenerator[None]:
-    """An error of the block is the caller's answer, if it is still there."""
+    """Answers the caller, if still there, with an error from the block."""
     try:
         yield
     except grpc.aio.InternalError as gone:

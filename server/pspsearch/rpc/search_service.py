@@ -1,4 +1,4 @@
-"""SearchService over the core."""
+"""SearchService, translated to calls of the core."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ from pspsearch.search.searcher import Searcher
 from pspsearch.v1 import search_service_pb2 as searches
 
 _UNDER_WAY = 32
-"""Queries of one stream that are read and not answered."""
+"""How many queries of one stream may be read and not yet answered."""
 _MAX_TAG_BYTES = 256
 
 _HIT_BYTES = 1 << 10
-"""Of a hit that carries nothing: its id, its score, and what is around them."""
+"""The most bytes of a hit without attributes, image and descriptor: its id, its score, and the framing."""
 
 _Exchange = Exchange[searches.SearchStreamRequest]
 
 
 class SearchService:
-    """Reads only."""
+    """Searches, compares and describes; writes nothing."""
 
     def __init__(self, admission: Admission, searcher: Searcher, collections: Collections) -> None:
         self._admission = admission
@@ -127,13 +127,13 @@ class SearchService:
                 group.create_task(self._answer(turn, exchange, visitor))
 
     async def _answer(self, turn: Turn[searches.SearchStreamRequest], exchange: _Exchange, visitor: Visitor) -> None:
-        """Whatever becomes of this query, the stream goes on."""
+        """Answers one query; an error becomes its answer, so the stream continues."""
         request, stream = turn.request, visitor.call
         answer = searches.SearchStreamResponse(tag=request.tag[:_MAX_TAG_BYTES])
         call = stream.within()
         try:
             if len(request.tag.encode()) > _MAX_TAG_BYTES:
-                raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered as any other
+                raise InvalidRequest(f"a tag has at most {_MAX_TAG_BYTES} bytes")  # noqa: TRY301 - answered like any other error
             await self._admission.check_next("SearchStream", visitor, request)
             call.begin(stream.remaining_s())
             await self._search(request.request, call, answer.response)
@@ -144,12 +144,12 @@ class SearchService:
 
 
 def _size(found: Sequence[Hit] | PspsearchError) -> int:
-    """How many hits and duplicates."""
+    """The number of hits and duplicates."""
     return 0 if isinstance(found, PspsearchError) else len(found) + sum(len(hit.duplicates) for hit in found)
 
 
 def _most_bytes(options: searches.SearchOptions) -> int:
-    """That the answer may have, which is not known better as long as it is not there."""
+    """An upper bound on the bytes of the answer, from the options alone."""
     if options.return_images or options.group_by or options.HasField("fold_above"):
         return MAX_CARRIED_BYTES
     each = _HIT_BYTES

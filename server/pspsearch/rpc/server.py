@@ -1,11 +1,11 @@
-"""The gRPC server: its port, its services, its health, its end."""
+"""The gRPC server: opens the port, adds the services, reports health, and drains at the end."""
 
 import asyncio
 import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
@@ -22,13 +22,13 @@ from pspsearch.config import SecuritySettings, ServingSettings, join_address
 from pspsearch.errors import PortTaken
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.live.collections import Collections
-from pspsearch.ports import Catalog
+from pspsearch.ports import Storage
 from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.admission import Admission
 from pspsearch.rpc.collection_service import CollectionService, Surroundings
 from pspsearch.rpc.door import Door
 from pspsearch.rpc.health import Health
-from pspsearch.rpc.item_service import ItemService
+from pspsearch.rpc.item_service import ItemCatalog, ItemService
 from pspsearch.rpc.kserve_service import KserveService
 from pspsearch.rpc.metrics import Metrics
 from pspsearch.rpc.model_service import ModelService
@@ -53,8 +53,12 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
 _MAX_ANSWER_BYTES = 1 << 30
 
 
+class ServedCatalog(ItemCatalog, Storage, Protocol):
+    """What the services need of a catalog."""
+
+
 class RpcServer:
-    """A context: its port is open from the start, calls are taken from `set_serving` on and finished at the end."""
+    """A context manager. Its port opens on entry, it takes calls after `set_serving`, and it drains on exit."""
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class RpcServer:
         ingester: Ingester,
         collections: Collections,
         rollouts: Rollouts,
-        catalog: Catalog,
+        catalog: ServedCatalog,
         around: Surroundings,
     ) -> None:
         self._settings = settings
@@ -85,9 +89,9 @@ class RpcServer:
         self._health = Health(names)
         self._server = grpc.aio.server(
             options=(
-                ("grpc.so_reuseport", 0),  # a taken port is an error, not half of the calls
+                ("grpc.so_reuseport", 0),  # binding a taken port must fail, not share its calls
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on its way may be large here
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small compressed message may be large here
                 ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -137,16 +141,16 @@ class RpcServer:
         self._audit.close()
 
     async def set_serving(self) -> None:
-        """From now on calls are taken."""
+        """Takes calls from now on."""
         self.admission.open = True
         self._health.set_serving()
 
     async def go_on(self) -> None:
-        """Returns never; raises what makes it impossible to go on."""
+        """Never returns; raises the error that makes it impossible to go on."""
         raise await self._catalog.failed()
 
     async def drain(self) -> None:
-        """Takes no more calls, and returns when those under way are done, or cancelled because their time is up."""
+        """Takes no more calls, and returns when those under way have ended. Cancels those left after `drain_s`."""
         self.admission.open = False
         self._health.end()
         started = time.monotonic()

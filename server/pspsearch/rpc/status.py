@@ -1,4 +1,4 @@
-"""From errors to statuses: the one table, and the details that go with a status."""
+"""Turns errors into statuses: the one table of codes, and the details of each status."""
 
 import math
 import re
@@ -57,7 +57,7 @@ CODES: dict[type[PspsearchError], grpc.StatusCode] = {
     OperatorError: grpc.StatusCode.INTERNAL,
     CatalogDamaged: grpc.StatusCode.DATA_LOSS,
 }
-"""A class that is not here has the code of its nearest ancestor."""
+"""The code of each error class. A class that is not here has the code of its nearest ancestor."""
 
 _RETRY_MS: dict[type[RetryLater], int] = {
     NotServing: 1000,
@@ -69,24 +69,24 @@ _RETRY_MS: dict[type[RetryLater], int] = {
 }
 _USUAL_RETRY_MS = 500
 _LONGEST_RETRY_S = 86_400.0
-"""A rate can be so low that its pause is no duration any more."""
+"""The longest pause that a caller is told. A very low rate could give one that no Duration can hold."""
 
 _MAX_MESSAGE_BYTES = 512
-"""It travels three times, once percent-encoded, in trailers that clients take up to 8 KiB of."""
+"""The longest message. It is sent three times, once percent-encoded, in trailers that clients limit to 8 KiB."""
 
 
 def code_of(error: Exception) -> grpc.StatusCode:
-    """What the caller should do about it, in gRPC's words."""
+    """The status code for an error; INTERNAL for one that is not pspsearch's own."""
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)
 
 
 def is_callers(error: Exception) -> bool:
-    """Whether the caller can do something about it, and so is told all of it."""
+    """Whether the caller can do something about the error, and so is told all of it."""
     return isinstance(error, PspsearchError) and not isinstance(error, OperatorError)
 
 
 def make_status(error: Exception, request_id: str) -> status_pb2.Status:
-    """The error with its details; what the caller can do nothing about is named by the request's id alone."""
+    """The status of an error, with details. A caller who can do nothing about it is told only the request id."""
     details: list[Message] = [error_details_pb2.RequestInfo(request_id=request_id)]
     if isinstance(error, PspsearchError):
         details.append(_info(error))
@@ -101,7 +101,7 @@ def make_status(error: Exception, request_id: str) -> status_pb2.Status:
 
 
 def _info(error: PspsearchError) -> error_details_pb2.ErrorInfo:
-    """`UnknownFormat` as `UNKNOWN_FORMAT`."""
+    """The error's class as a reason, such as `UNKNOWN_FORMAT` for `UnknownFormat`."""
     reason = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).upper()
     metadata = {"position": str(error.position)} if isinstance(error, BadFilter) else None
     return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
@@ -117,7 +117,7 @@ def _retry(error: RetryLater) -> error_details_pb2.RetryInfo:
 
 
 def _cut(message: str) -> str:
-    """It may repeat what a caller sent, and is read in logs and on screens."""
+    """Makes a message one short line: it may repeat what a caller sent, and people read it in logs and on screens."""
     message = one_line(message)
     encoded = message.encode(errors="replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:

@@ -1,4 +1,4 @@
-"""Streams both ways, at the pace of the slower side."""
+"""Bidirectional streams, at the pace of the slower side."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -11,27 +11,27 @@ from pspsearch.search.pages import MAX_CARRIED_BYTES
 _Request = TypeVar("_Request")
 
 Requests = AsyncIterator[tuple[_Request, Parked]]
-"""With what they hold, as they come."""
+"""The requests of a stream as they arrive, each with the bytes that it holds."""
 
 MAX_STREAM_BYTES = MAX_CARRIED_BYTES + (16 << 20)
-"""Of the requests of one stream and their answers: the largest answer is made while others are sent."""
+"""The most bytes of one stream's requests and answers: room for the largest answer while others are sent."""
 
 
 class Turn(Generic[_Request]):
-    """One request of a stream, to be answered once."""
+    """One request of a stream, which must be answered once."""
 
     def __init__(self, request: _Request, held_bytes: int) -> None:
         self.request = request
         self.held_bytes = held_bytes
-        """For it, and for its answer."""
+        """The bytes that count for the request and its answer."""
 
 
 class Exchange(Generic[_Request]):
-    """One such stream. No more requests than `bound`, or its caller's quota, are under way; sending ends one.
+    """One stream. At most `bound` of its requests are under way, and no more than the caller's quota allows.
 
-    A request is begun when there is room for it and for the largest answer that it can have, beside what the stream,
-    its caller and all callers make the server hold. However little room there is, each stream gets on with one small
-    request, and each caller with one of any size.
+    A request is under way until its answer is sent. It begins when there is room for it and its largest possible
+    answer, given what the stream, its caller and all callers already hold. However little room there is, each stream
+    can always have one small request under way, and each caller one of any size.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Exchange(Generic[_Request]):
         quota: Quota,
         most_bytes: Callable[[_Request], int],
     ) -> None:
-        """`most_bytes` is of the answer to a request."""
+        """`most_bytes` gives the largest size that the answer to a request can have."""
         self._incoming = incoming
         self._free = asyncio.Semaphore(bound)
         self._quota = quota
@@ -51,7 +51,7 @@ class Exchange(Generic[_Request]):
         self._ready: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def turns(self) -> AsyncIterator[Turn[_Request]]:
-        """Each has to be answered once, sooner or later. InvalidRequest where one cannot be read."""
+        """The requests, each of which must be answered once. Raises InvalidRequest if one cannot be read."""
         while await self._free.acquire():
             came = await anext(self._incoming, None)
             if came is None:
@@ -65,13 +65,13 @@ class Exchange(Generic[_Request]):
             yield turn
 
     def answer(self, turn: Turn[_Request], content: bytes) -> None:
-        """Sends it when those before it are sent; the request is gone."""
+        """Queues an answer to be sent after the earlier ones, and drops the request."""
         del turn.request
         self._hold(len(content) - turn.held_bytes)
         self._ready.put_nowait(content)
 
     async def run(self, work: Coroutine[Any, Any, None], send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Sends what `work` answers until it ends; ends it when nothing can be sent any more."""
+        """Runs `work` and sends its answers until it ends. Cancels it if sending fails."""
         task = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._ready.put_nowait(None))
         try:
@@ -84,7 +84,7 @@ class Exchange(Generic[_Request]):
             await task
         finally:
             task.cancel()
-            task.add_done_callback(self._end)  # nothing is taken any more, and whoever waits below may be cancelled
+            task.add_done_callback(self._end)  # a callback, since the wait below may be cancelled
             await asyncio.gather(task, return_exceptions=True)
 
     def _end(self, _: object) -> None:
@@ -92,7 +92,7 @@ class Exchange(Generic[_Request]):
         self._hold(-self._held_bytes)
 
     async def _make_room(self, parked: Parked, size_bytes: int) -> None:
-        """Returns when that request may hold so much; then it does, instead of what it held until now."""
+        """Waits until the request may hold `size_bytes`, and then holds them instead of its parked bytes."""
         with parked:
             while not self._has_room(parked, size_bytes):
                 await self._quota.bytes.wait()

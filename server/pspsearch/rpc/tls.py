@@ -1,4 +1,4 @@
-"""The server's certificate, which may change while it serves."""
+"""The server's certificate, which may be replaced while the server runs."""
 
 import logging
 import re
@@ -17,26 +17,29 @@ log = logging.getLogger(__name__)
 
 _TIME = rb"(?:\x17\x0d%sZ|\x18\x0f%sZ)"
 _VALIDITY = re.compile(_TIME % (rb"\d{12}", rb"\d{14}") + _TIME % (rb"(\d{12})", rb"(\d{14})"))
-"""In DER: from when on, and until when; a time is of two digits for the year, or of four."""
+"""A certificate's validity in DER: its start and its end, each with a year of two or four digits."""
 
 _Stamp = tuple[tuple[int, int, int], ...]
-"""What changes when one of the files does."""
+"""A value that changes when one of the files changes."""
 
 
 def credentials(settings: SecuritySettings) -> grpc.ServerCredentials | None:
-    """Those of the files, as they are at each new connection; None without TLS.
+    """Credentials that follow the files: each new connection uses their present content. None without TLS.
 
-    Connections that are there go on. BadSettings where the files are no certificate with its key.
+    Existing connections continue. Raises BadSettings if the files are not a certificate with its key.
     """
     if not settings.tls_certificate:
         return None
     files = _Files(settings)
-    again = cast("Callable[[], grpc.ServerCertificateConfiguration]", files.read_again)  # may answer None
+    again = cast("Callable[[], grpc.ServerCertificateConfiguration]", files.read_again)  # may return None
     return grpc.dynamic_ssl_server_credentials(files.read(), again, bool(settings.tls_client_ca))
 
 
 def expiry(certificate: Path) -> datetime:
-    """When the first certificate in the file is over: the second of the only two times that stand beside each other."""
+    """When the first certificate in the file expires.
+
+    Only the validity has two adjacent times in DER, so the second of them is the end.
+    """
     pem = certificate.read_text()
     end = "-----END CERTIFICATE-----"
     begun = pem.index("-----BEGIN CERTIFICATE-----")
@@ -48,7 +51,7 @@ def expiry(certificate: Path) -> datetime:
 
 
 class _Files:
-    """Read by gRPC, in threads of its own."""
+    """The certificate files. gRPC reads them in its own threads."""
 
     def __init__(self, settings: SecuritySettings) -> None:
         self._certificate, self._key = Path(settings.tls_certificate), Path(settings.tls_key)
@@ -56,7 +59,7 @@ class _Files:
         self._stamp: _Stamp = ()
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """BadSettings where they do not fit together."""
+        """Reads the files. Raises BadSettings if they do not belong together."""
         self._stamp = self._look()
         try:
             certificate, key = self._certificate.read_bytes(), self._key.read_bytes()
@@ -67,14 +70,14 @@ class _Files:
                 context.load_verify_locations(self._client_ca)
         except ssl.SSLError as error:
             raise BadSettings(
-                f"{' and '.join(map(str, self._all()))} are no certificates with their key: {error.reason or error}"
+                f"{' and '.join(map(str, self._all()))} are not a certificate with its key: {error.reason or error}"
             ) from error
         except OSError as error:
             raise BadSettings(f"{error.filename or self._certificate} cannot be read: {error.strerror}") from error
         return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
 
     def read_again(self) -> grpc.ServerCertificateConfiguration | None:
-        """What they are now; None where nothing has changed, or half of it: then the ones before stay."""
+        """The new certificate, or None to keep the old one: nothing has changed, or not all files have changed yet."""
         try:
             if self._look() == self._stamp:
                 return None
@@ -97,5 +100,5 @@ class _Files:
 
 
 def _no_password() -> str:
-    """Instead of asking for one on the terminal."""
+    """Refuses an encrypted key, which OpenSSL would otherwise ask a password for on the terminal."""
     raise BadSettings("the key in tls_key is encrypted, and there is nobody to ask for its password")

@@ -1,4 +1,4 @@
-"""What a request holds, counted in its bytes as they came, before anything is made of them."""
+"""Checks a serialised request against its bounds, before it is parsed."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pspsearch.errors import InvalidRequest
 from pspsearch.rpc.bounds import BOUNDS, MAX_UNKNOWN, Bound
 
-NO_MESSAGE = "the request is no message of its kind"
+NO_MESSAGE = "the request is not a message of its kind"
 FIELDS_AT_ONCE = 2000
-"""Looked at without a pause, in half a millisecond: a batch of 256 has no more, however long its images are."""
+"""How many fields are checked without a pause, which takes half a millisecond. A batch of 256 images has no more."""
 
 _VARINT, _EIGHT, _CONTENT, _FOUR = 0, 1, 2, 5
-"""How a value is written: as long as it is, in eight bytes, with its length before it, in four bytes."""
+"""Protobuf's wire types: a varint, eight bytes, content that follows its length, four bytes."""
 _SIZES = {_EIGHT: 8, _FOUR: 4}
 _ANY_SIZE = 1 << 62
 _CONTINUED = bytes(range(128, 256))
@@ -26,7 +26,7 @@ _WIDTHS = {
 
 
 _NUMBERS, _MESSAGE, _OTHER = 0, 1, 2
-"""What a field holds. No enumeration, whose names take as long as all the rest."""
+"""What a field holds. Not an Enum, because looking up its members takes as long as all the rest."""
 
 
 @dataclass(slots=True)
@@ -35,37 +35,37 @@ class _Field:
     number: int
     kind: int
     count: int
-    """The most entries that it may have."""
+    """The most entries."""
     size_bytes: int = _ANY_SIZE
-    """The most bytes of one entry."""
+    """The most bytes in one entry."""
     width: int = 0
-    """Of a number, in bytes; 0 where each is as long as it is."""
+    """The bytes of each number; 0 for varints."""
     inner: Mapping[int, "_Field"] = field(default_factory=dict[int, "_Field"])
-    """The fields of the message that this is, by how they begin on the wire."""
+    """The fields of a message, by their tag on the wire."""
 
 
 class Shape:
-    """What a request of one kind may look like."""
+    """The bounds of one kind of request."""
 
     def __init__(self, kind: Descriptor) -> None:
-        """KeyError names a field that has no bound."""
+        """Raises KeyError if a field has no bound."""
         self._unknown = _Field("what this server does not know of a message", 0, _OTHER, MAX_UNKNOWN)
         self._fields = _read(kind, {})
 
     def check(self, content: bytes) -> Generator[None]:
-        """InvalidRequest at the first field that holds too much, or where the bytes are no message.
+        """Checks the bytes, yielding after every `FIELDS_AT_ONCE` fields.
 
-        With a pause after every `FIELDS_AT_ONCE` fields.
+        Raises InvalidRequest at the first field that holds too much, or if the bytes are not a message.
         """
         try:
             yield from self._check(content, 0, len(content), self._fields, FIELDS_AT_ONCE)
         except IndexError:
             _refuse("it ends too early")
 
-    def _check(  # noqa: PLR0912 - calls cost
+    def _check(  # noqa: PLR0912 - calls would cost too much
         self, content: bytes, place: int, end: int, fields: Mapping[int, _Field], left: int
     ) -> Generator[None, None, int]:
-        """One message, from its place to its end; how many more fields there may be until the next pause."""
+        """Checks one message from `place` to `end`, and returns how many fields are `left` until the next pause."""
         counts: dict[int, int] = {}
         while place < end:
             if not left:
@@ -82,7 +82,7 @@ class Shape:
                 size = content[place]
                 place += 1
                 if size > 127:
-                    if (more := content[place]) < 128:  # nearly always: a call would cost as much as the rest
+                    if (more := content[place]) < 128:  # nearly always, and a call would cost as much as all the rest
                         size, place = size & 127 | more << 7, place + 1
                     else:
                         size, place = _varint(content, place - 1)
@@ -94,7 +94,7 @@ class Shape:
                 size = _SIZES.get(way) or _refuse("it has groups")
             stop = place + size
             if stop > end:
-                _refuse("a field is longer than what it is in")
+                _refuse("a field is longer than the message around it")
             number = known.number
             if number in counts:
                 count += counts[number]
@@ -112,7 +112,7 @@ class Shape:
 
 
 def _read(kind: Descriptor, known: dict[str, dict[int, _Field]]) -> Mapping[int, _Field]:
-    """By how they begin on the wire: numbers that may be repeated have two ways."""
+    """The fields of a message by their tags. Repeated numbers have two: packed and one by one."""
     if kind.full_name in known:
         return known[kind.full_name]
     fields = known[kind.full_name] = {}
@@ -134,7 +134,7 @@ def _read(kind: Descriptor, known: dict[str, dict[int, _Field]]) -> Mapping[int,
 
 
 def _count(content: bytes, place: int, size: int, numbers: _Field) -> int:
-    """How many numbers one after the other there are; none is looked at where there must be too many."""
+    """How many packed numbers there are. Skips the count if the size alone shows that there are too many."""
     if numbers.width:
         return size // numbers.width
     if size > _MAX_VARINT_BYTES * numbers.count:
@@ -143,7 +143,7 @@ def _count(content: bytes, place: int, size: int, numbers: _Field) -> int:
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """A number that is as long as it is, and the place after it."""
+    """Reads a varint, and returns it with the place after it."""
     value = 0
     for position in range(_MAX_VARINT_BYTES):
         byte = content[place + position]

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from pspsearch.domain import Descriptor, Found
 from pspsearch.errors import InvalidRequest
 from pspsearch.live.live import Live
-from pspsearch.ports import Catalog
+from pspsearch.ports import Items
 from pspsearch.query import Hit, Options
 from pspsearch.search.ranking import Pick
 
@@ -53,7 +53,7 @@ class _Details:
     descriptors: dict[int, Descriptor] = field(default_factory=dict[int, Descriptor])
 
 
-async def complete(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options) -> list[list[Hit]]:
+async def complete(catalog: Items, live: Live, pages: Sequence[Page], options: Options) -> list[list[Hit]]:
     """The hits of each page. The catalog and the index are asked once for all of them."""
     size = sum(page.size for page in pages)
     details = await _collect(catalog, live, pages, options, size)
@@ -108,7 +108,7 @@ class Room:
             raise InvalidRequest(self._refusal)
 
 
-async def _collect(catalog: Catalog, live: Live, pages: Sequence[Page], options: Options, size: int) -> _Details:
+async def _collect(catalog: Items, live: Live, pages: Sequence[Page], options: Options, size: int) -> _Details:
     """In slices, so that an answer that would be too large is noticed before it is there."""
     details, room = _Details(), Room(_TOO_MUCH)
     if options.sets_apart:
@@ -151,7 +151,7 @@ def slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield some
 
 
-async def attributes_of(catalog: Catalog, live: Live, rows: dict[int, str]) -> dict[int, str]:
+async def attributes_of(catalog: Items, live: Live, rows: dict[int, str]) -> dict[int, str]:
     """As they were found; of a row that was replaced since, those of now, and none of one that was deleted."""
     attributes = await catalog.attributes(live.collection.key, list(rows))
     gone = {sequence: id_ for sequence, id_ in rows.items() if sequence not in attributes}

@@ -15,7 +15,7 @@ from pspsearch.live.collections import Collections
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live
 from pspsearch.live.recent_images import RecentImages
-from pspsearch.ports import Catalog
+from pspsearch.ports import Items
 from pspsearch.query import (
     MAX_BATCH_DEPTH,
     MAX_DEPTH,
@@ -48,7 +48,7 @@ class Searcher:
     def __init__(
         self,
         collections: Collections,
-        catalog: Catalog,
+        catalog: Items,
         describer: QueryDescriber,
         latencies: Latencies,
         recent: RecentImages,
@@ -175,7 +175,7 @@ class Searcher:
         while unfilled := [number for number in range(len(descriptors)) if number not in pages]:
             for some in slices(unfilled, max(1, MAX_BATCH_DEPTH // depth)):
                 answers = await live.index.search(
-                    np.stack([descriptors[number] for number in some]), depth, options.keep
+                    np.stack([descriptors[number] for number in some]), depth, options.where
                 )
                 for number, found in zip(some, answers, strict=True):
                     if not options.sets_apart:

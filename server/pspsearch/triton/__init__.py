@@ -1,1 +1,1 @@
-"""Everything that knows Triton: the bundled server process, the wire, the shared memory, the describer."""
+"""Everything that knows Triton: the bundled server process, its client, shared memory, and the describer."""

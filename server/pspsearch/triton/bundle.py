@@ -1,4 +1,4 @@
-"""The Triton that comes with `pip install 'pspsearch[cpu]'`: where its parts lie and how they are put together."""
+"""The Triton that comes with `pip install 'pspsearch[cpu]'`: finds its parts and puts them together."""
 
 import importlib.util
 import os
@@ -23,11 +23,11 @@ class Bundle:
     python_backend: Path
     python_stub: Path
     python_library: Path
-    """The folder of this Python's shared library, which the stub needs."""
+    """The folder of this Python's shared library, which the Python stub needs."""
 
     @classmethod
     def find(cls) -> Self:
-        """Looks for the bundle among the installed packages, importing nothing of it."""
+        """Finds the bundle among the installed packages, without importing it. Raises BundleMissing."""
         spec = importlib.util.find_spec("pytriton")
         if spec is None or spec.origin is None:
             raise BundleMissing(
@@ -50,7 +50,7 @@ class Bundle:
         return bundle
 
     def assemble_backends(self, folder: Path) -> Path:
-        """A backend directory in `folder`: the Python backend wants the stub of this Python beside it."""
+        """Makes a backend directory in `folder`, with this Python's stub beside the Python backend, and returns it."""
         target = folder / "backends" / "python"
         target.mkdir(parents=True)
         for part in (*self.python_backend.iterdir(), self.python_stub):
@@ -59,9 +59,10 @@ class Bundle:
 
 
 def assemble_python(folder: Path, repository: Path) -> Path:
-    """The folder of a `python3` for the stub: this Python with its packages, which compiles what is in the repository.
+    """Makes a `python3` for the stub and returns its folder: this Python with its packages.
 
-    It is what `python -m venv` would make, with one line that Python runs before any program.
+    It is what `python -m venv` would make, plus one line that Python runs before any program. That line makes Python
+    compile the sources in the repository afresh (see `uncached.py`).
     """
     home = folder / "python"
     packages = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -79,7 +80,7 @@ def assemble_python(folder: Path, repository: Path) -> Path:
 
 
 def _python_library_folder() -> Path:
-    """Where libpython lies: beside this Python if it was built shared, else where the system keeps its own."""
+    """The folder of libpython: beside this Python if it was built shared, else the system's. Raises BundleMissing."""
     folder = Path(str(sysconfig.get_config_var("LIBDIR")))
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     for candidate in (folder, folder / str(sysconfig.get_config_var("MULTIARCH"))):

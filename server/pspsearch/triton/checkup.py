@@ -1,4 +1,4 @@
-"""Whether there is a Triton that serves the model, or a bundled one that would. Nothing is started."""
+"""Checks whether a Triton serves the model, or the bundled one could. It starts nothing."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ _LEAST_SHARED_BYTES = 128 << 20
 
 
 async def examine_model(settings: TritonSettings) -> Finding:
-    """The model: served by the Triton that is named, or whole in the repository of the bundled one."""
+    """Examines whether the named Triton serves the model, or the bundled one's repository has it undamaged."""
     model = settings.model
     try:
         if settings.triton:
@@ -50,7 +50,7 @@ async def _examine_served(address: str, model: str) -> Finding:
 
 
 def examine_shared_memory(settings: TritonSettings) -> Iterator[Finding]:
-    """What the bundled Triton takes of it, where no other one is named."""
+    """Examines whether there is enough shared memory for the bundled Triton; nothing if another Triton is named."""
     if settings.triton:
         return
     shared = shutil.disk_usage(_SHARED_MEMORY).free

@@ -1,4 +1,4 @@
-"""The calls that pspsearch makes to a Triton, over gRPC, with its errors translated."""
+"""A gRPC client for the calls that pspsearch makes to Triton. It translates Triton's errors."""
 
 import logging
 import math
@@ -40,37 +40,37 @@ _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 _GIVEN_UP = ("Stub process", "health mutex", "gave up this process")
-"""What is said of a Python process that was silent: by Triton, and by a program of ours whose requests are gone."""
+"""Errors with these words mean that Triton gave up a silent Python process. The last is from a program of ours."""
 _CONTROL_TIMEOUT_S = 10.0
 _CONNECT_S = 0.5
-"""How long a call waits for a Triton that is not there."""
+"""How long a call waits while the connection is being made."""
 _LOAD_TIMEOUT_S = 300.0
 _TELL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """One line of Triton's repository index."""
+    """One entry of Triton's repository index."""
 
     model: str
     version: int | None
-    """None for a model that has no version loaded."""
+    """None if the model has no version loaded."""
     ready: bool
     reason: str
-    """Why it is not ready, in Triton's words; empty where Triton has none."""
+    """Why it is not ready, in Triton's words; may be empty."""
 
 
 class TritonClient:
-    """A channel to one Triton; to be used in one event loop, by as many tasks as wanted."""
+    """A channel to one Triton. Any number of tasks of one event loop may use it."""
 
     def __init__(self, address: str, start_again: Callable[[], None] | None = None) -> None:
-        """`start_again` ends a Triton whose answers are not to be trusted any more."""
+        """`start_again` restarts a Triton whose answers can no longer be trusted."""
         self.address = address
         self._start_again = start_again
         self._distrusted = 0
-        """How often it was not to be trusted any more."""
+        """How often Triton stopped being trustworthy."""
         self._told = -math.inf
-        """When an operator was asked to start it again."""
+        """When the log last asked an operator to restart Triton."""
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -83,16 +83,16 @@ class TritonClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the channel; calls in flight are cancelled."""
+        """Closes the channel and cancels the calls under way."""
         await self._channel.close()
 
     async def wait_until_live(self, timeout_s: float) -> None:
-        """Returns when Triton answers; waits for the port to open."""
+        """Waits until Triton's port is open and it answers. Raises DeadlineExceeded."""
         request = service_pb2.ServerLiveRequest()
         await self._call(self._stub.ServerLive, request, timeout_s, wait_for_ready=True)
 
     async def index(self) -> list[VersionState]:
-        """Every model in the repository, with the state of each version that was ever loaded."""
+        """Lists every model in the repository, with the state of each version that was ever loaded."""
         request = service_pb2.RepositoryIndexRequest()
         answer = await self._call(self._stub.RepositoryIndex, request, _CONTROL_TIMEOUT_S)
         return [
@@ -106,7 +106,10 @@ class TritonClient:
         ]
 
     async def load(self, model: str) -> None:
-        """Loads what is new in the model's folder and unloads what is gone; what is in use goes on answering."""
+        """Loads the new versions in the model's folder and unloads those removed; the others keep answering.
+
+        Raises ModelLoadFailed.
+        """
         request = service_pb2.RepositoryModelLoadRequest(model_name=model)
         try:
             await self._call(self._stub.RepositoryModelLoad, request, _LOAD_TIMEOUT_S)
@@ -114,26 +117,29 @@ class TritonClient:
             raise ModelLoadFailed(f"Triton cannot load {model}: {error}") from error
 
     async def config(self, model: str) -> model_config_pb2.ModelConfig:
-        """The model's configuration as Triton has it."""
+        """Returns the model's configuration as Triton has it."""
         request = service_pb2.ModelConfigRequest(name=model)
         return (await self._call(self._stub.ModelConfig, request, _CONTROL_TIMEOUT_S)).config
 
     async def register_shared_memory(self, name: str, key: str, size_bytes: int) -> None:
-        """Makes a region under `/dev/shm` known to Triton, in place of an earlier one of that name."""
+        """Registers a region of `/dev/shm` with Triton, in place of an earlier one of that name."""
         forget = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
         await self._call(self._stub.SystemSharedMemoryUnregister, forget, _CONTROL_TIMEOUT_S)
         request = service_pb2.SystemSharedMemoryRegisterRequest(name=name, key=key, byte_size=size_bytes)
         await self._call(self._stub.SystemSharedMemoryRegister, request, _CONTROL_TIMEOUT_S)
 
     async def unregister_shared_memory(self, name: str) -> None:
-        """Makes Triton let go of a region."""
+        """Makes Triton release a region."""
         request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
         await self._call(self._stub.SystemSharedMemoryUnregister, request, _CONTROL_TIMEOUT_S)
 
     async def infer(
         self, request: service_pb2.ModelInferRequest, timeout_s: float | None
     ) -> service_pb2.ModelInferResponse:
-        """One inference; cancelling the task cancels it in Triton too."""
+        """Runs one inference. Cancelling the task cancels it in Triton too.
+
+        Raises TritonUnavailable if Triton stopped being trustworthy meanwhile.
+        """
         distrusted = self._distrusted
         answer = await self._infer(request, timeout_s)
         if self._distrusted != distrusted:
@@ -169,7 +175,7 @@ class TritonClient:
             raise self._translate(error, timeout_s) from error
 
     def _translate(self, error: grpc.aio.AioRpcError, timeout_s: float | None) -> PspsearchError:
-        """What the caller should do about it; Triton's codes alone do not tell, its words do."""
+        """Turns Triton's error into ours. Its codes alone are ambiguous, so its words decide."""
         words = error.details() or error.code().name
         match error.code():
             case grpc.StatusCode.UNAVAILABLE if "timeout expired" in words and timeout_s is not None:
@@ -190,11 +196,13 @@ class TritonClient:
                 return BrokenModel(f"Triton at {self.address} failed ({error.code().name}): {words}")
 
     def distrust(self) -> None:
-        """Takes no answer any more that Triton is about to give: it may be another request's.
+        """Discards the answers to all calls under way, since each may belong to another request.
 
-        Triton gives up a Python process that was silent for a second: one that died, or got no time to compute. What
-        such a one answers later, Triton takes for the answer to its next batch. Whoever waited for the batch given up
-        is told; where nobody does, or somebody else's calls were in it, the checksum of an answer tells.
+        Then restarts Triton, or asks an operator to.
+
+        Triton gives up a Python process that is silent for a second because it died or got no time to compute. If the
+        process answers later, Triton takes this for the answer to the next batch. The calls in the abandoned batch get
+        an error. If none of them is ours any more, the checksum of a wrong answer reveals it.
         """
         self._distrusted += 1
         if self._start_again is not None:
@@ -203,7 +211,7 @@ class TritonClient:
             self._tell_distrust()
 
     def _tell_distrust(self) -> None:
-        """Not with each answer: until that Triton is started again, all of them may be others'."""
+        """Asks an operator, at most every `_TELL_S`, to restart Triton: until then every answer may be wrong."""
         now = time.monotonic()
         if now - self._told >= _TELL_S:
             self._told = now

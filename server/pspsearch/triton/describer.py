@@ -1,4 +1,4 @@
-"""The Describer port over Triton."""
+"""The Describer port, implemented with Triton."""
 
 import asyncio
 import logging
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 _RING_CELLS = 128
 _REGISTER_AGAIN_S, _REGISTER_AT_LAST_S = 1.0, 60.0
-"""The first pause before memory that Triton did not take is offered again, and the longest: each is twice the last."""
+"""The first and the longest pause before shared memory is registered again; each is twice the one before."""
 _UNIT_TOLERANCE = 1e-3
 
 
 class TritonDescriber:
-    """Asks one version of one Triton model, and names that version in every request.
+    """Describes with one version of one Triton model, and names that version in every request.
 
-    Where Triton is on this host pixels go through shared memory and only their place is sent; where it is
-    not, where the memory has no room, or where a restarted Triton has forgotten it, they go in the request, as encoded
-    images and texts always do.
+    If Triton is on this host, pixels go through shared memory and the request only says where they are. They go in the
+    request if Triton is elsewhere, if the memory is full, or if a restarted Triton has forgotten it. Encoded images and
+    texts always go in the request.
 
-    Where the model's config declares a checksum, no answer is taken that was computed from other pixels.
+    If the model's config declares a checksum, an answer that was computed from other pixels is refused.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TritonDescriber:
         self._checks = checks
         self._max_batch_size = max(1, max_batch_size)
         self.objection = ""
-        """Why it must not be asked any more; nothing where it may."""
+        """Why this version must no longer be used; "" if it may."""
         self._ring: PixelRing | None = None
         self._owned_name: OwnedName | None = None
         self._registering: asyncio.Task[None] | None = None
@@ -55,9 +55,10 @@ class TritonDescriber:
     async def open(
         cls, client: TritonClient, model: str, version: int | None = None, *, shared_memory: bool | None = None
     ) -> Self:
-        """A describer for that version, or for the highest that is ready.
+        """Opens a describer for that version, or for the highest that is ready. Raises ModelMismatch if there is none.
 
-        `shared_memory` None tries it where Triton's address is this host. The client stays the caller's to close.
+        With `shared_memory` None, shared memory is tried if Triton's address is this host. The caller still closes the
+        client.
         """
         chosen = await _choose_version(client, model, version)
         config = await client.config(model)
@@ -74,16 +75,16 @@ class TritonDescriber:
 
     @property
     def version(self) -> ModelVersion:
-        """The version that every answer comes from."""
+        """The model version that gives every answer."""
         return self._version
 
     @property
     def uses_shared_memory(self) -> bool:
-        """Whether pixels go through shared memory just now."""
+        """Whether pixels go through shared memory at present."""
         return self._ring is not None and self._registering is None
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """See `ports.Describer`; more inputs than a batch of the model takes go in several, at the same time."""
+        """See `ports.Describer`. Inputs beyond the model's batch size go in several concurrent batches."""
         self._check(inputs)
         if self.objection:
             raise ModelMismatch(self.objection)
@@ -95,12 +96,12 @@ class TritonDescriber:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._describe_batch(chunk, outputs, timeout_s)) for chunk in chunks]
-        except ExceptionGroup as errors:  # of several that failed together any one tells why
+        except ExceptionGroup as errors:  # if several failed together, any of them says why
             raise errors.exceptions[0] from None
         return _join([task.result() for task in tasks])
 
     async def close(self) -> None:
-        """Lets go of the shared memory, on both sides."""
+        """Releases the shared memory, here and in Triton."""
         if self._registering is not None:
             self._registering.cancel()
         ring, self._ring = self._ring, None
@@ -179,7 +180,7 @@ class TritonDescriber:
         timeout_s: float | None,
         content: bytes | None = None,
     ) -> service_pb2.ModelInferRequest:
-        """Without content where that lies in shared memory."""
+        """Makes a request, without `content` if that lies in shared memory."""
         taken = service_pb2.ModelInferRequest.InferInputTensor(
             name=self._version.contract.takes.value, datatype=datatype, shape=shape
         )
@@ -190,7 +191,7 @@ class TritonDescriber:
             outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
             raw_input_contents=[] if content is None else [content],
         )
-        if timeout_s is not None:  # Triton's queue drops what nobody waits for any more
+        if timeout_s is not None:  # so that Triton's queue drops requests whose caller has given up
             request.parameters["timeout"].int64_param = max(1, int(timeout_s * 1e6))
         return request
 
@@ -245,7 +246,10 @@ class TritonDescriber:
         await self._client.register_shared_memory(self._ring.key, f"/{self._ring.key}", self._ring.size_bytes)
 
     def _register_again(self) -> None:
-        """A Triton that was restarted knows the region no more: meanwhile pixels go in the requests."""
+        """Registers the region again, in the background: a restarted Triton has forgotten it.
+
+        Meanwhile pixels go in the requests.
+        """
 
         async def register() -> None:
             pause_s = _REGISTER_AGAIN_S
@@ -264,7 +268,7 @@ class TritonDescriber:
 
 
 def serialise(inputs: Sequence[bytes] | Sequence[str]) -> bytes:
-    """As Triton wants a tensor of BYTES: each element behind its length."""
+    """Writes the content of a BYTES tensor as Triton wants it: each element follows its length."""
     elements = [one.encode() if isinstance(one, str) else one for one in inputs]
     return b"".join(len(one).to_bytes(4, "little") + one for one in elements)
 
@@ -277,7 +281,7 @@ def _join(parts: Sequence[Described]) -> Described:
 
 
 def _is_of(inputs: Inputs, descriptors: Descriptors, told: bytes) -> bool:
-    """Whether an answer was computed from these pixels, as the program told."""
+    """Whether the answer was computed from these pixels, according to the checksum that the model sent."""
     assert isinstance(inputs, np.ndarray), "only programs that take pixels tell checksums"
     return len(descriptors) == len(inputs) and checksum(inputs, descriptors).tobytes() == told
 
@@ -293,9 +297,10 @@ async def _choose_version(client: TritonClient, model: str, version: int | None)
 
 
 def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
-    """Of one version, where the config is as published and carries one that agrees with it.
+    """Reads a version's contract from its config.
 
-    ModelMismatch or RepositoryError where it does not.
+    Raises ModelMismatch if there is none or the config contradicts it, and RepositoryError if the config is not as
+    published.
     """
     key = parameter_key(version)
     if key not in config.parameters:

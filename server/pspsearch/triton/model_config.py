@@ -1,4 +1,4 @@
-"""A model's `config.pbtxt`, read with Triton's own message: Triton says of one that does not parse only that."""
+"""Reads and checks a model's `config.pbtxt`, because Triton does not say where a bad one fails to parse."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import CONFIG, find_published
 
 _LEAST_VERSIONS = 2
-"""The one that answers, and the one that comes."""
+"""The version that answers, and the next one."""
 
 
 def read_config(model: Path) -> model_config_pb2.ModelConfig:
-    """The configuration in a model's folder; RepositoryError, with line and column, where it is none."""
+    """Reads the configuration in a model's folder. Raises RepositoryError, with line and column, if it is bad."""
     path = model / CONFIG
     try:
         return text_format.Parse(path.read_text("utf-8"), model_config_pb2.ModelConfig())
@@ -25,15 +25,15 @@ def read_config(model: Path) -> model_config_pb2.ModelConfig:
 
 
 def check_config(model: Path) -> None:
-    """RepositoryError where the configuration in a model's folder, or a contract in it, is not what was published."""
+    """Raises RepositoryError if a model's configuration, or a contract in it, is not as published."""
     for error in find_broken_contracts(model).values():
         raise error
 
 
 def find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
-    """The published versions of a model whose files are not those that their contract names.
+    """Finds the published versions of a model whose files are not the ones that their contract names.
 
-    RepositoryError where the configuration as a whole is not the one that was published.
+    Raises RepositoryError if the configuration as a whole is not as published.
     """
     config = read_config(model)
     published = find_published(model)
@@ -46,7 +46,7 @@ def find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
     for number, version in published.items():
         key = parameter_key(number)
         if key not in config.parameters:
-            continue  # nobody uses such a one: it promises nothing
+            continue  # a version without a contract promises nothing, and is not used
         if Contract.from_json(config.parameters[key].string_value).digest != Manifest.read(version).digest:
             broken[number] = DigestMismatch(
                 f"{version} is not what its contract in {CONFIG} was written for: publish a change under a number of "
@@ -56,7 +56,7 @@ def find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
 
 
 def check_policy(config: model_config_pb2.ModelConfig, version: int) -> None:
-    """VersionPolicyRefused where Triton would stop serving the version as soon as another one comes."""
+    """Raises VersionPolicyRefused if Triton would stop serving the version when a newer one is published."""
     policy = config.version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":

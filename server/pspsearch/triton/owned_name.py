@@ -1,8 +1,8 @@
-"""A name in `/dev/shm` that belongs to a live process, and the sweeping of names whose process is gone.
+"""A name in `/dev/shm` that a live process owns, and the removal of names whose owner is gone.
 
-Everything that a Triton child or a shared-memory ring leaves behind when it is killed starts with such a name.
-The claim is a lock file: the kernel drops the lock when its owner dies, however it dies, so what is unlocked is
-litter. Process ids would not do: other containers may share `/dev/shm`.
+Everything that a killed Triton child or shared-memory ring leaves behind starts with such a name. The owner holds a
+lock on a file. The kernel drops the lock when the owner dies, however it dies, so an unlocked name is litter. Process
+ids would not do, because other containers may share `/dev/shm`.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class OwnedName:
-    """A unique prefix for names in `/dev/shm`, and a scratch folder, both swept when the owner is gone."""
+    """A unique prefix for names in `/dev/shm`, and a scratch folder. If the owner is killed, `sweep` removes both."""
 
     def __init__(self) -> None:
-        """Sweeps what dead owners left, then takes a new name."""
+        """Removes what dead owners left, then takes a new name."""
         sweep()
         self.prefix, self._lock = _lock_new_name()
         self.folder = _folder(self.prefix)
@@ -42,16 +42,16 @@ class OwnedName:
 
     @property
     def option(self) -> str:
-        """What a Triton is started with whose regions, Python processes and end belong to this name."""
+        """The command-line option that puts a Triton's regions and Python processes under this name."""
         return _option(self.prefix)
 
     def remove_triton_regions(self) -> None:
-        """Removes what a Triton of this name left that was killed."""
+        """Removes the regions that a killed Triton left under this name."""
         for region in SHARED_MEMORY.glob(f"{self.prefix}-{_REGIONS}*"):
             _unlink(region)
 
     def release(self) -> None:
-        """Removes everything under the name; may be called twice."""
+        """Removes everything under the name. It may be called twice."""
         if self._lock < 0:
             return
         _remove(self.prefix)
@@ -66,9 +66,9 @@ class OwnedName:
 
 
 def sweep() -> None:
-    """Removes the regions, folders and processes of every claim of this user whose owner is gone.
+    """Removes the regions, folders and processes under each of this user's names whose owner is gone.
 
-    Everybody can write to `/dev/shm`: what is not exactly as `OwnedName` makes it is somebody else's, and left alone.
+    Anyone can write to `/dev/shm`, so a lock file that is not exactly as `OwnedName` makes it is left alone.
     """
     for lock_path in SHARED_MEMORY.iterdir():
         name = _LOCK_NAME.fullmatch(lock_path.name)
@@ -77,7 +77,7 @@ def sweep() -> None:
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
-            continue  # somebody else's, or just swept by somebody else
+            continue  # another user's, or another process has just swept it
         try:
             if _is_own(os.fstat(lock)):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,13 +90,13 @@ def sweep() -> None:
 
 
 def _is_own(lock: os.stat_result) -> bool:
-    """A file that this user made for itself alone, and under one name."""
+    """Whether this user made the file, for itself alone and under one name."""
     is_private = stat.S_ISREG(lock.st_mode) and not stat.S_IMODE(lock.st_mode) & 0o077
     return is_private and lock.st_uid == os.geteuid() and lock.st_nlink == 1
 
 
 def _lock_new_name() -> tuple[str, int]:
-    """A sweep may take a lock file in the moment before it is locked: then the name is burnt and the next is tried."""
+    """Takes a new name. Another process may sweep the lock file before it is locked; then the next name is tried."""
     while True:
         prefix = f"{_PREFIX}{secrets.token_hex(4)}"
         lock = os.open(_lock_path(prefix), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -107,7 +107,7 @@ def _lock_new_name() -> tuple[str, int]:
 
 
 def _remove(prefix: str) -> None:
-    """The lock goes last: a sweep that is itself killed is finished by the next."""
+    """Removes everything under a name, the lock last, so that the next sweep finishes one that was killed."""
     _kill_processes(prefix)
     for region in SHARED_MEMORY.glob(f"{prefix}-*"):
         if region != _lock_path(prefix):
@@ -117,18 +117,18 @@ def _remove(prefix: str) -> None:
 
 
 def _unlink(path: Path) -> None:
-    """What somebody else put under the name stays."""
+    """Removes a file, unless another user put it there."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
 def _kill_processes(prefix: str) -> None:
-    """Of the claim's Triton and its Python processes; returns when they are gone."""
+    """Kills the name's Triton and its Python processes, and waits until they are gone."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            process = os.pidfd_open(int(entry.name))  # opened first: what is killed is what was looked at
+            process = os.pidfd_open(int(entry.name))  # opened first: the process checked is the one killed
             try:
                 if _belongs(entry, prefix):
                     signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -138,7 +138,7 @@ def _kill_processes(prefix: str) -> None:
 
 
 def _belongs(process: Path, prefix: str) -> bool:
-    """Whether it is this user's, runs one of Triton's programs, and was started under the prefix."""
+    """Whether the process is this user's, runs one of Triton's programs, and was started under the prefix."""
     if process.stat().st_uid != os.geteuid():
         return False
     program = (process / "exe").readlink().name.removesuffix(" (deleted)")

@@ -1,4 +1,4 @@
-"""The bundled Triton as a child process: started, watched, started again, stopped without a trace."""
+"""Runs the bundled Triton as a child process: starts it, watches it, restarts it, and stops it without a trace."""
 
 import asyncio
 import contextlib
@@ -34,64 +34,64 @@ log = logging.getLogger(__name__)
 
 _TELLING = ("E", "F", "error")
 _REGION_BYTES = 16 << 20
-"""Of each Python process, taken at once: three batches of the shipped model, so that it never grows under load."""
+"""Shared memory of each Python process, taken at its start: three batches of the shipped model, so it never grows."""
 _LOOK_S = 0.1
-"""How often its Python processes are looked at."""
+"""How often the Python processes are checked."""
 _FINISHED = "All models are stopped"
-"""What Triton says when it stops and has answered everything; to take its models apart takes it three seconds more."""
+"""What a stopping Triton logs when it has answered everything. Unloading its models takes three more seconds."""
 _SEND_S = 0.5
-"""Until the last answers are on their way."""
+"""How long the last answers may take to leave."""
 
 
 class BundledTriton:
-    """A Triton on loopback, for as long as the context lasts.
+    """A Triton on loopback that runs while the context lasts.
 
-    A child that dies is started again on the same port, with a growing pause. It dies with this process, and
-    leaves no process and nothing in `/dev/shm`. To be entered in the event loop that outlives it.
+    A child that dies is restarted on the same port, after a growing pause. The child dies with this process, and leaves
+    no process and nothing in `/dev/shm`. The event loop that enters the context must outlive it.
     """
 
-    def __init__(self, settings: BundledTritonSettings) -> None:
+    def __init__(self, settings: BundledTritonSettings, objection: Callable[[str], str] = lambda _model: "") -> None:
+        """`objection` says why a model must not be loaded, or nothing; it is asked in another thread at each start."""
         self._settings = settings
+        self._objection = objection
         self._port = settings.port
         self._failures: dict[str, str] = {}
         self._answers = False
         self._group = 0
-        """Of processes, as long as nobody has killed it: afterwards its number may be anybody's."""
+        """The child's process group; 0 once it was killed, because the kernel may then reuse the number."""
         self._finished = asyncio.Event()
-        """It was told to stop, and nothing is under way any more."""
+        """Set when a Triton that was told to stop has nothing under way any more."""
         self._last_lines: deque[str] = deque(maxlen=40)
-        self.objection: Callable[[str], str] = lambda _model: ""
-        """Why a model must not be loaded when Triton starts again, or nothing; asked in another thread."""
 
     @property
     def address(self) -> str:
-        """Where it answers; the same after every restart."""
+        """Triton's address; the same after every restart."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int:
-        """The process id of the present child."""
+        """The process id of the current child."""
         return self._process.pid
 
     @property
     def owned_name(self) -> OwnedName:
-        """The name under which everything in `/dev/shm` lies that belongs to this Triton."""
+        """The name of everything in `/dev/shm` that belongs to this Triton."""
         return self._owned_name
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why each model that is not served is not, by name; the others are."""
+        """The reason for each model that is not served, by name."""
         return dict(self._failures)
 
     def start_again(self) -> None:
-        """Kills this Triton, whose answers are not to be trusted any more; another one takes its place."""
+        """Kills this Triton, whose answers can no longer be trusted; another one takes its place."""
         if self._answers:
             self._answers = False
             log.error("Triton gave up a Python process that did not answer in time, and may mix up its answers")
             self._kill_group()
 
     def require(self, model: str) -> None:
-        """ModelLoadFailed, with the reason, where the model was asked for and could not be loaded."""
+        """Raises ModelLoadFailed, with the reason, if the model could not be loaded."""
         if model in self._failures:
             raise ModelLoadFailed(f"model {model} is not served: {self._failures[model]}")
 
@@ -119,8 +119,8 @@ class BundledTriton:
             await self._stop()
 
     async def _start(self) -> None:
-        """Returns when Triton answers and has tried to load each sound model."""
-        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository, self.objection)
+        """Starts Triton and waits until it answers and has tried to load each sound model."""
+        models, self._failures = await asyncio.to_thread(_check_models, self._settings.repository, self._objection)
         self._last_lines.clear()
         self._answers = False
         self._finished.clear()
@@ -133,9 +133,9 @@ class BundledTriton:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=child_stderr,
-                cwd=self._owned_name.folder,  # the stub would import from wherever the server was started
-                # Its Python stubs share its group and go with it. A session of its own would be a group of the kernel's
-                # scheduler, too (autogroup), which on a busy core let the stubs wait for seconds.
+                cwd=self._owned_name.folder,  # else the stub would import from the folder where the server was started
+                # The Python stubs share Triton's process group and are killed with it. A session of its own would also
+                # be a scheduler group (autogroup), in which the stubs waited for seconds on a busy core.
                 process_group=0,
             )
         except BaseException:
@@ -151,7 +151,7 @@ class BundledTriton:
         log.info("Triton serves %s at %s", self._settings.repository, self.address)
 
     async def _wait_until_it_answers(self) -> None:
-        """Triton opens its port when the models that it was started with are loaded or have failed to."""
+        """Waits until Triton opens its port, which it does when each model has been loaded or has failed to load."""
         async with TritonClient(self.address) as client:
             live = asyncio.create_task(client.wait_until_live(self._settings.start_timeout_s))
             exited = asyncio.create_task(self._process.wait())
@@ -195,7 +195,7 @@ class BundledTriton:
         return f": {telling[-1]}" if telling else ""
 
     async def _read_log(self, output: int) -> None:
-        """Triton's warnings and errors go on to our log; the last lines are kept for a reason of exit."""
+        """Copies Triton's errors to our log, and keeps its last lines, which tell why it exits."""
         stream = asyncio.StreamReader(limit=1 << 20)
         protocol = asyncio.StreamReaderProtocol(stream)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(output, "rb"))
@@ -204,7 +204,7 @@ class BundledTriton:
             if _FINISHED in line:
                 self._finished.set()
             self._last_lines.append(line)
-            # What goes wrong at the start is raised or in `failures`, in fewer words.
+            # An error at the start is raised or in `failures`, in fewer words.
             warn = self._answers and line.startswith(_TELLING)
             log.log(logging.WARNING if warn else logging.DEBUG, "triton: %s", line)
 
@@ -231,9 +231,9 @@ class BundledTriton:
                 log.error("model %s is not served any more: %s", name, reason)
 
     async def _until_it_is_broken(self) -> str:
-        """How it ended, or that one of its Python processes did: Triton never starts such a one again.
+        """Waits until Triton or one of its Python processes has died, and says which.
 
-        Each call that comes to the place of a dead one would wait for a second, and fail.
+        Triton never restarts a Python process. Each call that went to a dead one would wait for a second and fail.
         """
         exited = asyncio.create_task(self._process.wait())
         try:
@@ -241,7 +241,7 @@ class BundledTriton:
             while not exited.done():
                 await asyncio.wait([exited], timeout=_LOOK_S)
                 before, dead = dead, await asyncio.to_thread(_dead_children, self._process.pid)
-                if before & dead:  # twice, as one that ends in order is buried at once
+                if before & dead:  # dead twice in a row: Triton reaps one that ends in order at once
                     return "a Python process of Triton died"
             return f"Triton died ({self._process.returncode})"
         finally:
@@ -279,7 +279,7 @@ class BundledTriton:
 
 
 def _dead_children(pid: int) -> set[str]:
-    """Those that ended and that nobody has asked about, as the kernel tells; none where it does not."""
+    """The ids of the process's zombie children; none if the kernel does not tell."""
     dead: set[str] = set()
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -291,7 +291,7 @@ def _dead_children(pid: int) -> set[str]:
 
 
 def _check_models(repository: Path, objection: Callable[[str], str]) -> tuple[list[str], dict[str, str]]:
-    """The models that Triton may try, and why each of the others may not be; reads every file."""
+    """The models that Triton may load, and why it may not load the others. Reads every file."""
     checked = check_repository(repository)
     failures = {name: str(error) for name, error in checked.broken.items()}
     for name in checked.sound:
@@ -314,8 +314,8 @@ def _command_line(
         *(sys.executable, "-I", "-S", str(Path(child.__file__)), str(os.getpid()), str(bundle.server)),
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
-        "--disable-auto-complete-config",  # configs are whole; a third of the start went by in asking each model
-        "--exit-on-error=false",  # a model that fails must not take the others with it
+        "--disable-auto-complete-config",  # configs are complete; completing them took a third of the start
+        "--exit-on-error=false",  # one model's failure must not stop the others
         f"--exit-timeout-secs={max(1, int(settings.stop_timeout_s) - 1)}",
         f"--backend-directory={backends}",
         owned_name.option,
@@ -327,8 +327,8 @@ def _command_line(
     ]
     environment = {
         **os.environ,
-        # The stub embeds a Python that takes its library from here, and its packages from the first python3 on PATH;
-        # PYTHONHOME and PYTHONPATH it ignores.
+        # The stub embeds a Python, which takes its library from here and its packages from the first python3 on PATH.
+        # It ignores PYTHONHOME and PYTHONPATH.
         "LD_LIBRARY_PATH": os.pathsep.join((str(bundle.libraries), str(bundle.python_library))),
         "PATH": os.pathsep.join((str(python), os.environ.get("PATH", os.defpath))),
     }

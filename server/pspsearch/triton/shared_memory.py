@@ -1,4 +1,4 @@
-"""One region of shared memory, cut into image-sized cells, through which pixels reach a Triton on the same host."""
+"""A region of shared memory, divided into image-sized cells, that carries pixels to a Triton on the same host."""
 
 import mmap
 import os
@@ -12,10 +12,10 @@ from pspsearch.triton.owned_name import SHARED_MEMORY
 
 
 class PixelRing:
-    """Cells of one image each, lent out in runs that lie side by side; to be used from one thread."""
+    """Lends runs of neighbouring cells, each of which holds one image. Only one thread may use it."""
 
     def __init__(self, key: str, cells: int, height_px: int, width_px: int) -> None:
-        """Creates the region `/dev/shm/<key>`; OSError where there is no room for it."""
+        """Creates the region `/dev/shm/<key>`. Raises OSError if there is no room for it."""
         self.key = key
         self.cell_bytes = height_px * width_px * 3
         self.size_bytes = cells * self.cell_bytes
@@ -25,7 +25,7 @@ class PixelRing:
         self._cells = np.frombuffer(self._memory, np.uint8).reshape(cells, height_px, width_px, 3)
 
     def take(self, count: int) -> int | None:
-        """The first of `count` free neighbouring cells, now taken; None where there are none."""
+        """Takes `count` free neighbouring cells and returns the first; None if there are none."""
         wanted = bytes(count)
         first = self._taken.find(wanted, self._next)
         if first < 0:
@@ -37,15 +37,15 @@ class PixelRing:
         return first
 
     def give_back(self, first: int, count: int) -> None:
-        """Frees the cells that `take` lent."""
+        """Frees cells that `take` lent."""
         self._taken[first : first + count] = bytes(count)
 
     def write(self, first: int, pixels: Pixels) -> None:
-        """Copies the images into the cells from `first` on."""
+        """Copies the images into the cells, starting at `first`."""
         self._cells[first : first + len(pixels)] = pixels
 
     def close(self) -> None:
-        """Removes the region; may be called twice."""
+        """Removes the region. It may be called twice."""
         (SHARED_MEMORY / self.key).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class PixelRing:
 
 
 def _create(key: str, size_bytes: int) -> mmap.mmap:
-    """The room is reserved at once: a full `/dev/shm` is an error here, not a SIGBUS at the first write."""
+    """Reserves all the memory now, so that a full `/dev/shm` is an error here and not a SIGBUS at the first write."""
     file = os.open(SHARED_MEMORY / key, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         os.posix_fallocate(file, 0, size_bytes)

@@ -1,8 +1,8 @@
-"""Keeps the Python of Triton's Python backend from reading or writing compiled files in a model repository.
+"""Stops the Python of Triton's Python backend from reading or writing compiled files in a model repository.
 
-A compiled file beside a model's program is no part of what was published, and Python would run it instead of the
-program wherever its time and size fit. The backend's Python ignores every PYTHON* variable, so it is given a copy of
-this file among its packages (`Bundle.assemble_python`), which may import the standard library only.
+A compiled file beside a model's program is not part of what was published, but Python would run it instead of the
+program if its time and size fit. The backend's Python ignores every PYTHON* variable, so `bundle.assemble_python` puts
+a copy of this file among its packages. This file may therefore import only the standard library.
 """
 
 import os
@@ -12,16 +12,16 @@ from types import CodeType
 
 
 class UncachedLoader(SourceFileLoader):
-    """Compiles the source each time, whatever compiled files there are."""
+    """Compiles the source each time, and ignores compiled files."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """The code of the source, and of nothing else."""
+        """Returns the code of the source."""
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
 
 
 def read_sources_only(root: str) -> None:
-    """From now on Python takes from the folders under `root` what their sources say, and writes nothing there."""
+    """From now on, makes imports from folders under `root` read only sources, and write nothing there."""
     real_root = os.path.realpath(root)
 
     def find(path: str) -> FileFinder:

@@ -1,7 +1,6 @@
-"""One describer for each model version in use, opened when it is first asked for."""
+"""Keeps one describer for each model version in use, and opens it at its first use."""
 
 import asyncio
-from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,33 +10,32 @@ from tritonclient.grpc import model_config_pb2
 from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
 from pspsearch.model.contract import Contract
-from pspsearch.model.manifest import MANIFEST, Manifest
 from pspsearch.model.repository import find_broken_versions, readable
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber, read_contract
+from pspsearch.triton.in_use import CHANGED, VersionsInUse
 from pspsearch.triton.model_config import check_policy, find_broken_contracts
 
 _LAST_CALL_S = 60.0
-"""Longer than anything takes that was begun with a describer."""
-
-_CHANGED = "has been changed since the server began to use it: publish a change under a number of its own"
+"""How long after its release a describer is closed: longer than any call takes that still uses it."""
 
 
 class Versions:
-    """For the tasks of one event loop; closes what it opened."""
+    """The describers of one Triton. Only tasks of one event loop may use it. On exit it closes all of them."""
 
-    def __init__(self, client: TritonClient, repository: Path | None = None) -> None:
-        """The client stays the caller's to close. `repository` is what Triton serves, where it is on this machine."""
+    def __init__(self, client: TritonClient, in_use: VersionsInUse) -> None:
+        """The caller still closes the client."""
         self._client = client
-        self._repository = repository
-        self._open: dict[tuple[str, int], TritonDescriber] = {}
+        self._in_use = in_use
+        self._open = in_use.describers
         self._opening = asyncio.Lock()
         self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
     async def open(self, model: str, version: int | None) -> TritonDescriber:
-        """The one describer of that version, or of the highest that is served; ModelMismatch where there is none.
+        """Returns the only describer of that version, or of the highest version served.
 
-        VersionPolicyRefused where Triton would not go on serving it.
+        Raises ModelMismatch if Triton serves no such version, and VersionPolicyRefused if Triton would stop serving it
+        when a newer one is published.
         """
         async with self._opening:
             version = version if version is not None else await self._highest(model)
@@ -47,9 +45,9 @@ class Versions:
             return self._open[model, version]
 
     async def release(self, version: ModelVersion) -> None:
-        """Lets go of a version that no collection needs any more, so that its folder may go, and Triton unload it.
+        """Releases a version that no collection needs any more, so that its folder may be removed and Triton unload it.
 
-        Calls under way may still have its describer: it is closed a while later.
+        Calls under way may still use its describer, so it is closed `_LAST_CALL_S` later.
         """
 
         async def close_later(describer: TritonDescriber) -> None:
@@ -63,17 +61,18 @@ class Versions:
                 self._closing[describer] = asyncio.create_task(close_later(describer))
 
     async def look(self, model: str) -> list[OfferedVersion]:
-        """Has Triton load what is new, and tells all versions, ascending; ModelMismatch where there is no such model.
+        """Makes Triton load new versions, and returns all, ascending. Raises ModelMismatch for an unknown model.
 
-        While a version in the folder is broken, nothing is loaded: Triton would load that one, too, and a version that
-        answers might become another one under the same number.
+        Nothing is loaded while a version in the folder is broken. Triton would load the broken one too, and so might
+        replace a version that answers with different files under the same number.
         """
         broken: dict[int, RepositoryError] = {}
-        if self._repository is not None:
-            broken = await asyncio.to_thread(find_broken_versions, self._repository / model)
-            broken |= self._find_changed(self._repository / model, broken)
-            broken = await asyncio.to_thread(_find_broken_contracts, self._repository / model) | broken
-            if not broken and not (self._repository / model).is_dir():
+        folder = None if self._in_use.repository is None else self._in_use.repository / model
+        if folder is not None:
+            broken = await asyncio.to_thread(find_broken_versions, folder)
+            broken |= self._in_use.find_changed(folder, broken)
+            broken = await asyncio.to_thread(_find_broken_contracts, folder) | broken
+            if not broken and not folder.is_dir():
                 raise ModelMismatch(f"the model repository has no model {model}")
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
@@ -83,7 +82,7 @@ class Versions:
             except ModelLoadFailed as error:
                 usual = str(error)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
-        there = states.keys() if self._repository is None else _numbers(self._repository / model) | broken.keys()
+        there = states.keys() if folder is None else _numbers(folder) | broken.keys()
         try:
             config = await self._client.config(model)
         except ModelMismatch:
@@ -106,42 +105,17 @@ class Versions:
             return OfferedVersion(version, None, reason or str(error))
         return OfferedVersion(version, contract, reason or self._changed(config.name, version, contract))
 
-    def _find_changed(self, folder: Path, broken: Collection[int]) -> dict[int, RepositoryError]:
-        """Versions in use that are gone from their folder, or were published anew under their old number."""
-        changed: dict[int, RepositoryError] = {}
-        for (model, version), describer in self._open.items():
-            path = folder / str(version)
-            if model != folder.name or version in broken:
-                continue
-            if not path.is_dir():
-                changed[version] = RepositoryError(f"{path} is gone, and is in use: put it back")
-            elif _is_another(path, describer):
-                changed[version] = RepositoryError(f"{path} {_CHANGED}")
-        return changed
-
-    def objection(self, model: str) -> str:
-        """Why a Triton that starts again must not load the model, or nothing; from any thread.
-
-        A version in use whose files are others by now would answer under the number of the one that was there.
-        """
-        if self._repository is not None:
-            for (name, version), describer in list(self._open.items()):
-                path = self._repository / model / str(version)
-                if name == model and _is_another(path, describer):
-                    return f"{path} {_CHANGED}"
-        return ""
-
     def _changed(self, model: str, version: int, contract: Contract) -> str:
-        """What is wrong where it is not what it was when it was opened; then it is not asked until it is that again."""
+        """What is wrong if the version has changed since it was opened, or "". It is not used until it is restored."""
         known = self._open.get((model, version))
         if known is None:
             return ""
         same = known.version.contract.fingerprint == contract.fingerprint
-        known.objection = "" if same else f"{known.version} {_CHANGED}"
-        return "" if same else f"it {_CHANGED}"
+        known.objection = "" if same else f"{known.version} {CHANGED}"
+        return "" if same else f"it {CHANGED}"
 
     async def served(self, model: str) -> list[ModelVersion]:
-        """Every version of the model that Triton has ready and that has a contract, ascending."""
+        """Returns every version of the model that is ready in Triton and has a contract, ascending."""
         versions = await self._ready(model)
         if not versions:
             return []
@@ -177,13 +151,8 @@ class Versions:
         return sorted(state.version for state in states if state.model == model and state.ready and state.version)
 
 
-def _is_another(version: Path, describer: TritonDescriber) -> bool:
-    """Whether what was published there is not what it describes with."""
-    return (version / MANIFEST).is_file() and Manifest.read(version).digest != describer.version.contract.digest
-
-
 def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
-    """Every version there is, where the configuration that they share is not what was published."""
+    """The versions with a broken contract; all versions if the configuration that they share is not as published."""
     if not model.is_dir():
         return {}
     try:
@@ -193,7 +162,7 @@ def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """The versions in a model's folder; none without one."""
+    """The version numbers in a model's folder; none if there is no folder."""
     with readable(folder):
         paths = list(folder.iterdir()) if folder.is_dir() else []
         return {int(path.name) for path in paths if path.is_dir() and path.name.isdecimal()}

@@ -21,14 +21,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateCollectionRequest(_message.Message):
-    """A collection to make."""
+    """A collection to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def collection(self) -> _resources_pb2.Collection:
-        """Its name and its settings."""
+        """The name and the settings."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ Global___CreateCollectionRequest: _TypeAlias = CreateCollectionRequest  # noqa: 
 
 @_typing.final
 class CreateCollectionResponse(_message.Message):
-    """The collection that was made."""
+    """The created collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def collection(self) -> _resources_pb2.Collection:
-        """With every setting filled in."""
+        """The collection, with every setting filled in."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ Global___CreateCollectionResponse: _TypeAlias = CreateCollectionResponse  # noqa
 
 @_typing.final
 class GetCollectionRequest(_message.Message):
-    """Which collection."""
+    """Which collection to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -98,7 +98,7 @@ class GetCollectionResponse(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def collection(self) -> _resources_pb2.Collection:
-        """With its state."""
+        """The collection with its state."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ Global___GetCollectionResponse: _TypeAlias = GetCollectionResponse  # noqa: Y015
 
 @_typing.final
 class ListCollectionsRequest(_message.Message):
-    """All collections."""
+    """Asks for all collections."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,7 +139,7 @@ class ListCollectionsResponse(_message.Message):
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def collections(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Collection]:
-        """By name, with their states."""
+        """The collections by name, with their states."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class DeleteCollectionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Never empty: nothing is deleted by default."""
+    """The name of the collection. It must not be empty: nothing is deleted by default."""
     def __init__(
         self,
         *,
@@ -178,13 +178,13 @@ Global___DeleteCollectionRequest: _TypeAlias = DeleteCollectionRequest  # noqa: 
 
 @_typing.final
 class DeleteCollectionResponse(_message.Message):
-    """It is deleted."""
+    """The collection is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """How many items were in it."""
+    """How many items it had."""
     def __init__(
         self,
         *,
@@ -200,7 +200,7 @@ Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa
 
 @_typing.final
 class GetServerStatusRequest(_message.Message):
-    """The server."""
+    """Asks for the state of the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -217,7 +217,7 @@ Global___GetServerStatusRequest: _TypeAlias = GetServerStatusRequest  # noqa: Y0
 
 @_typing.final
 class GetServerStatusResponse(_message.Message):
-    """How the server stands."""
+    """The state of the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -231,26 +231,26 @@ class GetServerStatusResponse(_message.Message):
     CATALOG_BYTES_FIELD_NUMBER: _builtins.int
     REQUESTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Of pspsearch."""
+    """The version of pspsearch."""
     serving: _builtins.bool
-    """Whether it takes searches: not while it warms up or drains."""
+    """Whether it takes searches. False while it starts or drains."""
     uptime_s: _builtins.float
-    """In seconds."""
+    """How long it has been running, in seconds."""
     triton: _builtins.str
-    """Where Triton answers, and whether the server started it."""
+    """Triton's address, and whether the server started it."""
     memory_bytes: _builtins.int
     """Resident memory of the server's process, in bytes."""
     catalog_bytes: _builtins.int
-    """Of the catalog on disk, in bytes."""
+    """The size of the catalog on disk, in bytes."""
     requests_in_flight: _builtins.int
-    """Requests that are being worked on."""
+    """How many calls are under way."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Origin]:
         """The versions of the default model that Triton serves."""
 
     @_builtins.property
     def collections(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Collection]:
-        """All collections with their states."""
+        """All collections that the caller may see, with their states."""
 
     def __init__(
         self,

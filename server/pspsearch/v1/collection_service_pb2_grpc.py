@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CollectionServiceStub:
-    """Collections, and the server as a whole.
+    """Manages collections, and reports the state of the server.
     """
 
     def __init__(self, channel):
@@ -63,39 +63,39 @@ class CollectionServiceStub:
 
 
 class CollectionServiceServicer:
-    """Collections, and the server as a whole.
+    """Manages collections, and reports the state of the server.
     """
 
     def CreateCollection(self, request, context):
-        """Makes an empty collection; ALREADY_EXISTS where the name is taken.
+        """Creates an empty collection. Fails with ALREADY_EXISTS if the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """One collection; NOT_FOUND where there is none.
+        """Returns one collection, or NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCollections(self, request, context):
-        """All collections, by name.
+        """Lists all collections, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCollection(self, request, context):
-        """Deletes a collection with every item in it; NOT_FOUND where there is none.
+        """Deletes a collection with all its items. Fails with NOT_FOUND if there is none of that name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerStatus(self, request, context):
-        """How the server stands.
+        """Returns the state of the server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_CollectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CollectionService:
-    """Collections, and the server as a whole.
+    """Manages collections, and reports the state of the server.
     """
 
     @staticmethod

@@ -27,41 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CollectionServiceStub:
-    """Collections, and the server as a whole."""
+    """Manages collections, and reports the state of the server."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CollectionServiceAsyncStub: ...
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.CreateCollectionRequest, _collection_service_pb2.CreateCollectionResponse]
-    """Makes an empty collection; ALREADY_EXISTS where the name is taken."""
+    """Creates an empty collection. Fails with ALREADY_EXISTS if the name is taken."""
     GetCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.GetCollectionRequest, _collection_service_pb2.GetCollectionResponse]
-    """One collection; NOT_FOUND where there is none."""
+    """Returns one collection, or NOT_FOUND."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]
-    """All collections, by name."""
+    """Lists all collections, by name."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]
-    """Deletes a collection with every item in it; NOT_FOUND where there is none."""
+    """Deletes a collection with all its items. Fails with NOT_FOUND if there is none of that name."""
     GetServerStatus: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.GetServerStatusRequest, _collection_service_pb2.GetServerStatusResponse]
-    """How the server stands."""
+    """Returns the state of the server."""
 
 @_typing.type_check_only
 class CollectionServiceAsyncStub(CollectionServiceStub):
-    """Collections, and the server as a whole."""
+    """Manages collections, and reports the state of the server."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.CreateCollectionRequest, _collection_service_pb2.CreateCollectionResponse]  # type: ignore[assignment]
-    """Makes an empty collection; ALREADY_EXISTS where the name is taken."""
+    """Creates an empty collection. Fails with ALREADY_EXISTS if the name is taken."""
     GetCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.GetCollectionRequest, _collection_service_pb2.GetCollectionResponse]  # type: ignore[assignment]
-    """One collection; NOT_FOUND where there is none."""
+    """Returns one collection, or NOT_FOUND."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
-    """All collections, by name."""
+    """Lists all collections, by name."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
-    """Deletes a collection with every item in it; NOT_FOUND where there is none."""
+    """Deletes a collection with all its items. Fails with NOT_FOUND if there is none of that name."""
     GetServerStatus: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.GetServerStatusRequest, _collection_service_pb2.GetServerStatusResponse]  # type: ignore[assignment]
-    """How the server stands."""
+    """Returns the state of the server."""
 
 class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Collections, and the server as a whole."""
+    """Manages collections, and reports the state of the server."""
 
     @_abc_1.abstractmethod
     def CreateCollection(
@@ -69,7 +69,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.CreateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.CreateCollectionResponse, _abc.Awaitable[_collection_service_pb2.CreateCollectionResponse]]:
-        """Makes an empty collection; ALREADY_EXISTS where the name is taken."""
+        """Creates an empty collection. Fails with ALREADY_EXISTS if the name is taken."""
 
     @_abc_1.abstractmethod
     def GetCollection(
@@ -77,7 +77,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.GetCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.GetCollectionResponse, _abc.Awaitable[_collection_service_pb2.GetCollectionResponse]]:
-        """One collection; NOT_FOUND where there is none."""
+        """Returns one collection, or NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListCollections(
@@ -85,7 +85,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.ListCollectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.ListCollectionsResponse, _abc.Awaitable[_collection_service_pb2.ListCollectionsResponse]]:
-        """All collections, by name."""
+        """Lists all collections, by name."""
 
     @_abc_1.abstractmethod
     def DeleteCollection(
@@ -93,7 +93,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.DeleteCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.DeleteCollectionResponse, _abc.Awaitable[_collection_service_pb2.DeleteCollectionResponse]]:
-        """Deletes a collection with every item in it; NOT_FOUND where there is none."""
+        """Deletes a collection with all its items. Fails with NOT_FOUND if there is none of that name."""
 
     @_abc_1.abstractmethod
     def GetServerStatus(
@@ -101,6 +101,6 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.GetServerStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.GetServerStatusResponse, _abc.Awaitable[_collection_service_pb2.GetServerStatusResponse]]:
-        """How the server stands."""
+        """Returns the state of the server."""
 
 def add_CollectionServiceServicer_to_server(servicer: CollectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

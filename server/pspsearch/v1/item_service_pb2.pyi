@@ -28,30 +28,30 @@ class _UpsertOutcome:
 class _UpsertOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     UPSERT_OUTCOME_UNSPECIFIED: _UpsertOutcome.ValueType  # 0
-    """It was refused; its status says why."""
+    """It was refused. Its status says why."""
     UPSERT_OUTCOME_CREATED: _UpsertOutcome.ValueType  # 1
-    """There was no item of this id."""
+    """There was no item with this id."""
     UPSERT_OUTCOME_REPLACED: _UpsertOutcome.ValueType  # 2
-    """There was one, and it is changed."""
+    """There was one, and it has changed."""
     UPSERT_OUTCOME_UNCHANGED: _UpsertOutcome.ValueType  # 3
-    """There was one, the same in everything: nothing was written."""
+    """There was an identical one, so nothing was written."""
 
 class UpsertOutcome(_UpsertOutcome, metaclass=_UpsertOutcomeEnumTypeWrapper):
-    """What became of an item."""
+    """What happened to an item."""
 
 UPSERT_OUTCOME_UNSPECIFIED: UpsertOutcome.ValueType  # 0
-"""It was refused; its status says why."""
+"""It was refused. Its status says why."""
 UPSERT_OUTCOME_CREATED: UpsertOutcome.ValueType  # 1
-"""There was no item of this id."""
+"""There was no item with this id."""
 UPSERT_OUTCOME_REPLACED: UpsertOutcome.ValueType  # 2
-"""There was one, and it is changed."""
+"""There was one, and it has changed."""
 UPSERT_OUTCOME_UNCHANGED: UpsertOutcome.ValueType  # 3
-"""There was one, the same in everything: nothing was written."""
+"""There was an identical one, so nothing was written."""
 Global___UpsertOutcome: _TypeAlias = UpsertOutcome  # noqa: Y015
 
 @_typing.final
 class ItemInput(_message.Message):
-    """An item to put in."""
+    """An item to put in, or changes to an existing one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,10 +64,10 @@ class ItemInput(_message.Message):
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
     attributes_json: _builtins.str
-    """A JSON object, at most 64 KiB. Absent leaves those of an item that is there, and is `{}` for a new one."""
+    """A JSON object, at most 64 KiB. If absent, an existing item keeps its attributes, and a new one gets `{}`."""
     @_builtins.property
     def descriptor(self) -> _resources_pb2.Descriptor:
-        """A descriptor of the collection's vector space."""
+        """A descriptor of the collection's space."""
 
     def __init__(
         self,
@@ -103,14 +103,14 @@ class UpsertResult(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item."""
+    """The item's id."""
     outcome: Global___UpsertOutcome.ValueType
-    """What became of it."""
+    """What happened to the item."""
     sequence: _builtins.int
-    """The number of the change in the catalog; of the last one where it was unchanged."""
+    """The sequence number of the change; of the item's last change if it is unchanged."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Code 0 where it is in, else why not."""
+        """Code 0 if the item is stored; otherwise why it is not."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ Global___UpsertResult: _TypeAlias = UpsertResult  # noqa: Y015
 
 @_typing.final
 class UpsertItemsRequest(_message.Message):
-    """Items to put in."""
+    """Items to put in or replace."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -138,14 +138,14 @@ class UpsertItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     request_id: _builtins.str
-    """A name of this call, chosen by the caller, at most 128 bytes: the same call sent again within a day has no second
-    effect and gets the first answer. None where empty.
+    """A name that the caller chooses for this call, at most 128 bytes; optional. The same call sent again within a day
+    has no second effect and gets the first answer.
     """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemInput]:
-        """1 to 256; of two with the same id the later wins."""
+        """1 to 256 items. Of two with the same id the later one wins."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class UpsertItemsResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpsertResult]:
-        """In the order of the items."""
+        """One for each item, in order."""
 
     def __init__(
         self,
@@ -196,9 +196,9 @@ class IngestItemsRequest(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; read from the first message only; `default` where empty."""
+    """The name of the collection; `default` if empty. Only the first message's is read."""
     tag: _builtins.int
-    """Comes back with the acknowledgement; of any meaning to the caller."""
+    """Any number, which comes back with the acknowledgement."""
     @_builtins.property
     def item(self) -> Global___ItemInput:
         """The item."""
@@ -227,10 +227,10 @@ class IngestItemsResponse(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
-    """Of the message that this acknowledges."""
+    """The tag of the acknowledged item."""
     @_builtins.property
     def result(self) -> Global___UpsertResult:
-        """What became of its item."""
+        """What happened to the item."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ Global___IngestItemsResponse: _TypeAlias = IngestItemsResponse  # noqa: Y015
 
 @_typing.final
 class GetItemRequest(_message.Message):
-    """Which item."""
+    """Which item to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -256,11 +256,11 @@ class GetItemRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     RETURN_DESCRIPTOR_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     id: _builtins.str
-    """The item."""
+    """The item's id."""
     return_descriptor: _builtins.bool
-    """Return its descriptor too."""
+    """Whether to return its descriptor too."""
     def __init__(
         self,
         *,
@@ -290,7 +290,7 @@ class GetItemResponse(_message.Message):
 
     @_builtins.property
     def descriptor(self) -> _resources_pb2.Descriptor:
-        """In the active generation's space; absent unless asked for."""
+        """Its descriptor in the active generation's space; absent unless requested."""
 
     def __init__(
         self,
@@ -308,16 +308,16 @@ Global___GetItemResponse: _TypeAlias = GetItemResponse  # noqa: Y015
 
 @_typing.final
 class GetItemImageRequest(_message.Message):
-    """Whose image."""
+    """Which item's image to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     id: _builtins.str
-    """The item."""
+    """The item's id."""
     def __init__(
         self,
         *,
@@ -341,10 +341,10 @@ class GetItemImageResponse(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
-    """The encoded bytes as they came."""
+    """The encoded bytes, exactly as they were sent."""
     @_builtins.property
     def info(self) -> _resources_pb2.ImageInfo:
-        """What they are."""
+        """What is known about the image."""
 
     def __init__(
         self,
@@ -362,7 +362,7 @@ Global___GetItemImageResponse: _TypeAlias = GetItemImageResponse  # noqa: Y015
 
 @_typing.final
 class DeleteItemsRequest(_message.Message):
-    """What to take out: ids or a filter, not both."""
+    """Which items to delete: either ids or a filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -371,20 +371,21 @@ class DeleteItemsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     filter: _builtins.str
-    """Every item that it holds for, as of one moment, but those that it does not hold for any more when they go; `*` for
-    all of them. Items without a descriptor in the active generation are taken, too. As in SearchOptions.
+    """Deletes every item that matches at one moment and still matches when its turn comes; `*` matches all. Items without
+    a descriptor in the active generation are deleted too. The syntax is as in SearchOptions.
 
-    They go in portions, between which others write; each portion is durable. Where the call fails midway, what went is
-    gone and the rest is there: call again. By the same `request_id` the same deletion goes on: items that were first put
-    in after it began stay, and `deleted_count` counts all that it took. A deletion by ids takes all or none.
+    The items are deleted in portions, between which other calls can write. Each portion is durable. If the call fails
+    midway, the deleted items are gone and the others are still there. Then call again. With the same `request_id` the
+    same deletion continues: items that were first put in after it began stay, and `deleted_count` counts all items
+    that it has deleted. A deletion by ids, in contrast, deletes all of them or none.
     """
     request_id: _builtins.str
-    """As in UpsertItemsRequest; a deletion that failed midway goes on."""
+    """As in UpsertItemsRequest. With the same one, a deletion that failed midway continues."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 10000."""
+        """At most 10000 ids."""
 
     def __init__(
         self,
@@ -404,16 +405,16 @@ Global___DeleteItemsRequest: _TypeAlias = DeleteItemsRequest  # noqa: Y015
 
 @_typing.final
 class DeleteItemsResponse(_message.Message):
-    """What was taken out."""
+    """What was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """How many items there were."""
+    """How many items were deleted."""
     sequence: _builtins.int
-    """The number of the last change in the catalog."""
+    """The sequence number of the last change in the catalog."""
     def __init__(
         self,
         *,
@@ -440,15 +441,15 @@ class ListItemsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NOT_IN_GENERATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     filter: _builtins.str
-    """Only those that it holds for; all where empty."""
+    """Only items that match this filter; all if empty. As in SearchOptions."""
     page_size: _builtins.int
-    """At most this many, 1 to 1000; 100 where 0."""
+    """At most this many items, 1 to 1000; 0 means 100."""
     page_token: _builtins.str
-    """From the page before; empty for the first. It holds for the same collection and filter."""
+    """The token from the previous page; empty for the first page. It is valid only for the same collection and filter."""
     not_in_generation: _builtins.int
-    """Only those that have no descriptor in this generation, where it is not 0: they cannot be found in it. Not together
+    """If not 0, only items without a descriptor in this generation, in which they cannot be found. It cannot be combined
     with a filter.
     """
     def __init__(
@@ -470,17 +471,17 @@ Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
 
 @_typing.final
 class ListItemsResponse(_message.Message):
-    """One page."""
+    """One page of items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """The token for the next page; empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Item]:
-        """In the order in which they were first put in."""
+        """The items, in the order in which they were first put in."""
 
     def __init__(
         self,
@@ -498,16 +499,16 @@ Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
 
 @_typing.final
 class CountItemsRequest(_message.Message):
-    """What to count."""
+    """Which items to count."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     filter: _builtins.str
-    """Only those that it holds for; all where empty."""
+    """Only items that match this filter; all if empty. As in SearchOptions."""
     def __init__(
         self,
         *,
@@ -524,13 +525,13 @@ Global___CountItemsRequest: _TypeAlias = CountItemsRequest  # noqa: Y015
 
 @_typing.final
 class CountItemsResponse(_message.Message):
-    """How many there are."""
+    """How many items there are."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """As of one moment."""
+    """The count at one moment."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ItemServiceStub:
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search.
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it.
     """
 
     def __init__(self, channel):
@@ -73,48 +73,48 @@ class ItemServiceStub:
 
 
 class ItemServiceServicer:
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search.
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it.
     """
 
     def UpsertItems(self, request, context):
-        """Puts in or replaces some items. One bad item does not fail the others.
+        """Puts in or replaces up to 256 items. One bad item does not fail the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IngestItems(self, request_iterator, context):
-        """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-        what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
-        a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
+        """Puts in or replaces any number of items, and acknowledges each, in any order. To resume after a broken stream, send
+        the unacknowledged items again. An item that is already stored unchanged costs no inference. An item sent again is
+        a new write, so it replaces what another caller wrote in between. UpsertItems with a request_id does not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """One item; NOT_FOUND where there is none.
+        """Returns one item, or NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetItemImage(self, request, context):
-        """The encoded bytes as they came; NOT_FOUND where they were not kept.
+        """Returns the encoded bytes of an item's image, or NOT_FOUND if they were not kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Takes items out, by id or by filter. Ids that are not there are no error.
+        """Deletes items by id or by filter. Unknown ids are not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """The items in the order in which they were first put in, page by page. An item that is there all the time is listed
+        """Lists items in the order in which they were first put in, page by page. An item that exists all the time is listed
         exactly once, whatever else changes between two pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -122,7 +122,7 @@ class ItemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountItems(self, request, context):
-        """How many items there are.
+        """Counts items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,7 +175,7 @@ def add_ItemServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ItemService:
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search.
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it.
     """
 
     @staticmethod

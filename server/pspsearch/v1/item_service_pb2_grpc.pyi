@@ -27,59 +27,59 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ItemServiceStub:
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search."""
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ItemServiceAsyncStub: ...
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.UpsertItemsRequest, _item_service_pb2.UpsertItemsResponse]
-    """Puts in or replaces some items. One bad item does not fail the others."""
+    """Puts in or replaces up to 256 items. One bad item does not fail the others."""
     IngestItems: _grpc.StreamStreamMultiCallable[_item_service_pb2.IngestItemsRequest, _item_service_pb2.IngestItemsResponse]
-    """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-    what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
-    a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
+    """Puts in or replaces any number of items, and acknowledges each, in any order. To resume after a broken stream, send
+    the unacknowledged items again. An item that is already stored unchanged costs no inference. An item sent again is
+    a new write, so it replaces what another caller wrote in between. UpsertItems with a request_id does not.
     """
     GetItem: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_service_pb2.GetItemResponse]
-    """One item; NOT_FOUND where there is none."""
+    """Returns one item, or NOT_FOUND."""
     GetItemImage: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.GetItemImageRequest, _item_service_pb2.GetItemImageResponse]
-    """The encoded bytes as they came; NOT_FOUND where they were not kept."""
+    """Returns the encoded bytes of an item's image, or NOT_FOUND if they were not kept."""
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.DeleteItemsRequest, _item_service_pb2.DeleteItemsResponse]
-    """Takes items out, by id or by filter. Ids that are not there are no error."""
+    """Deletes items by id or by filter. Unknown ids are not an error."""
     ListItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.ListItemsRequest, _item_service_pb2.ListItemsResponse]
-    """The items in the order in which they were first put in, page by page. An item that is there all the time is listed
+    """Lists items in the order in which they were first put in, page by page. An item that exists all the time is listed
     exactly once, whatever else changes between two pages.
     """
     CountItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.CountItemsRequest, _item_service_pb2.CountItemsResponse]
-    """How many items there are."""
+    """Counts items."""
 
 @_typing.type_check_only
 class ItemServiceAsyncStub(ItemServiceStub):
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search."""
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.UpsertItemsRequest, _item_service_pb2.UpsertItemsResponse]  # type: ignore[assignment]
-    """Puts in or replaces some items. One bad item does not fail the others."""
+    """Puts in or replaces up to 256 items. One bad item does not fail the others."""
     IngestItems: _aio.StreamStreamMultiCallable[_item_service_pb2.IngestItemsRequest, _item_service_pb2.IngestItemsResponse]  # type: ignore[assignment]
-    """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-    what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
-    a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
+    """Puts in or replaces any number of items, and acknowledges each, in any order. To resume after a broken stream, send
+    the unacknowledged items again. An item that is already stored unchanged costs no inference. An item sent again is
+    a new write, so it replaces what another caller wrote in between. UpsertItems with a request_id does not.
     """
     GetItem: _aio.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_service_pb2.GetItemResponse]  # type: ignore[assignment]
-    """One item; NOT_FOUND where there is none."""
+    """Returns one item, or NOT_FOUND."""
     GetItemImage: _aio.UnaryUnaryMultiCallable[_item_service_pb2.GetItemImageRequest, _item_service_pb2.GetItemImageResponse]  # type: ignore[assignment]
-    """The encoded bytes as they came; NOT_FOUND where they were not kept."""
+    """Returns the encoded bytes of an item's image, or NOT_FOUND if they were not kept."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.DeleteItemsRequest, _item_service_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Takes items out, by id or by filter. Ids that are not there are no error."""
+    """Deletes items by id or by filter. Unknown ids are not an error."""
     ListItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.ListItemsRequest, _item_service_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """The items in the order in which they were first put in, page by page. An item that is there all the time is listed
+    """Lists items in the order in which they were first put in, page by page. An item that exists all the time is listed
     exactly once, whatever else changes between two pages.
     """
     CountItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.CountItemsRequest, _item_service_pb2.CountItemsResponse]  # type: ignore[assignment]
-    """How many items there are."""
+    """Counts items."""
 
 class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Puts items in, reads them, takes them out. What is acknowledged is on disk and seen by the next search."""
+    """Puts items in, reads them, and deletes them. An acknowledged change is on disk, and the next search sees it."""
 
     @_abc_1.abstractmethod
     def UpsertItems(
@@ -87,7 +87,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.UpsertItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.UpsertItemsResponse, _abc.Awaitable[_item_service_pb2.UpsertItemsResponse]]:
-        """Puts in or replaces some items. One bad item does not fail the others."""
+        """Puts in or replaces up to 256 items. One bad item does not fail the others."""
 
     @_abc_1.abstractmethod
     def IngestItems(
@@ -95,9 +95,9 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_item_service_pb2.IngestItemsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_item_service_pb2.IngestItemsResponse], _abc.AsyncIterator[_item_service_pb2.IngestItemsResponse]]:
-        """Puts in or replaces any number of items, acknowledged one by one, in any order. To resume after a break, send again
-        what was not acknowledged: an item that is already there unchanged costs no inference. An item that is sent again is
-        a new write: where somebody else wrote it in between, it replaces that. UpsertItems with a request_id does not.
+        """Puts in or replaces any number of items, and acknowledges each, in any order. To resume after a broken stream, send
+        the unacknowledged items again. An item that is already stored unchanged costs no inference. An item sent again is
+        a new write, so it replaces what another caller wrote in between. UpsertItems with a request_id does not.
         """
 
     @_abc_1.abstractmethod
@@ -106,7 +106,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.GetItemResponse, _abc.Awaitable[_item_service_pb2.GetItemResponse]]:
-        """One item; NOT_FOUND where there is none."""
+        """Returns one item, or NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def GetItemImage(
@@ -114,7 +114,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.GetItemImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.GetItemImageResponse, _abc.Awaitable[_item_service_pb2.GetItemImageResponse]]:
-        """The encoded bytes as they came; NOT_FOUND where they were not kept."""
+        """Returns the encoded bytes of an item's image, or NOT_FOUND if they were not kept."""
 
     @_abc_1.abstractmethod
     def DeleteItems(
@@ -122,7 +122,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.DeleteItemsResponse, _abc.Awaitable[_item_service_pb2.DeleteItemsResponse]]:
-        """Takes items out, by id or by filter. Ids that are not there are no error."""
+        """Deletes items by id or by filter. Unknown ids are not an error."""
 
     @_abc_1.abstractmethod
     def ListItems(
@@ -130,7 +130,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.ListItemsResponse, _abc.Awaitable[_item_service_pb2.ListItemsResponse]]:
-        """The items in the order in which they were first put in, page by page. An item that is there all the time is listed
+        """Lists items in the order in which they were first put in, page by page. An item that exists all the time is listed
         exactly once, whatever else changes between two pages.
         """
 
@@ -140,6 +140,6 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.CountItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.CountItemsResponse, _abc.Awaitable[_item_service_pb2.CountItemsResponse]]:
-        """How many items there are."""
+        """Counts items."""
 
 def add_ItemServiceServicer_to_server(servicer: ItemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,29 +30,29 @@ class _GenerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gener
     GENERATION_STATE_UNSPECIFIED: _GenerationState.ValueType  # 0
     """Never sent."""
     GENERATION_STATE_BUILDING: _GenerationState.ValueType  # 1
-    """A rollout makes it."""
+    """A rollout is building it."""
     GENERATION_STATE_ACTIVE: _GenerationState.ValueType  # 2
-    """It answers; every collection has exactly one."""
+    """It answers. Every collection has exactly one such generation."""
     GENERATION_STATE_KEPT: _GenerationState.ValueType  # 3
-    """It answered, and is kept up to date for a rollback."""
+    """It answered before, and is kept up to date for a rollback."""
     GENERATION_STATE_RETIRED: _GenerationState.ValueType  # 4
-    """It answered once."""
+    """It answered before, and is not kept."""
     GENERATION_STATE_FAILED: _GenerationState.ValueType  # 5
     """It never answered."""
 
 class GenerationState(_GenerationState, metaclass=_GenerationStateEnumTypeWrapper):
-    """Where a generation is in its life."""
+    """The state of a generation."""
 
 GENERATION_STATE_UNSPECIFIED: GenerationState.ValueType  # 0
 """Never sent."""
 GENERATION_STATE_BUILDING: GenerationState.ValueType  # 1
-"""A rollout makes it."""
+"""A rollout is building it."""
 GENERATION_STATE_ACTIVE: GenerationState.ValueType  # 2
-"""It answers; every collection has exactly one."""
+"""It answers. Every collection has exactly one such generation."""
 GENERATION_STATE_KEPT: GenerationState.ValueType  # 3
-"""It answered, and is kept up to date for a rollback."""
+"""It answered before, and is kept up to date for a rollback."""
 GENERATION_STATE_RETIRED: GenerationState.ValueType  # 4
-"""It answered once."""
+"""It answered before, and is not kept."""
 GENERATION_STATE_FAILED: GenerationState.ValueType  # 5
 """It never answered."""
 Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
@@ -68,44 +68,44 @@ class _RolloutStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RolloutS
     ROLLOUT_STAGE_DESCRIBING: _RolloutStage.ValueType  # 1
     """The stored images are being described."""
     ROLLOUT_STAGE_INDEXING: _RolloutStage.ValueType  # 2
-    """Its index is being built."""
+    """The index of the new version is being built."""
     ROLLOUT_STAGE_CHECKING: _RolloutStage.ValueType  # 3
-    """The gate measures it."""
+    """The new version is being checked."""
     ROLLOUT_STAGE_READY: _RolloutStage.ValueType  # 4
-    """It waits to be promoted."""
+    """The new version waits to be promoted."""
     ROLLOUT_STAGE_PROMOTED: _RolloutStage.ValueType  # 5
-    """It answers."""
+    """The new version answers."""
     ROLLOUT_STAGE_FAILED: _RolloutStage.ValueType  # 6
-    """It was refused or aborted."""
+    """The new version failed its checks, or the rollout was aborted."""
 
 class RolloutStage(_RolloutStage, metaclass=_RolloutStageEnumTypeWrapper):
-    """Where a rollout is."""
+    """How far a rollout is."""
 
 ROLLOUT_STAGE_UNSPECIFIED: RolloutStage.ValueType  # 0
 """Never sent."""
 ROLLOUT_STAGE_DESCRIBING: RolloutStage.ValueType  # 1
 """The stored images are being described."""
 ROLLOUT_STAGE_INDEXING: RolloutStage.ValueType  # 2
-"""Its index is being built."""
+"""The index of the new version is being built."""
 ROLLOUT_STAGE_CHECKING: RolloutStage.ValueType  # 3
-"""The gate measures it."""
+"""The new version is being checked."""
 ROLLOUT_STAGE_READY: RolloutStage.ValueType  # 4
-"""It waits to be promoted."""
+"""The new version waits to be promoted."""
 ROLLOUT_STAGE_PROMOTED: RolloutStage.ValueType  # 5
-"""It answers."""
+"""The new version answers."""
 ROLLOUT_STAGE_FAILED: RolloutStage.ValueType  # 6
-"""It was refused or aborted."""
+"""The new version failed its checks, or the rollout was aborted."""
 Global___RolloutStage: _TypeAlias = RolloutStage  # noqa: Y015
 
 @_typing.final
 class ListModelVersionsRequest(_message.Message):
-    """Of which model."""
+    """Which model's versions to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The server's default where empty."""
+    """The name of the Triton model; the server's default if empty."""
     def __init__(
         self,
         *,
@@ -121,14 +121,14 @@ Global___ListModelVersionsRequest: _TypeAlias = ListModelVersionsRequest  # noqa
 
 @_typing.final
 class ListModelVersionsResponse(_message.Message):
-    """What there is."""
+    """The versions of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
-        """Ascending."""
+        """The versions, in ascending order."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ Global___ListModelVersionsResponse: _TypeAlias = ListModelVersionsResponse  # no
 
 @_typing.final
 class ModelVersion(_message.Message):
-    """One version of a model, as the repository has it."""
+    """One version of a model in the repository."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -159,15 +159,15 @@ class ModelVersion(_message.Message):
     model: _builtins.str
     """The name of the Triton model."""
     version: _builtins.int
-    """Its number."""
+    """The number of the version."""
     usable: _builtins.bool
-    """Whether a collection can be taken to it."""
+    """Whether a collection can move to it."""
     reason: _builtins.str
-    """Why not; empty where it is usable."""
+    """Why it is not usable; empty if it is."""
     fingerprint: _builtins.str
-    """Its vector space; empty where it has no contract that can be read."""
+    """The name of its space; empty if it has no readable contract."""
     dimension: _builtins.int
-    """Of its descriptors."""
+    """The dimension of its descriptors."""
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The collections that it answers for."""
@@ -205,18 +205,18 @@ class StartRolloutRequest(_message.Message):
     CANARY_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     model_version: _builtins.int
-    """The highest that is there where 0."""
+    """The number of the version; 0 means the highest that is usable."""
     share: _builtins.float
-    """Of the model's time, the share that describing stored images may take, above 0 and at most 1; 0.5 where 0. It takes
-    less where live searches suffer.
+    """The share of the model's time that describing stored images may take, above 0 and at most 1; 0 means 0.5. It takes
+    less if live searches suffer.
     """
     automatic: _builtins.bool
-    """Whether to promote it as soon as it is ready."""
+    """Whether to promote the version as soon as it is ready."""
     drop_missing: _builtins.bool
-    """Whether it may be promoted although there are items that it cannot find, because their images are not kept. They
-    stay in the collection, and are found again when their images are put in again, or after a rollback.
+    """Whether to promote the version even if it cannot find some items because their images are not kept. These items
+    stay in the collection. They are found again when their images are put in again, or after a rollback.
     """
     canary: _builtins.float
     """As in TryRolloutRequest."""
@@ -243,14 +243,14 @@ Global___StartRolloutRequest: _TypeAlias = StartRolloutRequest  # noqa: Y015
 
 @_typing.final
 class StartRolloutResponse(_message.Message):
-    """It has begun."""
+    """The rollout has started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """As it begins."""
+        """The rollout at its start."""
 
     def __init__(
         self,
@@ -267,13 +267,13 @@ Global___StartRolloutResponse: _TypeAlias = StartRolloutResponse  # noqa: Y015
 
 @_typing.final
 class GetRolloutRequest(_message.Message):
-    """Which rollout."""
+    """Which collection's rollout to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -289,14 +289,14 @@ Global___GetRolloutRequest: _TypeAlias = GetRolloutRequest  # noqa: Y015
 
 @_typing.final
 class GetRolloutResponse(_message.Message):
-    """How it stands."""
+    """A rollout."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """Now."""
+        """The present state of the rollout."""
 
     def __init__(
         self,
@@ -313,13 +313,13 @@ Global___GetRolloutResponse: _TypeAlias = GetRolloutResponse  # noqa: Y015
 
 @_typing.final
 class WatchRolloutRequest(_message.Message):
-    """Which rollout."""
+    """Which collection's rollout to watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -335,14 +335,14 @@ Global___WatchRolloutRequest: _TypeAlias = WatchRolloutRequest  # noqa: Y015
 
 @_typing.final
 class WatchRolloutResponse(_message.Message):
-    """How it stands."""
+    """A change in a rollout."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """Now; the last one has ended."""
+        """The present state of the rollout. The last message has one that has ended."""
 
     def __init__(
         self,
@@ -359,7 +359,7 @@ Global___WatchRolloutResponse: _TypeAlias = WatchRolloutResponse  # noqa: Y015
 
 @_typing.final
 class TryRolloutRequest(_message.Message):
-    """With how much."""
+    """How a rollout takes part in live searches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -367,15 +367,16 @@ class TryRolloutRequest(_message.Message):
     CANARY_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     canary: _builtins.float
-    """The share of all callers that the new version answers, 0 to 1: always the same callers, and when the share grows
-    others besides. Who calls is told by the header `x-caller-id`, or else by the address that the call comes from.
-    What it cannot answer, like a query by a descriptor of the other space, the version that answers all others does.
-    Takes Search, BatchSearch, SearchStream, Recommend and Compare; each answer says in `origin` where it is from.
+    """The share of all callers that the new version answers, 0 to 1. They are always the same callers, and a larger share
+    adds others. The header `x-caller-id` says who calls, or else the name of the token, or else the address. If the
+    new version cannot answer a query, such as one by a descriptor of the other space, the active version does. The
+    share applies to Search, BatchSearch, SearchStream, Recommend and Compare. The `origin` of an answer says which
+    version it is from.
     """
     shadow: _builtins.float
-    """Of the other searches, the share that the new version answers, too, 0 to 1: not for the caller, but to be compared."""
+    """The share of the other searches that the new version also answers, 0 to 1, only for comparison."""
     def __init__(
         self,
         *,
@@ -393,14 +394,14 @@ Global___TryRolloutRequest: _TypeAlias = TryRolloutRequest  # noqa: Y015
 
 @_typing.final
 class TryRolloutResponse(_message.Message):
-    """It takes part."""
+    """The trial is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """As it stands."""
+        """The present state of the rollout."""
 
     def __init__(
         self,
@@ -417,16 +418,16 @@ Global___TryRolloutResponse: _TypeAlias = TryRolloutResponse  # noqa: Y015
 
 @_typing.final
 class PromoteRolloutRequest(_message.Message):
-    """Which rollout."""
+    """Which collection's rollout to promote."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     DROP_MISSING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     drop_missing: _builtins.bool
-    """As in StartRolloutRequest, for an operator who has seen how many there are."""
+    """As in StartRolloutRequest, for an operator who has seen how many items are missing."""
     def __init__(
         self,
         *,
@@ -443,14 +444,14 @@ Global___PromoteRolloutRequest: _TypeAlias = PromoteRolloutRequest  # noqa: Y015
 
 @_typing.final
 class PromoteRolloutResponse(_message.Message):
-    """It answers."""
+    """The new version answers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """As it ended."""
+        """The rollout at its end."""
 
     def __init__(
         self,
@@ -467,13 +468,13 @@ Global___PromoteRolloutResponse: _TypeAlias = PromoteRolloutResponse  # noqa: Y0
 
 @_typing.final
 class AbortRolloutRequest(_message.Message):
-    """Which rollout."""
+    """Which collection's rollout to end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -489,14 +490,14 @@ Global___AbortRolloutRequest: _TypeAlias = AbortRolloutRequest  # noqa: Y015
 
 @_typing.final
 class AbortRolloutResponse(_message.Message):
-    """It has ended."""
+    """The rollout has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rollout(self) -> Global___Rollout:
-        """As it ended."""
+        """The rollout at its end."""
 
     def __init__(
         self,
@@ -513,13 +514,13 @@ Global___AbortRolloutResponse: _TypeAlias = AbortRolloutResponse  # noqa: Y015
 
 @_typing.final
 class RollbackRequest(_message.Message):
-    """Of which collection."""
+    """Which collection to roll back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -535,14 +536,14 @@ Global___RollbackRequest: _TypeAlias = RollbackRequest  # noqa: Y015
 
 @_typing.final
 class RollbackResponse(_message.Message):
-    """It is back."""
+    """The kept generation answers again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORIGIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """What answers from now on."""
+        """The generation that now answers."""
 
     def __init__(
         self,
@@ -559,13 +560,13 @@ Global___RollbackResponse: _TypeAlias = RollbackResponse  # noqa: Y015
 
 @_typing.final
 class RetireGenerationRequest(_message.Message):
-    """Of which collection."""
+    """Which collection's kept generation to retire."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -581,14 +582,14 @@ Global___RetireGenerationRequest: _TypeAlias = RetireGenerationRequest  # noqa: 
 
 @_typing.final
 class RetireGenerationResponse(_message.Message):
-    """It is gone."""
+    """The kept generation is gone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORIGIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """What was retired."""
+        """The retired generation."""
 
     def __init__(
         self,
@@ -605,16 +606,16 @@ Global___RetireGenerationResponse: _TypeAlias = RetireGenerationResponse  # noqa
 
 @_typing.final
 class FollowModelRequest(_message.Message):
-    """Of which collection."""
+    """Whether a collection follows its model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     follow: _builtins.bool
-    """Whether it follows; else it is pinned to the version that answers."""
+    """Whether it follows new versions. If not, it is pinned to the present one."""
     def __init__(
         self,
         *,
@@ -631,14 +632,14 @@ Global___FollowModelRequest: _TypeAlias = FollowModelRequest  # noqa: Y015
 
 @_typing.final
 class FollowModelResponse(_message.Message):
-    """It is kept."""
+    """The setting is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def collection(self) -> _resources_pb2.Collection:
-        """As it is now."""
+        """The collection with its present state."""
 
     def __init__(
         self,
@@ -655,13 +656,13 @@ Global___FollowModelResponse: _TypeAlias = FollowModelResponse  # noqa: Y015
 
 @_typing.final
 class ListGenerationsRequest(_message.Message):
-    """Of which collection."""
+    """Which collection's generations to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """`default` where empty."""
+    """The name of the collection; `default` if empty."""
     def __init__(
         self,
         *,
@@ -677,14 +678,14 @@ Global___ListGenerationsRequest: _TypeAlias = ListGenerationsRequest  # noqa: Y0
 
 @_typing.final
 class ListGenerationsResponse(_message.Message):
-    """What there is and was."""
+    """The generations of a collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GENERATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Generation]:
-        """By number."""
+        """Present and past generations, by number."""
 
     def __init__(
         self,
@@ -712,24 +713,24 @@ class Generation(_message.Message):
     CHECKS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     state: Global___GenerationState.ValueType
-    """Where it is in its life."""
+    """The state of the generation."""
     reason: _builtins.str
-    """Why it failed."""
+    """Why it failed; empty if it did not."""
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """Its model version, its space and its number."""
+        """The generation's model version, space and number."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was begun."""
+        """When it was created."""
 
     @_builtins.property
     def change_time(self) -> _timestamp_pb2.Timestamp:
-        """When it came into this state."""
+        """When it entered this state."""
 
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Check]:
-        """What its rollout measured; empty for a collection's first one."""
+        """The checks of its rollout; empty for a collection's first generation."""
 
     def __init__(
         self,
@@ -751,7 +752,7 @@ Global___Generation: _TypeAlias = Generation  # noqa: Y015
 
 @_typing.final
 class Rollout(_message.Message):
-    """A collection on its way to another model version."""
+    """The move of a collection to another model version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -769,36 +770,36 @@ class Rollout(_message.Message):
     SHADOW_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """Its name."""
+    """The name of the collection."""
     stage: Global___RolloutStage.ValueType
-    """Where it is."""
+    """How far the rollout is."""
     described_count: _builtins.int
-    """Items that have been described since it began, or since the server started."""
+    """How many items were described since the rollout began or the server started."""
     total_count: _builtins.int
-    """Items that were to be described."""
+    """How many items had to be described."""
     per_second: _builtins.float
-    """Items described per second."""
+    """How many items are described per second."""
     eta_s: _builtins.float
-    """Until all are described, in seconds; 0 where that cannot be told."""
+    """How long until all are described, in seconds; 0 if unknown."""
     missing_count: _builtins.int
-    """Items that cannot be described, because their images are not kept, or cannot be read any more."""
+    """How many items cannot be described, because their images were not kept or can no longer be read."""
     reason: _builtins.str
     """Why it failed, or what it waits for."""
     canary: _builtins.float
-    """The share of callers that it answers when it is ready."""
+    """The share of callers that the new version answers once it is ready."""
     shadow: _builtins.float
-    """The share of other searches that it is compared with when it is ready."""
+    """The share of other searches on which it is compared once it is ready."""
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
         """The new model version, its space, and the number of the generation."""
 
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Check]:
-        """What the gate measured."""
+        """The results of the checks."""
 
     @_builtins.property
     def trial(self) -> Global___Trial:
-        """What came of that since it was asked for."""
+        """The results of that trial so far."""
 
     def __init__(
         self,
@@ -827,7 +828,7 @@ Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class Trial(_message.Message):
-    """What has come of live searches that a new version took part in."""
+    """The results of live searches that a new version took part in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -839,19 +840,19 @@ class Trial(_message.Message):
     MS_FIELD_NUMBER: _builtins.int
     ACTIVE_MS_FIELD_NUMBER: _builtins.int
     answered_count: _builtins.int
-    """Calls that it answered."""
+    """How many calls the new version answered."""
     passed_on_count: _builtins.int
-    """Calls that it was to answer and could not, so that the version before did."""
+    """How many calls it could not answer, so that the active version did."""
     mirrored_count: _builtins.int
-    """Calls that both answered, to be compared."""
+    """How many calls both versions answered, for comparison."""
     failed_count: _builtins.int
-    """Calls that it was to answer for comparison, and could not."""
+    """How many calls it failed to answer for comparison."""
     overlap: _builtins.float
-    """The share of the hits before that it finds, too: the mean of the last thousand mirrored queries."""
+    """The share of the active version's hits that it finds too: the mean of the last thousand mirrored queries."""
     ms: _builtins.float
-    """The median of the last thousand mirrored calls, in milliseconds."""
+    """Its median time for the last thousand mirrored calls, in milliseconds."""
     active_ms: _builtins.float
-    """The same calls with the version before, in milliseconds."""
+    """The active version's median time for the same calls, in milliseconds."""
     def __init__(
         self,
         *,
@@ -873,7 +874,7 @@ Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
 @_typing.final
 class Check(_message.Message):
-    """One figure of the gate."""
+    """One of the checks that a new version must pass."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -885,13 +886,13 @@ class Check(_message.Message):
     name: _builtins.str
     """What was measured, in a word or two."""
     value: _builtins.float
-    """What came out."""
+    """The measured value."""
     bound: _builtins.float
-    """What it may be at most, or must be at least."""
+    """The highest or lowest value that passes."""
     passed: _builtins.bool
-    """Whether it is within the bound."""
+    """Whether the value is within the bound."""
     words: _builtins.str
-    """What the figure is, in words."""
+    """What the value means, in words."""
     def __init__(
         self,
         *,

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     def __init__(self, channel):
@@ -97,87 +97,87 @@ class ModelServiceStub:
 
 
 class ModelServiceServicer:
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     def ListModelVersions(self, request, context):
-        """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model.
+        """Makes Triton load what is new in the model repository, and lists the versions of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartRollout(self, request, context):
-        """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
-        the version is not there, INVALID_ARGUMENT where it answers already.
+        """Starts a rollout, which continues after a restart of the server. Fails with ALREADY_EXISTS if one is under way,
+        FAILED_PRECONDITION if the version does not exist, and INVALID_ARGUMENT if it already answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRollout(self, request, context):
-        """The rollout under way, or the last one; NOT_FOUND where there was none.
+        """Returns the rollout under way, or the last one, or NOT_FOUND if there was none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchRollout(self, request, context):
-        """The rollout with every change, until it has ended.
+        """Sends the rollout after every change, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TryRollout(self, request, context):
-        """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
-        FAILED_PRECONDITION where none is under way.
+        """Lets a rollout take part in live searches before it is promoted, as soon as it is ready. Fails with
+        FAILED_PRECONDITION if none is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PromoteRollout(self, request, context):
-        """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not.
+        """Makes the new version the one that answers. Fails with FAILED_PRECONDITION if the rollout is not ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortRollout(self, request, context):
-        """Ends the rollout under way; what answers goes on answering.
+        """Ends the rollout under way. The present version keeps answering.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept.
+        """Makes the kept generation answer again, and keeps the present one. Fails with FAILED_PRECONDITION if none is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetireGeneration(self, request, context):
-        """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept.
+        """Drops the kept generation and frees its space. Fails with FAILED_PRECONDITION if none is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FollowModel(self, request, context):
-        """Sets whether a collection is taken to new versions of its model by itself, past the gate.
+        """Sets whether a collection moves to new versions of its model automatically, if they pass the checks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGenerations(self, request, context):
-        """The generations of a collection, living and ended, by number.
+        """Lists the generations of a collection, present and past, by number.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,11 +250,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     @_typing.overload
@@ -39,75 +39,75 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]
-    """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
+    """Makes Triton load what is new in the model repository, and lists the versions of a model."""
     StartRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartRolloutRequest, _model_service_pb2.StartRolloutResponse]
-    """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
-    the version is not there, INVALID_ARGUMENT where it answers already.
+    """Starts a rollout, which continues after a restart of the server. Fails with ALREADY_EXISTS if one is under way,
+    FAILED_PRECONDITION if the version does not exist, and INVALID_ARGUMENT if it already answers.
     """
     GetRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetRolloutRequest, _model_service_pb2.GetRolloutResponse]
-    """The rollout under way, or the last one; NOT_FOUND where there was none."""
+    """Returns the rollout under way, or the last one, or NOT_FOUND if there was none."""
     WatchRollout: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchRolloutRequest, _model_service_pb2.WatchRolloutResponse]
-    """The rollout with every change, until it has ended."""
+    """Sends the rollout after every change, until it has ended."""
     TryRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TryRolloutRequest, _model_service_pb2.TryRolloutResponse]
-    """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
-    FAILED_PRECONDITION where none is under way.
+    """Lets a rollout take part in live searches before it is promoted, as soon as it is ready. Fails with
+    FAILED_PRECONDITION if none is under way.
     """
     PromoteRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.PromoteRolloutRequest, _model_service_pb2.PromoteRolloutResponse]
-    """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not."""
+    """Makes the new version the one that answers. Fails with FAILED_PRECONDITION if the rollout is not ready."""
     AbortRollout: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.AbortRolloutRequest, _model_service_pb2.AbortRolloutResponse]
-    """Ends the rollout under way; what answers goes on answering."""
+    """Ends the rollout under way. The present version keeps answering."""
     Rollback: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RollbackRequest, _model_service_pb2.RollbackResponse]
-    """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept."""
+    """Makes the kept generation answer again, and keeps the present one. Fails with FAILED_PRECONDITION if none is kept."""
     RetireGeneration: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RetireGenerationRequest, _model_service_pb2.RetireGenerationResponse]
-    """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+    """Drops the kept generation and frees its space. Fails with FAILED_PRECONDITION if none is kept."""
     FollowModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.FollowModelRequest, _model_service_pb2.FollowModelResponse]
-    """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
+    """Sets whether a collection moves to new versions of its model automatically, if they pass the checks."""
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListGenerationsRequest, _model_service_pb2.ListGenerationsResponse]
-    """The generations of a collection, living and ended, by number."""
+    """Lists the generations of a collection, present and past, by number."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
-    """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
+    """Makes Triton load what is new in the model repository, and lists the versions of a model."""
     StartRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartRolloutRequest, _model_service_pb2.StartRolloutResponse]  # type: ignore[assignment]
-    """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
-    the version is not there, INVALID_ARGUMENT where it answers already.
+    """Starts a rollout, which continues after a restart of the server. Fails with ALREADY_EXISTS if one is under way,
+    FAILED_PRECONDITION if the version does not exist, and INVALID_ARGUMENT if it already answers.
     """
     GetRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetRolloutRequest, _model_service_pb2.GetRolloutResponse]  # type: ignore[assignment]
-    """The rollout under way, or the last one; NOT_FOUND where there was none."""
+    """Returns the rollout under way, or the last one, or NOT_FOUND if there was none."""
     WatchRollout: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchRolloutRequest, _model_service_pb2.WatchRolloutResponse]  # type: ignore[assignment]
-    """The rollout with every change, until it has ended."""
+    """Sends the rollout after every change, until it has ended."""
     TryRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TryRolloutRequest, _model_service_pb2.TryRolloutResponse]  # type: ignore[assignment]
-    """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
-    FAILED_PRECONDITION where none is under way.
+    """Lets a rollout take part in live searches before it is promoted, as soon as it is ready. Fails with
+    FAILED_PRECONDITION if none is under way.
     """
     PromoteRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.PromoteRolloutRequest, _model_service_pb2.PromoteRolloutResponse]  # type: ignore[assignment]
-    """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not."""
+    """Makes the new version the one that answers. Fails with FAILED_PRECONDITION if the rollout is not ready."""
     AbortRollout: _aio.UnaryUnaryMultiCallable[_model_service_pb2.AbortRolloutRequest, _model_service_pb2.AbortRolloutResponse]  # type: ignore[assignment]
-    """Ends the rollout under way; what answers goes on answering."""
+    """Ends the rollout under way. The present version keeps answering."""
     Rollback: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollbackRequest, _model_service_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept."""
+    """Makes the kept generation answer again, and keeps the present one. Fails with FAILED_PRECONDITION if none is kept."""
     RetireGeneration: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RetireGenerationRequest, _model_service_pb2.RetireGenerationResponse]  # type: ignore[assignment]
-    """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+    """Drops the kept generation and frees its space. Fails with FAILED_PRECONDITION if none is kept."""
     FollowModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.FollowModelRequest, _model_service_pb2.FollowModelResponse]  # type: ignore[assignment]
-    """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
+    """Sets whether a collection moves to new versions of its model automatically, if they pass the checks."""
     ListGenerations: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListGenerationsRequest, _model_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
-    """The generations of a collection, living and ended, by number."""
+    """Lists the generations of a collection, present and past, by number."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes collections from one model version to another while they answer, and back.
+    """Moves collections from one model version to another and back, while they answer.
 
-    A rollout describes the stored images with the new version beside the one that answers, while every write reaches
-    both; checks what came out; and then makes it the one that answers, in one change. The version that answered before
-    is kept up to date, so that a rollback is as quick, until it is retired or another rollout is promoted.
+    A rollout describes the stored images with the new version while the present one answers and every write reaches
+    both. It then checks the result, and makes the new version the one that answers, in one atomic change. The previous
+    version is kept up to date, so that a rollback is just as quick, until it is retired or another rollout is promoted.
     """
 
     @_abc_1.abstractmethod
@@ -116,7 +116,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelVersionsResponse, _abc.Awaitable[_model_service_pb2.ListModelVersionsResponse]]:
-        """Looks into the model repository now, has Triton load what is new there, and lists the versions of a model."""
+        """Makes Triton load what is new in the model repository, and lists the versions of a model."""
 
     @_abc_1.abstractmethod
     def StartRollout(
@@ -124,8 +124,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.StartRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.StartRolloutResponse, _abc.Awaitable[_model_service_pb2.StartRolloutResponse]]:
-        """Begins a rollout; it goes on after a restart. ALREADY_EXISTS where one is under way, FAILED_PRECONDITION where
-        the version is not there, INVALID_ARGUMENT where it answers already.
+        """Starts a rollout, which continues after a restart of the server. Fails with ALREADY_EXISTS if one is under way,
+        FAILED_PRECONDITION if the version does not exist, and INVALID_ARGUMENT if it already answers.
         """
 
     @_abc_1.abstractmethod
@@ -134,7 +134,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetRolloutResponse, _abc.Awaitable[_model_service_pb2.GetRolloutResponse]]:
-        """The rollout under way, or the last one; NOT_FOUND where there was none."""
+        """Returns the rollout under way, or the last one, or NOT_FOUND if there was none."""
 
     @_abc_1.abstractmethod
     def WatchRollout(
@@ -142,7 +142,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.WatchRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.WatchRolloutResponse], _abc.AsyncIterator[_model_service_pb2.WatchRolloutResponse]]:
-        """The rollout with every change, until it has ended."""
+        """Sends the rollout after every change, until it has ended."""
 
     @_abc_1.abstractmethod
     def TryRollout(
@@ -150,8 +150,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.TryRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.TryRolloutResponse, _abc.Awaitable[_model_service_pb2.TryRolloutResponse]]:
-        """Lets a rollout take part in live searches before it is promoted: now if it is ready, else as soon as it is.
-        FAILED_PRECONDITION where none is under way.
+        """Lets a rollout take part in live searches before it is promoted, as soon as it is ready. Fails with
+        FAILED_PRECONDITION if none is under way.
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +160,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.PromoteRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.PromoteRolloutResponse, _abc.Awaitable[_model_service_pb2.PromoteRolloutResponse]]:
-        """Makes a rollout that is ready the one that answers; FAILED_PRECONDITION where it is not."""
+        """Makes the new version the one that answers. Fails with FAILED_PRECONDITION if the rollout is not ready."""
 
     @_abc_1.abstractmethod
     def AbortRollout(
@@ -168,7 +168,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.AbortRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.AbortRolloutResponse, _abc.Awaitable[_model_service_pb2.AbortRolloutResponse]]:
-        """Ends the rollout under way; what answers goes on answering."""
+        """Ends the rollout under way. The present version keeps answering."""
 
     @_abc_1.abstractmethod
     def Rollback(
@@ -176,7 +176,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.RollbackResponse, _abc.Awaitable[_model_service_pb2.RollbackResponse]]:
-        """Makes the kept generation answer again, and keeps the other one; FAILED_PRECONDITION where none is kept."""
+        """Makes the kept generation answer again, and keeps the present one. Fails with FAILED_PRECONDITION if none is kept."""
 
     @_abc_1.abstractmethod
     def RetireGeneration(
@@ -184,7 +184,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.RetireGenerationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.RetireGenerationResponse, _abc.Awaitable[_model_service_pb2.RetireGenerationResponse]]:
-        """Lets go of the kept generation and what it takes; FAILED_PRECONDITION where none is kept."""
+        """Drops the kept generation and frees its space. Fails with FAILED_PRECONDITION if none is kept."""
 
     @_abc_1.abstractmethod
     def FollowModel(
@@ -192,7 +192,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.FollowModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.FollowModelResponse, _abc.Awaitable[_model_service_pb2.FollowModelResponse]]:
-        """Sets whether a collection is taken to new versions of its model by itself, past the gate."""
+        """Sets whether a collection moves to new versions of its model automatically, if they pass the checks."""
 
     @_abc_1.abstractmethod
     def ListGenerations(
@@ -200,6 +200,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListGenerationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListGenerationsResponse, _abc.Awaitable[_model_service_pb2.ListGenerationsResponse]]:
-        """The generations of a collection, living and ended, by number."""
+        """Lists the generations of a collection, present and past, by number."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

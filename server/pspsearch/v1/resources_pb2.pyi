@@ -27,46 +27,46 @@ class _IndexKind:
 class _IndexKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     INDEX_KIND_UNSPECIFIED: _IndexKind.ValueType  # 0
-    """Taken as `INDEX_KIND_AUTO`."""
+    """The same as `INDEX_KIND_AUTO`."""
     INDEX_KIND_AUTO: _IndexKind.ValueType  # 1
-    """By size, dimension, memory and device: exact while small, then inverted lists."""
+    """Chosen by size, dimension, memory and device: exact while the collection is small, then inverted lists."""
     INDEX_KIND_EXACT: _IndexKind.ValueType  # 2
-    """Every descriptor is looked at."""
+    """Compares every descriptor."""
     INDEX_KIND_IVF: _IndexKind.ValueType  # 3
-    """Inverted lists of compressed descriptors, the best of them looked at exactly."""
+    """Inverted lists of compressed descriptors, of which the best are compared exactly."""
     INDEX_KIND_HNSW: _IndexKind.ValueType  # 4
-    """A graph of neighbours; on a CPU only."""
+    """A graph of neighbours. It runs only on a CPU."""
 
 class IndexKind(_IndexKind, metaclass=_IndexKindEnumTypeWrapper):
     """How the descriptors of a collection are searched."""
 
 INDEX_KIND_UNSPECIFIED: IndexKind.ValueType  # 0
-"""Taken as `INDEX_KIND_AUTO`."""
+"""The same as `INDEX_KIND_AUTO`."""
 INDEX_KIND_AUTO: IndexKind.ValueType  # 1
-"""By size, dimension, memory and device: exact while small, then inverted lists."""
+"""Chosen by size, dimension, memory and device: exact while the collection is small, then inverted lists."""
 INDEX_KIND_EXACT: IndexKind.ValueType  # 2
-"""Every descriptor is looked at."""
+"""Compares every descriptor."""
 INDEX_KIND_IVF: IndexKind.ValueType  # 3
-"""Inverted lists of compressed descriptors, the best of them looked at exactly."""
+"""Inverted lists of compressed descriptors, of which the best are compared exactly."""
 INDEX_KIND_HNSW: IndexKind.ValueType  # 4
-"""A graph of neighbours; on a CPU only."""
+"""A graph of neighbours. It runs only on a CPU."""
 Global___IndexKind: _TypeAlias = IndexKind  # noqa: Y015
 
 @_typing.final
 class Descriptor(_message.Message):
-    """A point in a vector space: one image as seen by one model version."""
+    """What one model version makes of one image: a unit vector."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
-    """Names the vector space: the digest of the weights, their precision and how images are fitted. Every answer
-    carries it. A descriptor is compared only within its own space, so it is required wherever one is sent.
+    """The name of the space: a digest of the weights, their precision and how images are fitted. Every answer has it.
+    Descriptors are compared only within one space, so it is required with each descriptor that you send.
     """
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The numbers, as many as the model version's dimension; scaled to unit length on arrival."""
+        """The numbers, as many as the model version's dimension. The server scales them to unit length."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ Global___Descriptor: _TypeAlias = Descriptor  # noqa: Y015
 
 @_typing.final
 class Origin(_message.Message):
-    """Which model version an answer comes from. One answer never mixes two."""
+    """The model version that an answer comes from. One answer never mixes two versions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -95,11 +95,11 @@ class Origin(_message.Message):
     model: _builtins.str
     """The name of the Triton model."""
     model_version: _builtins.int
-    """The numbered version of that model."""
+    """The number of the model version."""
     fingerprint: _builtins.str
-    """The vector space of every descriptor and every score in the answer."""
+    """The space of every descriptor and every score in the answer."""
     generation: _builtins.int
-    """The generation of the collection that was searched; 0 where no collection was."""
+    """The generation of the collection that was searched; 0 if none was."""
     def __init__(
         self,
         *,
@@ -118,8 +118,8 @@ Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
-    """Where the time of one call went, in milliseconds. The stages follow one another; what is left of the total is the
-    server's own work.
+    """How the server spent the time of one call, in milliseconds. The stages follow one another. The rest of the total is
+    the server's own work.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -130,13 +130,13 @@ class Timing(_message.Message):
     SEARCH_MS_FIELD_NUMBER: _builtins.int
     TOTAL_MS_FIELD_NUMBER: _builtins.int
     decode_ms: _builtins.float
-    """From image bytes to pixels."""
+    """Decoding the image into pixels."""
     queue_ms: _builtins.float
-    """Waiting for a free thread to decode in."""
+    """Waiting for a free decoding thread."""
     inference_ms: _builtins.float
-    """The model in Triton, Triton's own queue included."""
+    """Inference in Triton, including Triton's own queue."""
     search_ms: _builtins.float
-    """Looking the descriptor up in the index, its wait for the search under way included, and the hits in the catalog."""
+    """Searching the index, including the wait for the search under way, and reading the hits from the catalog."""
     total_ms: _builtins.float
     """From the request's arrival to the answer's departure."""
     def __init__(
@@ -158,7 +158,7 @@ Global___Timing: _TypeAlias = Timing  # noqa: Y015
 
 @_typing.final
 class ImageInfo(_message.Message):
-    """What an item's picture is, without its bytes."""
+    """What is known about an item's image, without its bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,17 +169,17 @@ class ImageInfo(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
-    """By content, not by name: `image/jpeg`, `image/png` or `image/webp`."""
+    """The media type by content, not by name: `image/jpeg`, `image/png` or `image/webp`."""
     width_px: _builtins.int
-    """Upright, after the orientation that the file asks for."""
+    """The width in pixels, after the rotation that the file asks for."""
     height_px: _builtins.int
-    """Upright, after the orientation that the file asks for."""
+    """The height in pixels, after the rotation that the file asks for."""
     size_bytes: _builtins.int
-    """Of the encoded bytes."""
+    """The number of encoded bytes."""
     sha256: _builtins.str
-    """Of the encoded bytes, in hexadecimal."""
+    """The SHA-256 of the encoded bytes, in hexadecimal."""
     kept: _builtins.bool
-    """Whether the bytes are kept and `GetItemImage` returns them."""
+    """Whether the bytes are kept, so that `GetItemImage` returns them."""
     def __init__(
         self,
         *,
@@ -200,7 +200,7 @@ Global___ImageInfo: _TypeAlias = ImageInfo  # noqa: Y015
 
 @_typing.final
 class Item(_message.Message):
-    """One thing that can be found."""
+    """One thing that searches can find."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,14 +213,14 @@ class Item(_message.Message):
     id: _builtins.str
     """Chosen by the caller, unique in its collection: 1 to 256 bytes of UTF-8 without control characters."""
     attributes_json: _builtins.str
-    """A JSON object, at most 64 KiB: what filters ask about. `{}` where none was given. Whole numbers are exact, from -2^63
-    to 2^64 - 1; longer ones are refused, as is what no double can hold.
+    """A JSON object, at most 64 KiB, which filters read; `{}` if none was given. Whole numbers from -2^63 to 2^64 - 1 are
+    exact. Larger ones are refused, and so are numbers that no double can hold.
     """
     sequence: _builtins.int
-    """The number of that change in the catalog; later changes have higher ones."""
+    """The sequence number of that change. Later changes in the catalog have higher ones."""
     @_builtins.property
     def image(self) -> Global___ImageInfo:
-        """Absent where the item was put in as a descriptor."""
+        """Absent if the item was put in as a descriptor."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -250,7 +250,7 @@ Global___Item: _TypeAlias = Item  # noqa: Y015
 
 @_typing.final
 class Collection(_message.Message):
-    """A named set of items under one descriptor model."""
+    """A named set of items, described by one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,28 +263,28 @@ class Collection(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     FOLLOWS_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1 to 64 letters, digits, `-` and `_`, the first a letter or a digit."""
+    """1 to 64 letters, digits, `-` and `_`. The first is a letter or a digit."""
     model: _builtins.str
-    """The Triton model that describes its images; the server's default where empty at creation."""
+    """The Triton model that describes the images; the server's default if empty at creation."""
     keep_images: _builtins.bool
-    """Whether image bytes are kept: needed to return them, and to describe them anew with a later model version.
-    Kept unless set to false at creation.
+    """Whether image bytes are kept, which is needed to return them and to describe them again with a later model version.
+    They are kept unless this is false at creation.
     """
     index_kind: Global___IndexKind.ValueType
-    """`INDEX_KIND_AUTO` where unspecified."""
+    """How its descriptors are searched."""
     target_recall: _builtins.float
-    """Of the true ten nearest, the share that a search must find; 0.95 where 0. Exact indexes find all."""
+    """The share of the true ten nearest that a search must find; 0 means 0.95. Exact indexes find all."""
     follows_model: _builtins.bool
-    """Whether it is taken to new versions of its model by itself; else it is pinned to the one that answers. Output only:
-    see FollowModel.
+    """Whether it moves to new versions of its model automatically. If not, it is pinned to the present one. Output only;
+    set it with FollowModel.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created; output only."""
+        """When it was created. Output only."""
 
     @_builtins.property
     def state(self) -> Global___CollectionState:
-        """How it stands now; output only."""
+        """Its present state. Output only."""
 
     def __init__(
         self,
@@ -310,7 +310,7 @@ Global___Collection: _TypeAlias = Collection  # noqa: Y015
 
 @_typing.final
 class CollectionState(_message.Message):
-    """How a collection stands."""
+    """The present state of a collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -324,24 +324,24 @@ class CollectionState(_message.Message):
     TOMBSTONE_COUNT_FIELD_NUMBER: _builtins.int
     BACKGROUND_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
-    """Items that can be found."""
+    """How many items searches can find."""
     sequence: _builtins.int
-    """The last change that searches see."""
+    """The sequence number of the last change that searches see."""
     index: _builtins.str
-    """What the planner chose, in words: `exact fp16`, `IVF1024,PQ128x4fs, 64 lists, refined`."""
+    """The index that the planner chose, in words, such as `exact fp16` or `IVF1024,PQ128x4fs, 64 lists, refined`."""
     measured_recall: _builtins.float
-    """Recall@10 measured on the collection's own descriptors when the base was built; 1 for an exact one."""
+    """Recall@10, measured on the collection's own descriptors when the base was built; 1 for an exact index."""
     index_bytes: _builtins.int
     """Memory that the index holds, in bytes."""
     fresh_count: _builtins.int
-    """Descriptors newer than the base, searched exactly."""
+    """How many descriptors are newer than the base. They are searched exactly."""
     tombstone_count: _builtins.int
-    """Deleted or replaced descriptors that the base still holds and no search returns."""
+    """How many deleted or replaced descriptors the base still holds. No search returns them."""
     background: _builtins.str
-    """What runs in the background, with its progress: `training`, `merging 40 %`; empty where nothing does."""
+    """What runs in the background, with its progress, such as `training` or `merging 40 %`; empty if nothing does."""
     @_builtins.property
     def origin(self) -> Global___Origin:
-        """The model version and the generation that searches are answered from."""
+        """The model version and the generation that answer searches."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Query(_message.Message):
-    """What to look for."""
+    """What to search for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,10 +32,10 @@ class Query(_message.Message):
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
     id: _builtins.str
-    """An item of the same collection; it is not among its own hits."""
+    """The id of an item in the same collection. The item is not among its own hits."""
     @_builtins.property
     def descriptor(self) -> _resources_pb2.Descriptor:
-        """A descriptor of the collection's vector space; FAILED_PRECONDITION for one of another."""
+        """A descriptor of the collection's space. One of another space fails with FAILED_PRECONDITION."""
 
     def __init__(
         self,
@@ -71,40 +71,40 @@ class SearchOptions(_message.Message):
     RETURN_IMAGES_FIELD_NUMBER: _builtins.int
     RETURN_DESCRIPTORS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """How many hits, 1 to 1000; 10 where absent."""
+    """How many hits, 1 to 1000; 10 if absent."""
     offset: _builtins.int
-    """How many of the best hits to leave out before the first, for paging; offset and limit together at most 10000, and
-    at most 1000 with `group_by` or `fold_above`.
+    """How many of the best hits to skip, for paging. Offset and limit together are at most 10000, and at most 1000 with
+    `group_by` or `fold_above`.
     """
     filter: _builtins.str
-    """Which items may be hits, an AIP-160 expression over their attributes: `category = "shoes" AND price < 50`.
-    All where empty. At most 8192 characters, 64 parentheses inside one another, and 10 comparisons of texts by order
-    (`name < m`) or by pattern (`name = m*`); others are as many as there is room for. One that would take more than
-    about a second over the collection is INVALID_ARGUMENT.
+    """Which items may be hits: an AIP-160 expression over their attributes, such as `category = "shoes" AND price < 50`.
+    All items if empty. It has at most 8192 characters, 64 nested parentheses, and 10 comparisons of texts by order
+    (`name < m`) or by pattern (`name = m*`); the number of other comparisons is not limited. A filter that would take
+    more than about a second for the collection fails with INVALID_ARGUMENT.
     """
     min_score: _builtins.float
     """Only hits with at least this score."""
     group_by: _builtins.str
-    """The name of an attribute, inside objects names joined by dots: of items with the same value, only the best
-    `group_size` are hits. Items that have no such attribute are groups of their own. Offset and limit together are then
-    at most 1000. At most 1024 characters.
+    """The name of an attribute, at most 1024 characters; names inside objects are joined by dots. Of items with the same
+    value, only the best `group_size` are hits. An item without the attribute is a group of its own. Offset and limit
+    together are then at most 1000.
     """
     group_size: _builtins.int
-    """1 where 0."""
+    """How many hits each group may have; 0 means 1."""
     fold_above: _builtins.float
-    """Hits that score at least this with a better hit are near-duplicates of it: they are named in its `duplicates` and
-    take no place of their own. Offset and limit together are then at most 1000.
+    """Hits that score at least this with a better hit are its near-duplicates. They are listed in its `duplicates` and do
+    not count as hits. Offset and limit together are then at most 1000.
     """
     return_attributes: _builtins.bool
-    """Return each hit's attributes. An answer to all its queries carries at most 64 MiB of attributes, images and
-    descriptors; one that would carry more is INVALID_ARGUMENT.
+    """Whether to return each hit's attributes. One answer, to however many queries, has at most 64 MiB of attributes,
+    images and descriptors; one that would have more fails with INVALID_ARGUMENT.
     """
     return_images: _builtins.bool
-    """Return each hit's image bytes, where they are kept. Of many hits they are better fetched one by one, with
-    GetItemImage: see `return_attributes` for how much one answer carries.
+    """Whether to return each hit's image bytes, if they are kept, within the same bound. For many hits, fetch them one by
+    one with GetItemImage instead.
     """
     return_descriptors: _builtins.bool
-    """Return each hit's descriptor, within the same bound."""
+    """Whether to return each hit's descriptor, within the same bound."""
     def __init__(
         self,
         *,
@@ -140,7 +140,7 @@ Global___SearchOptions: _TypeAlias = SearchOptions  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
-    """One item that was found."""
+    """One item that a search found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -152,18 +152,18 @@ class Hit(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item."""
+    """The item's id."""
     score: _builtins.float
-    """The cosine of the hit's descriptor and the query's, from -1 to 1; higher is nearer."""
+    """The cosine of the hit's descriptor and the query's, from -1 to 1. Higher is nearer."""
     attributes_json: _builtins.str
-    """A JSON object; empty unless `return_attributes`."""
+    """The attributes as a JSON object; empty unless `return_attributes`."""
     image: _builtins.bytes
-    """Empty unless `return_images` and kept."""
+    """The encoded image; empty unless `return_images` is set and the image was kept."""
     group: _builtins.str
-    """The value of `group_by`, as JSON; empty where the item has none or `group_by` is empty."""
+    """The item's value of the `group_by` attribute, as JSON; empty if there is none or `group_by` is empty."""
     @_builtins.property
     def descriptor(self) -> _resources_pb2.Descriptor:
-        """Absent unless `return_descriptors`."""
+        """The descriptor; absent unless `return_descriptors`."""
 
     @_builtins.property
     def duplicates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -198,10 +198,10 @@ class SearchRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     @_builtins.property
     def query(self) -> Global___Query:
-        """What to look for."""
+        """What to search for."""
 
     @_builtins.property
     def options(self) -> Global___SearchOptions:
@@ -233,7 +233,7 @@ class SearchResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first; of equal scores the older item first."""
+        """The hits, best first. Of hits with equal scores, the older item comes first."""
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
@@ -241,7 +241,7 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def timing(self) -> _resources_pb2.Timing:
-        """Where the time went."""
+        """How the server spent its time."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class BatchSearchRequest(_message.Message):
-    """Several queries to one collection."""
+    """Several queries of one collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -268,10 +268,12 @@ class BatchSearchRequest(_message.Message):
     QUERIES_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """1 to 256, and times offset and limit together at most 100000: 256 queries may look for 390 hits each, 100 for 1000."""
+        """1 to 256 queries. Their number times (offset + limit) is at most 100000: 256 queries may ask for 390 hits each, 100
+        for 1000.
+        """
 
     @_builtins.property
     def options(self) -> Global___SearchOptions:
@@ -302,11 +304,11 @@ class BatchSearchResult(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Code 0 where the query was answered, else why not."""
+        """Code 0 if the query was answered; otherwise why not."""
 
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first."""
+        """The hits, best first."""
 
     def __init__(
         self,
@@ -333,7 +335,7 @@ class BatchSearchResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSearchResult]:
-        """In the order of the queries."""
+        """One for each query, in order."""
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
@@ -341,7 +343,7 @@ class BatchSearchResponse(_message.Message):
 
     @_builtins.property
     def timing(self) -> _resources_pb2.Timing:
-        """Where the time of the whole batch went."""
+        """How the server spent its time on the whole batch."""
 
     def __init__(
         self,
@@ -367,7 +369,7 @@ class SearchStreamRequest(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     tag: _builtins.str
-    """Comes back with the answer; at most 256 bytes, of any meaning to the caller."""
+    """Any text of at most 256 bytes, which comes back with the answer."""
     @_builtins.property
     def request(self) -> Global___SearchRequest:
         """The query."""
@@ -396,14 +398,14 @@ class SearchStreamResponse(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     tag: _builtins.str
-    """Of the request that this answers."""
+    """The tag of the query."""
     @_builtins.property
     def response(self) -> Global___SearchResponse:
         """The answer."""
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why there is none; the stream goes on."""
+        """Why there is no answer. The stream continues."""
 
     def __init__(
         self,
@@ -424,7 +426,7 @@ Global___SearchStreamResponse: _TypeAlias = SearchStreamResponse  # noqa: Y015
 
 @_typing.final
 class CompareRequest(_message.Message):
-    """Two things to compare."""
+    """Two images, items or descriptors to compare."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -433,16 +435,16 @@ class CompareRequest(_message.Message):
     RIGHT_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection whose model version compares, and whose items ids mean; `default` where empty."""
+    """The name of the collection, whose model version compares and to whose items ids refer; `default` if empty."""
     threshold: _builtins.float
-    """From which score on the two count as the same; no verdict where absent."""
+    """The score from which the two count as the same. If absent, there is no verdict."""
     @_builtins.property
     def left(self) -> Global___Query:
-        """The one."""
+        """The first one."""
 
     @_builtins.property
     def right(self) -> Global___Query:
-        """The other."""
+        """The second one."""
 
     def __init__(
         self,
@@ -464,7 +466,7 @@ Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
 
 @_typing.final
 class CompareResponse(_message.Message):
-    """How alike they are."""
+    """How similar they are."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -473,16 +475,16 @@ class CompareResponse(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Their cosine, from -1 to 1."""
+    """The cosine of their descriptors, from -1 to 1."""
     same: _builtins.bool
-    """Whether the score reaches the threshold; absent where none was given."""
+    """Whether the score reaches the threshold; absent if none was given."""
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """The model version that saw both."""
+        """The model version that described both."""
 
     @_builtins.property
     def timing(self) -> _resources_pb2.Timing:
-        """Where the time went."""
+        """How the server spent its time."""
 
     def __init__(
         self,
@@ -511,7 +513,7 @@ class DescribeRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection whose model version describes; `default` where empty."""
+    """The name of the collection, whose model version describes the image; `default` if empty."""
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
     def __init__(
@@ -539,15 +541,15 @@ class DescribeResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def descriptor(self) -> _resources_pb2.Descriptor:
-        """Unit length, with its fingerprint: it can be sent back as a query."""
+        """The descriptor, of unit length and with its fingerprint. It can be sent back as a query."""
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """The model version that described."""
+        """The model version that described the image."""
 
     @_builtins.property
     def timing(self) -> _resources_pb2.Timing:
-        """Where the time went."""
+        """How the server spent its time."""
 
     def __init__(
         self,
@@ -566,7 +568,7 @@ Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
 
 @_typing.final
 class RecommendRequest(_message.Message):
-    """Examples to follow and to shun."""
+    """Examples to be near to, and examples to be far from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -575,14 +577,14 @@ class RecommendRequest(_message.Message):
     NEGATIVES_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """The name of the collection; `default` where empty."""
+    """The name of the collection; `default` if empty."""
     @_builtins.property
     def positives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """At least one, at most 64 with the negatives. Items among them are not hits."""
+        """At least one; at most 64 together with the negatives. Items among the examples are not hits."""
 
     @_builtins.property
     def negatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """Hits lie away from these."""
+        """Examples that hits should be far from."""
 
     @_builtins.property
     def options(self) -> Global___SearchOptions:
@@ -615,15 +617,15 @@ class RecommendResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first. Scores are cosines with that direction."""
+        """The hits, best first. A score is the cosine with that difference of means."""
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
-        """The model version that described examples and hits."""
+        """The model version that described the examples and the hits."""
 
     @_builtins.property
     def timing(self) -> _resources_pb2.Timing:
-        """Where the time went."""
+        """How the server spent its time."""
 
     def __init__(
         self,

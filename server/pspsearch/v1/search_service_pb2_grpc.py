@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SearchServiceStub:
-    """Finds images by image. All of it reads; nothing here changes a collection.
+    """Finds images by image. Nothing here changes a collection.
     """
 
     def __init__(self, channel):
@@ -68,46 +68,46 @@ class SearchServiceStub:
 
 
 class SearchServiceServicer:
-    """Finds images by image. All of it reads; nothing here changes a collection.
+    """Finds images by image. Nothing here changes a collection.
     """
 
     def Search(self, request, context):
-        """The items nearest to one query.
+        """Finds the items nearest to one query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSearch(self, request, context):
-        """Several queries at once, described and searched together; one bad query does not fail the others.
+        """Answers several queries, described and searched together. One bad query does not fail the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchStream(self, request_iterator, context):
-        """Queries as they come, answers as they are ready, in any order, each with the tag of its request.
+        """Answers queries as they come. Answers are sent as they are ready, in any order, each with the tag of its query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Compare(self, request, context):
-        """How alike two things are.
+        """Says how similar two images, items or descriptors are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Describe(self, request, context):
-        """An image's descriptor.
+        """Returns an image's descriptor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Recommend(self, request, context):
-        """The items that are near to some examples and far from others.
+        """Finds the items near to some examples and far from others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService:
-    """Finds images by image. All of it reads; nothing here changes a collection.
+    """Finds images by image. Nothing here changes a collection.
     """
 
     @staticmethod

@@ -27,45 +27,45 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SearchServiceStub:
-    """Finds images by image. All of it reads; nothing here changes a collection."""
+    """Finds images by image. Nothing here changes a collection."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]
-    """The items nearest to one query."""
+    """Finds the items nearest to one query."""
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]
-    """Several queries at once, described and searched together; one bad query does not fail the others."""
+    """Answers several queries, described and searched together. One bad query does not fail the others."""
     SearchStream: _grpc.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]
-    """Queries as they come, answers as they are ready, in any order, each with the tag of its request."""
+    """Answers queries as they come. Answers are sent as they are ready, in any order, each with the tag of its query."""
     Compare: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.CompareRequest, _search_service_pb2.CompareResponse]
-    """How alike two things are."""
+    """Says how similar two images, items or descriptors are."""
     Describe: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.DescribeRequest, _search_service_pb2.DescribeResponse]
-    """An image's descriptor."""
+    """Returns an image's descriptor."""
     Recommend: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.RecommendRequest, _search_service_pb2.RecommendResponse]
-    """The items that are near to some examples and far from others."""
+    """Finds the items near to some examples and far from others."""
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
-    """Finds images by image. All of it reads; nothing here changes a collection."""
+    """Finds images by image. Nothing here changes a collection."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]  # type: ignore[assignment]
-    """The items nearest to one query."""
+    """Finds the items nearest to one query."""
     BatchSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]  # type: ignore[assignment]
-    """Several queries at once, described and searched together; one bad query does not fail the others."""
+    """Answers several queries, described and searched together. One bad query does not fail the others."""
     SearchStream: _aio.StreamStreamMultiCallable[_search_service_pb2.SearchStreamRequest, _search_service_pb2.SearchStreamResponse]  # type: ignore[assignment]
-    """Queries as they come, answers as they are ready, in any order, each with the tag of its request."""
+    """Answers queries as they come. Answers are sent as they are ready, in any order, each with the tag of its query."""
     Compare: _aio.UnaryUnaryMultiCallable[_search_service_pb2.CompareRequest, _search_service_pb2.CompareResponse]  # type: ignore[assignment]
-    """How alike two things are."""
+    """Says how similar two images, items or descriptors are."""
     Describe: _aio.UnaryUnaryMultiCallable[_search_service_pb2.DescribeRequest, _search_service_pb2.DescribeResponse]  # type: ignore[assignment]
-    """An image's descriptor."""
+    """Returns an image's descriptor."""
     Recommend: _aio.UnaryUnaryMultiCallable[_search_service_pb2.RecommendRequest, _search_service_pb2.RecommendResponse]  # type: ignore[assignment]
-    """The items that are near to some examples and far from others."""
+    """Finds the items near to some examples and far from others."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Finds images by image. All of it reads; nothing here changes a collection."""
+    """Finds images by image. Nothing here changes a collection."""
 
     @_abc_1.abstractmethod
     def Search(
@@ -73,7 +73,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchResponse, _abc.Awaitable[_search_service_pb2.SearchResponse]]:
-        """The items nearest to one query."""
+        """Finds the items nearest to one query."""
 
     @_abc_1.abstractmethod
     def BatchSearch(
@@ -81,7 +81,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.BatchSearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.BatchSearchResponse, _abc.Awaitable[_search_service_pb2.BatchSearchResponse]]:
-        """Several queries at once, described and searched together; one bad query does not fail the others."""
+        """Answers several queries, described and searched together. One bad query does not fail the others."""
 
     @_abc_1.abstractmethod
     def SearchStream(
@@ -89,7 +89,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_search_service_pb2.SearchStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_service_pb2.SearchStreamResponse], _abc.AsyncIterator[_search_service_pb2.SearchStreamResponse]]:
-        """Queries as they come, answers as they are ready, in any order, each with the tag of its request."""
+        """Answers queries as they come. Answers are sent as they are ready, in any order, each with the tag of its query."""
 
     @_abc_1.abstractmethod
     def Compare(
@@ -97,7 +97,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.CompareRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.CompareResponse, _abc.Awaitable[_search_service_pb2.CompareResponse]]:
-        """How alike two things are."""
+        """Says how similar two images, items or descriptors are."""
 
     @_abc_1.abstractmethod
     def Describe(
@@ -105,7 +105,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.DescribeResponse, _abc.Awaitable[_search_service_pb2.DescribeResponse]]:
-        """An image's descriptor."""
+        """Returns an image's descriptor."""
 
     @_abc_1.abstractmethod
     def Recommend(
@@ -113,6 +113,6 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.RecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.RecommendResponse, _abc.Awaitable[_search_service_pb2.RecommendResponse]]:
-        """The items that are near to some examples and far from others."""
+        """Finds the items near to some examples and far from others."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

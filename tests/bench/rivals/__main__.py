@@ -1,6 +1,6 @@
-"""`make rivals`: searches by image beside what people would use instead, on the same cores, one after the other.
+"""`make rivals`: searches by image beside the usual alternatives, on the same cores, one after the other.
 
-Everybody has the same network, photographs and 100,000 descriptors, and answers one client with 10 hits for a JPEG.
+All have the same network, photographs and 100,000 descriptors, and answer one client with 10 hits for a JPEG.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.bench.rivals.process import free_port, running, until_it_answers
 from tests.servers.search_server import serve
 
 Ask = Callable[[bytes], Awaitable[list[str]]]
-"""An image to the ids of its hits."""
+"""From an image to the ids of its hits."""
 
 PROGRAMS = Path(__file__).with_name("programs")
 ROUNDS, ALONE = 2, 300
@@ -61,7 +61,7 @@ RIVALS = (
 
 @dataclass(slots=True)
 class ByImage(Measured):
-    """And in an open loop."""
+    """Measurements by image, including an open loop."""
 
     steady_ms: list[float] = field(default_factory=list[float])
 
@@ -73,7 +73,7 @@ async def main() -> None:
         triton.require(MODEL)
         gallery = await open_gallery(triton.address)
         async with _pspsearch(triton.address, gallery):
-            pass  # filled, and its index built
+            pass  # the gallery is now written and its index built
     bare = await asyncio.to_thread(_bare, gallery)
     steady = bare.rate / 2
     measured = {"pspsearch": ByImage()} | {rival.name: ByImage() for rival in RIVALS}

@@ -1,7 +1,7 @@
 """`make rivals-million`: searches by descriptor among a million, beside embedded indexes behind a web server.
 
-Everybody has the same rows, looks as widely as it must to find 95 of 100 true neighbours, and answers one client over
-the network. Filling all of them for the first time takes half an hour.
+All have the same rows, search as widely as they must to find 95 of 100 true neighbours, and answer one client over the
+network. Filling all of them for the first time takes half an hour.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tests.bench.rivals.process import free_port, running, until_it_answers
 from tests.servers.search_server import serve
 
 Ask = Callable[[int], Awaitable[list[int]]]
-"""The number of a query to the rows that are found."""
+"""From a query's number to the rows that are found."""
 
 PROGRAM = Path(__file__).with_name("programs") / "descriptors.py"
 ENGINES = {
@@ -40,7 +40,7 @@ ENGINES = {
     "FastAPI, LanceDB, lists": ("lancedb", "lancelists"),
     "FastAPI, Milvus Lite, graph": ("milvus", "milvusgraph"),
 }
-"""The environment and the engine."""
+"""Each rival's environment and engine."""
 
 TARGET = 0.95
 BREADTHS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640)
@@ -52,25 +52,25 @@ ROUNDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Queries, and the rows that are right: some to choose a breadth by, others to measure with."""
+    """Queries and their right rows: some to choose a breadth with, others to measure with."""
 
     queries: Descriptors
     right: NDArray[np.int64]
 
     @classmethod
     def over(cls, points: Descriptors) -> "Exam":
-        """With queries that are no rows."""
+        """An exam over these descriptors, with queries that are not among them."""
         queries = clustered(TUNED_BY + MEASURED_BY, DIMENSION, seed=2)
         return cls(queries, truth(points, queries))
 
     async def recall(self, ask: Ask, numbers: range) -> float:
-        """The share of right rows among those that are found."""
+        """The share of the right rows that are found."""
         shares = [len(set(await ask(n)) & set(self.right[n])) / HITS async for n in patiently(numbers)]
         return float(np.mean(shares))
 
 
 async def patiently(numbers: range) -> AsyncGenerator[int]:
-    """All of them, but of those who take long for each only as many as there is time for."""
+    """All numbers; if each takes long, only as many as there is time for."""
     end = time.perf_counter() + PATIENCE_S
     for asked, number in enumerate(numbers):
         if asked >= FEWEST and time.perf_counter() > end:
@@ -80,7 +80,7 @@ async def patiently(numbers: range) -> AsyncGenerator[int]:
 
 @dataclass(slots=True)
 class ByDescriptor(Measured):
-    """And how well it finds what is to be found."""
+    """Measurements by descriptor, including the recall."""
 
     breadth: str = ""
     recall: float = 0.0
@@ -128,7 +128,7 @@ async def _pspsearch(data: Path, triton: str, exam: Exam) -> AsyncGenerator[Ask]
 
 @contextlib.asynccontextmanager
 async def _engine(environment: str, engine: str, vectors: Path, exam: Exam) -> AsyncGenerator[Callable[[int], Ask]]:
-    """What makes a way to ask out of a breadth."""
+    """Yields a function that makes an `Ask` for a breadth."""
     port = free_port()
     command = [str(python_of(environment)), str(PROGRAM), "--engine", engine, "--vectors", str(vectors)]
     queries = [query.tobytes() for query in exam.queries]
@@ -147,7 +147,7 @@ async def _engine(environment: str, engine: str, vectors: Path, exam: Exam) -> A
 
 
 async def _measure_rival(measured: ByDescriptor, ask_with: Callable[[int], Ask], exam: Exam) -> None:
-    """With the least breadth that reaches the target on other queries, or the greatest."""
+    """Measures with the least breadth that reaches the target on other queries, or with the greatest."""
     if not measured.breadth:
         for breadth in BREADTHS:
             measured.breadth = str(breadth)

@@ -1,4 +1,4 @@
-"""Each rival's packages, in an environment of its own, of the versions that were the newest when this was measured."""
+"""An environment for each rival, with the newest versions at the time of the measurement."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ REQUIREMENTS = {
     "litserve": (*_VISION, *_WEB, "python-multipart==0.0.34", _OPENVINO, "litserve==0.2.19", "faiss-cpu==1.15.1"),
     "ray": (*_VISION, _OPENVINO, "ray[serve]==2.60.0", "faiss-cpu==1.15.1"),
     "milvus": (*_VISION, *_WEB, "tritonclient[grpc]==2.73.0", "pymilvus==3.0.2", "milvus-lite==3.2.2"),
-    "hnswlib": (_NUMPY, *_WEB, "hnswlib==0.8.0"),  # from source: it wants a C++ compiler
+    "hnswlib": (_NUMPY, *_WEB, "hnswlib==0.8.0"),  # from source, so it needs a C++ compiler
     "lancedb": (_NUMPY, *_WEB, "lancedb==0.40.0"),
 }
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of that environment, made at the first call."""
+    """The environment's interpreter; the first call makes the environment."""
     environment = FOLDER / name
     python = environment / "bin" / "python"
     done = environment / "done"

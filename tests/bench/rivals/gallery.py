@@ -1,4 +1,4 @@
-"""The same 100,000 descriptors and the same photographs for everybody."""
+"""The same 100,000 descriptors and the same photographs for all."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,18 +22,19 @@ _COPIES = 30
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What is searched, and for what."""
+    """What is searched, and the photographs to search for."""
 
     folder: Path
-    """Holds `vectors.npy` and the photographs, and whatever programs put there to start faster."""
+    """Holds `vectors.npy`, the photographs, and whatever programs store there to start faster."""
     vectors: Descriptors
     images: list[bytes]
 
 
 async def open_gallery(triton: str) -> Gallery:
-    """Written at the first call with a model version.
+    """The gallery, written at the first call with a model version.
 
-    Each photograph has some descriptors around its own, nearer and farther ones; the rest lies in clusters elsewhere.
+    Each photograph has some descriptors around its own, some nearer and some farther; the rest lie in clusters
+    elsewhere.
     """
     images = [_cut(number) for number in range(_PHOTOS)]
     async with TritonClient(triton) as client, await TritonDescriber.open(client, MODEL) as describer:
@@ -53,7 +54,7 @@ async def open_gallery(triton: str) -> Gallery:
 
 
 def _cut(number: int) -> bytes:
-    """Another part of one of two photographs."""
+    """Another crop of one of two photographs."""
     photo = load_photo(640, 427, number % 2)
     left, top = 9 * (number // 2), 3 * (number // 2)
     return encode(photo.crop((left, top, left + _WIDTH, top + _HEIGHT)), quality=90)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over kept connections, by hand: the cheapest client in Python, so that it is not the rivals' burden."""
+"""A hand-written HTTP/1.1 client over kept connections, the cheapest in Python, so as not to burden the rivals."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ class Poster:
     """Connections to one address, as many as calls are under way."""
 
     def __init__(self, port: int, path: str, form_field: str = "") -> None:
-        """The body is the image itself, or a form with the image under that name."""
+        """The body is the image itself, or, with `form_field`, a form with the image under that name."""
         self._port = port
         self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
         self._before, self._after = b"", b""
@@ -34,7 +34,7 @@ class Poster:
             writer.close()
 
     async def post(self, image: bytes) -> Any:
-        """What the server answers, out of JSON; RuntimeError where that is not 200."""
+        """The server's JSON answer. Raises RuntimeError if its status is not 200."""
         reader, writer = await self._connection()
         body = self._before + image + self._after
         writer.write(self._head + b"Content-Type: " + self._type + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -53,7 +53,7 @@ class Poster:
         return json.loads(content)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The last one that was used, unless the server has closed it meanwhile; or a new one."""
+        """The connection that was used last, unless the server has closed it; otherwise a new one."""
         while self._free:
             reader, writer = self._free.pop()
             if not reader.at_eof():

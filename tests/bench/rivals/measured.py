@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(slots=True)
 class Measured:
-    """All rounds of one."""
+    """All rounds of one system."""
 
     alone_ms: list[float] = field(default_factory=list[float])
     rates: list[float] = field(default_factory=list[float])

@@ -1,4 +1,4 @@
-"""A rival's server: a process of its own, with whatever it starts, all of which is gone at the end."""
+"""Runs a rival's server as a process, and ends it with everything that it started."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 
 START_S = 1800.0
-"""What filling a rival for the first time may take."""
+"""How long a rival may take to fill itself for the first time."""
 
 Process = subprocess.Popen[bytes]
 
 
 def free_port() -> int:
-    """On loopback, free just now."""
+    """A port on loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], log: Path) -> Generator[Process]:
-    """It runs while the block does; what it says goes into the log."""
+    """Runs the command while the block runs, with its output in the log."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     try:
@@ -37,7 +37,7 @@ def running(command: list[str], log: Path) -> Generator[Process]:
 
 
 async def until_it_answers(process: Process, ask: Callable[[], Awaitable[object]]) -> None:
-    """Raises what the last question met where the process has ended, or takes too long."""
+    """Waits for an answer. Raises the last error if the process ends or takes too long."""
     end = time.monotonic() + START_S
     while True:
         try:

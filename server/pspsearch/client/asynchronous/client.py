@@ -51,14 +51,13 @@ from pspsearch.v1 import search_service_pb2 as searches
 
 
 class AsyncClient:
-    """A connection to a pspsearch server, made with the first call. Close it, or use it as a context.
+    """A connection to a pspsearch server, made at the first call. Close it, or use it as a context manager.
 
     Only the event loop that it is made in may use it.
 
-    Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
-    `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
-    encrypted. `caller` names who calls, where a rollout answers some callers before the others; else the token does, or
-    the address.
+    Each call takes at most `timeout_s`, its retries included (None: no limit). The limit does not apply to streams.
+    `token` comes from the server's operator. `tls` is for a server with TLS; without it nothing is encrypted. `caller`
+    names you when a rollout answers some callers before the others; by default the token or the address does.
     """
 
     def __init__(
@@ -91,21 +90,21 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection, and with it every call under way."""
+        """Closes the connection, which ends every call under way."""
         await self._channel.close()
 
     async def search(
         self, query: Query, *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
     ) -> SearchResult:
-        """The items nearest to one query."""
+        """Finds the items nearest to one query."""
         return await self._run(operations.search(await load(query), collection, options))
 
     async def search_batch(
         self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
     ) -> BatchResult:
-        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others.
+        """Finds the items nearest to each of 1 to 256 queries. One bad query does not fail the others.
 
-        InvalidRequest where the queries, times offset and limit together, are more than 100,000.
+        Raises InvalidRequest if the number of queries times (offset + limit) exceeds 100,000.
         """
         return await self._run(operations.search_batch(await load_all(queries), collection, options))
 
@@ -116,9 +115,9 @@ class AsyncClient:
         collection: str = DEFAULT,
         **options: Unpack[SearchOptions],
     ) -> AsyncGenerator[tuple[str, SearchResult | PspsearchError]]:
-        """Answers as they are ready, in any order, each with the tag of its query.
+        """Yields answers as they are ready, in any order, each with the tag of its query.
 
-        The queries are taken by another task, as fast as the server reads. A stream that breaks raises.
+        The queries are read by another task, as fast as the server reads them. A broken stream raises.
         """
         failures: list[BaseException] = []
 
@@ -149,11 +148,11 @@ class AsyncClient:
     async def compare(
         self, left: Query, right: Query, *, threshold: float | None = None, collection: str = DEFAULT
     ) -> Comparison:
-        """How alike two things are, and whether they are the same at a threshold."""
+        """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return await self._run(operations.compare(await load(left), await load(right), collection, threshold))
 
     async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """An image's descriptor, which can be sent back as a query."""
+        """Describes an image. Its descriptor can be sent back as a query."""
         return await self._run(operations.describe(await load(image), collection))
 
     async def recommend(
@@ -164,13 +163,13 @@ class AsyncClient:
         collection: str = DEFAULT,
         **options: Unpack[SearchOptions],
     ) -> SearchResult:
-        """The items that are near to some examples and far from others."""
+        """Finds the items near to some examples and far from others."""
         return await self._run(
             operations.recommend(await load_all(positives), await load_all(negatives), collection, options)
         )
 
     async def upsert(self, inputs: Sequence[ItemInput], *, collection: str = DEFAULT) -> tuple[Acknowledgement, ...]:
-        """Puts in or replaces 1 to 256 items, acknowledged in their order; one bad item does not fail the others."""
+        """Puts in or replaces 1 to 256 items, and acknowledges each in order. One bad item does not fail the others."""
         return await self._run(operations.upsert(await load_items(inputs), collection))
 
     def ingest(
@@ -181,11 +180,11 @@ class AsyncClient:
         max_unacknowledged: int = MAX_UNACKNOWLEDGED,
         max_unacknowledged_bytes: int = MAX_UNACKNOWLEDGED_BYTES,
     ) -> AsyncGenerator[Acknowledgement]:
-        """Puts in or replaces any number of items: one acknowledgement for each, in any order.
+        """Puts in or replaces any number of items, and yields one acknowledgement for each, in any order.
 
-        The items are taken, and their files read, by another task, and no faster than the server acknowledges them:
-        at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
-        was not acknowledged; an item that was in already is then `UNCHANGED`.
+        The items and their files are read by another task, no faster than the server acknowledges them: at most
+        `max_unacknowledged` are under way, and no two with the same id. A broken stream is started again with the
+        unacknowledged items; an item that was already stored is then `UNCHANGED`.
         """
         method = self._channel.stream_stream(
             operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
@@ -195,15 +194,15 @@ class AsyncClient:
         return AsyncIngest(method, self._metadata, window, attempts, self.address).run(inputs)
 
     async def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
-        """One item; NotFound where there is none."""
+        """Returns one item. Raises NotFound if there is none."""
         return await self._run(operations.get(item_id, collection, descriptor=descriptor))
 
     async def get_image(self, item_id: str, *, collection: str = DEFAULT) -> bytes:
-        """The encoded bytes of an item's image; NotFound where they were not kept."""
+        """Returns the encoded bytes of an item's image. Raises NotFound if they were not kept."""
         return await self._run(operations.get_image(item_id, collection))
 
     async def delete(self, ids: Sequence[str] = (), *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
-        """Takes items out, by id or by filter (`*` for all), and says how many there were."""
+        """Deletes items by id or by filter (`*` for all), and returns how many there were."""
         return await self._run(operations.delete(ids, filter, collection))
 
     async def list(
@@ -214,9 +213,9 @@ class AsyncClient:
         page_size: int = 100,
         collection: str = DEFAULT,
     ) -> AsyncGenerator[Item]:
-        """All items in the order in which they were first put in, read page by page.
+        """Yields items in the order in which they were first put in, and reads them page by page.
 
-        Or those that the filter holds for, or that have no descriptor in a generation.
+        These are all items, those that match the filter, or those without a descriptor in a generation.
         """
         token = ""
         while True:
@@ -227,7 +226,7 @@ class AsyncClient:
                 return
 
     async def count(self, *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
-        """How many items there are."""
+        """Returns how many items there are, or how many match the filter."""
         return await self._run(operations.count(filter, collection))
 
     async def create_collection(
@@ -239,7 +238,7 @@ class AsyncClient:
         index_kind: IndexKind = IndexKind.AUTO,
         target_recall: float = 0.95,
     ) -> Collection:
-        """Makes an empty collection, under the server's default model where none is named."""
+        """Creates an empty collection, with the server's default model if `model` is empty."""
         return await self._run(
             operations.create_collection(
                 name, model, keep_images=keep_images, index_kind=index_kind, target_recall=target_recall
@@ -247,19 +246,22 @@ class AsyncClient:
         )
 
     async def get_collection(self, name: str = DEFAULT) -> Collection:
-        """One collection with its state."""
+        """Returns one collection with its state."""
         return await self._run(operations.get_collection(name))
 
     async def list_collections(self) -> tuple[Collection, ...]:
-        """All collections, by name."""
+        """Lists all collections, by name."""
         return await self._run(operations.list_collections())
 
     async def delete_collection(self, name: str) -> int:
-        """Deletes a collection with all that is in it, and says how many items that were."""
+        """Deletes a collection and everything in it, and returns how many items it had."""
         return await self._run(operations.delete_collection(name))
 
     async def list_model_versions(self, model: str = "") -> tuple[ModelVersion, ...]:
-        """Looks into the model repository now, and lists the versions of a model, the server's default for none."""
+        """Makes the server load what is new in the model repository, and lists the versions of a model.
+
+        An empty `model` means the server's default.
+        """
         return await self._run(operations.list_model_versions(model))
 
     async def start_rollout(
@@ -273,11 +275,11 @@ class AsyncClient:
         canary: float = 0.0,
         shadow: float = 0.0,
     ) -> Rollout:
-        """Begins to take a collection to a version of its model, the highest that can be used for 0.
+        """Starts to move a collection to a version of its model; 0 means the highest usable one.
 
-        Describing its images takes at most a `share` of the model's time. An `automatic` one is promoted as soon as it
-        has passed its checks; with `drop_missing` also where items cannot be described. `canary` and `shadow` are as in
-        `try_rollout`.
+        Describing the images takes at most the `share` of the model's time. An `automatic` rollout is promoted as soon
+        as it has passed its checks, and with `drop_missing` even if some items cannot be described. `canary` and
+        `shadow` are as in `try_rollout`.
         """
         return await self._run(
             operations.start_rollout(
@@ -292,11 +294,11 @@ class AsyncClient:
         )
 
     async def get_rollout(self, *, collection: str = DEFAULT) -> Rollout:
-        """The rollout under way, or the last one that ended."""
+        """Returns the rollout under way, or the last one that ended."""
         return await self._run(operations.get_rollout(collection))
 
     async def watch_rollout(self, *, collection: str = DEFAULT) -> AsyncGenerator[Rollout]:
-        """The rollout with every change, until it has ended. A stream that breaks raises."""
+        """Yields the rollout after every change, until it has ended. A broken stream raises."""
         method = self._channel.unary_stream(
             operations.WATCH_ROLLOUT,
             models.WatchRolloutRequest.SerializeToString,
@@ -312,11 +314,11 @@ class AsyncClient:
             call.cancel()
 
     async def try_rollout(self, *, collection: str = DEFAULT, canary: float = 0.0, shadow: float = 0.0) -> Rollout:
-        """Lets a rollout answer a share of callers, and be compared on a share of other searches, once it is ready."""
+        """Lets a rollout, once it is ready, answer a share of callers and be compared on a share of other searches."""
         return await self._run(operations.try_rollout(collection, canary=canary, shadow=shadow))
 
     async def promote_rollout(self, *, collection: str = DEFAULT, drop_missing: bool = False) -> Rollout:
-        """Makes a rollout that is ready the one that answers."""
+        """Makes the version that is ready the one that answers."""
         return await self._run(operations.promote_rollout(collection, drop_missing=drop_missing))
 
     async def abort_rollout(self, *, collection: str = DEFAULT) -> Rollout:
@@ -328,24 +330,24 @@ class AsyncClient:
         return await self._run(operations.rollback(collection))
 
     async def retire_generation(self, *, collection: str = DEFAULT) -> Origin:
-        """Lets go of the kept generation, and returns it."""
+        """Drops the kept generation, and returns it."""
         return await self._run(operations.retire_generation(collection))
 
     async def follow_model(self, *, collection: str = DEFAULT, follow: bool = True) -> Collection:
-        """Sets whether a collection is taken to new versions of its model by itself."""
+        """Sets whether a collection moves to new versions of its model automatically."""
         return await self._run(operations.follow_model(collection, follow=follow))
 
     async def list_generations(self, *, collection: str = DEFAULT) -> tuple[Generation, ...]:
-        """The generations of a collection, living and ended."""
+        """Lists the generations of a collection, present and past."""
         return await self._run(operations.list_generations(collection))
 
     async def status(self) -> ServerStatus:
-        """How the server stands."""
+        """Returns the state of the server."""
         return await self._run(operations.server_status())
 
     @property
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of a call now: what goes on with the caller's trace is with it."""
+        """The headers of a call that starts now, including those that continue the caller's trace."""
         return (*self._own_metadata, *traces.headers())
 
     async def _run(self, operation: Operation[Response, Answer]) -> Answer:

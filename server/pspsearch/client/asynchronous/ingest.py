@@ -1,4 +1,4 @@
-"""An ingest that awaits: the caller's items are read by a task of their own, and streams come and go."""
+"""An ingest that awaits. The caller's items are read by a task of their own, and a broken stream is replaced."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class AsyncIngest:
         self._changed = asyncio.Condition()
 
     async def run(self, inputs: AsyncIterable[ItemInput] | Iterable[ItemInput]) -> AsyncGenerator[Acknowledgement]:
-        """One acknowledgement for each item, as they come."""
+        """Yields one acknowledgement for each item, as they come."""
         window = self._window
         async with beside(partial(self._fill, inputs)):
             try:
@@ -56,7 +56,7 @@ class AsyncIngest:
                     self._changed.notify_all()
 
     async def _pause(self) -> None:
-        """After a stream that broke; raises what broke it where it is not worth another."""
+        """Waits before the next stream if the last one broke, or raises its error if no more attempts are left."""
         broken, self._broken = self._broken, None
         if broken is not None:
             pause_s = self._attempts.pause_s()
@@ -65,7 +65,7 @@ class AsyncIngest:
             await asyncio.sleep(pause_s)
 
     async def _fill(self, inputs: AsyncIterable[ItemInput] | Iterable[ItemInput]) -> None:
-        """Beside the streams: takes items in while there is room."""
+        """Adds the caller's items to the window while there is room. Runs beside the streams."""
         window = self._window
         try:
             async for item in each(inputs):
@@ -96,7 +96,7 @@ class AsyncIngest:
             self._changed.notify_all()
 
     async def _stream(self) -> AsyncGenerator[Acknowledgement]:
-        """One stream to its end; leaves in `_broken` what ended it, where it is worth another."""
+        """Runs one stream to its end. If another stream may help, the error that ended this one goes to `_broken`."""
         window = self._window
         async with self._changed:
             number = window.restart()
@@ -128,7 +128,7 @@ class AsyncIngest:
             self._broken = ServerUnavailable(f"the server at {self._address} ended the stream before it was done")
 
     async def _requests(self, stream: int) -> AsyncIterator[items.IngestItemsRequest]:
-        """What the stream sends, until there is another one."""
+        """Yields what a stream sends, until it has nothing more to send or another stream replaces it."""
         window = self._window
         while True:
             async with self._changed:

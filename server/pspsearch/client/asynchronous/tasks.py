@@ -1,4 +1,4 @@
-"""What the client that awaits does beside its caller, in tasks; `blocking/threads.py` is the same in threads."""
+"""What the client that awaits does in tasks beside its caller. `blocking/threads.py` does the same in threads."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @contextlib.asynccontextmanager
 async def beside(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
-    """Works while the block runs, and is cancelled with its end; raises then what the work raised."""
+    """Runs `work` beside the block, and cancels it when the block ends. Then raises the error of `work`, if any."""
     working = asyncio.create_task(work())
     try:
         yield
@@ -36,9 +36,9 @@ async def streaming(
     requests: AsyncIterator[Request],
     metadata: tuple[tuple[str, str], ...],
 ) -> AsyncGenerator[AsyncIterable[Response]]:
-    """A call that sends the requests while the block reads its responses; it ends with the block.
+    """Makes a call that sends the requests while the block reads the responses. The call ends with the block.
 
-    gRPC could read the requests by itself, but would not stop to when the server ends the call.
+    gRPC could read the requests itself, but would not stop reading when the server ends the call.
     """
     call = method(metadata=metadata)
 
@@ -47,7 +47,7 @@ async def streaming(
             async for request in requests:
                 await call.write(request)
         except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # the call has ended, and who reads it hears why
+            return  # the call has ended, and its reader gets the reason
         finally:
             await call.done_writing()
 
@@ -59,15 +59,15 @@ async def streaming(
 
 
 def is_callers(error: BaseException) -> bool:
-    """Whether what ended the caller's iterable comes out of it; else the task that reads it is to end."""
+    """Whether the error comes from the caller's iterable. If not, the task that reads it must end."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
-        return task is None or task.cancelling() == 0  # something that the iterable waited for was cancelled
+        return task is None or task.cancelling() == 0  # something that the iterable awaited was cancelled
     return isinstance(error, Exception)
 
 
 async def each(things: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T]:
-    """Iterates over either kind."""
+    """Iterates over either kind of iterable."""
     if isinstance(things, AsyncIterable):
         async for thing in things:
             yield thing
@@ -77,20 +77,20 @@ async def each(things: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T]:
 
 
 async def load(thing: Path | _T) -> bytes | _T:
-    """The bytes of a file, read without holding up the event loop; what is no file stays as it is."""
+    """Reads a file without blocking the event loop, and returns its bytes. Returns anything but a Path unchanged."""
     return await asyncio.to_thread(read_image, thing) if isinstance(thing, Path) else thing
 
 
 async def load_all(things: Iterable[Path | _T]) -> Sequence[bytes | _T]:
-    """The same for each."""
+    """Applies `load` to each."""
     return [await load(thing) for thing in things]
 
 
 async def load_item(item: ItemInput) -> ItemInput:
-    """The same for an item's source."""
+    """Applies `load` to an item's source."""
     return dataclasses.replace(item, source=await load(item.source))
 
 
 async def load_items(items: Iterable[ItemInput]) -> Sequence[ItemInput]:
-    """The same for each."""
+    """Applies `load_item` to each."""
     return [await load_item(item) for item in items]

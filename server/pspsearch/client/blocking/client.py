@@ -52,14 +52,13 @@ from pspsearch.v1 import search_service_pb2 as searches
 
 
 class Client:
-    """A connection to a pspsearch server, made with the first call. Close it, or use it as a context.
+    """A connection to a pspsearch server, made at the first call. Close it, or use it as a context manager.
 
     Any thread may use it.
 
-    Each call takes at most `timeout_s` (None: any time), its retries included; streams take as long as they take.
-    `token` is what the server's operator gave out, and `tls` how to reach a server that has TLS; without it nothing is
-    encrypted. `caller` names who calls, where a rollout answers some callers before the others; else the token does, or
-    the address.
+    Each call takes at most `timeout_s`, its retries included (None: no limit). The limit does not apply to streams.
+    `token` comes from the server's operator. `tls` is for a server with TLS; without it nothing is encrypted. `caller`
+    names you when a rollout answers some callers before the others; by default the token or the address does.
     """
 
     def __init__(
@@ -92,19 +91,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection, and with it every call under way."""
+        """Closes the connection, which ends every call under way."""
         self._channel.close()
 
     def search(self, query: Query, *, collection: str = DEFAULT, **options: Unpack[SearchOptions]) -> SearchResult:
-        """The items nearest to one query."""
+        """Finds the items nearest to one query."""
         return self._run(operations.search(query, collection, options))
 
     def search_batch(
         self, queries: Sequence[Query], *, collection: str = DEFAULT, **options: Unpack[SearchOptions]
     ) -> BatchResult:
-        """The items nearest to each of 1 to 256 queries; one bad query does not fail the others.
+        """Finds the items nearest to each of 1 to 256 queries. One bad query does not fail the others.
 
-        InvalidRequest where the queries, times offset and limit together, are more than 100,000.
+        Raises InvalidRequest if the number of queries times (offset + limit) exceeds 100,000.
         """
         return self._run(operations.search_batch(queries, collection, options))
 
@@ -115,9 +114,9 @@ class Client:
         collection: str = DEFAULT,
         **options: Unpack[SearchOptions],
     ) -> Generator[tuple[str, SearchResult | PspsearchError]]:
-        """Answers as they are ready, in any order, each with the tag of its query.
+        """Yields answers as they are ready, in any order, each with the tag of its query.
 
-        The queries are taken in another thread, as fast as the server reads. A stream that breaks raises.
+        The queries are read in another thread, as fast as the server reads them. A broken stream raises.
         """
         failures: list[BaseException] = []
 
@@ -148,11 +147,11 @@ class Client:
     def compare(
         self, left: Query, right: Query, *, threshold: float | None = None, collection: str = DEFAULT
     ) -> Comparison:
-        """How alike two things are, and whether they are the same at a threshold."""
+        """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return self._run(operations.compare(left, right, collection, threshold))
 
     def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """An image's descriptor, which can be sent back as a query."""
+        """Describes an image. Its descriptor can be sent back as a query."""
         return self._run(operations.describe(image, collection))
 
     def recommend(
@@ -163,11 +162,11 @@ class Client:
         collection: str = DEFAULT,
         **options: Unpack[SearchOptions],
     ) -> SearchResult:
-        """The items that are near to some examples and far from others."""
+        """Finds the items near to some examples and far from others."""
         return self._run(operations.recommend(positives, negatives, collection, options))
 
     def upsert(self, inputs: Sequence[ItemInput], *, collection: str = DEFAULT) -> tuple[Acknowledgement, ...]:
-        """Puts in or replaces 1 to 256 items, acknowledged in their order; one bad item does not fail the others."""
+        """Puts in or replaces 1 to 256 items, and acknowledges each in order. One bad item does not fail the others."""
         return self._run(operations.upsert(inputs, collection))
 
     def ingest(
@@ -178,11 +177,11 @@ class Client:
         max_unacknowledged: int = MAX_UNACKNOWLEDGED,
         max_unacknowledged_bytes: int = MAX_UNACKNOWLEDGED_BYTES,
     ) -> Generator[Acknowledgement]:
-        """Puts in or replaces any number of items: one acknowledgement for each, in any order.
+        """Puts in or replaces any number of items, and yields one acknowledgement for each, in any order.
 
-        The items are taken, and their files read, in another thread, and no faster than the server acknowledges them:
-        at most `max_unacknowledged` are under way, and no two of one id. A stream that breaks is begun anew, with what
-        was not acknowledged; an item that was in already is then `UNCHANGED`.
+        The items and their files are read in another thread, no faster than the server acknowledges them: at most
+        `max_unacknowledged` are under way, and no two with the same id. A broken stream is started again with the
+        unacknowledged items; an item that was already stored is then `UNCHANGED`.
         """
         method = self._channel.stream_stream(
             operations.INGEST_ITEMS, items.IngestItemsRequest.SerializeToString, items.IngestItemsResponse.FromString
@@ -192,15 +191,15 @@ class Client:
         return Ingest(method, self._metadata, window, attempts, self.address).run(inputs)
 
     def get(self, item_id: str, *, descriptor: bool = False, collection: str = DEFAULT) -> Item:
-        """One item; NotFound where there is none."""
+        """Returns one item. Raises NotFound if there is none."""
         return self._run(operations.get(item_id, collection, descriptor=descriptor))
 
     def get_image(self, item_id: str, *, collection: str = DEFAULT) -> bytes:
-        """The encoded bytes of an item's image; NotFound where they were not kept."""
+        """Returns the encoded bytes of an item's image. Raises NotFound if they were not kept."""
         return self._run(operations.get_image(item_id, collection))
 
     def delete(self, ids: Sequence[str] = (), *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
-        """Takes items out, by id or by filter (`*` for all), and says how many there were."""
+        """Deletes items by id or by filter (`*` for all), and returns how many there were."""
         return self._run(operations.delete(ids, filter, collection))
 
     def list(
@@ -211,9 +210,9 @@ class Client:
         page_size: int = 100,
         collection: str = DEFAULT,
     ) -> Generator[Item]:
-        """All items in the order in which they were first put in, read page by page.
+        """Yields items in the order in which they were first put in, and reads them page by page.
 
-        Or those that the filter holds for, or that have no descriptor in a generation.
+        These are all items, those that match the filter, or those without a descriptor in a generation.
         """
         token = ""
         while True:
@@ -223,7 +222,7 @@ class Client:
                 return
 
     def count(self, *, filter: str = "", collection: str = DEFAULT) -> int:  # noqa: A002 - the API's word
-        """How many items there are."""
+        """Returns how many items there are, or how many match the filter."""
         return self._run(operations.count(filter, collection))
 
     def create_collection(
@@ -235,7 +234,7 @@ class Client:
         index_kind: IndexKind = IndexKind.AUTO,
         target_recall: float = 0.95,
     ) -> Collection:
-        """Makes an empty collection, under the server's default model where none is named."""
+        """Creates an empty collection, with the server's default model if `model` is empty."""
         return self._run(
             operations.create_collection(
                 name, model, keep_images=keep_images, index_kind=index_kind, target_recall=target_recall
@@ -243,19 +242,22 @@ class Client:
         )
 
     def get_collection(self, name: str = DEFAULT) -> Collection:
-        """One collection with its state."""
+        """Returns one collection with its state."""
         return self._run(operations.get_collection(name))
 
     def list_collections(self) -> tuple[Collection, ...]:
-        """All collections, by name."""
+        """Lists all collections, by name."""
         return self._run(operations.list_collections())
 
     def delete_collection(self, name: str) -> int:
-        """Deletes a collection with all that is in it, and says how many items that were."""
+        """Deletes a collection and everything in it, and returns how many items it had."""
         return self._run(operations.delete_collection(name))
 
     def list_model_versions(self, model: str = "") -> tuple[ModelVersion, ...]:
-        """Looks into the model repository now, and lists the versions of a model, the server's default for none."""
+        """Makes the server load what is new in the model repository, and lists the versions of a model.
+
+        An empty `model` means the server's default.
+        """
         return self._run(operations.list_model_versions(model))
 
     def start_rollout(
@@ -269,11 +271,11 @@ class Client:
         canary: float = 0.0,
         shadow: float = 0.0,
     ) -> Rollout:
-        """Begins to take a collection to a version of its model, the highest that can be used for 0.
+        """Starts to move a collection to a version of its model; 0 means the highest usable one.
 
-        Describing its images takes at most a `share` of the model's time. An `automatic` one is promoted as soon as it
-        has passed its checks; with `drop_missing` also where items cannot be described. `canary` and `shadow` are as in
-        `try_rollout`.
+        Describing the images takes at most the `share` of the model's time. An `automatic` rollout is promoted as soon
+        as it has passed its checks, and with `drop_missing` even if some items cannot be described. `canary` and
+        `shadow` are as in `try_rollout`.
         """
         return self._run(
             operations.start_rollout(
@@ -288,11 +290,11 @@ class Client:
         )
 
     def get_rollout(self, *, collection: str = DEFAULT) -> Rollout:
-        """The rollout under way, or the last one that ended."""
+        """Returns the rollout under way, or the last one that ended."""
         return self._run(operations.get_rollout(collection))
 
     def watch_rollout(self, *, collection: str = DEFAULT) -> Generator[Rollout]:
-        """The rollout with every change, until it has ended. A stream that breaks raises."""
+        """Yields the rollout after every change, until it has ended. A broken stream raises."""
         method = self._channel.unary_stream(
             operations.WATCH_ROLLOUT,
             models.WatchRolloutRequest.SerializeToString,
@@ -308,11 +310,11 @@ class Client:
             call.cancel()
 
     def try_rollout(self, *, collection: str = DEFAULT, canary: float = 0.0, shadow: float = 0.0) -> Rollout:
-        """Lets a rollout answer a share of callers, and be compared on a share of other searches, once it is ready."""
+        """Lets a rollout, once it is ready, answer a share of callers and be compared on a share of other searches."""
         return self._run(operations.try_rollout(collection, canary=canary, shadow=shadow))
 
     def promote_rollout(self, *, collection: str = DEFAULT, drop_missing: bool = False) -> Rollout:
-        """Makes a rollout that is ready the one that answers."""
+        """Makes the version that is ready the one that answers."""
         return self._run(operations.promote_rollout(collection, drop_missing=drop_missing))
 
     def abort_rollout(self, *, collection: str = DEFAULT) -> Rollout:
@@ -324,24 +326,24 @@ class Client:
         return self._run(operations.rollback(collection))
 
     def retire_generation(self, *, collection: str = DEFAULT) -> Origin:
-        """Lets go of the kept generation, and returns it."""
+        """Drops the kept generation, and returns it."""
         return self._run(operations.retire_generation(collection))
 
     def follow_model(self, *, collection: str = DEFAULT, follow: bool = True) -> Collection:
-        """Sets whether a collection is taken to new versions of its model by itself."""
+        """Sets whether a collection moves to new versions of its model automatically."""
         return self._run(operations.follow_model(collection, follow=follow))
 
     def list_generations(self, *, collection: str = DEFAULT) -> tuple[Generation, ...]:
-        """The generations of a collection, living and ended."""
+        """Lists the generations of a collection, present and past."""
         return self._run(operations.list_generations(collection))
 
     def status(self) -> ServerStatus:
-        """How the server stands."""
+        """Returns the state of the server."""
         return self._run(operations.server_status())
 
     @property
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of a call now: what goes on with the caller's trace is with it."""
+        """The headers of a call that starts now, including those that continue the caller's trace."""
         return (*self._own_metadata, *traces.headers())
 
     def _run(self, operation: Operation[Response, Answer]) -> Answer:

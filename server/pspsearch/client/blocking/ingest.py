@@ -1,5 +1,5 @@
 # Made from the client that awaits: see tools/blocking_client.py.
-"""An ingest that blocks: the caller's items are read in a thread of their own, and streams come and go."""
+"""An ingest that blocks. The caller's items are read in a thread of their own, and a broken stream is replaced."""
 
 import contextlib
 import threading
@@ -39,7 +39,7 @@ class Ingest:
         self._changed = threading.Condition()
 
     def run(self, inputs: Iterable[ItemInput]) -> Generator[Acknowledgement]:
-        """One acknowledgement for each item, as they come."""
+        """Yields one acknowledgement for each item, as they come."""
         window = self._window
         with beside(partial(self._fill, inputs)):
             try:
@@ -58,7 +58,7 @@ class Ingest:
                     self._changed.notify_all()
 
     def _pause(self) -> None:
-        """After a stream that broke; raises what broke it where it is not worth another."""
+        """Waits before the next stream if the last one broke, or raises its error if no more attempts are left."""
         broken, self._broken = self._broken, None
         if broken is not None:
             pause_s = self._attempts.pause_s()
@@ -67,7 +67,7 @@ class Ingest:
             time.sleep(pause_s)
 
     def _fill(self, inputs: Iterable[ItemInput]) -> None:
-        """Beside the streams: takes items in while there is room."""
+        """Adds the caller's items to the window while there is room. Runs beside the streams."""
         window = self._window
         try:
             for item in inputs:
@@ -98,7 +98,7 @@ class Ingest:
             self._changed.notify_all()
 
     def _stream(self) -> Generator[Acknowledgement]:
-        """One stream to its end; leaves in `_broken` what ended it, where it is worth another."""
+        """Runs one stream to its end. If another stream may help, the error that ended this one goes to `_broken`."""
         window = self._window
         with self._changed:
             number = window.restart()
@@ -129,7 +129,7 @@ class Ingest:
             self._broken = ServerUnavailable(f"the server at {self._address} ended the stream before it was done")
 
     def _requests(self, stream: int) -> Iterator[items.IngestItemsRequest]:
-        """What the stream sends, until there is another one."""
+        """Yields what a stream sends, until it has nothing more to send or another stream replaces it."""
         window = self._window
         while True:
             with self._changed:

@@ -1,4 +1,4 @@
-"""What the client that blocks does beside its caller, in threads; `asynchronous/tasks.py` is the same in tasks."""
+"""What the client that blocks does in threads beside its caller. `asynchronous/tasks.py` does the same in tasks."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ Response = TypeVar("Response")
 
 @contextlib.contextmanager
 def beside(work: Callable[[], None]) -> Generator[None]:
-    """Works while the block runs. Nobody can end a thread: the work looks itself whether it is still wanted."""
+    """Runs `work` in a thread beside the block. A thread cannot be ended, so `work` must check whether to go on."""
     threading.Thread(target=work, name="pspsearch client", daemon=True).start()
     yield
 
@@ -24,9 +24,9 @@ def streaming(
     requests: Iterator[Request],
     metadata: tuple[tuple[str, str], ...],
 ) -> Generator[Iterable[Response]]:
-    """A call that sends the requests, read in a thread of gRPC's, while the block reads its responses.
+    """Makes a call that sends the requests while the block reads the responses. The call ends with the block.
 
-    It ends with the block.
+    The requests are read in one of gRPC's threads.
     """
     call = method(requests, metadata=metadata)
     try:
@@ -36,5 +36,5 @@ def streaming(
 
 
 def is_callers(error: BaseException) -> bool:
-    """Whether what ended the caller's iterable comes out of it; else gRPC has let go of what reads it."""
+    """Whether the error comes from the caller's iterable. If not, gRPC has closed the generator that reads it."""
     return not isinstance(error, GeneratorExit)

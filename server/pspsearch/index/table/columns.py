@@ -59,24 +59,24 @@ class Columns:
             column.append(rows, values)
         found.clear()
 
-    def is_quick(self, keep: Filter, rows: int) -> bool:
+    def is_quick(self, where: Filter, rows: int) -> bool:
         """Whether `holds` takes a few milliseconds at most; this itself takes a fraction of one."""
-        if keep.expression is None:
+        if where.expression is None:
             return True
-        if len(keep.text) > _SHORT or len(self._paths) > _FEW_PATHS:
+        if len(where.text) > _SHORT or len(self._paths) > _FEW_PATHS:
             return False
-        return Evaluation(self._paths, self._orders, rows).steps(keep.expression) <= _QUICK_STEPS
+        return Evaluation(self._paths, self._orders, rows).steps(where.expression) <= _QUICK_STEPS
 
-    def holds(self, keep: Filter, rows: int) -> Mask:
+    def holds(self, where: Filter, rows: int) -> Mask:
         """For which of the first `rows` rows the filter holds: what `Filter.matches` says of each.
 
         InvalidRequest, before anything is done, where that would be too much work.
         """
-        if keep.expression is None:
+        if where.expression is None:
             return np.ones(rows, np.bool_)
         evaluation = Evaluation(self._paths, self._orders, rows)
-        evaluation.check(keep.expression)
-        return evaluation.mask(keep.expression)
+        evaluation.check(where.expression)
+        return evaluation.mask(where.expression)
 
     @property
     def size_bytes(self) -> int:

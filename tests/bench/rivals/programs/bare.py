@@ -1,6 +1,6 @@
-"""The parts in a row, in this process and with no server: what nothing that serves can be faster than.
+"""The parts in a row, in this process and without a server: nothing that serves can be faster.
 
-Prints JSON: milliseconds of single ones, and how many a second go through as many threads as are given.
+Prints JSON: the milliseconds of single searches, and how many a second the given number of threads make.
 """
 
 import json
@@ -20,12 +20,12 @@ images = [path.read_bytes() for path in sorted(arguments.vectors.parent.glob("*.
 
 
 def find(network: Network, image: bytes) -> None:
-    """One."""
+    """Makes one search."""
     index.search(network.describe(decode(image)[None]))
 
 
 def milliseconds(network: Network) -> list[float]:
-    """One after the other."""
+    """The milliseconds of searches, one after the other."""
     times: list[float] = []
     for image in images * 4:
         started = time.perf_counter()
@@ -35,7 +35,7 @@ def milliseconds(network: Network) -> list[float]:
 
 
 def rate(network: Network, threads: int) -> float:
-    """So many always under way."""
+    """Searches per second with `threads` always under way."""
     end = time.perf_counter() + SECONDS
 
     def go_on(first: int) -> int:

@@ -1,4 +1,4 @@
-"""Descriptors to their nearest: FastAPI in front of an index that runs in the same process."""
+"""Searches by descriptor: FastAPI in front of an index in the same process."""
 
 import argparse
 from abc import ABC, abstractmethod
@@ -13,20 +13,20 @@ from starlette.concurrency import run_in_threadpool
 
 HITS = 10
 NEIGHBOURS, BUILT_WITH = 16, 200
-"""M and efConstruction of each graph: what hnswlib and Milvus name in their examples."""
+"""M and efConstruction of each graph, as in the examples of hnswlib and Milvus."""
 READ_ROWS = 10_000
 
 
 class Engine(ABC):
-    """An index over all vectors, made at the first start and kept beside them; opened before the first search."""
+    """An index over all vectors, made at the first start and kept beside them; open it before the first search."""
 
     @abstractmethod
     async def open(self, vectors: Path) -> None:
-        """Makes it where it is not there yet."""
+        """Opens the index, and makes it first if it does not exist."""
 
     @abstractmethod
     async def search(self, descriptor: np.ndarray, breadth: int) -> list[int]:
-        """Row numbers, best first. The breadth is what this engine trades time for recall by."""
+        """Row numbers, best first. `breadth` is whatever this engine trades time for recall with."""
 
 
 class Hnswlib(Engine):
@@ -58,7 +58,7 @@ class Hnswlib(Engine):
 
 
 class LanceGraph(Engine):
-    """LanceDB with a graph over 8-bit numbers in one partition, twice as many candidates scored again; breadth: ef."""
+    """LanceDB with a graph over 8-bit numbers in one partition, scoring twice as many candidates again; breadth: ef."""
 
     async def open(self, vectors: Path) -> None:
         """See Engine."""
@@ -102,7 +102,7 @@ class LanceGraph(Engine):
 
 
 class LanceLists(LanceGraph):
-    """LanceDB with what it makes by itself, lists of product codes, ten times as many scored again; breadth: lists."""
+    """LanceDB's default, lists of product codes, scoring ten times as many candidates again; breadth: lists."""
 
     def _narrowed(self, query, breadth: int):  # noqa: ANN001, ANN202 - likewise
         return query.nprobes(breadth).refine_factor(10)
@@ -161,7 +161,7 @@ if __name__ == "__main__":
 
     @asynccontextmanager
     async def opened(_: FastAPI) -> AsyncGenerator[None]:
-        """In the loop that searches."""
+        """Opens the engine in the loop that searches."""
         await engine.open(arguments.vectors)
         yield
 
@@ -169,7 +169,7 @@ if __name__ == "__main__":
 
     @app.post("/search/{breadth}")
     async def search(breadth: int, request: Request) -> dict[str, list[dict[str, object]]]:
-        """A descriptor's bytes to its hits."""
+        """From a descriptor's bytes to its hits."""
         descriptor = np.frombuffer(await request.body(), np.float32)
         return {"hits": [{"id": number} for number in await engine.search(descriptor, breadth)]}
 

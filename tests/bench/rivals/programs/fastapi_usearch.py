@@ -1,4 +1,4 @@
-"""What most teams write for themselves: FastAPI, OpenVINO and a graph index in one process, work in threads."""
+"""What most teams write themselves: FastAPI, OpenVINO and a graph index in one process, with work in threads."""
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -12,14 +12,14 @@ app = FastAPI()
 
 
 def find(image: bytes) -> dict[str, list[dict[str, object]]]:
-    """All of it, without the interpreter's lock for most of the time."""
+    """The whole search, mostly without the interpreter's lock."""
     (hits,) = index.search(network.describe(decode(image)[None]))
     return answer(hits)
 
 
 @app.post("/search")
 async def search(request: Request) -> dict[str, list[dict[str, object]]]:
-    """A JPEG to its hits."""
+    """From a JPEG to its hits."""
     return await run_in_threadpool(find, await request.body())
 
 

@@ -9,31 +9,31 @@ arguments = Arguments.read()
 
 
 class Search(litserve.LitAPI):
-    """Each worker has a network of its own, of one thread; pinned ones would meet on the same core."""
+    """Each worker has its own network with one thread, unpinned: pinned ones would share a core."""
 
     def setup(self, device: str) -> None:
-        """In each worker."""
+        """Opens network and index in each worker."""
         self.network = Network(arguments.model, "LATENCY", INFERENCE_NUM_THREADS=1, ENABLE_CPU_PINNING=False)
         self.index = FaissIndex(arguments.vectors)
 
     def decode_request(self, request: UploadFile) -> np.ndarray:
-        """A JPEG to pixels."""
+        """From a JPEG to pixels."""
         return decode(request.file.read())
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Side by side."""
+        """Stacks the pixels."""
         return np.stack(inputs)
 
     def predict(self, pixels: np.ndarray) -> list[list[tuple[str, float]]]:
-        """A batch to its hits."""
+        """From a batch to its hits."""
         return self.index.search(self.network.describe(pixels))
 
     def unbatch(self, output: list[list[tuple[str, float]]]) -> list[list[tuple[str, float]]]:
-        """They are apart already."""
+        """Does nothing, because the hits are separate already."""
         return output
 
     def encode_response(self, output: list[tuple[str, float]]) -> dict[str, list[dict[str, object]]]:
-        """As JSON."""
+        """The hits as JSON."""
         return answer(output)
 
 

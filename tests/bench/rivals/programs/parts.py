@@ -1,4 +1,4 @@
-"""What every program here is made of: OpenCV's decoding, OpenVINO on the same network, and one of two indexes."""
+"""The parts of every program here: OpenCV's decoding, OpenVINO on the same network, and one of two indexes."""
 
 import argparse
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 SIDE_PX = 256
 HITS = 10
 BREADTH = 32
-"""How widely the graphs are searched: USearch finds .997 of the true ten with it, and FAISS .967."""
+"""How widely the graphs are searched; USearch then finds .997 of the true ten, and FAISS .967."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Arguments:
 
     @classmethod
     def read(cls) -> "Arguments":
-        """Of the command line."""
+        """Reads the command line."""
         parser = argparse.ArgumentParser()
         parser.add_argument("--model", type=Path)
         parser.add_argument("--vectors", type=Path)
@@ -37,7 +37,7 @@ class Arguments:
 
 
 def decode(image: bytes) -> np.ndarray:
-    """256 x 256 x 3, RGB: the largest square in the middle."""
+    """Pixels 256 x 256 x 3, RGB: the largest square in the middle."""
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
     height, width = pixels.shape[:2]
     side = min(height, width)
@@ -46,7 +46,7 @@ def decode(image: bytes) -> np.ndarray:
 
 
 class Network:
-    """An inference request for each thread, over one compiled network."""
+    """One compiled network with an inference request for each thread."""
 
     def __init__(self, path: Path, hint: str, **options: object) -> None:
         import openvino as ov
@@ -112,5 +112,5 @@ class FaissIndex:
 
 
 def answer(hits: list[tuple[str, float]]) -> dict[str, list[dict[str, object]]]:
-    """As JSON has it."""
+    """The hits as JSON."""
     return {"hits": [{"id": id_, "score": score} for id_, score in hits]}

@@ -28,7 +28,7 @@ class Search:
         return await asyncio.to_thread(self._find, images)
 
     async def __call__(self, request: Request) -> dict[str, list[dict[str, object]]]:
-        """A JPEG to its hits."""
+        """From a JPEG to its hits."""
         return await self._find_all(await request.body())
 
 

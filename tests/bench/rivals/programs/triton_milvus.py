@@ -1,4 +1,4 @@
-"""The parts that a pipeline would be made of: FastAPI in front, a Triton for the network, Milvus Lite for the index."""
+"""The parts of a typical pipeline: FastAPI in front, a Triton for the network, Milvus Lite for the index."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ arguments = Arguments.read()
 
 
 def open_collection() -> MilvusClient:
-    """Filled at the first start."""
+    """The collection, filled at the first start."""
     path = arguments.vectors.with_suffix(".milvus.db")
     is_new = not path.exists()
     client = MilvusClient(str(path))
@@ -38,7 +38,7 @@ def open_collection() -> MilvusClient:
 
 @asynccontextmanager
 async def opened(app: FastAPI) -> AsyncGenerator[None]:
-    """With both clients, in the loop that they are used in."""
+    """Opens both clients in the loop that uses them."""
     async with triton.InferenceServerClient(arguments.address) as client:
         app.state.triton = client
         yield
@@ -57,7 +57,7 @@ def find(descriptor: np.ndarray) -> dict[str, list[dict[str, object]]]:
 
 @app.post("/search")
 async def search(request: Request) -> dict[str, list[dict[str, object]]]:
-    """A JPEG to its hits."""
+    """From a JPEG to its hits."""
     pixels = await run_in_threadpool(decode, await request.body())
     sent = triton.InferInput("pixels", [1, *pixels.shape], "UINT8")
     sent.set_data_from_numpy(pixels[None])

@@ -1,0 +1,79 @@
+"""Watches the repository, and takes the collections that follow their model to its new versions."""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from pspsearch.domain import OfferedVersion
+from pspsearch.errors import PspsearchError
+from pspsearch.live.collections import Collections
+from pspsearch.live.finishing import cancel
+from pspsearch.live.live import Live
+from pspsearch.ports import Generations
+from pspsearch.rollout.rollout import RolloutOptions
+from pspsearch.rollout.rollouts import Rollouts
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Looks now and then for as long as the context lasts; to be entered when the rollouts are open."""
+
+    def __init__(self, rollouts: Rollouts, collections: Collections, catalog: Generations, every_s: float) -> None:
+        """With 0 seconds between two looks it never looks by itself."""
+        self._rollouts = rollouts
+        self._collections = collections
+        self._catalog = catalog
+        self._every_s = every_s
+        self._watching: asyncio.Task[None] | None = None
+        self._told: set[tuple[str, int, str]] = set()
+        """What was found in the repository, and is not news any more."""
+
+    async def look_for_news(self, model: str) -> None:
+        """Looks into the repository, and takes the collections that follow to the highest version, each only once."""
+        offered = await self._rollouts.look(model)
+        for one in offered:
+            news = (model, one.version, one.reason)
+            if news not in self._told:
+                self._told.add(news)
+                log.info("%s/%d is there%s", *news[:2], f", and cannot be used: {one.reason}" if one.reason else "")
+        best = max((one for one in offered if not one.reason), key=lambda one: one.version, default=None)
+        for live in self._collections.all():
+            if best is not None and live.collection.settings.model == model and live.collection.follows:
+                await self._follow(live, best)
+
+    async def __aenter__(self) -> Self:
+        if self._every_s:
+            self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await cancel(self._watching)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            for model in sorted({live.collection.settings.model for live in self._collections.all()}):
+                try:
+                    await self.look_for_news(model)
+                except PspsearchError as error:
+                    log.warning("the versions of %s cannot be looked at: %s", model, error)
+
+    async def _follow(self, live: Live, best: OfferedVersion) -> None:
+        """Not to a version that it had before: it may have failed, or have been taken back."""
+        if (
+            best.version <= live.generation.version
+            or best.contract is None
+            or self._rollouts.under_way(live.collection)
+        ):
+            return
+        records = await self._catalog.generations(live.collection.key)
+        if best.contract.fingerprint in {record.generation.fingerprint for record in records}:
+            return
+        try:
+            await self._rollouts.start(live.collection.name, best.version, RolloutOptions(automatic=True))
+        except PspsearchError as error:
+            log.warning("%s cannot follow to version %d: %s", live.collection.name, best.version, error)

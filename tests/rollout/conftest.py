@@ -1,0 +1,24 @@
+"""What tests of rollouts have: a server with two versions, with fakes at the ports or with what is real."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.rollout.steps import EXPECTED
+from tests.servers.rollout_place import Place
+from tests.servers.rpc_client import Api, item
+
+
+@pytest.fixture(params=["memory", "real"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """With two versions."""
+    return Place(tmp_path if request.param == "real" else None)
+
+
+@pytest.fixture
+async def api(place: Place) -> AsyncIterator[Api]:
+    """A server with the expected items."""
+    async with place.open() as api:
+        await api.fill(*(item(id_, image) for id_, image in EXPECTED.items()))
+        yield api

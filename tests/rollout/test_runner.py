@@ -1,0 +1,209 @@
+"""Rollouts from their beginning to their end, over a real channel."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pspsearch.errors import BrokenModel, StorageFull
+from pspsearch.rollout import filling
+from pspsearch.v1 import model_service_pb2 as models
+from tests.rollout.steps import EXPECTED, assert_answers_from, failed, promote, search, start, states
+from tests.servers.rollout_place import Place, picture, reach
+from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, refuse
+
+
+async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
+    """Nothing that answers changes until then, and all of it then."""
+    begun = await start(api)
+    assert (begun.origin.model_version, begun.stage) == (2, models.ROLLOUT_STAGE_DESCRIBING)
+
+    ready = await reach(api, models.ROLLOUT_STAGE_READY)
+
+    assert (ready.described_count, ready.total_count, ready.missing_count) == (20, 20, 0)
+    assert {check.name for check in ready.checks} == {
+        "unit length",
+        "collapse",
+        "self-retrieval",
+        "overlap",
+        "latency",
+    }
+    assert all(check.passed and check.words for check in ready.checks)
+    assert await states(api) == ["ACTIVE", "BUILDING"]
+    await assert_answers_from(api, 1, EXPECTED)
+    assert (await promote(api)).stage == models.ROLLOUT_STAGE_PROMOTED
+    assert await states(api) == ["KEPT", "ACTIVE"]
+    await assert_answers_from(api, 2, EXPECTED)
+    told = (await api.models.GetRollout(models.GetRolloutRequest())).rollout
+    assert (told.stage, list(told.checks)) == (models.ROLLOUT_STAGE_PROMOTED, list(ready.checks))
+
+
+async def test_a_rollout_can_promote_itself(api: Api) -> None:
+    """As soon as its checks have passed."""
+    await start(api, automatic=True, share=1.0)
+
+    await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_an_empty_collection_can_be_taken_along(place: Place) -> None:
+    """There is nothing to be compared."""
+    async with place.open() as api:
+        await start(api, automatic=True)
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+        await api.fill(item("a", TEMPLE))
+
+        await assert_answers_from(api, 2, {"a": TEMPLE})
+
+
+async def test_a_version_that_breaks_its_promise_is_refused(place: Place, api: Api) -> None:
+    """NaN, another length or another dimension is what the describer raises this for."""
+    place.versions[2].failure = BrokenModel("colours/2 answers with a descriptor that is not of unit length")
+    await start(api)
+
+    assert (await failed(api)).reason == "colours/2 answers with a descriptor that is not of unit length"
+    await assert_answers_from(api, 1, EXPECTED)
+
+
+async def test_a_version_that_hangs_is_given_up(place: Place, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a write waits for it only a little."""
+    monkeypatch.setattr(filling, "CALL_S", 0.1)
+    monkeypatch.setattr(filling, "PATIENCE_S", 0.3)
+    place.versions[2].may_answer.clear()
+    await start(api)
+
+    async with asyncio.timeout(60):
+        await api.fill(item("new", FLOWER))
+        refused = await failed(api)
+
+    assert refused.reason.startswith("the version does not answer in time: ")
+    await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
+
+
+async def test_a_rollout_can_be_aborted_at_any_time(api: Api) -> None:
+    """While it is described, and when it is ready."""
+    describer = api.server.versions[2]
+    for ready in (False, True):
+        if not ready:
+            describer.may_answer.clear()
+        await start(api)
+        if ready:
+            await reach(api, models.ROLLOUT_STAGE_READY)
+
+        answer = await api.models.AbortRollout(models.AbortRolloutRequest())
+
+        assert (answer.rollout.stage, answer.rollout.reason) == (models.ROLLOUT_STAGE_FAILED, "it was aborted")
+        describer.may_answer.set()
+    assert await states(api) == ["ACTIVE", "FAILED", "FAILED"]
+    images = describer.images
+    await api.fill(item("new", FLOWER))
+    assert describer.images == images
+    await assert_answers_from(api, 1, EXPECTED | {"new": FLOWER})
+
+
+async def test_what_cannot_be_written_is_not_aborted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollout goes on, and can be aborted when there is room again."""
+    describer = api.server.versions[2]
+    describer.may_answer.clear()
+    await start(api)
+    await describer.entered.wait()
+    end = api.server.catalog.end_generation
+
+    async def refuse_once(*_: Any) -> None:
+        monkeypatch.setattr(api.server.catalog, "end_generation", end)
+        raise StorageFull("the server's disk is full")
+
+    monkeypatch.setattr(api.server.catalog, "end_generation", refuse_once)
+
+    refusal = await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
+    describer.may_answer.set()
+    async with asyncio.timeout(30):
+        await reach(api, models.ROLLOUT_STAGE_READY)
+    assert await states(api) == ["ACTIVE", "BUILDING"]
+    answer = await api.models.AbortRollout(models.AbortRolloutRequest())
+    assert answer.rollout.stage == models.ROLLOUT_STAGE_FAILED
+    await assert_answers_from(api, 1, EXPECTED)
+
+
+async def test_what_is_ready_stays_ready_where_it_cannot_be_aborted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its index and its canary."""
+    await start(api, canary=1.0)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    tried, dropped = api.server.collections.trial(""), len(api.server.dropped)
+
+    async def refuse_all(*_: Any) -> None:
+        raise StorageFull("the server's disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.server.catalog, "end_generation", refuse_all)
+        refusal = await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))
+
+    assert refusal.reason == "STORAGE_FULL"
+    assert tried is not None
+    assert (api.server.collections.trial(""), len(api.server.dropped)) == (tried, dropped)
+    assert (await search(api, picture(0))).origin.model_version == 2
+    await promote(api)
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_what_waits_for_room_to_be_promoted_goes_on_where_it_cannot_be_aborted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if nobody had tried."""
+
+    async def refuse_all(*_: Any, **__: Any) -> None:
+        raise StorageFull("the server's disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.server.catalog, "promote_generation", refuse_all)
+        patched.setattr(api.server.catalog, "end_generation", refuse_all)
+        await start(api, automatic=True)
+        async for answer in api.models.WatchRollout(models.WatchRolloutRequest()):
+            if "it waits" in answer.rollout.reason:
+                break
+        assert (await refuse(api.models.AbortRollout(models.AbortRolloutRequest()))).reason == "STORAGE_FULL"
+
+    async with asyncio.timeout(60):
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+@pytest.mark.parametrize("stage", ["describing", "ready", "kept"])
+async def test_a_restart_goes_on(tmp_path: Path, stage: str) -> None:
+    """From whatever the rollout had reached, with the writes that came meanwhile."""
+    place = Place(tmp_path)
+    expected = dict(EXPECTED)
+    async with place.open() as api:
+        await api.fill(*(item(id_, image) for id_, image in expected.items()))
+        describer = place.versions[2]
+        if stage == "describing":
+            describer.may_answer.clear()
+        await start(api, automatic=stage == "kept")
+        if stage == "ready":
+            await reach(api, models.ROLLOUT_STAGE_READY)
+        elif stage == "kept":
+            await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+        for id_, image in (("item-0", picture(300)), ("new", FLOWER)):
+            await api.fill(item(id_, image))
+            expected[id_] = image
+        describer.may_answer.set()
+
+    async with place.open() as api:
+        if stage != "kept":
+            await assert_answers_from(api, 1, expected)
+            await reach(api, models.ROLLOUT_STAGE_READY)
+            await promote(api)
+        await assert_answers_from(api, 2, expected)
+        await api.fill(item("newer", TEMPLE))
+        await api.models.Rollback(models.RollbackRequest())
+        await assert_answers_from(api, 1, expected | {"newer": TEMPLE})
+
+    async with place.open() as api:
+        await assert_answers_from(api, 1, expected | {"newer": TEMPLE})
+        await api.models.Rollback(models.RollbackRequest())
+        await assert_answers_from(api, 2, expected | {"newer": TEMPLE})
