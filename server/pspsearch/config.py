@@ -89,6 +89,9 @@ class TritonSettings:
     """Where descriptors come from."""
 
     triton: str = setting("", "The address of a running Triton; empty starts the bundled one.")
+    runtime: str = setting(
+        "triton", "Where the model runs: `triton`, or `embedded` in the server's own process, on the CPU."
+    )
     repository: str = setting("", "The model repository of the bundled Triton; empty for the shipped models.")
     model: str = setting("pspnet", "The model of a new collection that names none.")
 
@@ -193,6 +196,10 @@ class Settings:
                 f"max_bytes_under_way must be at least {self.serving.least_bytes_under_way}, so that two callers "
                 f"can send one of the largest requests each, not {self.serving.max_bytes_under_way}"
             )
+        if self.triton.runtime not in ("triton", "embedded"):
+            raise BadSettings(f"runtime must be triton or embedded, not {self.triton.runtime!r}")
+        if self.triton.runtime == "embedded" and self.triton.triton:
+            raise BadSettings("runtime is embedded, and triton names a Triton: only one of them can run the model")
         if bool(self.security.tls_certificate) is not bool(self.security.tls_key):
             raise BadSettings("tls_certificate and tls_key go together")
         if self.security.tls_client_ca and not self.security.tls_certificate:

@@ -29,6 +29,7 @@ from pspsearch.domain import (
     Lacking,
     Matched,
     ModelVersion,
+    OfferedVersion,
     Row,
     Sequences,
     StoredDescriptor,
@@ -37,6 +38,7 @@ from pspsearch.domain import (
 )
 from pspsearch.errors import PspsearchError
 from pspsearch.filters import Filter
+from pspsearch.model.contract import Takes
 
 
 class Describer(Protocol):
@@ -47,6 +49,11 @@ class Describer(Protocol):
         """The version that every answer comes from; its contract says which kind of inputs it takes."""
         ...
 
+    @property
+    def takes(self) -> Takes:
+        """What it is given. One that decodes for a model of pixels takes images."""
+        ...
+
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """One unit row per input, in their order; with `cells` those of its cells, too, where the contract has any.
 
@@ -55,6 +62,29 @@ class Describer(Protocol):
         Overloaded, DeadlineExceeded or TritonUnavailable for what may pass, BrokenModel where the model breaks its
         promise.
         """
+        ...
+
+
+class Models(Protocol):
+    """The model versions that can describe, wherever they run."""
+
+    async def open(self, model: str, version: int | None) -> Describer:
+        """Returns the only describer of that version, or of the highest that can be used.
+
+        Raises ModelMismatch if there is no such version.
+        """
+        ...
+
+    async def release(self, version: ModelVersion) -> None:
+        """Releases a version that no collection needs any more; calls under way still have their answers."""
+        ...
+
+    async def look(self, model: str) -> Sequence[OfferedVersion]:
+        """Looks for new versions, and returns all, ascending. Raises ModelMismatch for an unknown model."""
+        ...
+
+    async def served(self, model: str) -> list[ModelVersion]:
+        """Returns every version of the model that can be used, ascending."""
         ...
 
 

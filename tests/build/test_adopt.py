@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from pspsearch.errors import RepositoryError
+from pspsearch.model.config import check_config
 from pspsearch.model.contract import Contract, Fit, InputShape, Takes, parameter_key
 from pspsearch.model.repository import check_model
-from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.adopt import adopt as adopt_command
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.publish.adopt import Adoption, adopt

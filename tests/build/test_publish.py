@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2 as pb
 
 from pspsearch.errors import DigestMismatch, RepositoryError
+from pspsearch.model.config import check_config
 from pspsearch.model.config_digest import DIGEST_KEY, digest_of
 from pspsearch.model.contract import Contract, parameter_key
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import check_model
-from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.publish import publish as publish_command
 from pspsearch_build.errors import BuildError, PublishRefused
 from pspsearch_build.network.onnx_facts import read_onnx_facts, write_onnx_facts

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from pspsearch.errors import DigestMismatch, PspsearchError
+from pspsearch.model.config import check_config
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import default_repository
-from pspsearch.triton.model_config import check_config
 from pspsearch_build.cli.seal import seal as seal_command
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.seal import seal

@@ -54,7 +54,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
 async def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     """What the decoder does instead."""
     work = Work()
-    monkeypatch.setattr(decoding, "prepare_image", work.do)
+    monkeypatch.setattr(decoding, "decode_pixels", work.do)
     return work
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pspsearch.errors import ModelMismatch
+from pspsearch.model.in_use import VersionsInUse
 from pspsearch.triton import versions as describers
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
-from pspsearch.triton.in_use import VersionsInUse
 from pspsearch.triton.owned_name import SHARED_MEMORY
 from pspsearch.triton.versions import Versions
 from tests.e2e.conftest import SHIPPED

@@ -137,7 +137,13 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def runtime() -> str:
+    """Where the model runs."""
+    return "triton"
+
+
+@pytest.fixture
+def place(tmp_path: Path, runtime: str) -> Iterator[Place]:
     """With 60 items under version 1."""
     repository, networks = tmp_path / "model_repository", tmp_path / "networks"
     for folder in (repository, networks):
@@ -145,11 +151,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
     network = write_colour_network(networks / "1.onnx", seed=1)
     publish(Publication(network, repository, "colour"))
     flags = ("--repository", str(repository), "--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "20")
+    flags = (*flags, "--runtime", runtime)
     with serve(tmp_path / "data", "", *flags) as server, Client(server.address) as client:
         client.upsert([ItemInput(str(number), image) for number, image in enumerate(PICTURES)])
         yield Place(repository, networks, server, client)
 
 
+@pytest.mark.parametrize("runtime", ["triton", "embedded"])
 def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
     """With three clients searching all the time: no answer fails, and none is of two versions."""
     spaces = {place.fingerprint(1): reference(place.networks / "1.onnx")}

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from pspsearch.client import Client
 from pspsearch.domain import RolloutStage
+from pspsearch.model.config import read_config
 from pspsearch.model.repository import default_repository
 from pspsearch.triton.describer import read_contract
-from pspsearch.triton.model_config import read_config
 from pspsearch_build.cli import commands
 from tests.servers.search_server import serve, wait_for_sample
 

@@ -37,6 +37,11 @@ class ColourDescriber:
         """Calls wait while it is clear."""
         self.may_answer.set()
 
+    @property
+    def takes(self) -> Takes:
+        """What the contract says."""
+        return self.version.contract.takes
+
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """One row each, of that image alone."""
         self.images += len(inputs)
@@ -66,6 +71,7 @@ class ColourWords:
     """A text tower in the space of the colours: the descriptor of a picture that has nothing but the colour named."""
 
     def __init__(self, space: str) -> None:
+        self.takes = Takes.TEXT
         self.version = ModelVersion("words", 1, Contract(None, DIMENSION, "fp16", "77" * 32, Takes.TEXT, space=space))
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:

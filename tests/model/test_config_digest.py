@@ -9,11 +9,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from pspsearch.errors import DigestMismatch, RepositoryError
+from pspsearch.model.config import check_config, read_config
 from pspsearch.model.config_digest import check_digest
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import check_model, default_repository
 from pspsearch.triton.describer import read_contract
-from pspsearch.triton.model_config import check_config, read_config
 
 SHIPPED = default_repository() / "pspnet"
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from pspsearch.errors import RepositoryError
+from pspsearch.model.config import read_config
 from pspsearch.model.contract import Contract, Fit, InputShape, Takes, parameter_key
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import default_repository
-from pspsearch.triton.model_config import read_config
 
 CONTRACT = Contract(
     input=InputShape(224, 192, Fit.PAD),

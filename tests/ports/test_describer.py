@@ -8,8 +8,9 @@ import pytest
 from pspsearch.app.describer import open_describer
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Inputs, Pixels
+from pspsearch.embedded.versions import EmbeddedVersions
 from pspsearch.errors import InvalidRequest, RetryLater
-from pspsearch.images.pixels import decode_pixels
+from pspsearch.images.pixels import ImageLimits, decode_pixels
 from pspsearch.model.repository import default_repository
 from pspsearch.ports import Describer
 from tests.fakes.describer import ColourDescriber
@@ -19,11 +20,16 @@ TOLERANCE = 5e-3
 """Of a number of a unit vector: bf16 has steps of 2^-8, and the kernels of another batch size round otherwise."""
 
 
-@pytest.fixture(scope="module", params=["fake", "Triton"])
+@pytest.fixture(scope="module", params=["fake", "Triton", "embedded"])
 async def describer(request: pytest.FixtureRequest) -> AsyncIterator[Describer]:
     """Each of them."""
     if request.param == "fake":
         yield ColourDescriber()
+        return
+    if request.param == "embedded":
+        versions = EmbeddedVersions(default_repository(), ImageLimits())
+        yield await versions.open("pspnet", None)
+        await versions.close()
         return
     async with open_describer(BundledTritonSettings(default_repository()), "pspnet") as describer:
         yield describer
@@ -89,7 +95,7 @@ async def test_cells_come_where_they_are_asked_for(describer: Describer, pixels:
     assert whole.argmax(axis=1).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("inputs", [["text"], [b"encoded"], np.zeros((0, 1, 1, 3), np.uint8)])
+@pytest.mark.parametrize("inputs", [["text"], [b"no image"], np.zeros((0, 1, 1, 3), np.uint8)])
 async def test_inputs_of_another_kind_are_refused(describer: Describer, inputs: Inputs) -> None:
     """The contract says which kind it takes."""
     with pytest.raises(InvalidRequest):

@@ -143,8 +143,8 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
     decode, lost = Decoder.decode, picture(3)
 
     async def decode_others(
-        self: Decoder, images: Sequence[bytes], shape: InputShape | None, call: Call
-    ) -> list[Pixels | bytes | InvalidRequest]:
+        self: Decoder, images: Sequence[bytes], shape: InputShape, call: Call
+    ) -> list[Pixels | InvalidRequest]:
         decoded = await decode(self, images, shape, call)
         return [DamagedImage("lost") if one == lost else pixels for one, pixels in zip(images, decoded, strict=True)]
 

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from pspsearch.errors import VersionPolicyRefused
-from pspsearch.triton.model_config import check_policy
+from pspsearch.model.config import check_policy
 
 
 def config(policy: str) -> model_config_pb2.ModelConfig:

@@ -9,7 +9,7 @@ from pspsearch.app.describer import open_triton
 from pspsearch.app.sample import filling_sample
 from pspsearch.catalog.catalog import SqliteCatalog
 from pspsearch.catalog.folder import INDEXES
-from pspsearch.config import BundledTritonSettings, Settings
+from pspsearch.config import BundledTritonSettings, Settings, TritonSettings
 from pspsearch.describe.decoding import Decoder
 from pspsearch.describe.queries import QueryDescriber
 from pspsearch.domain import DEFAULT_COLLECTION, CollectionSettings, ModelVersion
@@ -20,7 +20,9 @@ from pspsearch.live.collections import Collections
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.recent_images import RecentImages
 from pspsearch.memory import MemoryBound, available_bytes
+from pspsearch.model.in_use import VersionsInUse
 from pspsearch.model.repository import default_repository
+from pspsearch.ports import Models
 from pspsearch.rollout.checks import Gate
 from pspsearch.rollout.filling import Filler
 from pspsearch.rollout.follower import Follower
@@ -28,7 +30,6 @@ from pspsearch.rollout.rollouts import Rollouts
 from pspsearch.rpc.collection_service import Surroundings
 from pspsearch.rpc.server import RpcServer
 from pspsearch.search.searcher import Searcher
-from pspsearch.triton.in_use import VersionsInUse
 from pspsearch.triton.versions import Versions
 
 
@@ -46,11 +47,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
             stack.callback(traces.set_up(settings.log.traces))
         catalog = await stack.enter_async_context(await SqliteCatalog.open(data))
         repository = Path(settings.triton.repository) if settings.triton.repository else default_repository()
-        triton = settings.triton.triton or BundledTritonSettings(repository)
-        in_use = VersionsInUse(None if settings.triton.triton else repository)
-        client = await open_triton(stack, triton, settings.triton.model, in_use.objection)
-        versions = await stack.enter_async_context(Versions(client, in_use))
-
+        versions, words = await _open_versions(stack, settings.triton, repository, limits)
         collections = Collections(catalog, versions.open, versions.release, engine)
         decoder = Decoder(limits)
         stack.callback(decoder.close)
@@ -75,7 +72,6 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
         async def models() -> list[ModelVersion]:
             return await versions.served(settings.triton.model)
 
-        words = client.address if settings.triton.triton else f"{client.address}, started by the server"
         around = Surroundings(words, settings.triton.model, models)
         server = await stack.enter_async_context(
             RpcServer(settings.serving, settings.security, searcher, ingester, collections, rollouts, catalog, around)
@@ -90,3 +86,20 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
             await stack.enter_async_context(filling_sample(collections, catalog, ingester, model))
         await server.set_serving()
         yield server
+
+
+async def _open_versions(
+    stack: contextlib.AsyncExitStack, settings: TritonSettings, repository: Path, limits: ImageLimits
+) -> tuple[Models, str]:
+    """Returns what describes, and where that is, in words; it closes with the stack."""
+    if settings.runtime == "embedded":
+        from pspsearch.embedded.versions import EmbeddedVersions
+
+        embedded = EmbeddedVersions(repository, limits)
+        stack.push_async_callback(embedded.close)
+        return embedded, "none: the model runs in the server's process"
+    triton = settings.triton or BundledTritonSettings(repository)
+    in_use = VersionsInUse(None if settings.triton else repository)
+    client = await open_triton(stack, triton, settings.model, in_use.objection)
+    versions = await stack.enter_async_context(Versions(client, in_use, limits))
+    return versions, client.address if settings.triton else f"{client.address}, started by the server"

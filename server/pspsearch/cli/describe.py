@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
+from pspsearch.domain import Inputs
 from pspsearch.errors import InvalidRequest
-from pspsearch.images.pixels import prepare_image
+from pspsearch.images.pixels import decode_pixels
+from pspsearch.model.contract import Takes
 from pspsearch.model.repository import default_repository
 
 if TYPE_CHECKING:
@@ -88,13 +90,15 @@ async def _in_order(
 
 
 async def _describe_file(describer: "Describer", image: Path) -> NDArray[np.float32] | InvalidRequest:
-    shape = describer.version.contract.input
     try:
-        prepared = await asyncio.to_thread(lambda: prepare_image(_read(image), shape))
+        if describer.takes is Takes.IMAGE:
+            inputs: Inputs = [await asyncio.to_thread(_read, image)]
+        else:
+            shape = describer.version.contract.shape
+            inputs = (await asyncio.to_thread(lambda: decode_pixels(_read(image), shape)))[None]
+        return (await describer.describe(inputs)).descriptors[0]
     except InvalidRequest as error:
         return error
-    inputs = [prepared] if isinstance(prepared, bytes) else prepared[None]
-    return (await describer.describe(inputs)).descriptors[0]
 
 
 def _read(image: Path) -> bytes:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pspsearch.call import Call, Stage
 from pspsearch.domain import Pixels
 from pspsearch.errors import InvalidRequest, bare
-from pspsearch.images.pixels import ImageLimits, prepare_image
+from pspsearch.images.pixels import ImageLimits, decode_pixels
 from pspsearch.model.contract import InputShape
 
 
@@ -21,10 +21,8 @@ class Decoder:
         self._limits = limits
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
 
-    async def decode(
-        self, images: Sequence[bytes], shape: InputShape | None, call: Call
-    ) -> list[Pixels | bytes | InvalidRequest]:
-        """Each image as a model of that input takes it, or why it cannot be read.
+    async def decode(self, images: Sequence[bytes], shape: InputShape, call: Call) -> list[Pixels | InvalidRequest]:
+        """Each image, height x width x 3, or why it cannot be read.
 
         The wait for a free thread counts as queueing.
 
@@ -51,10 +49,10 @@ class Decoder:
         call.add(Stage.DECODE, begun, time.perf_counter())
         return [decoded for _, decoded in done]
 
-    def _decode(self, waiting: list[bytes], shape: InputShape | None) -> tuple[float, Pixels | bytes | InvalidRequest]:
+    def _decode(self, waiting: list[bytes], shape: InputShape) -> tuple[float, Pixels | InvalidRequest]:
         started = time.perf_counter()
         try:
-            return started, prepare_image(waiting.pop(), shape, self._limits)
+            return started, decode_pixels(waiting.pop(), shape, self._limits)
         except InvalidRequest as error:
             return started, bare(error)
 

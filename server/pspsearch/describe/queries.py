@@ -12,6 +12,7 @@ from pspsearch.describe.decoding import Decoder
 from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.live.live import Live, OpenGeneration
+from pspsearch.model.contract import InputShape, Takes
 from pspsearch.ports import Describer, Items
 from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 
@@ -55,7 +56,7 @@ class QueryDescriber:
         self, describer: Describer, images: Sequence[bytes], call: Call
     ) -> list[Descriptor | PspsearchError]:
         """For each image its descriptor, or why it cannot be read."""
-        return await _infer(describer, await self._decode(describer, images, call), call)
+        return await _infer(describer, await self._prepare(describer, images, call), call)
 
     async def describe_everywhere(
         self, live: Live, images: Sequence[bytes], call: Call
@@ -66,18 +67,18 @@ class QueryDescriber:
         """
         if not live.beside:
             return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
-        decoded = await self._decode(live.describer, images, call)
+        prepared = await self._prepare(live.describer, images, call)
 
         async def describe_beside(opened: OpenGeneration) -> list[Descriptor | PspsearchError]:
             beside = call.beside()
-            same = opened.describer.version.contract.input == live.describer.version.contract.input
-            pixels = decoded if same else await self._decode(opened.describer, images, beside)
-            return await _infer(opened.describer, pixels, beside)
+            same = _input_of(opened.describer) == _input_of(live.describer)
+            ready = prepared if same else await self._prepare(opened.describer, images, beside)
+            return await _infer(opened.describer, ready, beside)
 
         started = time.perf_counter()
         tasks = [asyncio.create_task(describe_beside(opened)) for opened in live.beside]
         try:
-            descriptors = await _infer(live.describer, decoded, call)
+            descriptors = await _infer(live.describer, prepared, call)
             await asyncio.wait(tasks, timeout=_GRACE_S + 2 * (time.perf_counter() - started))
         finally:
             for task in tasks:
@@ -97,8 +98,10 @@ class QueryDescriber:
                     one[opened.generation.key] = descriptor
         return described
 
-    async def _decode(self, describer: Describer, images: Sequence[bytes], call: Call) -> list[_Prepared]:
-        return await self._decoder.decode(images, describer.version.contract.input, call) if images else []
+    async def _prepare(self, describer: Describer, images: Sequence[bytes], call: Call) -> Sequence[_Prepared]:
+        if not images or describer.takes is Takes.IMAGE:
+            return images
+        return await self._decoder.decode(images, describer.version.contract.shape, call)
 
     async def _item(self, generation: Generation, id: str, call: Call) -> Descriptor | PspsearchError:  # noqa: A002
         with call.stage(Stage.SEARCH):
@@ -109,15 +112,30 @@ class QueryDescriber:
 
 
 async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call) -> list[Descriptor | PspsearchError]:
-    """All that are readable in one request."""
-    pixels = [one for one in prepared if isinstance(one, np.ndarray)]
-    encoded = [one for one in prepared if isinstance(one, bytes)]
-    if not pixels and not encoded:
-        return [one for one in prepared if isinstance(one, InvalidRequest)]
+    """All pixels in one request; encoded images each in one of its own, so that one that is damaged fails alone."""
     with call.stage(Stage.INFERENCE):
-        batch = encoded or (pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
-        rows = iter((await describer.describe(batch, timeout_s=call.remaining_s())).descriptors)
+        timeout_s = call.remaining_s()
+        if describer.takes is Takes.IMAGE:
+            one_by_one = (_infer_one(describer, one, timeout_s) for one in prepared if isinstance(one, bytes))
+            return list(await asyncio.gather(*one_by_one))
+        pixels = [one for one in prepared if isinstance(one, np.ndarray)]
+        if not pixels:
+            return [one for one in prepared if isinstance(one, InvalidRequest)]
+        batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+        rows = iter((await describer.describe(batch, timeout_s=timeout_s)).descriptors)
     return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]
+
+
+async def _infer_one(describer: Describer, image: bytes, timeout_s: float | None) -> Descriptor | PspsearchError:
+    try:
+        return (await describer.describe([image], timeout_s=timeout_s)).descriptors[0]
+    except InvalidRequest as error:
+        return bare(error)
+
+
+def _input_of(describer: Describer) -> tuple[Takes, InputShape | None]:
+    """Describers of equal ones can be given the same."""
+    return describer.takes, None if describer.takes is Takes.IMAGE else describer.version.contract.input
 
 
 def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:

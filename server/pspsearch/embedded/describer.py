@@ -35,10 +35,12 @@ class EmbeddedDescriber:
         if self.objection:
             raise ModelMismatch(self.objection)
         wants_cells = cells and bool(self.version.contract.cells)
-        answers = [
-            self._workers.submit(self._network, prepare, cells=wants_cells) for prepare in self._preparations(inputs)
-        ]
+        answers: list[asyncio.Future[Answer]] = []
         try:
+            answers.extend(
+                self._workers.submit(self._network, prepare, cells=wants_cells)
+                for prepare in self._preparations(inputs)
+            )
             async with asyncio.timeout(timeout_s):
                 described = await asyncio.gather(*answers)
         except TimeoutError:

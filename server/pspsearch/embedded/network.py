@@ -29,11 +29,14 @@ class Network:
         try:
             model = core.read_model(path)
             model.reshape([1, shape.height_px, shape.width_px, 3])
-            names = {name for output in model.outputs for name in output.names}
+            shapes = {name: output.get_partial_shape() for output in model.outputs for name in output.names}
         except RuntimeError as error:
             raise ModelLoadFailed(f"{path} cannot be read as a network: {error}") from error
-        if DESCRIPTOR not in names or (contract.cells and CELLS not in names):
-            raise ModelLoadFailed(f"{path} answers with {', '.join(sorted(names))}, and its contract promises others")
+        for name, size in ((DESCRIPTOR, [contract.dimension]), (CELLS, [contract.cells, contract.dimension])):
+            if name == CELLS and not contract.cells:
+                continue
+            if name not in shapes or not shapes[name].compatible(ov.PartialShape([1, *size])):
+                raise ModelLoadFailed(f"{path} has {name} of {shapes.get(name)}, and its contract promises {size}")
         can_halve = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = "bf16" if contract.precision == "bf16" and can_halve else "f32"
         cores = str(len(os.sched_getaffinity(0)))
@@ -42,7 +45,9 @@ class Network:
         together = core.compile_model(model, "CPU", {**hints, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": cores})
         self._alone, self._turn = alone.create_infer_request(), threading.Lock()
         self._together, self._own = together, threading.local()
-        self._size = (shape.height_px, shape.width_px, 3)
+        # A first inference takes longer. And with it OpenVINO's binding looks up numpy's API: two threads that do that
+        # at the same time can wait for one another for ever.
+        _infer(self._alone, lambda place: place.fill(0), cells=bool(contract.cells))
 
     def describe(self, prepare: Prepare, *, cells: bool, on_all_cores: bool) -> Answer:
         """One image, decoded by `prepare`; on all cores if no other is there already."""

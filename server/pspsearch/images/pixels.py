@@ -43,6 +43,10 @@ class ImageLimits:
     max_pixels: int = 50_000_000
 
 
+USUAL_LIMITS = ImageLimits()
+"""The limits of a server that nobody has set."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Placing:
     """The part of the stored picture, in its pixels, that is used, and the size that it is resized to."""
@@ -73,16 +77,6 @@ def decode_pixels(
         out = np.empty((shape.height_px, shape.width_px, 3), np.uint8)
     _write_upright(fitted, header.orientation, out)
     return out
-
-
-def prepare_image(
-    data: bytes, shape: InputShape | None, limits: ImageLimits = ImageLimits()
-) -> NDArray[np.uint8] | bytes:
-    """Returns what a model takes: pixels of that shape, or checked bytes if `shape` is None and the model decodes."""
-    if shape is not None:
-        return decode_pixels(data, shape, limits)
-    read_facts(data, limits)
-    return data
 
 
 def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:

@@ -8,10 +8,10 @@ from pathlib import Path
 from pspsearch.config import TritonSettings
 from pspsearch.errors import PspsearchError
 from pspsearch.findings import Finding, Grade
+from pspsearch.model.config import check_config
 from pspsearch.model.repository import check_repository, default_repository
 from pspsearch.triton.bundle import Bundle
 from pspsearch.triton.client import TritonClient
-from pspsearch.triton.model_config import check_config
 
 _ANSWER_S = 5.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has it

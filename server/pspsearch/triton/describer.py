@@ -9,13 +9,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.grpc import service_pb2
 
 from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion
 from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError, RetryLater, TritonUnavailable
+from pspsearch.images.pixels import USUAL_LIMITS, ImageLimits, read_facts
 from pspsearch.model.checksum import checksum
-from pspsearch.model.config_digest import check_digest
-from pspsearch.model.contract import CELLS, CHECKSUM, DESCRIPTOR, Contract, InputShape, Takes, parameter_key
+from pspsearch.model.config import read_contract
+from pspsearch.model.contract import CELLS, CHECKSUM, DESCRIPTOR, InputShape, Takes
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.owned_name import OwnedName
 from pspsearch.triton.shared_memory import PixelRing
@@ -39,11 +40,18 @@ class TritonDescriber:
     """
 
     def __init__(
-        self, client: TritonClient, version: ModelVersion, max_batch_size: int, *, checks: bool = False
+        self,
+        client: TritonClient,
+        version: ModelVersion,
+        max_batch_size: int,
+        *,
+        checks: bool = False,
+        limits: ImageLimits = USUAL_LIMITS,
     ) -> None:
         self._client = client
         self._version = version
         self._checks = checks
+        self._limits = limits
         self._max_batch_size = max(1, max_batch_size)
         self.objection = ""
         """Why this version must no longer be used; "" if it may."""
@@ -53,7 +61,13 @@ class TritonDescriber:
 
     @classmethod
     async def open(
-        cls, client: TritonClient, model: str, version: int | None = None, *, shared_memory: bool | None = None
+        cls,
+        client: TritonClient,
+        model: str,
+        version: int | None = None,
+        *,
+        shared_memory: bool | None = None,
+        limits: ImageLimits = USUAL_LIMITS,
     ) -> Self:
         """Opens a describer for that version, or for the highest that is ready. Raises ModelMismatch if there is none.
 
@@ -68,7 +82,9 @@ class TritonDescriber:
             and contract.input is not None
             and any(output.name == CHECKSUM for output in config.output)
         )
-        describer = cls(client, ModelVersion(model, chosen, contract), config.max_batch_size, checks=checks)
+        describer = cls(
+            client, ModelVersion(model, chosen, contract), config.max_batch_size, checks=checks, limits=limits
+        )
         if contract.input and (shared_memory or (shared_memory is None and _is_this_host(client.address))):
             await describer._open_ring(contract.input)
         return describer
@@ -77,6 +93,11 @@ class TritonDescriber:
     def version(self) -> ModelVersion:
         """The model version that gives every answer."""
         return self._version
+
+    @property
+    def takes(self) -> Takes:
+        """What the contract says."""
+        return self._version.contract.takes
 
     @property
     def uses_shared_memory(self) -> bool:
@@ -142,6 +163,9 @@ class TritonDescriber:
         ):
             what = "texts" if takes_texts else "encoded images"
             raise InvalidRequest(f"{self._version} takes {what}, one or more, and nothing else")
+        for one in inputs:
+            if isinstance(one, bytes):
+                read_facts(one, self._limits)
 
     def _outputs(self, *, cells: bool) -> tuple[str, ...]:
         names = (DESCRIPTOR, CELLS) if cells and self._version.contract.cells else (DESCRIPTOR,)
@@ -294,38 +318,6 @@ async def _choose_version(client: TritonClient, model: str, version: int | None)
     if version is not None and version not in served:
         raise ModelMismatch(f"Triton at {client.address} serves {model} in version {served}, not {version}")
     return served[-1] if version is None else version
-
-
-def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
-    """Reads a version's contract from its config.
-
-    Raises ModelMismatch if there is none or the config contradicts it, and RepositoryError if the config is not as
-    published.
-    """
-    key = parameter_key(version)
-    if key not in config.parameters:
-        raise ModelMismatch(
-            f"{config.name}/{version} carries no contract: its config.pbtxt has no parameter {key} "
-            "(pspsearch-build publish writes it, and pspsearch-build adopt for a model of another maker)"
-        )
-    check_digest(config)
-    contract = Contract.from_json(config.parameters[key].string_value)
-    shape = contract.input
-    wanted = [1] if shape is None else [shape.height_px, shape.width_px, 3]
-    _agree(config, contract.takes.value, wanted, {i.name: list(i.dims) for i in config.input})
-    outputs = {o.name: list(o.dims) for o in config.output}
-    _agree(config, DESCRIPTOR, [contract.dimension], outputs)
-    if contract.cells:
-        _agree(config, CELLS, [contract.cells, contract.dimension], outputs)
-    return contract
-
-
-def _agree(config: model_config_pb2.ModelConfig, name: str, wanted: list[int], offered: dict[str, list[int]]) -> None:
-    dims = offered.get(name)
-    if dims is None or len(dims) != len(wanted) or any(d not in (-1, w) for d, w in zip(dims, wanted, strict=True)):
-        raise ModelMismatch(
-            f"the config of {config.name} has {name} {dims}, and its contract promises {wanted}: they disagree"
-        )
 
 
 def _is_this_host(address: str) -> bool:

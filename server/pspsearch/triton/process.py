@@ -23,11 +23,11 @@ from pspsearch.errors import (
     RetryLater,
     TritonFailed,
 )
+from pspsearch.model.config import check_config
 from pspsearch.model.repository import check_repository
 from pspsearch.triton import child
 from pspsearch.triton.bundle import Bundle, assemble_python
 from pspsearch.triton.client import TritonClient
-from pspsearch.triton.model_config import check_config
 from pspsearch.triton.owned_name import OwnedName
 
 log = logging.getLogger(__name__)

@@ -1,20 +1,19 @@
 """Keeps one describer for each model version in use, and opens it at its first use."""
 
 import asyncio
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tritonclient.grpc import model_config_pb2
 
 from pspsearch.domain import ModelVersion, OfferedVersion
-from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError, RepositoryError
+from pspsearch.errors import ModelLoadFailed, ModelMismatch, PspsearchError
+from pspsearch.images.pixels import USUAL_LIMITS, ImageLimits
+from pspsearch.model.config import check_policy, read_contract
 from pspsearch.model.contract import Contract
-from pspsearch.model.repository import find_broken_versions, readable
+from pspsearch.model.in_use import CHANGED, VersionsInUse, version_numbers
 from pspsearch.triton.client import TritonClient
-from pspsearch.triton.describer import TritonDescriber, read_contract
-from pspsearch.triton.in_use import CHANGED, VersionsInUse
-from pspsearch.triton.model_config import check_policy, find_broken_contracts
+from pspsearch.triton.describer import TritonDescriber
 
 _LAST_CALL_S = 60.0
 """How long after its release a describer is closed: longer than any call takes that still uses it."""
@@ -23,11 +22,12 @@ _LAST_CALL_S = 60.0
 class Versions:
     """The describers of one Triton. Only tasks of one event loop may use it. On exit it closes all of them."""
 
-    def __init__(self, client: TritonClient, in_use: VersionsInUse) -> None:
-        """The caller still closes the client."""
+    def __init__(self, client: TritonClient, in_use: VersionsInUse, limits: ImageLimits = USUAL_LIMITS) -> None:
+        """The caller still closes the client. `limits` hold for images that a model decodes by itself."""
         self._client = client
         self._in_use = in_use
-        self._open = in_use.describers
+        self._limits = limits
+        self._open: dict[tuple[str, int], TritonDescriber] = {}
         self._opening = asyncio.Lock()
         self._closing: dict[TritonDescriber, asyncio.Task[None]] = {}
 
@@ -41,7 +41,9 @@ class Versions:
             version = version if version is not None else await self._highest(model)
             if (model, version) not in self._open:
                 check_policy(await self._client.config(model), version)
-                self._open[model, version] = await TritonDescriber.open(self._client, model, version)
+                describer = await TritonDescriber.open(self._client, model, version, limits=self._limits)
+                self._open[model, version] = describer
+                self._in_use.add(model, version, describer.version.contract.digest)
             return self._open[model, version]
 
     async def release(self, version: ModelVersion) -> None:
@@ -57,6 +59,7 @@ class Versions:
 
         async with self._opening:
             describer = self._open.pop((version.model, version.version), None)
+            self._in_use.remove(version.model, version.version)
             if describer is not None:
                 self._closing[describer] = asyncio.create_task(close_later(describer))
 
@@ -66,14 +69,8 @@ class Versions:
         Nothing is loaded while a version in the folder is broken. Triton would load the broken one too, and so might
         replace a version that answers with different files under the same number.
         """
-        broken: dict[int, RepositoryError] = {}
-        folder = None if self._in_use.repository is None else self._in_use.repository / model
-        if folder is not None:
-            broken = await asyncio.to_thread(find_broken_versions, folder)
-            broken |= self._in_use.find_changed(folder, broken)
-            broken = await asyncio.to_thread(_find_broken_contracts, folder) | broken
-            if not broken and not folder.is_dir():
-                raise ModelMismatch(f"the model repository has no model {model}")
+        repository = self._in_use.repository
+        broken = {} if repository is None else await asyncio.to_thread(self._in_use.find_broken, model)
         reasons = {number: str(error) for number, error in broken.items()}
         usual = f"it is not loaded while another one is broken: {next(iter(reasons.values()))}" if broken else ""
         if not broken:
@@ -82,7 +79,7 @@ class Versions:
             except ModelLoadFailed as error:
                 usual = str(error)
         states = {one.version: one for one in await self._client.index() if one.model == model and one.version}
-        there = states.keys() if folder is None else _numbers(folder) | broken.keys()
+        there = states.keys() if repository is None else version_numbers(repository / model) | broken.keys()
         try:
             config = await self._client.config(model)
         except ModelMismatch:
@@ -149,20 +146,3 @@ class Versions:
     async def _ready(self, model: str) -> list[int]:
         states = await self._client.index()
         return sorted(state.version for state in states if state.model == model and state.ready and state.version)
-
-
-def _find_broken_contracts(model: Path) -> dict[int, RepositoryError]:
-    """The versions with a broken contract; all versions if the configuration that they share is not as published."""
-    if not model.is_dir():
-        return {}
-    try:
-        return find_broken_contracts(model)
-    except RepositoryError as error:
-        return dict.fromkeys(_numbers(model), error)
-
-
-def _numbers(folder: Path) -> set[int]:
-    """The version numbers in a model's folder; none if there is no folder."""
-    with readable(folder):
-        paths = list(folder.iterdir()) if folder.is_dir() else []
-        return {int(path.name) for path in paths if path.is_dir() and path.name.isdecimal()}

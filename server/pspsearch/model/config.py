@@ -5,9 +5,9 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from pspsearch.errors import DigestMismatch, RepositoryError, VersionPolicyRefused
+from pspsearch.errors import DigestMismatch, ModelMismatch, RepositoryError, VersionPolicyRefused
 from pspsearch.model.config_digest import check_digest
-from pspsearch.model.contract import Contract, parameter_key
+from pspsearch.model.contract import CELLS, DESCRIPTOR, Contract, parameter_key
 from pspsearch.model.manifest import Manifest
 from pspsearch.model.repository import CONFIG, find_published
 
@@ -73,3 +73,35 @@ def check_policy(config: model_config_pb2.ModelConfig, version: int) -> None:
         f"the version_policy of {config.name} {words}, so that Triton would stop serving version {version} while it "
         "answers: write `version_policy { all { } }` into its config.pbtxt"
     )
+
+
+def read_contract(config: model_config_pb2.ModelConfig, version: int) -> Contract:
+    """Reads a version's contract from its config.
+
+    Raises ModelMismatch if there is none or the config contradicts it, and RepositoryError if the config is not as
+    published.
+    """
+    key = parameter_key(version)
+    if key not in config.parameters:
+        raise ModelMismatch(
+            f"{config.name}/{version} carries no contract: its config.pbtxt has no parameter {key} "
+            "(pspsearch-build publish writes it, and pspsearch-build adopt for a model of another maker)"
+        )
+    check_digest(config)
+    contract = Contract.from_json(config.parameters[key].string_value)
+    shape = contract.input
+    wanted = [1] if shape is None else [shape.height_px, shape.width_px, 3]
+    _agree(config, contract.takes.value, wanted, {i.name: list(i.dims) for i in config.input})
+    outputs = {o.name: list(o.dims) for o in config.output}
+    _agree(config, DESCRIPTOR, [contract.dimension], outputs)
+    if contract.cells:
+        _agree(config, CELLS, [contract.cells, contract.dimension], outputs)
+    return contract
+
+
+def _agree(config: model_config_pb2.ModelConfig, name: str, wanted: list[int], offered: dict[str, list[int]]) -> None:
+    dims = offered.get(name)
+    if dims is None or len(dims) != len(wanted) or any(d not in (-1, w) for d, w in zip(dims, wanted, strict=True)):
+        raise ModelMismatch(
+            f"the config of {config.name} has {name} {dims}, and its contract promises {wanted}: they disagree"
+        )
