@@ -36,9 +36,9 @@ class Recalls:
             self.shares.append(found / true)
 
     def check(self, kind: IndexKind) -> None:
-        """Checks that recall reaches what bases are tuned for, within three standard errors;
+        """Checks that recall reaches what bases are tuned for, within three standard errors.
 
-        exact bases add no searches.
+        Exact bases add no searches.
         """
         assert bool(self.shares) is (kind is not IndexKind.EXACT)
         if self.shares:

@@ -69,9 +69,9 @@ async def test_an_image_that_cannot_be_read_fails_alone(decoder: Decoder) -> Non
 
 
 async def test_images_that_are_being_decoded_are_waited_for(decoder: Decoder, work: Work) -> None:
-    """However often their caller is cancelled, these are waited for;
+    """However often their caller is cancelled, these are waited for.
 
-    the others are dropped and their memory is freed.
+    The others are dropped and their memory is freed.
     """
     first: Any = Image()
     waiting: Any = Image()

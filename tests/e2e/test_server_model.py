@@ -348,9 +348,9 @@ class ServerMachine(RuleBasedStateMachine):
             self.check(hits, query, self.matching(text), 10)
 
     def check(self, hits: Sequence[Hit], query: NDArray[np.float32], things: Mapping[str, Thing], limit: int) -> None:
-        """Checks hits: all the best of an exact base, nearly all of another;
+        """Checks hits: all the best of an exact base, nearly all of another.
 
-        from any, hits that are right in themselves.
+        From any, hits that are right in themselves.
         """
         scores = {id_: float(one.points[self.active] @ query) for id_, one in things.items()}
         best = sorted(scores.values(), reverse=True)[:limit]

@@ -35,9 +35,9 @@ class Writer:
         """...and at least the one that is applied when it begins."""
         self.done = False
         self.turns = threading.Semaphore(0)
-        """Released once per commit;
+        """Released once per commit.
 
-        without it the writer, which waits for no disk, would run far ahead of the searches.
+        Without it the writer, which waits for no disk, would run far ahead of the searches.
         """
         self._gallery = gallery
         self._bases: set[tuple[Path, int]] = set()

@@ -24,9 +24,9 @@ OLD, NEW = 50, 90
 
 
 def test_killed_at_any_step_the_snapshot_before_stays(tmp_path: Path) -> None:
-    """It is killed at every file that is opened, renamed or removed;
+    """It is killed at every file that is opened, renamed or removed.
 
-    a compaction came before, so the matrix changes, too.
+    A compaction came before, so the matrix changes, too.
     """
     command = [sys.executable, "-m", "tests.index.test_killed", str(tmp_path)]
     child = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)

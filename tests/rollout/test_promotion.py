@@ -26,9 +26,9 @@ from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, query, refuse
 
 
 async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator promotes between the automatic rollout's being ready and its own promotion;
+    """An operator promotes between the automatic rollout's being ready and its own promotion.
 
-    the kept generation stays.
+    The kept generation stays.
     """
     rollouts, catalog = api.server.rollouts, api.server.catalog
     looks, may_look, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()

@@ -46,9 +46,9 @@ class Latencies:
 
     @property
     def strain(self) -> float:
-        """The 95th percentile of the latest search times over that of undisturbed ones;
+        """The 95th percentile of the latest search times over that of undisturbed ones.
 
-        1 if there are too few of either.
+        It is 1 if there are too few of either.
         """
         if self._clock() - self._last_search > _REST_S or min(len(self._alone), len(self._lately)) < _ENOUGH:
             return 1.0

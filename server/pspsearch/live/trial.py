@@ -54,9 +54,9 @@ class Trial:
     """Lets a generation answer some callers, and mirrors some calls to it. Only tasks of one event loop may use it."""
 
     def __init__(self, candidate: Live, canary: float, shadow: float, latencies: Latencies) -> None:
-        """The candidate answers the share `canary` of all callers;
+        """The candidate answers the share `canary` of all callers.
 
-        the share `shadow` of the other calls is mirrored.
+        The share `shadow` of the other calls is mirrored.
         """
         self.candidate = candidate
         self._canary = canary

@@ -101,7 +101,7 @@ class Gate:
     def _overlap(
         self, name: str, what: str, now: Sequence[Found], before: Sequence[Found], own: Sequence[str] = ()
     ) -> Check:
-        """Compares the hits of both versions;
+        """Compares the hits of both versions.
 
         `own` names the items that were searched for, whose own hits do not count.
         """

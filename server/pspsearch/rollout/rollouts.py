@@ -53,9 +53,9 @@ class Rollouts(Finisher):
         self._runner = Runner(collections, catalog, filler, gate, self._keepers, self._promoter, latencies, settings)
 
     async def open(self) -> None:
-        """Continues the rollouts under way and opens the kept generations;
+        """Continues the rollouts under way and opens the kept generations.
 
-        call it after `Collections.open`, before any call.
+        Call it after `Collections.open`, before any call.
         """
         for live in self._collections.all():
             for record in await self._catalog.generations(live.collection.key):

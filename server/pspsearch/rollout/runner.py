@@ -94,9 +94,9 @@ class Runner:
         return under_way.now if trial is None else replace(under_way.now, tried=trial.tried)
 
     async def try_out(self, under_way: UnderWay, canary: float, shadow: float) -> None:
-        """Lets the rollout take part in live searches with these shares, now or when it is ready;
+        """Lets the rollout take part in live searches with these shares, now or when it is ready.
 
-        the counts start again.
+        The counts start again.
         """
         options = replace(under_way.now.options, canary=canary, shadow=shadow)
         changed = replace(under_way.now, options=options)

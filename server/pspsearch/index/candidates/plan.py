@@ -27,7 +27,7 @@ class ExactPlan:
     """With more rows another plan is better; None if exactness was asked for by name."""
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return self.most_rows is None or rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class IvfPlan:
         return (rows + 16 * self.lists) * self.code_bytes + 8 * rows + 4 * self.lists * self.padded_dimension
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class HnswPlan:
     most_rows: int
     """How many rows fit into the memory."""
     links: int = 32
-    """Links of each row on the lowest level are twice this number; on the upper levels they are this many."""
+    """The links of each row on the upper levels. The lowest level has twice as many."""
 
     @property
     def row_bytes(self) -> int:
@@ -90,7 +90,7 @@ class HnswPlan:
         return 8 * self.links + 16
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class GpuFlatPlan:
     """How many rows the GPU can hold, or scan in time."""
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class GpuIvfPlan:
     training_rows: int
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:

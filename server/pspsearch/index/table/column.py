@@ -217,9 +217,9 @@ class Column:
         return self._places[text]
 
     def _packed(self, values: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
-        """Returns the texts that these values stand for, and the values by their new places;
+        """Returns the texts that these values stand for, and the values by their new places.
 
-        numbers stay as they are.
+        Numbers stay as they are.
         """
         if self.kind is not Kind.STR:
             return [], values
