@@ -1,4 +1,4 @@
-"""From queries to descriptors of a collection's space."""
+"""Turns queries into descriptors of a collection's space."""
 
 import asyncio
 import logging
@@ -18,15 +18,15 @@ from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 log = logging.getLogger(__name__)
 
 _GRACE_S = 0.5
-"""How much longer a write waits for other versions than for the one that answers; and twice as long as that took."""
+"""How long a write waits for the other versions after the active one has answered, plus twice the time that took."""
 
 
 _Prepared = Pixels | bytes | InvalidRequest
-"""An image as a model takes it, or why it cannot be read."""
+"""An image as a model takes it, or the reason why it cannot be read."""
 
 
 class QueryDescriber:
-    """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
+    """Turns queries of every kind into descriptors, with all images of a call in one request to the model."""
 
     def __init__(self, catalog: Items, decoder: Decoder) -> None:
         self._catalog = catalog
@@ -35,7 +35,7 @@ class QueryDescriber:
     async def describe(
         self, live: Live, queries: Sequence[Query | PspsearchError], call: Call
     ) -> list[Descriptor | PspsearchError]:
-        """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
+        """Returns for each query its descriptor or its error. Raises an error that may pass, for all of them."""
         images = [query.image for query in queries if isinstance(query, ImageQuery)]
         described = iter(await self.describe_images(live.describer, images, call))
         descriptors: list[Descriptor | PspsearchError] = []
@@ -54,15 +54,15 @@ class QueryDescriber:
     async def describe_images(
         self, describer: Describer, images: Sequence[bytes], call: Call
     ) -> list[Descriptor | PspsearchError]:
-        """For each image its descriptor, or why it cannot be read."""
+        """Returns for each image its descriptor, or the error if it cannot be read."""
         return await _infer(describer, await self._decode(describer, images, call), call)
 
     async def describe_everywhere(
         self, live: Live, images: Sequence[bytes], call: Call
     ) -> list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]]:
-        """For each image its descriptor, or why it cannot be read, and its descriptors in the generations beside it.
+        """Returns for each image its descriptor or error, and its descriptors in the generations beside `live`, by key.
 
-        Where one of those cannot be had now, or only much later, it is left out.
+        A descriptor beside is left out if it cannot be had now, or only much later.
         """
         if not live.beside:
             return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
@@ -109,7 +109,7 @@ class QueryDescriber:
 
 
 async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call) -> list[Descriptor | PspsearchError]:
-    """All that are readable in one request."""
+    """Describes all readable images in one request."""
     pixels = [one for one in prepared if isinstance(one, np.ndarray)]
     encoded = [one for one in prepared if isinstance(one, bytes)]
     if not pixels and not encoded:
@@ -121,7 +121,10 @@ async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call
 
 
 def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:
-    """The descriptor at unit length; ModelMismatch where it is of another space, InvalidRequest where it is none."""
+    """Returns the descriptor at unit length.
+
+    Raises ModelMismatch if it is of another space, InvalidRequest if it is no valid descriptor.
+    """
     generation = live.generation
     if not live.describer.version.contract.compares_with(query.fingerprint):
         raise ModelMismatch(
@@ -141,7 +144,7 @@ def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:
 
 
 def normalise(rows: Descriptors) -> Descriptors:
-    """Each at unit length; computed in double, so that huge and tiny numbers do no harm."""
+    """Scales each row to unit length, in double precision so that huge and tiny numbers are safe."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / lengths).astype(np.float32)
 
