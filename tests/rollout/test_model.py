@@ -39,6 +39,8 @@ class Known:
     """What a generation should be."""
 
     version: int
+    generation: int
+    """Two generations may be of one version: one that is built, and one that was rolled back to."""
     points: dict[str, NDArray[np.float32]]
     """The descriptors of the items that it can find."""
 
@@ -65,7 +67,7 @@ class RolloutMachine(RuleBasedStateMachine):
         self.place = Place(Path(self.folder.name), versions, gate)
         self.colours: dict[str, tuple[int, ...] | None] = {}
         """The colour of every item; None if it was put in as a descriptor."""
-        self.active = Known(1, {})
+        self.active = Known(1, 1, {})
         self.kept: Known | None = None
         self.building: Known | None = None
         self.canary = 0.0
@@ -138,9 +140,10 @@ class RolloutMachine(RuleBasedStateMachine):
     def begin(self, step: int, *, wait: bool) -> None:
         """Begins a rollout to one of the versions that do not answer."""
         number = (self.active.version - 1 + step) % 3 + 1
-        self.run(self.client.start_rollout(number, share=1.0))
+        begun = self.run(self.client.start_rollout(number, share=1.0))
         described = {id_: colour for id_, colour in self.colours.items() if colour is not None}
-        self.building = Known(number, {id_: point(colour, number) for id_, colour in described.items()})
+        points = {id_: point(colour, number) for id_, colour in described.items()}
+        self.building = Known(number, begun.origin.generation, points)
         self.canary = 0.0
         if wait:
             self.run(until_ready(self.client))
@@ -155,7 +158,7 @@ class RolloutMachine(RuleBasedStateMachine):
         if canary == 1:
             assert self.building is not None
             answer = self.run(self.client.search(image((1, 2, 3))))
-            assert answer.origin.model_version == self.building.version
+            assert answer.origin.generation == self.building.generation
 
     @precondition(lambda self: self.building is not None)
     @rule()
@@ -205,7 +208,7 @@ class RolloutMachine(RuleBasedStateMachine):
         """Or they are of the one on trial: all that it can find, with scores in its space, and nothing else."""
         query = (200, 30, 90)
         answer = self.run(self.client.search(image(query), limit=100))
-        tried = self.building is not None and self.canary and answer.origin.model_version == self.building.version
+        tried = self.building is not None and self.canary and answer.origin.generation == self.building.generation
         known = self.building if self.building is not None and tried else self.active
         expected = known.points
         assert answer.origin.model_version == known.version

@@ -230,12 +230,13 @@ class Runner:
 
     async def _describe(self, under_way: UnderWay) -> None:
         counted = await self._catalog.count_lacking(under_way.opened.generation)
-        under_way.tell(total=counted.with_image, missing=counted.without_image)
+        before = under_way.now.described  # by an attempt that broke off
+        under_way.tell(total=before + counted.with_image, missing=counted.without_image)
         started = time.monotonic()
 
         def told(count: int) -> None:
             described = under_way.now.described + count
-            per_second = described / max(1e-9, time.monotonic() - started)
+            per_second = (described - before) / max(1e-9, time.monotonic() - started)
             under_way.tell(described=described, total=max(under_way.now.total, described), per_second=per_second)
 
         pace = Pace(under_way.now.options.share, self._settings.rollout_strain, self._latencies)

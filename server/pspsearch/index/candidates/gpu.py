@@ -60,8 +60,14 @@ def find_device() -> Device:
 
 
 def free_bytes() -> int:
-    """Returns the free memory of the first GPU, as told by the CUDA runtime that comes with FAISS."""
-    runtime = ctypes.CDLL("libcudart.so.12")
+    """Returns the free memory of the first GPU, as told by the CUDA runtime that comes with FAISS.
+
+    Raises FinderFailed if that is not there, or does not say.
+    """
+    try:
+        runtime = ctypes.CDLL("libcudart.so.12")
+    except OSError as error:
+        raise FinderFailed(f"the CUDA runtime that FAISS needs is not there: {error}") from error
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     failure = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
     if failure:
