@@ -1,4 +1,4 @@
-"""Descriptors that lie in clusters, as those of real images do."""
+"""Makes descriptors that lie in clusters, as those of real images do."""
 
 import numpy as np
 
@@ -7,7 +7,10 @@ from pspsearch.index.arrays import Mask, Matrix, RowNumbers
 
 
 def clustered_descriptors(rows: int, dimension: int, seed: int, clusters: int = 200) -> Descriptors:
-    """Unit rows around the same centres for every seed, each centre's spread about that of its distance to others."""
+    """Returns unit rows around the same centres for every seed.
+
+    A centre's rows lie about as far from it as the other centres do.
+    """
     centres = np.random.default_rng(0).standard_normal((clusters, dimension))
     random = np.random.default_rng(seed)
     vectors = centres[random.integers(0, clusters, rows)] + random.standard_normal((rows, dimension))
@@ -15,16 +18,16 @@ def clustered_descriptors(rows: int, dimension: int, seed: int, clusters: int = 
 
 
 def true_scores(matrix: Matrix, queries: Descriptors) -> Descriptors:
-    """Of every stored descriptor, queries x rows."""
+    """Returns the score of every stored descriptor, queries x rows."""
     return queries @ matrix.astype(np.float32).T
 
 
 def true_rows(matrix: Matrix, queries: Descriptors, count: int, keep: Mask | None = None) -> list[RowNumbers]:
-    """For each query the `count` best kept rows by brute force, of equal scores the lower one first."""
+    """Returns the `count` best kept rows of each query by brute force; ties go to the lower row."""
     kept = np.arange(len(matrix)) if keep is None else np.flatnonzero(keep)
     return [kept[np.argsort(-scores[kept], kind="stable")[:count]] for scores in true_scores(matrix, queries)]
 
 
 def recall(rows: RowNumbers, true: list[RowNumbers]) -> float:
-    """The share of the true rows that were found."""
+    """Returns the share of the true rows that was found."""
     return float(np.mean([np.isin(wanted, found).mean() for wanted, found in zip(true, rows, strict=True)]))

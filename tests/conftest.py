@@ -1,6 +1,6 @@
-"""What holds for all tests."""
+"""Settings for all tests."""
 
 from hypothesis import settings
 
-settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.register_profile("tests", deadline=None)  # a slow, busy machine is no failure
 settings.load_profile("tests")

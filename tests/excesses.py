@@ -1,4 +1,4 @@
-"""Requests that hold as much as they may of one thing, or more: made of the API's own descriptors and its bounds."""
+"""Requests that hold as much as they may of one thing, or more, made from the API's own descriptors and bounds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SERVICES: list[ServiceDescriptor] = [
     cast("Any", service_pb2).DESCRIPTOR.services_by_name["GRPCInferenceService"],
 ]
 METHODS = [method for service in SERVICES for method in service.methods if method.name in RULES]
-"""Those that are served."""
+"""The methods that are served."""
 
 _CONTENT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 _WIDTHS = {FieldDescriptor.TYPE_FLOAT: 4, FieldDescriptor.TYPE_DOUBLE: 8}
@@ -32,12 +32,12 @@ _WIDTHS = {FieldDescriptor.TYPE_FLOAT: 4, FieldDescriptor.TYPE_DOUBLE: 8}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One field of a request, wherever in it, and in what it may not be too much."""
+    """One field of a request, at any depth, and what there may be too much of in it."""
 
     method: MethodDescriptor
     path: tuple[FieldDescriptor, ...]
     by_size: bool
-    """In the bytes of one entry, not in entries."""
+    """Whether the amount is the bytes of one entry; otherwise it is the number of entries."""
 
     @property
     def field(self) -> FieldDescriptor:
@@ -46,24 +46,24 @@ class Target:
 
     @property
     def bound(self) -> int | None:
-        """None where only the whole request has one."""
+        """The bound, or None if only the whole request has one."""
         bound = BOUNDS[self.field.full_name]
         return bound.size_bytes if self.by_size else bound.count
 
     @property
     def name(self) -> str:
-        """As a refusal has it."""
+        """The name that a refusal uses."""
         return ".".join(self.field.full_name.split(".")[-2:])
 
     def write(self, amount: int) -> bytes:
-        """A request with so much of it and nothing else."""
+        """Returns a request with this much of the field and nothing else."""
         content = self._entries(amount)
         for outer in reversed(self.path[:-1]):
             content = _tag(outer) + _varint(len(content)) + content
         return content
 
     def most(self, size_bytes: int) -> int:
-        """How much of it a request of that size can hold."""
+        """Returns how much of the field a request of that size can hold."""
         around = len(self.write(size_bytes)) - size_bytes if self.by_size else 64
         return (size_bytes - around) // (1 if self.by_size else self._entry_bytes())
 
@@ -81,7 +81,7 @@ class Target:
 
 
 def targets() -> Iterator[Target]:
-    """Every repeated field, text and bytes of every request."""
+    """Yields every repeated, text and bytes field of every request."""
     for method in METHODS:
         for path in paths(method.input_type):
             field = path[-1]
@@ -92,7 +92,7 @@ def targets() -> Iterator[Target]:
 
 
 def paths(kind: Descriptor, before: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
-    """To every field of a message, of those inside it, too."""
+    """Yields the paths to every field of a message, and of the messages inside it."""
     for field in kind.fields:
         path = (*before, field)
         yield path

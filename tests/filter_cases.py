@@ -1,4 +1,4 @@
-"""Random attributes and random filters over them, for tests that hold one meaning against another."""
+"""Random attributes and random filters over them, for tests that compare two evaluations."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ expressions = st.recursive(_leaf, _branches, max_leaves=8)
 
 
 def spell(expression: Expression) -> str:
-    """The expression as text, everything in parentheses and quotes."""
+    """Writes the expression as text, with everything in parentheses and quotes."""
     match expression:
         case And(parts):
             return "(" + " AND ".join(map(spell, parts)) + ")"

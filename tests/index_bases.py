@@ -1,4 +1,4 @@
-"""Bases to test and what every one of them must do."""
+"""Bases to test, and what every one of them must do."""
 
 import numpy as np
 import pytest
@@ -13,25 +13,25 @@ from tests.clustered import clustered_descriptors, true_scores
 ROWS, DIMENSION = 20_000, 32
 MATRIX = clustered_descriptors(ROWS, DIMENSION, seed=1).astype(np.float16)
 MORE = np.vstack([MATRIX, clustered_descriptors(5_000, DIMENSION, seed=2).astype(np.float16)])
-QUERIES = clustered_descriptors(50, DIMENSION, seed=3)  # of the same clusters, and in no base
+QUERIES = clustered_descriptors(50, DIMENSION, seed=3)  # from the same clusters, but in no base
 
 KINDS = [IndexKind.EXACT, IndexKind.IVF, IndexKind.HNSW]
 APPROXIMATE = KINDS[1:]
 
 
 def build(kind: IndexKind, matrix: Matrix = MATRIX, target_recall: float = 0.95) -> Base:
-    """A base as the planner wants it."""
+    """Builds a base as the planner wants it."""
     plan = choose_plan(len(matrix), matrix.shape[1], kind, IndexMemory(1 << 30))
     return build_base(plan, matrix, target_recall, lambda _: None)
 
 
 def mask_of(share: float, seed: int = 0) -> Mask:
-    """About that share of the rows, by chance."""
+    """Draws a mask that keeps about that share of the rows."""
     return np.random.default_rng(seed).random(ROWS) < share
 
 
 def check_answers(base: Base, queries: Descriptors, count: int, keep: Mask | None, matrix: Matrix = MATRIX) -> None:
-    """What every answer of every base must be: full, kept, without a row twice, best first, with the true scores."""
+    """Checks what every answer of every base must be: full, kept, free of repeats, best first, with the true scores."""
     scores, rows = base.search(queries, count, keep)
     found = min(count, base.rows if keep is None else int(keep.sum()))
 

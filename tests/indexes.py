@@ -18,25 +18,28 @@ from tests.fakes.index import DIMENSION, GENERATION
 ROOM = IndexMemory(cpu_bytes=1 << 30)
 
 NEVER = Bounds(fresh_bytes=1 << 40, dead_rows=1 << 40, snapshot_pause_s=1e9)
-"""The tests say when something is to be done."""
+"""No work is due by itself: the tests say when something must be done."""
 
 PARTS = ("rows", "columns", "base", "manifest.json", "matrix")
-"""What a snapshot consists of."""
+"""The parts of a snapshot."""
 
 
 @dataclass
 class Recalls:
-    """Of many searches on approximate bases, over a whole run."""
+    """The recall of many searches on approximate bases, over a whole run."""
 
     shares: list[float] = field(default_factory=list[float])
 
     def add(self, found: int, true: int) -> None:
-        """One search that found so many of the true nearest."""
+        """Adds a search that found `found` of the `true` nearest rows."""
         if true:
             self.shares.append(found / true)
 
     def check(self, kind: IndexKind) -> None:
-        """Not below what bases are tuned for, which is known as far as three standard errors; exact ones have none."""
+        """Checks that recall reaches what bases are tuned for, within three standard errors.
+
+        Exact bases add no searches.
+        """
         assert bool(self.shares) is (kind is not IndexKind.EXACT)
         if self.shares:
             error = float(np.std(self.shares)) / len(self.shares) ** 0.5
@@ -44,20 +47,20 @@ class Recalls:
 
 
 def builder(kind: IndexKind) -> BaseBuilder:
-    """For the tests' generation, on a CPU."""
+    """Returns a builder for the tests' generation, on a CPU."""
     return BaseBuilder(DIMENSION, kind, 0.95, ROOM)
 
 
 async def open_index(
     folder: Path, source: RowSource, kind: IndexKind, bounds: Bounds = NEVER, generation: Generation = GENERATION
 ) -> SegmentedIndex:
-    """Over the rows of a source."""
+    """Opens an index over the rows of a source."""
     settings = CollectionSettings("pspnet", index_kind=kind)
     return await SegmentedIndex.open(folder, generation, settings, source, memory=ROOM, bounds=bounds)
 
 
 def snapshot_files(folder: Path) -> dict[str, tuple[Path, int]]:
-    """The files that an index left, each with how many bytes of it count; the matrix is called `matrix`."""
+    """Returns the files that an index left, each with how many of its bytes count; the matrix is called `matrix`."""
     (snapshot,) = folder.glob("snapshot-*")
     manifest = json.loads((snapshot / "manifest.json").read_bytes())["manifest"]
     files = {path.name: (path, path.stat().st_size) for path in snapshot.iterdir()}
@@ -65,19 +68,19 @@ def snapshot_files(folder: Path) -> dict[str, tuple[Path, int]]:
 
 
 def flip(path: Path, place: int) -> None:
-    """Changes one bit."""
+    """Flips one bit of the byte at `place`."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
 
 
 def cut(path: Path, place: int) -> None:
-    """Ends the file there."""
+    """Cuts the file off at `place`."""
     os.truncate(path, place)
 
 
 def remove(path: Path, _: int) -> None:
-    """Takes the file away."""
+    """Removes the file."""
     path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""An index's snapshot in the form that it had when all numbers were floats."""
+"""Makes an index's snapshot in its old form, when all numbers were floats."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from pspsearch.index.table.table import COLUMNS
 
 
 def make_old(folder: Path, **numbers: list[float]) -> None:
-    """Gives the one snapshot there such columns, one value for each row, and the manifest that goes with them."""
+    """Gives the one snapshot in the folder float columns, one value for each row, and a manifest to match."""
     (snapshot,) = folder.glob("snapshot-*")
     (rows,) = {len(values) for values in numbers.values()}
     header = json.dumps({"rows": rows, "columns": [[name, "float"] for name in numbers]}).encode()

@@ -26,13 +26,16 @@ _STORED_AS = {
 
 @lru_cache
 def load_photo(width_px: int = 640, height_px: int = 427, number: int = 0) -> Image.Image:
-    """One of scikit-learn's two photographs (0: a temple, 1: a flower), resized: detail, edges and smooth parts."""
+    """Returns scikit-learn's photograph 0 (a temple) or 1 (a flower), resized.
+
+    They have detail, edges and smooth parts.
+    """
     photo = Image.fromarray(datasets.load_sample_images().images[number])
     return photo.resize((width_px, height_px), Image.Resampling.LANCZOS)
 
 
 def encode(image: Image.Image, kind: str = "JPEG", orientation: int = 1, **options: Any) -> bytes:
-    """The image in a file format, with an Exif note of its orientation where that is not 1."""
+    """Encodes the image, with an Exif orientation if that is not 1."""
     if orientation != 1:
         options["exif"] = Image.Exif()
         options["exif"][ORIENTATION_TAG] = orientation
@@ -42,15 +45,15 @@ def encode(image: Image.Image, kind: str = "JPEG", orientation: int = 1, **optio
 
 
 def encode_turned(image: Image.Image, orientation: int, kind: str = "JPEG", **options: Any) -> bytes:
-    """The image as a camera stores it that was held so that it has to be turned by `orientation`."""
+    """Encodes the image as a camera stores it if it was held so that the picture must be turned by `orientation`."""
     stored = image.transpose(_STORED_AS[orientation]) if orientation != 1 else image
     return encode(stored, kind, orientation, **options)
 
 
 def encode_png(samples: NDArray[np.uint8] | NDArray[np.uint16], *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8 or 16 bits per sample, (height, width, 1 to 4 channels), with more chunks before its data.
+    """Encodes a PNG of 8 or 16 bits per sample, (height, width, 1 to 4 channels), with more chunks before its data.
 
-    Written by hand because Pillow writes no colour of 16 bits.
+    It is written by hand because Pillow writes no 16-bit colour.
     """
     height, width, channels = samples.shape
     rows = samples.astype(samples.dtype.newbyteorder(">")).reshape(height, -1)
@@ -61,7 +64,7 @@ def encode_png(samples: NDArray[np.uint8] | NDArray[np.uint16], *chunks: tuple[b
 
 
 def join_png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file of these chunks, each (name, data)."""
+    """Joins chunks, each (name, data), into a PNG file."""
     parts = (
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
@@ -69,7 +72,7 @@ def join_png(*chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def encode_ycck(image: Image.Image) -> bytes:
-    """A JPEG as Photoshop writes for print: YCCK, inverted, no black."""
+    """Encodes a JPEG as Photoshop writes it for print: YCCK, inverted, no black."""
     planes = [ImageOps.invert(plane) for plane in ImageOps.invert(image).convert("YCbCr").split()]
     cmyk = encode(Image.merge("CMYK", [*planes, Image.new("L", image.size, 0)]), quality=95)
     transform = cmyk.index(b"Adobe") + 11
@@ -77,7 +80,7 @@ def encode_ycck(image: Image.Image) -> bytes:
 
 
 def claim_size(kind: str, width_px: int, height_px: int) -> bytes:
-    """A file of a few hundred bytes or less that says it is so large."""
+    """Returns a file of at most a few hundred bytes that claims this size."""
     if kind == "PNG":
         ihdr = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
         return join_png((b"IHDR", ihdr), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))

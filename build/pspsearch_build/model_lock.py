@@ -21,10 +21,11 @@ def exclusive(model: Path) -> Generator[None]:
     model.mkdir(exist_ok=True)
     lock = os.open(model, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PublishRefused(f"somebody else is publishing into {model} just now") from error
         yield
-    except BlockingIOError as error:
-        raise PublishRefused(f"somebody else is publishing into {model} just now") from error
     finally:
         os.close(lock)
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""What the core needs from outside, as protocols; adapters and fakes fill them.
+"""What the core needs from outside, as protocols that adapters and fakes implement.
 
-A catalog fills several, one for each thing that it is asked about, so that whoever asks names only what it needs.
+The catalog has several protocols, one per subject, so that each user names only what it needs.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ class Describer(Protocol):
 
     @property
     def version(self) -> ModelVersion:
-        """The version that every answer comes from; its contract says which kind of inputs it takes."""
+        """The version that every answer comes from. Its contract says which kind of inputs it takes."""
         ...
 
     @property
@@ -55,12 +55,12 @@ class Describer(Protocol):
         ...
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """One unit row per input, in their order; with `cells` those of its cells, too, where the contract has any.
+        """Returns one unit row per input, in order.
 
-        Pixels are count x height x width x 3. The whole call takes at most `timeout_s`; cancelling it cancels the work
-        that waits in Triton. Raises InvalidRequest for inputs of another kind or shape than the contract's,
-        Overloaded, DeadlineExceeded or TritonUnavailable for what may pass, BrokenModel where the model breaks its
-        promise.
+        With `cells` it also returns those of each input's cells, if the contract has any. Pixels are count x height x
+        width x 3. The whole call takes at most `timeout_s`. Cancelling it cancels the work that waits in Triton. Raises
+        InvalidRequest for inputs of another kind or shape than the contract's; Overloaded, DeadlineExceeded or
+        TritonUnavailable for trouble that may pass; and BrokenModel if the model breaks its promise.
         """
         ...
 
@@ -89,34 +89,34 @@ class Models(Protocol):
 
 
 class Items(Protocol):
-    """Reads items: by id, by key, in their order, and what they carry."""
+    """Reads items and what they carry, by id or in the order of their keys."""
 
     async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-        """Those that there are."""
+        """Returns the items that exist, by id."""
         ...
 
     async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
-        """Those that there still are, by ascending key."""
+        """Returns the items that still exist, by ascending key."""
         ...
 
     async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
-        """The next items by ascending key."""
+        """Returns the next items by ascending key."""
         ...
 
     async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
-        """The next items by ascending key that have no descriptor in the generation."""
+        """Returns the next items by ascending key that have no descriptor in the generation."""
         ...
 
     async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """The JSON objects of the rows that are still current."""
+        """Returns the JSON objects of the rows that are still current, by sequence."""
         ...
 
     async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
-        """The bytes as they came; None where there is no item or its image was not kept."""
+        """Returns the bytes as they came, or None if there is no such item or its image was not kept."""
         ...
 
     async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
-        """None where there is no item."""
+        """Returns the item's descriptor, or None if there is no such item."""
         ...
 
 
@@ -129,20 +129,22 @@ class WritableItems(Items, Protocol):
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
-        """Makes all the changes, in their order, or none; durable on return, and heard by the commit's listener.
+        """Makes all the changes in order, or none. They are durable on return, and the listener has heard of them.
 
-        What arrives meanwhile from other callers is committed together. A request id that was written with before
-        (within a day, to the same collection) changes nothing and gets the answer of that time, or InvalidRequest where
-        something else was `asked` then: a name for what the caller wanted, whatever the writes are that come of it. The
-        descriptors are of `generation`'s space, and each upsert's `others` of other ones: all generations that live get
-        what is there for them. ModelChanged where the active one gets none. NotFound where the collection is gone.
+        Changes that arrive meanwhile from other callers are committed together. A request id that was already used
+        within a day in this collection changes nothing and gets the earlier answer. It raises InvalidRequest if `asked`
+        differs: that is a name for what the caller wanted, whatever writes come of it.
+
+        The descriptors are of `generation`'s space, and each upsert's `others` are of other spaces. Every live
+        generation gets the descriptors given for it. Raises ModelChanged if there is none for the active one, and
+        NotFound if the collection is gone.
         """
         ...
 
     async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
-        """How far a deletion came that had this request id within a day, None where there was none.
+        """Returns how far a deletion with this request id came within a day, or None if there was none.
 
-        InvalidRequest where something else was asked under that name.
+        Raises InvalidRequest if something else was asked under that id.
         """
         ...
 
@@ -156,136 +158,142 @@ class WritableItems(Items, Protocol):
         request_id: str = "",
         asked: str = "",
     ) -> Deletion:
-        """Makes these deletions or none; durable on return, with how far that is, and heard by the commit's listener.
+        """Makes these deletions or none, and returns how far the whole deletion has come.
 
-        What is known of the request id counts, and not `so_far`: where it is done, nothing is deleted. Items after its
-        last key stay. NotFound where the collection is gone, InvalidRequest as for `write`.
+        The deletions are durable on return, and the listener has heard of them. What is stored under the request id
+        counts, and not `so_far`: if the deletion is already done, nothing is deleted. Items after its last key stay.
+        Raises NotFound if the collection is gone, and InvalidRequest as `write` does.
         """
         ...
 
     async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
-        """Puts in descriptors that items lack; how many still had that image and no descriptor. Durable on return.
+        """Adds descriptors that items lack, and returns how many still had that image and no descriptor.
 
-        With `renew` the items' rows get new sequences in all generations, which listeners hear of; without, nobody
-        hears of it, and an index of the generation must be made afterwards. NotFound where the generation has ended.
+        The change is durable on return. With `renew` the items' rows get new sequences in all generations, and the
+        listener hears of it. Without `renew` the listener hears nothing, so an index of the generation must be made
+        afterwards. Raises NotFound if the generation has ended.
         """
         ...
 
 
 class Generations(Protocol):
-    """The generations that each collection has and had, and what they lack."""
+    """The generations that each collection has or had, and what they lack."""
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
-        """All that there ever were, by key; none where the collection is gone."""
+        """Returns all generations that there ever were, by key; none if the collection is gone."""
         ...
 
     async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
-        """One that is being built, durable on return: writes that have descriptors for it reach it from now on.
+        """Begins to build a generation, durable on return. Writes with descriptors for it reach it from now on.
 
-        AlreadyExists where one is built already, NotFound where the collection is gone.
+        Raises AlreadyExists if one is being built already, and NotFound if the collection is gone.
         """
         ...
 
     async def promote_generation(
         self, generation: Generation, since: int, details: str, *, lacking: bool = False
     ) -> bool:
-        """Makes one that is built or kept the active one, and the active one the kept one, in one durable change.
+        """Makes a built or kept generation the active one, and the active one the kept one, in one durable change.
 
-        One that was kept until then is retired. False, with nothing changed, where an item with a kept image that
-        changed after the sequence `since` has no descriptor in it, unless that may be. NotFound where it has ended.
+        The generation that was kept until then is retired. Returns False and changes nothing if an item with a kept
+        image that changed after the sequence `since` has no descriptor in the generation, unless `lacking` allows that.
+        Raises NotFound if the generation has ended.
         """
         ...
 
     async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
-        """Makes one that is built or kept a retired or a failed one; durable on return. NotFound for any other."""
+        """Marks a building or kept generation as retired or failed, durable on return.
+
+        Raises NotFound for any other.
+        """
         ...
 
     async def note_generation(self, generation: Generation, details: str) -> None:
-        """Keeps what there is to tell of it; durable on return."""
+        """Stores the generation's details, durable on return."""
         ...
 
     async def count_lacking(self, generation: Generation) -> Lacking:
-        """How many items have no descriptor in the generation."""
+        """Counts the items that have no descriptor in the generation."""
         ...
 
 
 class CollectionRecords(Protocol):
-    """Which collections there are, with their settings; opened or not."""
+    """The collections with their settings, whether they are open or not."""
 
     async def collections(self) -> list[tuple[Collection, Generation]]:
-        """All collections by name, each with its active generation."""
+        """Returns all collections by name, each with its active generation."""
         ...
 
     async def create_collection(
         self, name: str, settings: CollectionSettings, version: ModelVersion
     ) -> tuple[Collection, Generation]:
-        """A new, empty collection, durable on return; AlreadyExists where the name is taken."""
+        """Creates an empty collection, durable on return. Raises AlreadyExists if the name is taken."""
         ...
 
     async def delete_collection(self, collection: int) -> int:
-        """Takes out a collection and all that is in it, and says how many items that were; durable on return.
+        """Deletes a collection with all its contents, durable on return, and returns how many items it had.
 
-        No listener hears of it. NotFound where the collection is gone.
+        The listener does not hear of it. Raises NotFound if the collection is gone.
         """
         ...
 
     async def set_follows(self, collection: int, *, follows: bool) -> None:
-        """Keeps whether the collection is taken to new versions by itself; durable on return. NotFound where gone."""
+        """Stores whether the collection follows its model, durable on return. Raises NotFound if it is gone."""
         ...
 
 
 class RowSource(Protocol):
-    """The rows of one generation, to be read from any thread, one at a time."""
+    """The rows of one generation. Any thread may read them, one at a time."""
 
     def last_change(self) -> int:
-        """The sequence of the catalog's last one, in whatever generation."""
+        """Returns the sequence of the catalog's last change, in any generation."""
         ...
 
     def sequences(self) -> Sequences:
-        """Of every row there is, ascending."""
+        """Returns the sequences of all rows, ascending."""
         ...
 
     def after(self, sequence: int) -> Iterator[Row]:
-        """The rows that are there at the moment of the call and have a higher sequence, ascending.
+        """Returns the rows that exist at the time of the call and have a higher sequence, ascending.
 
-        Those that a later commit removes may be missing, and those that it adds are: its listener has them.
+        Rows that a later commit removes may be missing, and rows that it adds are missing: the listener gets them.
         """
         ...
 
 
 Listener = Callable[[Commit], Future[None] | None]
-"""Hears of a commit, and says when searches see it: as `Index.apply`."""
+"""Hears of a commit, and tells when searches see it, as `Index.apply` does."""
 
 
 class RowFeed(Protocol):
-    """What indexes are built from, and what keeps them up to date."""
+    """The rows that indexes are built from, and the commits that keep them up to date."""
 
     def rows_of(self, generation: Generation) -> RowSource:
-        """What an index of the generation is built from."""
+        """Returns the rows that an index of the generation is built from."""
         ...
 
     def listen(self, listener: Listener) -> None:
         """Calls `listener` in the writer's thread, in commit order, after each commit and before its acknowledgement.
 
-        It must be quick and must not raise. A change, and any that is asked for later, is acknowledged when all futures
-        that were given until then are done; the writer goes on meanwhile. To be called once, before the first write.
+        The listener must be quick and must not raise. A change is acknowledged when all futures returned so far are
+        done, also those of earlier commits; the writer goes on meanwhile. Call this once, before the first write.
         """
         ...
 
 
 class Storage(Protocol):
-    """What holds all of it."""
+    """The disk storage of a catalog."""
 
     def size_bytes(self) -> int:
-        """On disk."""
+        """Returns the size on disk."""
         ...
 
     async def failed(self) -> PspsearchError:
-        """Waits until nothing can be written any more, and says why; whoever serves should end then."""
+        """Waits until nothing can be written any more, and returns the reason. The server should end then."""
         ...
 
     async def close(self) -> None:
-        """Finishes the writes that were begun; later calls are assertions."""
+        """Finishes the writes under way. No method may be called afterwards."""
         ...
 
 
@@ -297,82 +305,85 @@ class Catalog(WritableItems, Generations, CollectionRecords, RowFeed, Storage, P
 
 
 class Index(Protocol):
-    """The rows of one generation, found by nearness. A cache of the catalog."""
+    """Finds the rows of one generation by nearness. It is a cache of the catalog."""
 
     def apply(self, commit: Commit) -> Future[None] | None:
-        """Takes one commit in, in commit order, from one thread at a time; quick, as all writes wait for it.
+        """Takes in one commit, in commit order, from one thread at a time.
 
-        Searches that begin later see it: after the return where that is None, else after the future is done. So an
-        engine that takes its time may, and no write is acknowledged before. The future has no result and no error;
-        where the rows cannot be had in the index for now, it is done all the same, and `check_current` says so.
+        It must be quick, because all writes wait for it. Searches that begin later see the commit: after the return if
+        that is None, else after the future is done. So an engine may take its time, and no write is acknowledged too
+        early. The future has no result and no error. If the index cannot take in the rows for now, the future is done
+        all the same, and `check_current` says so.
         """
         ...
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
-        """Takes in commits that were made while the index was opened: what the opening has seen already is left out.
+        """Takes in the commits made while the index was opened, and skips what the opening has already seen.
 
-        They are all of its generation since before the opening began, in commit order. Before the first `apply`.
-        Searches that begin after the return see them.
+        `commits` has all of the generation's commits since before the opening began, in commit order. Call it before
+        the first `apply`. Searches that begin after the return see them.
         """
         ...
 
     def check_current(self) -> None:
-        """IndexBehind while it could not take in all that it was given: no write may be acknowledged then."""
+        """Raises IndexBehind while the index could not take in all its commits; no write may be acknowledged then."""
         ...
 
     async def search(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
-        """For each query the `count` nearest rows that `where` holds for, fewer where there are fewer.
+        """Returns for each query the `count` nearest rows that match `where`, or fewer if there are fewer.
 
-        All answers are as of one moment. Searches that wait for one that runs are made together.
+        All answers are from one moment. Searches that wait for a running one are made together.
         """
         ...
 
     async def count(self, where: Filter | None = None) -> int:
-        """How many rows `where` holds for, of all where it is None."""
+        """Counts the rows that match `where`, or all rows if it is None."""
         ...
 
     def match(self, where: Filter, page_size: int, after_key: int = 0) -> AsyncGenerator[Matched]:
-        """The rows that `where` holds for, of items with higher keys, by ascending key: all as of one moment.
+        """Yields the rows that match `where` in pages, by ascending key above `after_key`.
 
-        They come in pages of so many, the last one shorter; at least one page, which may be empty.
+        All pages are from one moment. Each page has `page_size` rows and the last one fewer. There is at least one
+        page, which may be empty.
         """
         ...
 
     async def sample(self, count: int) -> Matched:
-        """So many rows, drawn evenly; all of them where there are fewer."""
+        """Returns `count` rows, drawn evenly, or all rows if there are fewer."""
         ...
 
     async def contains(self, sequences: Sequences) -> NDArray[np.bool_]:
-        """Whether there is a row of each of these sequences."""
+        """Returns for each sequence whether there is a row with it."""
         ...
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
-        """Of rows that an answer named, in that order, although they may be gone since.
+        """Returns the descriptors of rows that an answer named, in that order, even if they are gone by now.
 
-        A minute after they are gone it may raise NotFound.
+        May raise NotFound for a row that has been gone for a minute.
         """
         ...
 
     @property
     def state(self) -> IndexState:
-        """How it stands now."""
+        """The state of the index now."""
         ...
 
     async def close(self) -> None:
-        """Stops what is being built, leaves what makes the next opening quick, and lets go of the memory."""
+        """Stops builds under way, leaves files that make the next opening quick, and frees the memory."""
         ...
 
 
 class IndexEngine(Protocol):
-    """Has an index of each generation that can answer."""
+    """Manages the indexes of the generations that can answer."""
 
     async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> Index:
-        """The index of a generation, with all its rows; one that was open before may have left most of them.
+        """Opens the index of a generation with all its rows; files from an earlier opening may supply most of them.
 
-        Commits made meanwhile are for `Index.catch_up`. IndexFailed where it cannot be had, and what `rows` raises.
+        Commits made meanwhile must be given to `Index.catch_up`. Raises IndexFailed if there can be no index, and
+        whatever `rows` raises.
         """
         ...
 
     async def drop(self, generation: Generation) -> None:
-        """Leaves nothing of the generation's index, if there is one; it must not be open."""
+        """Removes all files of the generation's index, if there is one. It must not be open."""
         ...

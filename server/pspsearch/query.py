@@ -1,4 +1,4 @@
-"""What is asked, checked as it is built, and what is answered."""
+"""Queries and options, checked as they are built, and their answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from pspsearch.filters import Filter
 
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000
-"""How far down the ranking any call may look."""
+"""How far down the ranking a call may look."""
 MAX_APART = 1000
-"""How many hits may be held against one another, to group them or to fold near-duplicates."""
+"""The most hits that may be compared with one another, to group them or to fold near-duplicates."""
 MAX_PATH = 1024
-"""Characters of the path of groups."""
+"""The most characters in the path of the group attribute."""
 MAX_QUERIES = 256
 MAX_BATCH_DEPTH = 100_000
-"""How far down their rankings all queries of a batch may look together."""
+"""How far down their rankings all queries of a batch together may look."""
 MAX_EXAMPLES = 64
 
 
@@ -33,7 +33,7 @@ class ImageQuery:
 
 @dataclass(frozen=True, slots=True)
 class ItemQuery:
-    """Find what looks like this item, and not the item itself."""
+    """Find what looks like this item, but not the item itself."""
 
     id: str
 
@@ -44,7 +44,7 @@ class DescriptorQuery:
 
     values: NDArray[np.float32]
     fingerprint: str
-    """The space that it is of."""
+    """The fingerprint of the descriptor's space."""
 
 
 Query = ImageQuery | ItemQuery | DescriptorQuery
@@ -52,17 +52,17 @@ Query = ImageQuery | ItemQuery | DescriptorQuery
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which hits to return, and how much of each; InvalidRequest where that makes no sense."""
+    """Which hits to return, and how much of each. Raises InvalidRequest for values that make no sense."""
 
     limit: int = 10
     offset: int = 0
     where: Filter | None = None
     min_score: float | None = None
     group_by: str = ""
-    """The path of an attribute; empty for no groups."""
+    """The path of the attribute to group by; empty for no groups."""
     group_size: int = 1
     fold_above: float | None = None
-    """Hits that score at least this with a better hit take no place of their own."""
+    """A hit that scores at least this with a better hit is folded into it; None folds nothing."""
     attributes: bool = False
     images: bool = False
     descriptors: bool = False
@@ -86,17 +86,17 @@ class Options:
 
     @property
     def depth(self) -> int:
-        """How many hits it takes to fill the page."""
+        """How many hits the ranking must have to fill the page."""
         return self.offset + self.limit
 
     @property
     def sets_apart(self) -> bool:
-        """Whether a row may be no hit because of better ones."""
+        """Whether better rows may keep a row from becoming a hit."""
         return bool(self.group_by) or self.fold_above is not None
 
 
 class Hit(NamedTuple):
-    """One item that was found. A tuple, because a busy server makes very many."""
+    """One item that was found. It is a tuple because a busy server makes very many."""
 
     id: str
     score: float
@@ -107,9 +107,9 @@ class Hit(NamedTuple):
     descriptor: NDArray[np.float32] | None = None
     """None unless asked for."""
     group: str = ""
-    """The value of the group's attribute as JSON; empty where there is none."""
+    """The value of the group attribute as JSON; empty if there is none."""
     duplicates: tuple[str, ...] = ()
-    """Ids folded into this hit, best first."""
+    """The ids folded into this hit, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
-    """The hits of several queries, all of one generation; an error stands where a query failed."""
+    """The hits of several queries, all of one generation, with an error in place of each query that failed."""
 
     hits: Sequence[list[Hit] | PspsearchError]
     generation: Generation

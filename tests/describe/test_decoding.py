@@ -1,4 +1,4 @@
-"""Images on their way to pixels, and what becomes of them when their caller leaves."""
+"""How images become pixels, and what happens to them when their caller leaves."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ SHAPE = InputShape(32, 32)
 
 
 class Work:
-    """Decodes nothing, until a test says so."""
+    """Replaces decoding with work that waits until a test lets it go on."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -32,19 +32,19 @@ class Work:
         self._loop = asyncio.get_running_loop()
 
     def do(self, *_: object) -> None:
-        """In place of an image's decoding."""
+        """Takes the place of an image's decoding."""
         self._loop.call_soon_threadsafe(self.begun.put_nowait, None)
         assert self.may_end.wait(PATIENCE_S)
         self.ended += 1
 
 
 class Image(list[int]):
-    """Something that can be watched, as bytes cannot."""
+    """Stands for an image; unlike bytes, it can be weakly referenced."""
 
 
 @pytest.fixture
 def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
-    """Of two threads."""
+    """A decoder with two threads."""
     monkeypatch.setattr(decoding.os, "cpu_count", lambda: 2)
     with contextlib.closing(Decoder(LIMITS)) as decoder:
         yield decoder
@@ -52,14 +52,14 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
 
 @pytest.fixture
 async def work(monkeypatch: pytest.MonkeyPatch) -> Work:
-    """What the decoder does instead."""
+    """The work that the decoder does instead of decoding."""
     work = Work()
     monkeypatch.setattr(decoding, "decode_pixels", work.do)
     return work
 
 
 async def test_an_image_that_cannot_be_read_fails_alone(decoder: Decoder) -> None:
-    """Each has its own answer, in their order."""
+    """Each image has its own result, in order."""
     good, bad, again = await decoder.decode([TEMPLE, TEMPLE[:500], TEMPLE], SHAPE, Call())
 
     assert isinstance(bad, InvalidRequest)
@@ -69,7 +69,10 @@ async def test_an_image_that_cannot_be_read_fails_alone(decoder: Decoder) -> Non
 
 
 async def test_images_that_are_being_decoded_are_waited_for(decoder: Decoder, work: Work) -> None:
-    """However often their caller is cancelled; the others are dropped, with what they hold."""
+    """However often their caller is cancelled, these are waited for.
+
+    The others are dropped and their memory is freed.
+    """
     first: Any = Image()
     waiting: Any = Image()
     watched = weakref.ref(waiting)

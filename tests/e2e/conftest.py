@@ -27,7 +27,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 async def triton(repository: Path) -> AsyncIterator[BundledTriton]:
-    """One Triton for all the tests that leave it as it was."""
+    """One Triton for all tests that leave it unchanged."""
     async with BundledTriton(BundledTritonSettings(repository)) as triton:
         yield triton
 
@@ -41,7 +41,7 @@ async def client(triton: BundledTriton) -> AsyncIterator[TritonClient]:
 
 @pytest.fixture(params=[True, False], ids=["shared memory", "in the request"])
 async def describer(client: TritonClient, request: pytest.FixtureRequest) -> AsyncIterator[TritonDescriber]:
-    """The shipped model, by each way that pixels can take."""
+    """The shipped model, over each way that pixels can take."""
     async with await TritonDescriber.open(client, SHIPPED, shared_memory=request.param) as describer:
         assert describer.uses_shared_memory is request.param
         yield describer
@@ -54,7 +54,7 @@ def photographs() -> list[Pixels]:
 
 
 def crops(photographs: list[Pixels], shape: InputShape, count: int) -> list[Pixels]:
-    """Windows of the model's size, spread over the photographs: all different."""
+    """Returns different windows of the model's size, spread over the photographs."""
     windows: list[Pixels] = []
     for number in range(count):
         photograph = photographs[number % len(photographs)]

@@ -26,7 +26,7 @@ def describe(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_prints_one_line_per_image_in_order(triton: BundledTriton, image: Path, tmp_path: Path) -> None:
-    """Many images, the order of the arguments, and what each line promises."""
+    """Each line keeps its promises, in the order of the arguments."""
     load_photo(number=1).save(tmp_path / "b.png")
     images = [image, tmp_path / "b.png"] * 30
 
@@ -42,7 +42,7 @@ def test_prints_one_line_per_image_in_order(triton: BundledTriton, image: Path, 
 
 
 def test_bad_images_are_sentences_and_the_rest_is_described(triton: BundledTriton, image: Path, tmp_path: Path) -> None:
-    """Truncated, empty, of no format, not there, a folder: each its line on standard error, exit code 1."""
+    """Each bad path gets a line on standard error, and the exit code is 1."""
     whole = image.read_bytes()
     bad = {"truncated.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "random.jpg": b"\x07" * 99}
     bad["bomb.png"] = claim_size("PNG", 30_000, 30_000)
@@ -62,7 +62,7 @@ def test_bad_images_are_sentences_and_the_rest_is_described(triton: BundledTrito
 
 
 def test_unreachable_triton_is_a_sentence(image: Path) -> None:
-    """Nobody listens on port 1; no stack trace."""
+    """Nobody listens on port 1, and there is no stack trace."""
     said = describe("--triton", "127.0.0.1:1", image)
 
     assert said.returncode == 1
@@ -72,7 +72,7 @@ def test_unreachable_triton_is_a_sentence(image: Path) -> None:
 
 
 def test_unknown_version_is_a_sentence(triton: BundledTriton, image: Path) -> None:
-    """The version that was asked for, or none."""
+    """The sentence names the version that was asked for."""
     said = describe("--triton", triton.address, "--model-version", "7", image)
 
     assert said.returncode == 1

@@ -14,7 +14,7 @@ from tests.e2e.conftest import SHIPPED, crops
 from tests.pictures import encode_turned, load_photo
 
 BATCH_COSINE = 0.9999
-"""What a batch may differ from its images one by one: bf16 rounds sums in another order for other batch sizes."""
+"""The least cosine of an image in a batch and alone: bf16 sums round in another order for other batch sizes."""
 
 
 def batch(photographs: list[Pixels], describer: TritonDescriber, count: int) -> Pixels:
@@ -25,7 +25,7 @@ def batch(photographs: list[Pixels], describer: TritonDescriber, count: int) -> 
 async def test_answers_unit_vectors_of_the_promised_dimension(
     describer: TritonDescriber, photographs: list[Pixels]
 ) -> None:
-    """The contract's dimension, length 1, and different images differ."""
+    """They have the contract's dimension and length 1, and different images differ."""
     descriptors = (await describer.describe(batch(photographs, describer, 5))).descriptors
 
     assert descriptors.shape == (5, describer.version.contract.dimension)
@@ -45,7 +45,7 @@ async def test_batch_equals_single(describer: TritonDescriber, photographs: list
 
 
 async def test_concurrent_callers_get_their_own(describer: TritonDescriber, photographs: list[Pixels]) -> None:
-    """Requests that Triton gathers into one batch are taken apart again without a mix-up."""
+    """Requests that Triton gathers into one batch are separated again without a mix-up."""
     pixels = batch(photographs, describer, 60)
     expected = np.concatenate([(await describer.describe(image[None])).descriptors for image in pixels])
 
@@ -55,7 +55,7 @@ async def test_concurrent_callers_get_their_own(describer: TritonDescriber, phot
 
 
 async def test_both_ways_give_the_same(client: TritonClient, photographs: list[Pixels]) -> None:
-    """Shared memory is a way, not another answer: bit for bit."""
+    """Shared memory changes how pixels travel, not the answer: it is equal bit for bit."""
     async with (
         await TritonDescriber.open(client, SHIPPED, shared_memory=True) as shared,
         await TritonDescriber.open(client, SHIPPED, shared_memory=False) as plain,
@@ -67,7 +67,7 @@ async def test_both_ways_give_the_same(client: TritonClient, photographs: list[P
 
 
 async def test_full_ring_sends_pixels_in_the_request(client: TritonClient, photographs: list[Pixels]) -> None:
-    """More images under way than the ring has cells: slower, not wrong."""
+    """More images under way than the ring has cells are slower, not wrong."""
     async with await TritonDescriber.open(client, SHIPPED, shared_memory=True) as describer:
         pixels = batch(photographs, describer, 32)
         expected = (await describer.describe(pixels)).descriptors
@@ -79,9 +79,9 @@ async def test_full_ring_sends_pixels_in_the_request(client: TritonClient, photo
 
 
 async def test_eight_orientations_of_one_photograph_agree(describer: TritonDescriber) -> None:
-    """A camera that was held sideways finds the same things: JPEG's blocks fall differently, hence 0.98.
+    """A camera held sideways finds the same things. JPEG's blocks fall differently, hence 0.98.
 
-    A picture that nobody turned upright is much farther away.
+    A picture that nobody turned upright is much further away.
     """
     shape = describer.version.contract.shape
     pixels = [decode_pixels(encode_turned(load_photo(), turn, quality=95), shape) for turn in range(1, 9)]
@@ -128,7 +128,7 @@ async def test_cancelled_callers_give_everything_back(client: TritonClient, phot
         for _ in range(20):
             leaving = [asyncio.create_task(describer.describe(pixels[::-1])) for _ in range(3)]
             staying = asyncio.create_task(describer.describe(pixels))
-            await asyncio.sleep(0)  # they have started
+            await asyncio.sleep(0)  # now they have started
             for task in leaving:
                 task.cancel()
             await asyncio.gather(*leaving, return_exceptions=True)

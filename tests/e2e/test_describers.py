@@ -1,4 +1,4 @@
-"""Versions that are opened when they are needed, and let go, over a real Triton."""
+"""Versions that are opened when they are needed, and closed later, over a real Triton."""
 
 import asyncio
 from dataclasses import replace
@@ -19,13 +19,13 @@ from tests.e2e.conftest import SHIPPED
 
 
 def has_region(describer: TritonDescriber) -> bool:
-    """Through which its pixels go."""
+    """Whether its pixels go through shared memory."""
     owned_name = describer._owned_name
     return owned_name is not None and (SHARED_MEMORY / f"{owned_name.prefix}-pixels").exists()
 
 
 async def test_model_that_is_not_in_the_repository_is_a_sentence(client: TritonClient, repository: Path) -> None:
-    """Asked for by somebody who mistyped it."""
+    """The caller mistyped its name."""
     async with Versions(client, VersionsInUse(repository)) as opened:
         with pytest.raises(ModelMismatch, match=r"^the model repository has no model nosuch$"):
             await opened.look("nosuch")
@@ -33,7 +33,7 @@ async def test_model_that_is_not_in_the_repository_is_a_sentence(client: TritonC
 
 
 async def test_model_whose_folder_is_gone_is_told_while_it_is_in_use(client: TritonClient, tmp_path: Path) -> None:
-    """It answers from memory, and nothing is loaded until it is put back."""
+    """It answers from memory, and nothing is loaded until the folder is put back."""
     async with Versions(client, VersionsInUse(tmp_path)) as opened:
         with pytest.raises(ModelMismatch):
             await opened.look(SHIPPED)
@@ -46,7 +46,7 @@ async def test_model_whose_folder_is_gone_is_told_while_it_is_in_use(client: Tri
 async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
     client: TritonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who still has it can use it; who asks again gets another one."""
+    """A caller that still has it can use it; the next caller gets another one."""
     monkeypatch.setattr(describers, "_LAST_CALL_S", 0.5)
     async with Versions(client, VersionsInUse()) as opened:
         first = await opened.open(SHIPPED, None)
@@ -76,7 +76,7 @@ async def test_what_is_let_go_is_closed_when_its_last_calls_are_done(
 
 
 async def test_what_was_changed_is_not_asked_any_more(client: TritonClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Triton of somebody else's may load it under the number that it had; what it answers is of another space."""
+    """A Triton of somebody else's may load it under its old number, and its answers are then of another space."""
     async with Versions(client, VersionsInUse()) as opened:
         describer = await opened.open(SHIPPED, None)
         shape = describer.version.contract.shape

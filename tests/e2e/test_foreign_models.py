@@ -1,6 +1,6 @@
-"""Models that others wrote for Triton: adopted by one command, and then served as our own.
+"""Models that others wrote for Triton: one command adopts them, and they are served like our own.
 
-One decodes images by itself, the other takes texts; both describe in one space, which their contracts name.
+One decodes images by itself, the other takes texts. Both describe in one space, which their contracts name.
 """
 
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ output {{ name: "descriptor" data_type: TYPE_FP32 dims: [ 3 ] }}
 
 
 def write_model(repository: Path, name: str, takes: str, colour: str, precision: str) -> None:
-    """As its maker left it, and then adopted."""
+    """Writes a model as its maker left it, and adopts it."""
     version = repository / name / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(PROGRAM.replace("NAME", takes).replace("COLOUR", colour))
@@ -72,12 +72,12 @@ async def foreign(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bun
 
 @pytest.fixture
 def pictures() -> dict[str, bytes]:
-    """One of each colour."""
+    """One picture of each colour."""
     return {name: encode(Image.new("RGB", (40, 30), colour)) for name, colour in COLOURS.items()}
 
 
 async def test_encoded_images_and_texts_are_described(foreign: BundledTriton, pictures: dict[str, bytes]) -> None:
-    """More than a batch of them, too; what is of another kind is refused before it is sent."""
+    """More than a batch of them are, too; inputs of another kind are refused before they are sent."""
     async with (
         TritonClient(foreign.address) as client,
         await TritonDescriber.open(client, "pictures") as images,
@@ -98,7 +98,7 @@ async def test_encoded_images_and_texts_are_described(foreign: BundledTriton, pi
 async def test_a_search_by_words_finds_pictures(
     foreign: BundledTriton, pictures: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The server keeps pictures that its model decodes, and takes descriptors of the texts' model."""
+    """The server keeps pictures that its model decodes, and takes descriptors from the text model."""
     async with TritonClient(foreign.address) as triton, await TritonDescriber.open(triton, "words") as words:
         (row,) = (await words.describe(["green"])).descriptors
         query = Descriptor(row, words.version.contract.fingerprint)
@@ -112,7 +112,7 @@ async def test_a_search_by_words_finds_pictures(
 
 
 async def test_a_collection_needs_a_model_of_images(foreign: BundledTriton, tmp_path: Path) -> None:
-    """One of texts is refused with a sentence."""
+    """A model of texts is refused with a sentence."""
     with (
         serve(tmp_path, foreign.address, "--model", "pictures") as server,
         Client(server.address) as client,

@@ -26,7 +26,7 @@ _EXPORT = re.compile(f"^{re.escape(EXPORT)}(?:{re.escape(CHECKPOINT)})?$", re.MU
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One command block: plain, or one that serves until its section ends, or one that is not run, with the reason."""
+    """One command block: plain, or serving until its section ends, or not run for a reason that it gives."""
 
     section: str
     kind: str
@@ -35,7 +35,7 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """The `sh` blocks, section by section."""
+    """Yields the `sh` blocks, section by section."""
     for page in PAGES:
         for section in re.split(r"^(?=## )", (ROOT / page).read_text(), flags=re.MULTILINE):
             title = section.partition("\n")[0].strip("# ")
@@ -45,11 +45,12 @@ def blocks() -> Iterator[Block]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The tree with photographs in it; what the commands change is a copy, the rest are links.
+    """The tree with photographs in it. What the commands change is a copy; the rest are links.
 
-    What else lies in the folder is its owner's, as the data of a server and photographs: nothing may be written there.
+    Other things in the folder, such as a server's data and photographs, are their owner's: nothing may be written
+    there.
     """
-    # In a link to .venv that is out of date, `make serve` would install the temporary tree.
+    # Otherwise, in a link to an outdated .venv, `make serve` would install the temporary tree.
     subprocess.run(["make", ".venv/.development"], cwd=ROOT, check=True)
     shutil.copytree(ROOT / "model_repository", tmp_path / "model_repository")
     for name in LINKED:
@@ -77,7 +78,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(commands: str, folder: Path) -> None:
-    """As a newcomer would, who stops at the first that fails."""
+    """Runs commands as a newcomer would, who stops at the first that fails."""
     ran = subprocess.run(["bash", "-euc", commands], cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"{commands}\n{ran.stdout}\n{ran.stderr}"
 
@@ -120,7 +121,7 @@ def test_every_command_is_run_or_says_why_not() -> None:
 
 
 def test_every_setting_is_in_the_manual() -> None:
-    """What can be set is in the table."""
+    """The table has everything that can be set."""
     text = (ROOT / "docs/settings.md").read_text()
 
     assert [one.name for one in all_settings() if f"`{one.group}.{one.name}`" not in text] == []

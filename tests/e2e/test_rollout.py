@@ -29,14 +29,14 @@ from tests.servers.search_server import SearchServer, serve
 ITEMS = 60
 HITS = 5
 SCORE_TOLERANCE = 0.01
-ANSWERS = 6
-"""So many show what a version answers while others come and go."""
-HANGS_S = 120
 """Triton computes in bf16, the reference in FP32."""
+ANSWERS = 6
+"""How many answers show what a version says while others come and go."""
+HANGS_S = 120
 
 
 def picture(number: int) -> bytes:
-    """Stripes of colours: the network looks at lines of pixels."""
+    """Returns stripes of colours, because the network looks at lines of pixels."""
     colours = np.random.default_rng(number).integers(0, 256, (8, 1, 3), np.uint8)
     return encode(Image.fromarray(np.tile(colours, (1, 8, 1))).resize((32, 32), Image.Resampling.NEAREST), "PNG")
 
@@ -45,7 +45,7 @@ PICTURES = [picture(number) for number in range(ITEMS)]
 
 
 def reference(onnx: Path) -> Descriptors:
-    """What the network itself makes of the pictures."""
+    """Returns what the network itself makes of the pictures."""
     limits = ImageLimits(1 << 20, 1 << 20)
     pixels = np.stack([decode_pixels(image, InputShape(32, 32), limits) for image in PICTURES])
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
@@ -54,13 +54,13 @@ def reference(onnx: Path) -> Descriptors:
 
 @dataclass
 class Searchers:
-    """Clients that search without a pause; every answer is held against brute force in the space that it names."""
+    """Clients that search without a pause. Every answer is compared with brute force in the space that it names."""
 
     address: str
     spaces: dict[str, Descriptors]
-    """By fingerprint, the items' descriptors."""
+    """The items' descriptors by fingerprint."""
     seen: dict[int, int] = field(default_factory=dict[int, int])
-    """Answers by model version."""
+    """The number of answers by model version."""
     wrong: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Searchers:
             thread.join()
 
     def go_on(self, version: int) -> None:
-        """Until they have some more answers of that version."""
+        """Waits until the clients have some more answers of that version."""
         goal = self.seen.get(version, 0) + ANSWERS
         with self._news:
             assert self._news.wait_for(lambda: self.seen.get(version, 0) >= goal, HANGS_S), self.wrong
@@ -101,7 +101,7 @@ class Searchers:
                     self.wrong.append(repr(error))
 
     def _check(self, true: Descriptors, hits: list[tuple[str, float]]) -> None:
-        """Each has its score of this space, and none that is left out is better."""
+        """Asserts that each hit has its score in this space, and that no better item is left out."""
         assert len(hits) == HITS
         for id_, score in hits:
             assert abs(true[int(id_)] - score) < SCORE_TOLERANCE, (id_, score)
@@ -119,19 +119,19 @@ class Place:
     client: Client
 
     def publish(self, number: int, fault: Fault = Fault.NONE) -> Path:
-        """The next version, of another network."""
+        """Publishes the next version, of another network."""
         network = write_colour_network(self.networks / f"{number}.onnx", seed=number, fault=fault)
         trial = "pspsearch_build.publish.version.try_outputs"
-        with mock.patch(trial) if fault is not Fault.NONE else contextlib.nullcontext():  # or it would be refused here
+        with mock.patch(trial) if fault is not Fault.NONE else contextlib.nullcontext():  # a fault must get past it
             publish(Publication(network, self.repository, "colour"))
         return network
 
     def fingerprint(self, number: int) -> str:
-        """Of a version that the server can use."""
+        """Returns the fingerprint of a version that the server can use."""
         return next(one.fingerprint for one in self.client.list_model_versions("colour") if one.version == number)
 
     def roll_out(self, number: int) -> Rollout:
-        """To the end."""
+        """Runs a rollout to its end."""
         self.client.start_rollout(number, automatic=True)
         return list(self.client.watch_rollout())[-1]
 
@@ -144,7 +144,7 @@ def runtime() -> str:
 
 @pytest.fixture
 def place(tmp_path: Path, runtime: str) -> Iterator[Place]:
-    """With 60 items under version 1."""
+    """A place with 60 items under version 1."""
     repository, networks = tmp_path / "model_repository", tmp_path / "networks"
     for folder in (repository, networks):
         folder.mkdir()
@@ -159,7 +159,7 @@ def place(tmp_path: Path, runtime: str) -> Iterator[Place]:
 
 @pytest.mark.parametrize("runtime", ["triton", "embedded"])
 def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
-    """With three clients searching all the time: no answer fails, and none is of two versions."""
+    """Three clients search all the time: no answer fails, and none mixes two versions."""
     spaces = {place.fingerprint(1): reference(place.networks / "1.onnx")}
     with Searchers(place.server.address, spaces) as searchers:
         network = place.publish(2)
@@ -186,7 +186,7 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
         searchers.go_on(2)
         place.client.retire_generation()
         shutil.rmtree(model / "3")
-        for _ in range(100):  # until the last call that had it is done
+        for _ in range(100):  # the last call may still use it
             listed = {one.version: one.reason for one in place.client.list_model_versions("colour")}
             if "in use" not in listed.get(3, ""):
                 break
@@ -199,7 +199,7 @@ def test_a_swap_a_rollback_and_a_swap_again(place: Place) -> None:
 
 
 def test_a_version_that_was_changed_does_not_answer_under_its_old_number(place: Place) -> None:
-    """Also when Triton dies, and would load it again; put back, it answers."""
+    """This holds even if Triton dies and would load it again; when it is put back, it answers."""
     expected = place.client.search(PICTURES[0]).hits
     version = place.repository / "colour" / "1"
     original = (version / "model.onnx").read_bytes()
@@ -227,7 +227,7 @@ def test_a_version_that_was_changed_does_not_answer_under_its_old_number(place: 
 
 
 def test_bad_versions_are_refused(place: Place) -> None:
-    """One after the other, each with its sentence; searches go on all the time and never notice."""
+    """Each in turn gets its own sentence, while searches go on and never notice."""
     spaces = {place.fingerprint(1): reference(place.networks / "1.onnx")}
     with Searchers(place.server.address, spaces) as searchers:
         for number, fault, words in (
@@ -244,7 +244,7 @@ def test_bad_versions_are_refused(place: Place) -> None:
             place.client.start_rollout(4)
         shutil.rmtree(place.repository / "colour" / "4")
 
-        place.publish(5)  # gets the number that is free again
+        place.publish(5)  # it gets the number that has become free again
         edited = place.repository / "colour" / "1"  # the version that answers
         (edited / "model.onnx").write_bytes(write_colour_network(place.networks / "other.onnx", seed=9).read_bytes())
         for words in ("is not the file that was published", "has been changed since the server began to use it"):

@@ -1,4 +1,4 @@
-"""What docs/rollouts.md prints, held against the shipped model and against a rollout like the one that it shows."""
+"""What docs/rollouts.md prints, compared with the shipped model and with a rollout like the one that it shows."""
 
 import re
 import shutil
@@ -17,11 +17,11 @@ from tests.servers.search_server import serve, wait_for_sample
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
 TOLERANCES = {"unit length": 0.002, "collapse": 0.05, "self-retrieval": 0.01, "overlap": 0.03}
-"""Processors round differently, and the untrained network is drawn by each machine's own arithmetic."""
+"""Processors round differently, and each machine's own arithmetic draws the untrained network."""
 
 
 def test_the_page_shows_the_shipped_models_space() -> None:
-    """Whoever changes the model finds here the line that belongs into the page."""
+    """If you change the model, this test shows the line that belongs on the page."""
     contract = read_contract(read_config(default_repository() / "pspnet"), 1)
 
     line = f"pspnet/1  {contract.fingerprint}  {contract.dimension:>10}  default         yes"
@@ -31,7 +31,10 @@ def test_the_page_shows_the_shipped_models_space() -> None:
 
 @pytest.mark.slow
 def test_the_page_shows_what_such_a_rollout_measures(tmp_path: Path) -> None:
-    """The example's own steps, on the sample gallery; how long one image takes is the machine's, and is not held."""
+    """It takes the example's own steps on the sample gallery.
+
+    The time for one image is the machine's, so it is not compared.
+    """
     models, onnx = tmp_path / "models", tmp_path / "new.onnx"
     shutil.copytree(default_repository(), models)
     with (

@@ -26,7 +26,7 @@ PICTURES = 12
 
 
 def picture(number: int) -> bytes:
-    """Windows of two photographs, each overlapping the next but one."""
+    """Returns windows of two photographs, each overlapping the next but one."""
     left, top = 30 * (number // 2), 8 * (number // 2)
     return encode(load_photo(number=number % 2).crop((left, top, left + 240, top + 240)))
 
@@ -46,7 +46,7 @@ def server(triton: BundledTriton, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def client(server: SearchServer) -> Iterator[Client]:
-    """A connection to it."""
+    """A connection to the server."""
     with Client(server.address) as client:
         yield client
 
@@ -158,7 +158,7 @@ def test_everything_is_there_after_a_restart(triton: BundledTriton, tmp_path: Pa
 
 
 def test_sample_is_put_in_beside_the_answers(triton: BundledTriton, tmp_path: Path) -> None:
-    """A new server finds the balls at once; what it has not put in when it is stopped comes at the next start."""
+    """A new server finds the balls at once; if it is stopped early, the rest comes at the next start."""
     with serve(tmp_path, triton.address, "--sample") as server, Client(server.address) as client:
         ball = client.get_image("ball-03/6", collection="sample")
         hits = client.search(ball, collection="sample", limit=6).hits
@@ -173,7 +173,7 @@ def test_sample_is_put_in_beside_the_answers(triton: BundledTriton, tmp_path: Pa
 
 
 def test_backup_while_writing_restores_elsewhere(triton: BundledTriton, tmp_path: Path) -> None:
-    """The copy is one moment of the source, and answers as it did."""
+    """The copy is one moment of the source, and answers as the source did."""
     data, copy, elsewhere = tmp_path / "data", tmp_path / "copy", tmp_path / "elsewhere"
     with serve(data, triton.address) as server, Client(server.address) as client:
         client.upsert([ItemInput(f"p/{number}", picture(number)) for number in range(6)])
@@ -209,7 +209,7 @@ def test_second_server_is_refused(server: SearchServer, triton: BundledTriton, t
 
 
 def test_programs_of_the_manual_run(server: SearchServer, tmp_path: Path) -> None:
-    """The manual's Python, against a real server, in a folder with photographs: by our client, and by Triton's."""
+    """The manual's Python runs on a real server, in a folder with photographs, with our client and with Triton's."""
     pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/kserve.md"))
     programs = re.findall(r"^```python\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     (tmp_path / "photographs").mkdir()
@@ -233,7 +233,7 @@ def test_programs_of_the_manual_run(server: SearchServer, tmp_path: Path) -> Non
 
 
 def test_import_of_a_folder_with_broken_files(server: SearchServer, tmp_path: Path) -> None:
-    """The rest is imported, the broken ones are listed with their reason, and the exit code tells."""
+    """The rest is imported, the broken ones are listed with their reason, and the exit code shows it."""
     (tmp_path / "pictures" / "deep").mkdir(parents=True)
     for number in range(38):
         (tmp_path / "pictures" / "deep" / f"{number}.jpg").write_bytes(picture(number % PICTURES))

@@ -1,7 +1,7 @@
-"""Random calls to a whole server, with merges, rollouts, restarts and damage, against a dict and brute force.
+"""Random calls to a whole server, with merges, rollouts, restarts and damage, compared with a dict and brute force.
 
-Client, gRPC and the catalog on disk are real, and so is FAISS; the fake engine stands in for it once more, as any other
-engine would, at its own pace. Descriptors are given, or those of describers of colours.
+Client, gRPC, the catalog on disk and FAISS are real. The fake engine replaces FAISS in a second run and works at its
+own pace, as any other engine would. Descriptors are given, or come from describers of colours.
 """
 
 import asyncio
@@ -50,13 +50,13 @@ SCORE_TOLERANCE = 2e-3
 """Descriptors are kept in fp16: each of 16 numbers up to 1 is off by up to 2^-12, and so about is a product of them."""
 
 SHIFTS = {1: 0, 2: 5, 3: 9}
-"""Of the model's versions."""
+"""The shift of each version of the model."""
 
 SIDE_PX = 32
-"""Of pictures: the size that the describer takes, so that nothing is resized."""
+"""The size of pictures, which the describer takes, so that nothing is resized."""
 
 OPEN_GATE = GateSettings(gate_overlap=0.0, gate_slowdown=1e9, gate_spread=1.1, gate_self_retrieval=0.0)
-"""Everything passes, so that nothing but the rules decides."""
+"""Everything passes, so that only the rules decide."""
 
 IDS = st.lists(st.integers(0, 899).map("shop/item {}".format), max_size=30, unique=True)
 GROUPS = st.integers(0, 3)
@@ -70,21 +70,21 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Thing:
-    """An item as it should be."""
+    """What an item should be."""
 
     points: Mapping[int, NDArray[np.float32]]
-    """By the version that made them: of a picture every one's, else that of the one that answered."""
+    """The descriptors by version: a picture has every version's, another item only that of the version then active."""
     attributes: Mapping[str, Any]
     image: bytes | None = None
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    """The unit vector of that direction."""
+    """Returns the unit vector in that direction."""
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def picture(colour: tuple[int, int, int], attributes: Mapping[str, Any]) -> Thing:
-    """A PNG of one colour."""
+    """Returns a PNG of one colour."""
     image = Image.new("RGB", (SIDE_PX, SIDE_PX), colour)
     point = describe_pixels(np.asarray(image))
     points = {number: np.roll(point, shift) for number, shift in SHIFTS.items()}
@@ -112,7 +112,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        """As a new process finds it."""
+        """Opens the server as a new process does."""
 
         async def start() -> tuple[contextlib.AsyncExitStack, Parts, AsyncClient]:
             stack = contextlib.AsyncExitStack()
@@ -126,57 +126,57 @@ class ServerMachine(RuleBasedStateMachine):
         self.stack, self.server, self.client = self.run(start())
 
     def run(self, call: Coroutine[Any, Any, _Answer]) -> _Answer:
-        """To its end."""
+        """Runs a call to its end."""
         return self.runner.run(call)
 
     def teardown(self) -> None:
-        """Leaves nothing behind."""
+        """Closes the server and removes its files."""
         self.run(self.stack.aclose())
         self.runner.close()
         self.folder.cleanup()
 
     @property
     def engine(self) -> IndexEngine:
-        """Of the server."""
+        """The engine of the server."""
         raise NotImplementedError
 
     def settle(self) -> None:
-        """What an engine has to do after many rows came."""
+        """Does what an engine must do after many rows came."""
 
     @property
     def live(self) -> Live:
-        """What answers."""
+        """What answers for the collection."""
         return self.server.collections.get(DEFAULT_COLLECTION)
 
     @property
     def found(self) -> dict[str, Thing]:
-        """What the version that answers has a descriptor of."""
+        """The items that the active version has a descriptor of."""
         return {id_: one for id_, one in self.things.items() if self.active in one.points}
 
     def given(self, descriptor: NDArray[np.float32]) -> Descriptor:
-        """As the API takes it."""
+        """Returns the descriptor as the API takes it."""
         return Descriptor(descriptor, self.versions[self.active].version.contract.fingerprint)
 
     def source(self, thing: Thing) -> bytes | Descriptor:
-        """As it is put in."""
+        """Returns what is put in for the item."""
         return thing.image or self.given(thing.points[self.active])
 
     def point(self, attributes: Mapping[str, Any]) -> Thing:
-        """Without an image."""
+        """Returns an item without an image."""
         return Thing({self.active: self.draw()}, attributes)
 
     def draw(self) -> NDArray[np.float32]:
-        """A point that lies near others."""
+        """Draws a descriptor that lies near others."""
         centre = self.centres[self.chance.integers(len(self.centres))]
         return unit(centre + 0.7 * self.chance.standard_normal(DIMENSION))
 
     def matching(self, text: str) -> dict[str, Thing]:
-        """Of what can be found, in the order in which they were first put in."""
+        """Returns the items that match and can be found, in the order in which they were first put in."""
         where = Filter.parse(text or "*")
         return {id_: one for id_, one in self.found.items() if where.matches(dict(one.attributes))}
 
     def upsert(self, things: Mapping[str, Thing]) -> None:
-        """Each is acknowledged as what it is, every change with a higher number than all before it."""
+        """Puts items in. Each is acknowledged as what it is, every change with a higher number than all before it."""
         items = [ItemInput(id_, self.source(one), one.attributes) for id_, one in things.items()]
         for done in self.run(self.client.upsert(items)) if items else ():
             assert done.outcome is (Outcome.REPLACED if done.id in self.things else Outcome.CREATED)
@@ -186,7 +186,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @initialize(rows=st.sampled_from([800, 30, 0]), every=st.sampled_from([2, 5, 900]))
     def begin(self, rows: int, every: int) -> None:
-        """With enough rows for lists, or with few or none, by a stream; some of them are pictures."""
+        """Begins with enough rows for lists, or with few or none, by a stream; some of them are pictures."""
         things: dict[str, Thing] = {}
         for number in range(rows):
             attributes = {"group": number % 4}
@@ -207,18 +207,18 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(ids=IDS, group=GROUPS)
     def put(self, ids: Sequence[str], group: int) -> None:
-        """New items, and other descriptors for those that are there."""
+        """Puts in new items, and other descriptors for existing ones."""
         self.upsert({id_: self.point({"group": group}) for id_ in ids})
 
     @rule(ids=IDS, colours=st.lists(COLOURS, min_size=30, max_size=30), group=GROUPS)
     def show(self, ids: Sequence[str], colours: Sequence[tuple[int, int, int]], group: int) -> None:
-        """Items with pictures."""
+        """Puts in items with pictures."""
         attributes = [{"group": group, "colour": list(colour), "turn": self.last_sequence} for colour in colours]
         self.upsert({id_: picture(colours[n], attributes[n]) for n, id_ in enumerate(ids)})
 
     @rule(ids=IDS)
     def label(self, ids: Sequence[str]) -> None:
-        """Attributes change, descriptors and images stay; what is not there is refused alone."""
+        """Changes attributes but not descriptors or images; only a missing item is refused."""
         items = [
             ItemInput(id_, None, {**self.things[id_].attributes, "rare": True}) for id_ in ids if id_ in self.things
         ]
@@ -236,7 +236,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(share=st.sampled_from([0.01, 0.1, 1.0]), seed=SEEDS)
     def delete(self, share: float, seed: int) -> None:
-        """A few items go, many, or all, together with some that never were."""
+        """Deletes a few items, many, or all, together with some that never existed."""
         chance = np.random.default_rng(seed)
         gone = [id_ for id_ in sorted(self.things) if chance.random() < share]
 
@@ -246,7 +246,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(text=st.sampled_from(["group = 3", "rare = true", "group = 9"]))
     def delete_matching(self, text: str) -> None:
-        """All that the filter holds for, and nothing else; also what the version that answers has no descriptor of."""
+        """Deletes exactly what the filter matches, also items without a descriptor in the active version."""
         where = Filter.parse(text)
         left = {id_: one for id_, one in self.things.items() if not where.matches(dict(one.attributes))}
 
@@ -255,14 +255,14 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """From what it left."""
+        """Restarts from what the server left."""
         self.run(self.stack.aclose())
         self.open()
 
     @precondition(lambda self: self.building is None)
     @rule(step=st.sampled_from([1, 2]))
     def roll_out(self, step: int) -> None:
-        """To one of the versions that have no generation; nothing is seen of it yet."""
+        """Begins a rollout to a version that has no generation; nothing is seen of it yet."""
         others = [number for number in SHIFTS if number not in (self.active, self.kept)]
         self.building = others[step % len(others)]
         self.run(self.client.start_rollout(self.building, share=1.0))
@@ -270,7 +270,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.building is not None)
     @rule()
     def promote(self) -> None:
-        """With what has no image left out."""
+        """Promotes the rollout, without the items that have no image."""
         assert self.building is not None
         self.run(until_ready(self.client))
         missing = sum(self.building not in one.points for one in self.things.values())
@@ -283,14 +283,14 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.building is not None)
     @rule()
     def abort(self) -> None:
-        """As if it had never been."""
+        """Aborts the rollout, as if it had never been."""
         self.run(self.client.abort_rollout())
         self.building = None
 
     @precondition(lambda self: self.kept is not None)
     @rule()
     def roll_back(self) -> None:
-        """To all that it had and that came since."""
+        """Rolls back to everything that the generation had, and to what came since."""
         assert self.kept is not None
         assert self.run(self.client.rollback()).model_version == self.kept
         self.active, self.kept = self.kept, self.active
@@ -298,13 +298,13 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kept is not None)
     @rule()
     def retire(self) -> None:
-        """The way back is gone."""
+        """Retires the kept generation, so no rollback is possible."""
         self.run(self.client.retire_generation())
         self.forget(self.kept)
         self.kept = None
 
     def forget(self, number: int | None) -> None:
-        """What has no image loses the point that it had in a generation that is gone."""
+        """Forgets the descriptors of items without an image in a generation that is gone."""
         for id_, one in self.things.items():
             if one.image is None:
                 points = {version: point for version, point in one.points.items() if version != number}
@@ -312,7 +312,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(text=FILTERS, limit=LIMITS)
     def search(self, text: str, limit: int) -> None:
-        """The best of what the filter holds for, with scores and attributes."""
+        """Searches for the best of what the filter matches, with scores and attributes."""
         query = self.draw()
         options = SearchOptions(limit=limit, filter=text, return_attributes=True, return_descriptors=True)
         answer = self.run(self.client.search(self.given(query), **options))
@@ -328,7 +328,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.found))
     @rule(text=FILTERS, limit=LIMITS, seed=SEEDS)
     def search_by_item(self, text: str, limit: int, seed: int) -> None:
-        """The item itself is no hit."""
+        """Searches by item, which is no hit itself."""
         id_ = sorted(self.found)[seed % len(self.found)]
         answer = self.run(self.client.search(ItemId(id_), limit=limit, filter=text))
 
@@ -337,7 +337,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(text=FILTERS, colour=COLOURS)
     def search_batch(self, text: str, colour: tuple[int, int, int]) -> None:
-        """Each query has its own answer: a picture's, a point's, and the refusal of an item that is not there."""
+        """Searches for a picture, a descriptor, and a missing item, which is refused alone."""
         shown, point = picture(colour, {}), self.draw()
         asked = [self.source(shown), ItemId("nobody"), self.given(point)]
         by_picture, refused, by_point = self.run(self.client.search_batch(asked, filter=text)).results
@@ -348,7 +348,10 @@ class ServerMachine(RuleBasedStateMachine):
             self.check(hits, query, self.matching(text), 10)
 
     def check(self, hits: Sequence[Hit], query: NDArray[np.float32], things: Mapping[str, Thing], limit: int) -> None:
-        """All the best of an exact base, nearly all of another; from any, hits that are right in themselves."""
+        """Checks hits: all the best of an exact base, nearly all of another.
+
+        From any, hits that are right in themselves.
+        """
         scores = {id_: float(one.points[self.active] @ query) for id_, one in things.items()}
         best = sorted(scores.values(), reverse=True)[:limit]
         assert len({hit.id for hit in hits}) == len(hits) == len(best)
@@ -362,7 +365,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(text=FILTERS, page_size=st.sampled_from([1000, 47]))
     def list(self, text: str, page_size: int) -> None:
-        """Every item once, in the order in which they were first put in; and as many are counted."""
+        """Lists every item once, in the order in which they were first put in; the count agrees."""
 
         async def collect() -> tuple[list[tuple[str, Mapping[str, Any]]], int]:
             listed = [(item.id, item.attributes) async for item in self.client.list(filter=text, page_size=page_size)]
@@ -377,7 +380,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.things))
     @rule(seed=SEEDS)
     def get(self, seed: int) -> None:
-        """An item as it was last put in, with its image's bytes."""
+        """Gets an item as it was last put in, with its image's bytes."""
         id_ = sorted(self.things)[seed % len(self.things)]
         thing = self.things[id_]
         item = self.run(self.client.get(id_, descriptor=True))
@@ -392,39 +395,39 @@ class ServerMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_found(self) -> None:
-        """At every moment; what was acknowledged is counted at once."""
+        """Everything is, at every moment; an acknowledged write is counted at once."""
         assert self.run(self.client.count()) == len(self.found)
         self.search("", 10)
 
 
 class FaissMachine(ServerMachine):
-    """Over FAISS, whose base is exact or not; nothing happens in its background but by rules."""
+    """A server over FAISS, whose base is exact or not. Nothing happens in its background except by rules."""
 
     @property
     def engine(self) -> FaissEngine:
-        """With its folders among the catalog's files."""
+        """The engine, with its folders among the catalog's files."""
         return FaissEngine(Path(self.folder.name) / INDEXES, ROOM, NEVER)
 
     def settle(self) -> None:
-        """So that there are lists, where there are enough rows."""
+        """Merges, so that there are lists if there are enough rows."""
         self.merge()
 
     @property
     def index(self) -> SegmentedIndex:
-        """The one that answers."""
+        """The index that answers."""
         assert isinstance(self.live.index, SegmentedIndex)
         return self.live.index
 
     @rule()
     def merge(self) -> None:
-        """All rows come into the base."""
+        """Brings all rows into the base."""
         self.index._segments.merge(lambda _: None)
 
         assert self.index.state.fresh == 0
 
     @rule()
     def compact(self) -> None:
-        """All dead rows go."""
+        """Drops all dead rows."""
         segments = self.index._segments
         segments.compact(self.index._upkeep._snapshots.new_matrix(), lambda _: None)
 
@@ -432,7 +435,7 @@ class FaissMachine(ServerMachine):
 
     @rule(part=st.sampled_from(PARTS), damage=st.sampled_from(DAMAGES), where=st.floats(0, 1, exclude_max=True))
     def restart_with_damage(self, part: str, damage: Callable[[Path, int], None], where: float) -> None:
-        """From the snapshot that it left, with one file damaged."""
+        """Restarts from the snapshot that the server left, with one file damaged."""
         folder = self.engine.folder_of(self.live.generation)
         self.run(self.stack.aclose())
         path, size_bytes = snapshot_files(folder)[part]
@@ -441,16 +444,16 @@ class FaissMachine(ServerMachine):
 
 
 class FakeMachine(ServerMachine):
-    """Over an engine that sees what it is told a while later."""
+    """A server over an engine that sees a commit a while later."""
 
     @property
     def engine(self) -> MemoryEngine:
-        """With nothing that a restart finds again."""
+        """The engine, of which a restart finds nothing."""
         return MemoryEngine(delay_s=0.002)
 
 
 def run(machine: type[ServerMachine], kind: IndexKind, examples: int) -> None:
-    """That machine over a base of that kind; the recall is that of all searches on an approximate base."""
+    """Runs that machine over a base of that kind; recall is that of all searches on an approximate base."""
     machine.kind, machine.recalls = kind, Recalls()
 
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=25, deadline=None))
@@ -463,17 +466,17 @@ KINDS = pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.IVF, IndexKi
 
 @KINDS
 def test_server_agrees_with_a_dict(kind: IndexKind) -> None:
-    """Whatever is called in whatever order."""
+    """It agrees whatever is called in whatever order."""
     run(FaissMachine, kind, 10)
 
 
 def test_server_over_another_engine_agrees_with_a_dict() -> None:
-    """What it promises does not depend on FAISS, nor on an index that sees a commit at once."""
+    """Its promises depend neither on FAISS, nor on an index that sees a commit at once."""
     run(FakeMachine, IndexKind.EXACT, 10)
 
 
 @pytest.mark.slow
 @KINDS
 def test_server_agrees_with_a_dict_for_long(kind: IndexKind) -> None:
-    """The same, 300 times."""
+    """The same with 300 lives."""
     run(FaissMachine, kind, 300)

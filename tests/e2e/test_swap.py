@@ -17,7 +17,7 @@ BF16_COSINE = 0.999
 
 
 def reference(onnx: Path, pixels: Pixels) -> Descriptors:
-    """What the network itself answers."""
+    """Returns what the network itself answers."""
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["descriptor"], {"pixels": pixels})[0], np.float32)
 
@@ -25,7 +25,7 @@ def reference(onnx: Path, pixels: Pixels) -> Descriptors:
 async def test_published_version_is_loaded_and_both_answer(
     client: TritonClient, repository: Path, tmp_path: Path
 ) -> None:
-    """Explicit control loads the new folder while requests to the old version run: none fails, each gets its own."""
+    """Triton loads the new folder while calls to the old version run: none fails, and each gets its own answer."""
     networks = [write_colour_network(tmp_path / f"{seed}.onnx", seed=seed) for seed in (1, 2)]
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     expected = [reference(network, pixels) for network in networks]

@@ -1,4 +1,4 @@
-"""The PyTorch flavour in a real Triton, on a CPU; that its CUDA graphs answer the same stays unproven without a GPU."""
+"""The PyTorch flavour in a real Triton, on a CPU. That its CUDA graphs answer the same stays unproven without a GPU."""
 
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from tests.build.crops import cut_crops
 from tests.build.small_networks import small_checkpoint
 
 SAME_COSINE = 0.99999
-"""Both compute in FP32: FP16 takes a CPU ten times as long."""
+"""Both compute in FP32, because FP16 takes a CPU ten times as long."""
 
 
 async def test_published_network_answers_what_it_says_itself(tmp_path: Path) -> None:
-    """Alone, and in batches that Triton makes and takes apart; in a Triton of its own: PyTorch is slow to load."""
+    """It does alone and in batches that Triton makes and splits.
+
+    It has its own Triton, because PyTorch is slow to load.
+    """
     network = small_checkpoint().network
     onnx, repository = tmp_path / "network.onnx", tmp_path / "models"
     export_onnx(network, onnx, Precision.FP32)

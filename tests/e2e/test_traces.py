@@ -33,7 +33,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(  # noqa: N802 - the protocol's name
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> trace_service_pb2.ExportTraceServiceResponse:
-        """From a batch of them."""
+        """Takes the spans of a batch."""
         del context
         for resource in request.resource_spans:
             for scope in resource.scope_spans:
@@ -43,7 +43,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 @pytest.fixture
 def collector() -> Iterator[tuple[Collector, str]]:
-    """With its URL."""
+    """A collector with its URL."""
     server = grpc.server(futures.ThreadPoolExecutor(2))
     collector = Collector()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
@@ -55,7 +55,7 @@ def collector() -> Iterator[tuple[Collector, str]]:
 
 @contextlib.contextmanager
 def traced() -> Generator[None]:
-    """The block is part of a trace."""
+    """Makes the block part of a trace."""
     of_caller = trace.SpanContext(TRACE, SPAN, is_remote=False, trace_flags=trace.TraceFlags(1))
     token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(of_caller)))
     try:
@@ -67,7 +67,7 @@ def traced() -> Generator[None]:
 async def test_callers_trace_goes_through_every_stage(
     collector: tuple[Collector, str], triton: BundledTriton, tmp_path: Path
 ) -> None:
-    """Each stage is a span of the call's, whose parent is the caller's; they follow one another in time."""
+    """Each stage is a span of the call, whose parent is the caller's span; they follow one another in time."""
     heard, url = collector
     with (
         serve(tmp_path / "data", triton.address, "--traces", url) as server,
@@ -88,7 +88,7 @@ async def test_callers_trace_goes_through_every_stage(
 
 
 async def test_trace_is_passed_on_to_triton() -> None:
-    """As the header of the W3C, which Triton goes on with where it traces."""
+    """It travels as the W3C's header, and Triton continues the trace if it records traces."""
     seen: list[dict[str, str]] = []
 
     class Recorder(service_pb2_grpc.GRPCInferenceServiceServicer):

@@ -36,25 +36,25 @@ from tests.e2e.conftest import SHIPPED, crops
 
 
 def traces(prefix: str) -> list[str]:
-    """Everything in the system that carries the name of one Triton."""
+    """Returns everything in the system that carries the name of one Triton."""
     regions = [region.name for region in SHARED_MEMORY.glob(f"{prefix}*")]
     commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     return regions + [command for command in commands if prefix in command]
 
 
 def python_processes(triton: BundledTriton) -> list[psutil.Process]:
-    """That compute for it."""
+    """Returns the Python processes that compute for it."""
     return [one for one in psutil.Process(triton.pid).children() if one.name().startswith("triton_python")]
 
 
 def pipes() -> int:
-    """That this process has an end of."""
+    """Counts the pipes that this process has an end of."""
     files = Path("/proc/self/fd").iterdir()
     return sum(os.path.realpath(file).rpartition("/")[2].startswith("pipe:") for file in files)
 
 
 async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photographs: list[Pixels]) -> None:
-    """kill -9 under load: errors that say "later" long before a deadline, service again, no trace after the stop."""
+    """After kill -9 under load errors say "later" well before deadlines, service returns, and a stop leaves nothing."""
     errors: list[Exception] = []
     async with (
         BundledTriton(BundledTritonSettings(repository)) as triton,
@@ -91,7 +91,7 @@ async def test_recovers_from_kill_and_leaves_nothing(repository: Path, photograp
 async def test_recovers_where_no_process_can_be_started_for_a_while(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The machine has too many open files, or too many processes, at the moment: it is tried again."""
+    """The machine has too many open files, or too many processes, for a moment; the start is tried again."""
     start: Any = asyncio.create_subprocess_exec
     failures = iter([errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
 
@@ -122,7 +122,7 @@ async def test_recovers_where_no_process_can_be_started_for_a_while(
 async def test_leaves_nothing_whatever_went_wrong_with_watching_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug there is raised when it ends, and Triton is stopped all the same."""
+    """A bug in the watcher is raised at the end, and Triton is stopped all the same."""
     failed = asyncio.Event()
 
     async def fail() -> str:
@@ -153,14 +153,14 @@ async def test_recovers_from_the_kill_of_a_python_process(repository: Path, phot
                 await asyncio.sleep(0.02)
             await client.wait_until_live(20)
 
-        for _ in range(20):  # by either process
+        for _ in range(20):  # enough calls to reach both processes
             assert (await describer.describe(image, timeout_s=10)).descriptors.shape == (1, 256)
 
 
 async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
     repository: Path, photographs: list[Pixels], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Triton gives them up after a second, and would take what they answer later for answers to the next requests."""
+    """Triton gives them up after a second, and would take their later answers for those to the next requests."""
     async with (
         BundledTriton(BundledTritonSettings(repository)) as triton,
         TritonClient(triton.address, triton.start_again) as client,
@@ -199,7 +199,7 @@ async def test_answers_are_not_mixed_up_after_python_processes_stood_still(
 
 
 async def test_shared_memory_is_registered_with_the_next_triton(repository: Path, photographs: list[Pixels]) -> None:
-    """A restarted Triton does not know the ring: pixels go in requests until it does, and then through it again."""
+    """A restarted Triton does not know the ring, so pixels go in requests until it does."""
     async with (
         BundledTriton(BundledTritonSettings(repository)) as triton,
         TritonClient(triton.address) as client,
@@ -220,7 +220,7 @@ async def test_shared_memory_is_registered_with_the_next_triton(repository: Path
 
 
 def test_killed_owner_leaves_nothing(repository: Path) -> None:
-    """kill -9 of the process that owns Triton: Triton dies with it, and the next start sweeps the rest."""
+    """kill -9 of the process that owns Triton: Triton dies with it, and the next start removes the rest."""
     command = [sys.executable, "-m", "pspsearch", "triton", "--port", "0", "--repository", str(repository)]
     before = {region.name for region in SHARED_MEMORY.glob("pspsearch-*")}
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -246,7 +246,7 @@ def test_killed_owner_leaves_nothing(repository: Path) -> None:
 
 
 def test_sigterm_stops_it_cleanly(repository: Path) -> None:
-    """What a service manager sends ends it with code 0 and without a trace."""
+    """The signal of a service manager ends it with code 0 and leaves nothing behind."""
     command = [sys.executable, "-m", "pspsearch", "triton", "--port", "0", "--repository", str(repository)]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
@@ -266,7 +266,7 @@ def test_sigterm_stops_it_cleanly(repository: Path) -> None:
 async def test_answers_what_is_under_way_before_it_stops(
     repository: Path, photographs: list[Pixels], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Others may call it beside the server; what they had begun is done."""
+    """Others may call it directly; what they have begun is finished."""
     async with contextlib.AsyncExitStack() as rest:
         async with BundledTriton(BundledTritonSettings(repository)) as triton:
             client = await rest.enter_async_context(TritonClient(triton.address))
@@ -283,7 +283,7 @@ async def test_answers_what_is_under_way_before_it_stops(
 
 
 async def test_taken_port_is_a_sentence(repository: Path) -> None:
-    """Somebody else's port is named, and nothing is left behind."""
+    """The port that somebody else has is named, and nothing is left behind."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -302,7 +302,7 @@ async def test_missing_repository_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_missing_bundle_is_a_sentence() -> None:
-    """Without the cpu extra the way out is named: an address, or the extra."""
+    """Without the cpu extra, the error names both ways out: an address, or the extra."""
     import pspsearch
 
     root = Path(pspsearch.__file__).parents[1]
@@ -323,7 +323,7 @@ def test_backends_are_assembled_from_this_python(tmp_path: Path) -> None:
 async def test_compiled_files_in_a_version_are_neither_run_nor_written(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A poisoned one with the program's own time and size, put there after all was checked, is not what runs."""
+    """A poisoned file with the program's own time and size, put there after all was checked, does not run."""
     root, ran = tmp_path / "models", tmp_path / "ran"
     program = Path(shutil.copytree(repository / SHIPPED, root / SHIPPED)) / "1" / "model.py"
     poison = Path(importlib.util.cache_from_source(str(program)))
@@ -357,7 +357,7 @@ async def test_compiled_files_in_a_version_are_neither_run_nor_written(
 
 
 def change_dimension(model: Path) -> str:
-    """The config promises more numbers than the network gives."""
+    """Makes the config promise more numbers than the network gives."""
     config = model / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: 256", "dims: 512"))
     seal(model)
@@ -365,7 +365,7 @@ def change_dimension(model: Path) -> str:
 
 
 def republish(model: Path) -> None:
-    """Gives what is in the version's folder a manifest, a contract and a digest of its own."""
+    """Gives the files of the version's folder a new manifest, contract and digest."""
     was = Manifest.read(model / "1").digest
     now = Manifest.of_files(model / "1")
     now.write(model / "1")
@@ -375,41 +375,41 @@ def republish(model: Path) -> None:
 
 
 def edit_config(model: Path) -> str:
-    """Another precision than the contract promises."""
+    """Makes the config name another precision than the contract."""
     config = model / "config.pbtxt"
     config.write_text(config.read_text().replace('string_value: "bf16"', 'string_value: "f32"'))
     return "is not the one that was published"
 
 
 def break_code(model: Path) -> str:
-    """A model.py that does not run, properly published."""
+    """Properly publishes a model.py that does not run."""
     (model / "1" / "model.py").write_text("raise RuntimeError('not today')")
     republish(model)
     return "not today"
 
 
 def break_weights(model: Path) -> str:
-    """An ONNX file that is none, properly published."""
+    """Properly publishes an ONNX file that is none."""
     (model / "1" / "model.onnx").write_bytes(b"not an ONNX file")
     republish(model)
     return "model.onnx"
 
 
 def break_config(model: Path) -> str:
-    """A config that does not parse."""
+    """Writes a config that does not parse."""
     (model / "config.pbtxt").write_text("name: ")
     return "config.pbtxt"
 
 
 def edit_weights(model: Path) -> str:
-    """One byte changed in place."""
+    """Changes one byte in place."""
     with (model / "1" / "model.onnx").open("r+b") as file:
         file.write(b"\xff")
     return f"{model}/1/model.onnx"
 
 
 def lose_weights(model: Path) -> str:
-    """A file that is gone, with its manifest."""
+    """Removes a file that the manifest lists."""
     (model / "1" / "model.onnx").unlink()
     (model / "1" / MANIFEST).unlink()
     return "model.onnx"
@@ -421,7 +421,7 @@ DAMAGES = [change_dimension, edit_config, break_code, break_weights, break_confi
 async def test_broken_models_are_named_and_the_sound_one_is_served(
     repository: Path, tmp_path: Path, photographs: list[Pixels]
 ) -> None:
-    """Seven models, broken in seven ways, beside the shipped one: each has its reason, and the shipped one answers."""
+    """Seven models are broken in seven ways: each has its reason, and the shipped one beside them answers."""
     root = Path(shutil.copytree(repository / SHIPPED, tmp_path / SHIPPED)).parent
     telling: dict[str, str] = {}
     for damage in DAMAGES:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that holds the wheel with its cpu extra, at the locked versions."""
+    """The programs of an environment with the wheel and its cpu extra, at the locked versions."""
     folder = tmp_path_factory.mktemp("wheel")
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "build", "--quiet", "--wheel", "--out-dir", str(folder)], cwd=ROOT, check=True)
@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_describes_without_torch(installed: Path, tmp_path: Path) -> None:
-    """The shipped model travels in the wheel, and neither torch nor onnx is there to help."""
+    """The wheel contains the shipped model, and neither torch nor onnx is installed."""
     load_photo().save(tmp_path / "a.jpg")
     for absent in ("torch", "onnx", "onnxruntime"):
         code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({absent!r}) is not None)"
@@ -44,7 +44,7 @@ def test_wheel_describes_without_torch(installed: Path, tmp_path: Path) -> None:
 
 
 def test_wheel_holds_the_sample_gallery(installed: Path) -> None:
-    """`serve --sample` has what it puts in."""
+    """The wheel contains what `serve --sample` puts in."""
     code = "from pspsearch.app.sample import read_gallery; print(len(read_gallery()))"
     said = subprocess.run([str(installed / "python"), "-c", code], capture_output=True, text=True, check=True)
 
@@ -52,7 +52,7 @@ def test_wheel_holds_the_sample_gallery(installed: Path) -> None:
 
 
 def test_help_says_what_there_is(installed: Path) -> None:
-    """Both programs answer, the one that builds too: it imports torch only when it needs it."""
+    """Both programs answer, even the one that builds, because it imports torch only when it needs it."""
     for program, command in (("pspsearch", "describe"), ("pspsearch-build", "publish")):
         said = subprocess.run([str(installed / program), "--help"], capture_output=True, text=True, check=True)
 

@@ -1,6 +1,6 @@
-"""A catalog in memory, things to put into one, and an ear to hear it with.
+"""A catalog in memory, things to put into one, and an ear that hears its commits.
 
-tests/ports/test_catalog.py holds it to the real one's behaviour.
+tests/ports/test_catalog.py checks that it behaves as the real one does.
 """
 
 import asyncio
@@ -47,25 +47,25 @@ VERSION = ModelVersion("pspnet", 1, Contract(InputShape(8, 8), DIMENSION, "fp32"
 
 
 def describe(content: bytes) -> StoredDescriptor:
-    """A unit vector that depends on the bytes alone."""
+    """Returns a unit vector that depends on the bytes alone."""
     vector = np.frombuffer(hashlib.sha256(content).digest()[:DIMENSION], np.uint8) + 1.0
     return (vector / np.linalg.norm(vector)).astype(np.float16)
 
 
 def picture(id_: str, content: bytes, attributes: str | None = None, *, kept: bool = True) -> Upsert:
-    """An item with an image of these bytes, which need not be an image here."""
+    """Returns an item with an image of these bytes, which need not be an image here."""
     info = ImageInfo("image/jpeg", 40, 30, len(content), hashlib.sha256(content).hexdigest(), kept)
     return Upsert(id_, describe(content), attributes, info, content if kept else None)
 
 
 @dataclass
 class Clock:
-    """A moment that passes when a test says so."""
+    """A clock that moves only when a test says so."""
 
     moment: datetime = field(default_factory=lambda: datetime(2024, 5, 17, 12, 30, 0, 123456, UTC))
 
     def __call__(self) -> datetime:
-        """The moment."""
+        """Returns the present moment."""
         return self.moment
 
     def advance(self, **interval: float) -> None:
@@ -75,16 +75,16 @@ class Clock:
 
 @dataclass
 class Ear:
-    """What a listener heard."""
+    """Keeps what a listener heard."""
 
     commits: list[Commit] = field(default_factory=list[Commit])
 
     def __call__(self, commit: Commit) -> None:
-        """In whichever thread commits."""
+        """Called in whichever thread commits."""
         self.commits.append(commit)
 
     def rows(self, generation: Generation) -> list[Row]:
-        """Those that an index must know of by now, ascending; KeyError where one is removed that was not there."""
+        """Returns the rows that an index must know by now, ascending; KeyError if a removed row was not there."""
         rows: dict[int, Row] = {}
         for commit in self.commits:
             if commit.generation == generation.key:
@@ -98,7 +98,7 @@ class Ear:
 class _Held:
     item: Item
     descriptors: dict[int, StoredDescriptor]
-    """By generation."""
+    """The descriptors by the key of their generation."""
     content: bytes | None
 
     def row(self, generation: int) -> Row:
@@ -114,16 +114,16 @@ class _Contents:
     answers: dict[str, tuple[datetime, str, Any]] = field(default_factory=dict[str, tuple[datetime, str, Any]])
 
     def living(self) -> dict[int, Generation]:
-        """Those that writes reach."""
+        """The generations that writes reach."""
         ended = (GenerationState.RETIRED, GenerationState.FAILED)
         return {key: record.generation for key, record in self.records.items() if record.state not in ended}
 
     def find(self, state: GenerationState) -> int:
-        """The one in that state, 0 where there is none."""
+        """Returns the key of the generation in that state, or 0 if there is none."""
         return next((key for key, record in self.records.items() if record.state is state), 0)
 
     def rows(self) -> dict[int, dict[int, Row]]:
-        """Of every living generation, by sequence, ascending."""
+        """Returns the rows of every living generation, by sequence, ascending."""
         held = sorted(self.held.values(), key=lambda one: one.item.sequence)
         return {
             key: {one.item.sequence: one.row(key) for one in held if key in one.descriptors} for key in self.living()
@@ -131,7 +131,7 @@ class _Contents:
 
 
 class MemoryCatalog:
-    """Fills the port `Catalog` until the process ends."""
+    """Implements the port `Catalog` in memory."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
@@ -142,7 +142,7 @@ class MemoryCatalog:
         self._unseen: list[Future[None]] = []
 
     async def collections(self) -> list[tuple[Collection, Generation]]:
-        """By name."""
+        """See the port."""
         pairs = [
             (contents.collection, contents.living()[contents.find(GenerationState.ACTIVE)])
             for contents in self._contents.values()
@@ -152,7 +152,7 @@ class MemoryCatalog:
     async def create_collection(
         self, name: str, settings: CollectionSettings, version: ModelVersion
     ) -> tuple[Collection, Generation]:
-        """AlreadyExists where the name is taken."""
+        """See the port."""
         if any(contents.collection.name == name for contents in self._contents.values()):
             raise AlreadyExists(f"there is a collection {name!r} already")
         key = next(self._collection_keys)
@@ -161,13 +161,13 @@ class MemoryCatalog:
         return collection, self._add_generation(key, version, GenerationState.ACTIVE, "{}")
 
     async def delete_collection(self, collection: int) -> int:
-        """NotFound where it is gone."""
+        """See the port."""
         if collection not in self._contents:
             raise NotFound("the collection has been deleted already")
         return len(self._contents.pop(collection).held)
 
     async def set_follows(self, collection: int, *, follows: bool) -> None:
-        """NotFound where it is gone."""
+        """See the port."""
         contents = self._contents.get(collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
@@ -176,7 +176,7 @@ class MemoryCatalog:
     async def write(
         self, generation: Generation, writes: Sequence[Upsert | Delete], *, request_id: str = "", asked: str = ""
     ) -> list[Written]:
-        """NotFound where the collection is gone."""
+        """See the port."""
         contents = self._contents.get(generation.collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
@@ -196,7 +196,7 @@ class MemoryCatalog:
         return answer
 
     async def deletion(self, generation: Generation, request_id: str, asked: str) -> Deletion | None:
-        """As it was told last."""
+        """See the port."""
         await self._until_seen()
         contents = self._contents.get(generation.collection)
         return None if contents is None else self._recall(contents, request_id, asked)
@@ -211,7 +211,7 @@ class MemoryCatalog:
         request_id: str = "",
         asked: str = "",
     ) -> Deletion:
-        """NotFound where the collection is gone."""
+        """See the port."""
         contents = self._contents.get(generation.collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
@@ -227,12 +227,12 @@ class MemoryCatalog:
         return now
 
     async def generations(self, collection: int) -> list[GenerationRecord]:
-        """By key."""
+        """See the port."""
         contents = self._contents.get(collection)
         return [] if contents is None else list(contents.records.values())
 
     async def begin_generation(self, collection: int, version: ModelVersion, details: str) -> Generation:
-        """AlreadyExists where one is built."""
+        """See the port."""
         contents = self._contents.get(collection)
         if contents is None:
             raise NotFound("the collection has been deleted")
@@ -243,7 +243,7 @@ class MemoryCatalog:
     async def promote_generation(
         self, generation: Generation, since: int, details: str, *, lacking: bool = False
     ) -> bool:
-        """Looks at all items."""
+        """See the port. It looks at all items."""
         contents = self._living_contents(generation)
         items = [held.item for held in contents.held.values() if generation.key not in held.descriptors]
         if not lacking and any(item.image and item.image.kept and item.sequence > since for item in items):
@@ -259,7 +259,7 @@ class MemoryCatalog:
         return True
 
     async def end_generation(self, generation: Generation, state: GenerationState, details: str) -> None:
-        """NotFound for the active one."""
+        """See the port."""
         contents = self._contents.get(generation.collection)
         if contents is None or contents.records[generation.key].state not in (
             GenerationState.BUILDING,
@@ -270,13 +270,13 @@ class MemoryCatalog:
         await self.note_generation(generation, details)
 
     async def note_generation(self, generation: Generation, details: str) -> None:
-        """Of a collection that is there."""
+        """See the port."""
         contents = self._contents.get(generation.collection)
         if contents is not None:
             contents.records[generation.key] = replace(contents.records[generation.key], details=details)
 
     async def fill(self, generation: Generation, filled: Sequence[Filling], *, renew: bool) -> int:
-        """One after the other."""
+        """See the port. It fills in one item after another."""
         contents = self._living_contents(generation)
         count = 0
         for one in filled:
@@ -296,76 +296,76 @@ class MemoryCatalog:
         return count
 
     async def lacking(self, generation: Generation, after_key: int, count: int) -> list[Item]:
-        """By ascending key."""
+        """See the port."""
         held = self._held(generation.collection).values()
         items = [one.item for one in held if generation.key not in one.descriptors and one.item.key > after_key]
         return sorted(items, key=lambda item: item.key)[:count]
 
     async def count_lacking(self, generation: Generation) -> Lacking:
-        """Counted one by one."""
+        """See the port."""
         items = await self.lacking(generation, 0, len(self._held(generation.collection)))
         with_image = sum(item.image is not None and item.image.kept for item in items)
         return Lacking(with_image, len(items) - with_image, self._last)
 
     def listen(self, listener: Listener) -> None:
-        """Called within `write`."""
+        """See the port. The listener is called within `write`."""
         self._listener = listener
 
     async def items(self, collection: int, ids: Sequence[str]) -> dict[str, Item]:
-        """Those that there are."""
+        """See the port."""
         held = self._held(collection)
         return {id_: held[id_].item for id_ in ids if id_ in held}
 
     async def items_by_key(self, collection: int, keys: Sequence[int]) -> list[Item]:
-        """By ascending key."""
+        """See the port."""
         wanted = set(keys)
         return [item for item in await self.page(collection, 0, len(self._held(collection))) if item.key in wanted]
 
     async def page(self, collection: int, after_key: int, count: int) -> list[Item]:
-        """By ascending key."""
+        """See the port."""
         items = sorted((held.item for held in self._held(collection).values()), key=lambda item: item.key)
         return [item for item in items if item.key > after_key][:count]
 
     async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """Of the rows that are current."""
+        """See the port."""
         items = [held.item for held in self._held(collection).values()]
         return {item.sequence: item.attributes for item in items if item.sequence in sequences}
 
     async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
-        """Where it is kept."""
+        """See the port."""
         held = self._held(collection).get(id)
         return None if held is None else held.content
 
     async def descriptor(self, generation: Generation, id: str) -> StoredDescriptor | None:  # noqa: A002
-        """None where there is no item."""
+        """See the port."""
         held = self._held(generation.collection).get(id)
         return None if held is None else held.descriptors.get(generation.key)
 
     def rows_of(self, generation: Generation) -> "MemoryRows":
-        """As they are when they are read."""
+        """See the port. The rows are read when they are asked for."""
         return MemoryRows(partial(self._rows, generation), lambda: self._last)
 
     async def failed(self) -> PspsearchError:
-        """Never."""
+        """Waits for ever, because memory does not fail."""
         await asyncio.Event().wait()
         raise AssertionError
 
     def size_bytes(self) -> int:
-        """Of the kept images."""
+        """The size of the kept images."""
         held = (held for contents in self._contents.values() for held in contents.held.values())
         return sum(len(held.content or b"") for held in held)
 
     async def close(self) -> None:
-        """Nothing was begun."""
+        """Does nothing, because no write is ever under way."""
 
     async def _until_seen(self) -> None:
-        """Whatever the listener heard until now."""
+        """Waits until the listener has seen everything that it heard until now."""
         self._unseen = [one for one in self._unseen if not one.done()]
         for seen in tuple(self._unseen):
             await asyncio.shield(asyncio.wrap_future(seen))
 
     def _recall(self, contents: _Contents, request_id: str, asked: str) -> Any:
-        """What was told within a day; None where nothing was."""
+        """Returns the answer given under the request id within a day, or None."""
         then, earlier, told = contents.answers.get(request_id, (datetime.min.replace(tzinfo=UTC), "", None))
         if self._now() - then >= timedelta(days=1):
             return None
@@ -405,7 +405,7 @@ class MemoryCatalog:
 
     @contextlib.contextmanager
     def _telling(self, contents: _Contents) -> Generator[None]:
-        """The listener, of what becomes of the rows meanwhile."""
+        """Tells the listener how the block changed the rows."""
         before = contents.rows()
         yield
         for key, rows in contents.rows().items():
@@ -453,22 +453,22 @@ class MemoryCatalog:
 
 
 class MemoryRows:
-    """Fills the port `RowSource`."""
+    """Implements the port `RowSource`."""
 
     def __init__(self, rows: Callable[[], list[Row]], last_change: Callable[[], int]) -> None:
         self._rows = rows
         self._last_change = last_change
 
     def last_change(self) -> int:
-        """Of all."""
+        """See the port."""
         return self._last_change()
 
     def sequences(self) -> Sequences:
-        """Ascending."""
+        """See the port."""
         return np.array([row.sequence for row in self._rows()], np.int64)
 
     def after(self, sequence: int) -> Iterator[Row]:
-        """As of the call."""
+        """See the port."""
         return iter([row for row in self._rows() if row.sequence > sequence])
 
 
@@ -500,5 +500,5 @@ def _is_same(held: _Held, upsert: Upsert, descriptors: Mapping[int, StoredDescri
 
 
 def plain(rows: Iterable[Row]) -> list[tuple[int, int, str, str, bytes]]:
-    """Rows that can be compared."""
+    """Returns the rows in a form that can be compared."""
     return [(row.sequence, row.key, row.id, row.attributes, row.descriptor.tobytes()) for row in rows]

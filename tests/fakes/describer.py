@@ -17,20 +17,20 @@ VERSION = ModelVersion("colours", 1, Contract(InputShape(32, 32), DIMENSION, "fp
 
 
 class ColourDescriber:
-    """Fills the port `Describer`: the mean colour of each quarter of an image, and how much its colours vary."""
+    """Implements the port `Describer`: the mean colour of each quarter of an image, and how much its colours vary."""
 
     def __init__(self, version: ModelVersion = VERSION, shift: int = 0) -> None:
-        """Another `shift` makes another space, in which the same things are near one another."""
+        """Another `shift` makes another space with the same neighbours."""
         self.version = version
         self._shift = shift
         self.reason = ""
-        """Why the version cannot be used."""
+        """Why the version cannot be used; empty if it can."""
         self.images = 0
-        """That were described, or are to be."""
+        """How many images calls have asked it to describe."""
         self.timeout_s: float | None = None
-        """What the last call was given."""
+        """The timeout that the last call was given."""
         self.failure: Exception | None = None
-        """Raised by every call, where there is one."""
+        """Raised by every call, if set."""
         self.entered = asyncio.Event()
         """Set by every call as it comes in."""
         self.may_answer = asyncio.Event()
@@ -43,7 +43,7 @@ class ColourDescriber:
         return self.version.contract.takes
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """One row each, of that image alone."""
+        """Returns one row for each image, which depends on that image alone."""
         self.images += len(inputs)
         self.timeout_s = timeout_s
         self.entered.set()
@@ -58,7 +58,7 @@ class ColourDescriber:
         return Described(np.stack([np.roll(describe_pixels(one), self._shift) for one in pixels]))
 
     def _pixels(self, inputs: Inputs) -> list[Pixels]:
-        """Of a model that takes pixels, or one that decodes by itself."""
+        """Returns the pixels, decoding them if the model takes encoded images."""
         shape = self.version.contract.input
         if shape is None:
             return [decode_pixels(one, InputShape(32, 32)) for one in inputs if isinstance(one, bytes)]
@@ -68,25 +68,25 @@ class ColourDescriber:
 
 
 class ColourWords:
-    """A text tower in the space of the colours: the descriptor of a picture that has nothing but the colour named."""
+    """A text tower in the space of the colours: the descriptor of a picture that has only the named colour."""
 
     def __init__(self, space: str) -> None:
         self.takes = Takes.TEXT
         self.version = ModelVersion("words", 1, Contract(None, DIMENSION, "fp16", "77" * 32, Takes.TEXT, space=space))
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """One row for each name of a colour."""
+        """Returns one row for each name of a colour."""
         colours = [ImageColor.getrgb(one)[:3] for one in inputs if isinstance(one, str)]
         return Described(np.stack([describe_pixels(np.full((32, 32, 3), colour, np.uint8)) for colour in colours]))
 
 
 def version(number: int, **changes: Any) -> ModelVersion:
-    """Another version of the model, in a space of its own."""
+    """Returns another version of the model, in a space of its own."""
     return ModelVersion(VERSION.model, number, replace(VERSION.contract, digest=f"{number:064x}", **changes))
 
 
 def describe_pixels(pixels: Pixels) -> Descriptors:
-    """Unit length; 12 means, 3 deviations and a constant, so that nothing is zero."""
+    """Returns rows of unit length: 12 means, 3 deviations and a constant, so that nothing is zero."""
     colours = pixels.astype(np.float32) / 127.5 - 1
     height, width = colours.shape[0] // 2, colours.shape[1] // 2
     quarters = [colours[top : top + height, left : left + width] for top in (0, height) for left in (0, width)]
@@ -96,9 +96,9 @@ def describe_pixels(pixels: Pixels) -> Descriptors:
 
 
 class Collapsed(ColourDescriber):
-    """To which all images look alike."""
+    """A describer to which all images look alike."""
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """The same row for each."""
+        """Returns the same row for each image."""
         described = await super().describe(inputs, timeout_s=timeout_s)
         return Described(np.tile(describe_pixels(np.zeros((32, 32, 3), np.uint8)), (len(described.descriptors), 1)))

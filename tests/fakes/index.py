@@ -1,6 +1,6 @@
-"""An index that scores everything, things to put into one, and the truth to hold it against.
+"""An index that scores everything, things to put into one, and the true answers to compare with.
 
-tests/ports/test_index.py holds it to the real one's behaviour.
+tests/ports/test_index.py checks that it behaves as the real one does.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ GENERATION = Generation(3, 2, "pspnet", 1, "0123456789abcdef", DIMENSION)
 
 
 class Gallery:
-    """The items of one collection: every change gives the commit that a catalog would tell."""
+    """The items of one collection. Every change returns the commit that a catalog would tell."""
 
     def __init__(self, seed: int = 0, centres: int = 40) -> None:
-        """`seed` decides the descriptors, which lie around so many centres."""
+        """`seed` decides the descriptors, which lie around `centres` centres."""
         self.rows: dict[str, Row] = {}
         self._chance = np.random.default_rng(seed)
         self._centres = self._chance.standard_normal((centres, DIMENSION))
@@ -50,20 +50,20 @@ class Gallery:
 
     @property
     def source(self) -> MemoryRows:
-        """What an index is built from."""
+        """The rows that an index is built from."""
         return MemoryRows(lambda: sorted(self.rows.values(), key=lambda row: row.sequence), lambda: self._last_change)
 
     def draw(self) -> StoredDescriptor:
-        """A descriptor of an item that there might be."""
+        """Draws a descriptor that an item could have."""
         centre = self._centres[self._chance.integers(len(self._centres))]
         return stored(centre + 0.7 * self._chance.standard_normal(DIMENSION))
 
     def queries(self, count: int) -> Descriptors:
-        """Unit rows that are near some items."""
+        """Draws unit rows that are near some items."""
         return np.stack([unit(self.draw().astype(np.float32)) for _ in range(count)])
 
     def put(self, id_: str, descriptor: StoredDescriptor | None = None, **attributes: Any) -> Commit:
-        """Puts an item in, or replaces it; one that was there keeps its key."""
+        """Puts an item in, or replaces it; a replaced item keeps its key."""
         old = self.rows.pop(id_, None)
         key = next(self._keys) if old is None else old.key
         descriptor = self.draw() if descriptor is None else descriptor
@@ -76,55 +76,55 @@ class Gallery:
         return self.put(id_, self.rows[id_].descriptor, **attributes)
 
     def drop(self, id_: str) -> Commit:
-        """Takes an item out."""
+        """Deletes an item."""
         return commit([], [self.rows.pop(id_).sequence])
 
     def nearest(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
-        """The true answers."""
+        """Returns the true answers."""
         rows = sorted((row for row in self.rows.values() if holds(where, row)), key=lambda row: row.sequence)
         return nearest(rows, queries, count)
 
     def by_sequence(self) -> dict[int, Row]:
-        """The rows there are."""
+        """The existing rows by sequence."""
         return {row.sequence: row for row in self.rows.values()}
 
 
 @dataclass
 class MemoryEngine:
-    """Fills the port `IndexEngine`, with nothing that lasts."""
+    """Implements the port `IndexEngine`; nothing of it lasts."""
 
     delay_s: float | None = None
-    """How long its indexes take to see a commit; None where they do at once."""
+    """How long its indexes take to see a commit, in seconds; None if they see it at once."""
 
     async def open(self, generation: Generation, settings: CollectionSettings, rows: RowSource) -> "MemoryIndex":
-        """Anew from all rows."""
+        """Opens an index anew from all rows."""
         return MemoryIndex(rows) if self.delay_s is None else LateIndex(rows, self.delay_s)
 
     async def drop(self, generation: Generation) -> None:
-        """There is nothing to drop."""
+        """Does nothing, because there is nothing to drop."""
 
 
 class MemoryIndex:
-    """Fills the port `Index` over a dict."""
+    """Implements the port `Index` over a dict."""
 
     def __init__(self, source: RowSource) -> None:
-        """With the rows that the source has now."""
+        """Starts with the rows that the source has now."""
         self._rows = {row.sequence: row for row in source.after(0)}
         self._descriptors = {sequence: row.descriptor for sequence, row in self._rows.items()}
         self._sequence = max(self._rows, default=0)
 
     def apply(self, commit: Commit) -> Future[None] | None:
-        """KeyError where a row is removed that is not there."""
+        """See the port. Raises KeyError if a removed row is not there."""
         rows = self._rows | {row.sequence: row for row in commit.added}
         self._descriptors |= {row.sequence: row.descriptor for row in commit.added}
         for sequence in commit.removed:
             del rows[sequence]
         self._sequence = max([self._sequence, *(row.sequence for row in commit.added)])
-        self._rows = rows  # in one step: others may be searching
+        self._rows = rows  # in one step, because others may be searching
         return None
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
-        """One after the other."""
+        """See the port. Applies one commit after another."""
         opened = self._sequence
         for one in commits:
             added = tuple(row for row in one.added if row.sequence > opened)
@@ -132,50 +132,50 @@ class MemoryIndex:
             MemoryIndex.apply(self, Commit(one.collection, one.generation, added, removed))
 
     def check_current(self) -> None:
-        """It always is."""
+        """See the port. The index is always current."""
 
     async def search(self, queries: Descriptors, count: int, where: Filter | None = None) -> list[Found]:
-        """Every row is scored."""
+        """See the port. Every row is scored."""
         return nearest(self._which(where), queries, count)
 
     async def count(self, where: Filter | None = None) -> int:
-        """One by one."""
+        """See the port."""
         return len(self._which(where))
 
     async def match(self, where: Filter, page_size: int, after_key: int = 0) -> AsyncGenerator[Matched]:
-        """From one list."""
+        """See the port. All pages come from one list."""
         matched = by_key(row for row in self._which(where) if row.key > after_key)
         for start in range(0, max(1, len(matched.keys)), page_size):
             page = slice(start, start + page_size)
             yield Matched(matched.keys[page], matched.sequences[page])
 
     async def sample(self, count: int) -> Matched:
-        """Other ones by each call."""
+        """See the port. Every call draws other rows."""
         rows = self._which(None)
         return by_key(random.sample(rows, min(count, len(rows))))
 
     async def contains(self, sequences: Sequences) -> NDArray[np.bool_]:
-        """One by one."""
+        """See the port."""
         return np.array([sequence in self._rows for sequence in sequences.tolist()], np.bool_)
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
-        """Those of rows that are gone are kept."""
+        """See the port. Those of rows that are gone are kept."""
         return np.array([self._descriptors[sequence] for sequence in sequences], np.float32)
 
     @property
     def state(self) -> IndexState:
-        """Always exact."""
+        """See the port. The index is always exact."""
         return IndexState("exact", len(self._rows), self._sequence, 1.0, 0, 0, 0)
 
     async def close(self) -> None:
-        """There is nothing to leave."""
+        """Does nothing, because there is nothing to leave."""
 
     def _which(self, where: Filter | None) -> list[Row]:
         return [row for row in self._rows.values() if holds(where, row)]
 
 
 class LateIndex(MemoryIndex):
-    """Sees every commit a while after it was told of it, as one on another machine does."""
+    """Sees every commit a while after hearing of it, as an index on another machine does."""
 
     def __init__(self, source: RowSource, delay_s: float) -> None:
         super().__init__(source)
@@ -183,11 +183,11 @@ class LateIndex(MemoryIndex):
         self._thread = ThreadPoolExecutor(1, "late-index")
 
     def apply(self, commit: Commit) -> Future[None]:
-        """In a thread of its own, in commit order."""
+        """Applies the commit in a thread of its own, in commit order."""
         return self._thread.submit(self._apply_late, commit)
 
     async def close(self) -> None:
-        """When all that it was told of is seen."""
+        """Waits until all commits that it heard of are seen."""
         await asyncio.to_thread(self._thread.shutdown)
 
     def _apply_late(self, commit: Commit) -> None:
@@ -196,30 +196,30 @@ class LateIndex(MemoryIndex):
 
 
 def by_key(rows: Iterable[Row]) -> Matched:
-    """What an index says of these rows."""
+    """Returns these rows as an index does."""
     pairs = sorted((row.key, row.sequence) for row in rows)
     keys, sequences = np.array(pairs, np.int64).reshape(-1, 2).T
     return Matched(keys, sequences)
 
 
 async def match_all(index: Index, where: Filter = ALL) -> Matched:
-    """All rows that a filter holds for, in one page."""
+    """Returns all rows that a filter matches, in one page."""
     (page,) = [page async for page in index.match(where, 1 << 40)]
     return page
 
 
 def holds(where: Filter | None, row: Row) -> bool:
-    """Whether a filter does for a row."""
+    """Returns whether a filter matches a row."""
     return where is None or where.matches(json.loads(row.attributes))
 
 
 def nearest(rows: list[Row], queries: Descriptors, count: int) -> list[Found]:
-    """For each query, of rows by ascending sequence."""
+    """Returns the nearest rows of each query; `rows` must be by ascending sequence."""
     if not rows:
         return [Found(np.zeros(0, np.int64), [], np.zeros(0, np.float32)) for _ in queries]
     matrix = np.stack([row.descriptor for row in rows]).astype(np.float32)
     sequences = np.array([row.sequence for row in rows], np.int64)
-    scores = np.einsum("rd,qd->qr", matrix, queries)  # where BLAS might score equal rows unequally
+    scores = np.einsum("rd,qd->qr", matrix, queries)  # BLAS might score equal rows unequally here
     best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     return [
         Found(sequences[places], [rows[place].id for place in places], of_rows[places])
@@ -228,12 +228,12 @@ def nearest(rows: list[Row], queries: Descriptors, count: int) -> list[Found]:
 
 
 def commit(added: Iterable[Row], removed: Iterable[int]) -> Commit:
-    """Of the one generation."""
+    """Returns a commit of the one generation."""
     return Commit(GENERATION.collection, GENERATION.key, tuple(added), tuple(removed))
 
 
 def join(commits: Iterable[Commit]) -> Commit:
-    """What one transaction would tell that did all of it: a row that came and went within it is not told."""
+    """Returns the commit of one transaction that does it all; a row that comes and goes within it is left out."""
     added: dict[int, Row] = {}
     removed: list[int] = []
     for one in commits:
@@ -243,10 +243,10 @@ def join(commits: Iterable[Commit]) -> Commit:
 
 
 def stored(vector: NDArray[Any]) -> StoredDescriptor:
-    """The unit vector of that direction."""
+    """Returns the unit vector in that direction, in fp16."""
     return unit(vector).astype(np.float16)
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    """The unit vector of that direction."""
+    """Returns the unit vector in that direction."""
     return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A Triton over real gRPC with one model that looks at colours; it is late, or forgets, when a test says so."""
+"""A Triton over real gRPC with one model that looks at colours. It is late, or forgets, when a test says so."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ _WORD = (1 << 64) - 1
 
 
 class ColourTriton(GRPCInferenceServiceServicer):
-    """Serves the fake describer's version; the methods are those that pspsearch calls."""
+    """Serves the fake describer's version, with the methods that pspsearch calls."""
 
     def __init__(self, *, declares: bool = True) -> None:
-        """Whether its model's config declares the checksum."""
+        """`declares` says whether its model's config declares the checksum."""
         self.declares = declares
         self.asked: list[service_pb2.ModelInferRequest] = []
         self.late: list[Pixels] = []
-        """What is still to be answered for, also where nobody waits for it any more."""
+        """The pixels still to be answered, even if nobody waits for them any more."""
         self.left = 0
-        """How many callers did not wait for their answer."""
+        """How many callers left without their answer."""
         self.regions: dict[str, str] = {}
         self.refuses = 0
         """How many registrations fail from now on."""
@@ -39,7 +39,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
         self.may_answer.set()
 
     async def ModelConfig(self, _request: object, _context: object) -> service_pb2.ModelConfigResponse:
-        """With the contract."""
+        """Returns the config, with the contract."""
         contract = {**json.loads(VERSION.contract.to_json()), "checksums": True}
         config = model_config_pb2.ModelConfig(name=VERSION.model, max_batch_size=8)
         config.input.add(name=PIXELS, dims=[32, 32, 3])
@@ -50,7 +50,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
         return service_pb2.ModelConfigResponse(config=config)
 
     async def RepositoryIndex(self, _request: object, _context: object) -> service_pb2.RepositoryIndexResponse:
-        """One version."""
+        """Lists the one version."""
         answer = service_pb2.RepositoryIndexResponse()
         answer.models.add(name=VERSION.model, version="1", state="READY")
         return answer
@@ -58,7 +58,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
     async def SystemSharedMemoryUnregister(
         self, request: service_pb2.SystemSharedMemoryUnregisterRequest, _context: object
     ) -> service_pb2.SystemSharedMemoryUnregisterResponse:
-        """Also of what it does not know."""
+        """Succeeds also for a region that it does not know."""
         self.regions.pop(request.name, None)
         return service_pb2.SystemSharedMemoryUnregisterResponse()
 
@@ -67,7 +67,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
         request: service_pb2.SystemSharedMemoryRegisterRequest,
         context: "grpc.aio.ServicerContext[object, object]",
     ) -> service_pb2.SystemSharedMemoryRegisterResponse:
-        """Unless it refuses."""
+        """Registers the region, unless it refuses."""
         if self.refuses:
             self.refuses -= 1
             await context.abort(grpc.StatusCode.INTERNAL, "not now")
@@ -77,7 +77,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: service_pb2.ModelInferRequest, context: "grpc.aio.ServicerContext[object, object]"
     ) -> service_pb2.ModelInferResponse:
-        """The oldest answer that is still to be given."""
+        """Answers with the oldest answer still due."""
         self.asked.append(request)
         region = request.inputs[0].parameters["shared_memory_region"].string_param
         if region and region not in self.regions:
@@ -104,7 +104,7 @@ class ColourTriton(GRPCInferenceServiceServicer):
 
 @contextlib.asynccontextmanager
 async def serve_triton(triton: ColourTriton) -> AsyncGenerator[str]:
-    """Its address, as long as the context lasts."""
+    """Serves while the context lasts; yields the address."""
     server = grpc.aio.server()
     add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -116,7 +116,7 @@ async def serve_triton(triton: ColourTriton) -> AsyncGenerator[str]:
 
 
 def checksum_by_hand(pixels: Pixels, descriptors: Descriptors) -> list[int]:
-    """Word by word, in whole numbers without an end."""
+    """Computes the checksum word by word, in unbounded whole numbers."""
     sums: list[int] = []
     for image, descriptor in zip(pixels, descriptors, strict=True):
         parts = [image.tobytes(), descriptor.tobytes()]
@@ -132,7 +132,7 @@ def _weight(number: int) -> int:
 
 
 def _answer(request: service_pb2.ModelInferRequest, pixels: Pixels) -> service_pb2.ModelInferResponse:
-    """In the order of the names, as Triton's Python backend answers."""
+    """Answers in the order of the names, as Triton's Python backend does."""
     rows = [describe_pixels(image) for image in pixels]
     descriptors = np.asarray(rows, np.float32).reshape(len(pixels), VERSION.contract.dimension)
     contents = {

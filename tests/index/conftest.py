@@ -1,4 +1,4 @@
-"""Bases that several files look at."""
+"""Bases that several test files share."""
 
 import pytest
 
@@ -9,17 +9,17 @@ from tests.index_bases import APPROXIMATE, KINDS, build
 
 @pytest.fixture(scope="session")
 def bases() -> dict[IndexKind, Base]:
-    """One of each kind over MATRIX; nobody changes them."""
+    """One base of each kind over MATRIX; no test changes them."""
     return {kind: build(kind) for kind in KINDS}
 
 
 @pytest.fixture(params=KINDS)
 def base(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each in turn."""
+    """Each base in turn."""
     return bases[request.param]
 
 
 @pytest.fixture(params=APPROXIMATE)
 def approximate(request: pytest.FixtureRequest, bases: dict[IndexKind, Base]) -> Base:
-    """Each that is not exact, in turn."""
+    """Each base that is not exact, in turn."""
     return bases[request.param]

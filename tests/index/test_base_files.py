@@ -16,7 +16,7 @@ from tests.index_bases import DIMENSION, MATRIX, MORE, QUERIES, ROWS, build
 
 
 def test_base_on_disk_answers_as_before(base: Base, tmp_path: Path) -> None:
-    """The same rows and scores, and the same words about itself, although the matrix has grown since."""
+    """It gives the same rows, scores and words, although the matrix has grown since."""
     base.write(tmp_path / "base")
 
     restored = read_base(tmp_path / "base", MORE)
@@ -28,7 +28,7 @@ def test_base_on_disk_answers_as_before(base: Base, tmp_path: Path) -> None:
 
 
 def test_descriptors_are_not_on_disk_twice(approximate: Base, tmp_path: Path) -> None:
-    """The file holds codes or links, and the matrix stays the only place of the descriptors."""
+    """The file holds codes or links; only the matrix holds the descriptors."""
     approximate.write(tmp_path / "base")
 
     size_bytes = (tmp_path / "base").stat().st_size
@@ -38,47 +38,47 @@ def test_descriptors_are_not_on_disk_twice(approximate: Base, tmp_path: Path) ->
 
 
 def cut(path: Path) -> None:
-    """Loses the end, as a full disk or a crash does."""
+    """Cuts off the end, as a full disk or a crash does."""
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def empty(path: Path) -> None:
-    """Loses all."""
+    """Empties the file."""
     path.write_bytes(b"")
 
 
 def lose(path: Path) -> None:
-    """Is not there."""
+    """Removes the file."""
     path.unlink()
 
 
 def flip_front(path: Path) -> None:
-    """One bit where the kind of the index, or the plan, stands."""
+    """Flips one bit in the kind of the index, or in the plan."""
     content = bytearray(path.read_bytes())
     content[10] ^= 1
     path.write_bytes(content)
 
 
 def flip_end(path: Path) -> None:
-    """One bit of the trailer."""
+    """Flips one bit of the trailer."""
     content = bytearray(path.read_bytes())
     content[-12] ^= 1
     path.write_bytes(content)
 
 
 def lengthen(path: Path) -> None:
-    """Gets bytes that do not belong to it."""
+    """Appends bytes that do not belong to it."""
     path.write_bytes(path.read_bytes() + bytes(40))
 
 
 def replace(path: Path) -> None:
-    """Is something else altogether."""
+    """Replaces it with something else altogether."""
     faiss.write_index(faiss.IndexFlatIP(DIMENSION), str(path))
 
 
 @pytest.mark.parametrize("damage", [cut, empty, lose, flip_front, flip_end, lengthen, replace])
 def test_damaged_file_is_recognised(base: Base, damage: Callable[[Path], None], tmp_path: Path) -> None:
-    """Never a wrong answer and never a crash: the caller hears that it has to build again."""
+    """There is never a wrong answer or a crash: the caller is told to build again."""
     path = tmp_path / "base"
     base.write(path)
     damage(path)
@@ -89,7 +89,7 @@ def test_damaged_file_is_recognised(base: Base, damage: Callable[[Path], None], 
 
 @pytest.mark.parametrize("matrix", [MATRIX[:-1], MATRIX[:, :16].copy()], ids=["fewer rows", "another dimension"])
 def test_file_of_another_matrix_is_refused(base: Base, matrix: Matrix, tmp_path: Path) -> None:
-    """A base without its rows would name rows that are not there."""
+    """A base without its rows would name rows that do not exist."""
     base.write(tmp_path / "base")
 
     with pytest.raises(IndexDamaged, match="which the matrix has not"):

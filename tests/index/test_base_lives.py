@@ -20,7 +20,7 @@ from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, MORE, QUERI
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_input_builds_the_same_base(kind: IndexKind, bases: dict[IndexKind, Base], tmp_path: Path) -> None:
-    """Byte for byte on disk."""
+    """It is the same byte for byte on disk."""
     again = build(kind)
 
     again.write(tmp_path / "again")
@@ -30,7 +30,7 @@ def test_the_same_input_builds_the_same_base(kind: IndexKind, bases: dict[IndexK
 
 
 def test_extended_base_covers_the_new_rows_and_leaves_the_old_base_alone(base: Base) -> None:
-    """Each new row finds itself, old answers stay, and the recall that is reported is that of the new base."""
+    """Each new row finds itself, old answers stay, and the reported recall is that of the new base."""
     before = base.search(QUERIES, 10)
 
     extended = base.extended(MORE, lambda _: None)
@@ -46,7 +46,7 @@ def test_extended_base_covers_the_new_rows_and_leaves_the_old_base_alone(base: B
 
 
 def test_extension_can_be_extended_and_restored(base: Base, tmp_path: Path) -> None:
-    """The chain of a collection's life: built, extended, written, read, extended again."""
+    """This is a collection's life: built, extended, written, read, extended again."""
     extended = base.extended(MORE[: ROWS + 100], lambda _: None)
     extended.write(tmp_path / "base")
 
@@ -57,7 +57,7 @@ def test_extension_can_be_extended_and_restored(base: Base, tmp_path: Path) -> N
 
 
 def test_base_that_lost_its_recall_is_tuned_again() -> None:
-    """What was tuned on a few tight clusters does not suffice for the wide ones that came later."""
+    """What was tuned on a few tight clusters does not suffice for wide ones that come later."""
     tight = clustered_descriptors(3_000, DIMENSION, seed=1, clusters=3).astype(np.float16)
     wide = np.vstack([tight, clustered_descriptors(9_000, DIMENSION, seed=2, clusters=9_000).astype(np.float16)])
     base = build(IndexKind.IVF, tight)
@@ -69,7 +69,7 @@ def test_base_that_lost_its_recall_is_tuned_again() -> None:
 
 
 def test_searches_go_on_while_a_base_is_extended(approximate: Base) -> None:
-    """One thread searches, another extends, and every answer is that of a quiet base."""
+    """One thread searches while another extends, and every answer is that of an undisturbed base."""
     keep = mask_of(0.5)
     quiet = approximate.search(QUERIES, 10, keep)
     extending = threading.Thread(target=lambda: approximate.extended(MORE, lambda _: None))
@@ -87,7 +87,7 @@ def test_searches_go_on_while_a_base_is_extended(approximate: Base) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_building_reports_ascending_shares_from_one_thread(kind: IndexKind) -> None:
-    """Up to 1; FAISS uses the calling thread alone meanwhile, and as many as before afterwards."""
+    """They rise to 1; FAISS uses only the calling thread meanwhile, and as many as before afterwards."""
     heard: list[tuple[float, int]] = []
     usual = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
@@ -105,13 +105,13 @@ def test_building_reports_ascending_shares_from_one_thread(kind: IndexKind) -> N
 
 
 class Stopped(Exception):
-    """Whoever waits for the base has left."""
+    """Raised when the caller who waits for the base has left."""
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
 @pytest.mark.parametrize("steps", [1, 5, 12])
 def test_building_ends_when_its_listener_raises(kind: IndexKind, steps: int) -> None:
-    """The way to stop it: nothing is left running, and FAISS has its threads back."""
+    """This is how a build is stopped: nothing is left running, and FAISS has its threads back."""
     heard: list[float] = []
 
     def advance(share: float) -> None:
@@ -130,7 +130,7 @@ def test_building_ends_when_its_listener_raises(kind: IndexKind, steps: int) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_matrix_may_be_a_memory_map(kind: IndexKind, tmp_path: Path) -> None:
-    """Which is what it is in the server; rows that come later do not disturb."""
+    """It is one in the server, and later rows do not disturb it."""
     mapped: Any = np.memmap(tmp_path / "descriptors", np.float16, "w+", shape=(3_000, DIMENSION))
     mapped[:] = MORE[:3_000]
     matrix: NDArray[np.float16] = mapped

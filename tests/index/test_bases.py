@@ -1,4 +1,4 @@
-"""What the immutable bases answer, against brute force and under masks."""
+"""What the immutable bases answer, compared with brute force and under masks."""
 
 from typing import Self
 
@@ -22,7 +22,7 @@ SHARES = {"all": 1.0, "half": 0.5, "5 %": 0.05, "0.1 %": 0.001}
 
 
 def only(*rows: int) -> Mask:
-    """These rows."""
+    """Returns a mask of these rows."""
     mask = np.zeros(ROWS, bool)
     mask[list(rows)] = True
     return mask
@@ -34,7 +34,7 @@ MASKS = {None: None, **{name: mask_of(share) for name, share in SHARES.items()},
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("count", [1, 10, ROWS + 5])
 def test_exact_base_equals_brute_force(bases: dict[IndexKind, Base], mask: str | None, count: int) -> None:
-    """The true scores in their order, whatever is kept and however many are wanted."""
+    """It gives the true scores in order, whatever is kept and however many are wanted."""
     keep, queries = MASKS[mask], QUERIES[: 50 if count <= 10 else 3]
     scores, rows = bases[IndexKind.EXACT].search(queries, count, keep)
 
@@ -46,10 +46,10 @@ def test_exact_base_equals_brute_force(bases: dict[IndexKind, Base], mask: str |
         assert (found[len(true) :] == -1).all()
 
 
-@settings(deadline=None, max_examples=40)  # a machine under load is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(seed=st.integers(0, 1000), share=st.sampled_from([0.02, 0.05, 0.3, 1.0]), count=st.integers(1, 70))
 def test_exact_base_gives_ties_to_the_lower_row(seed: int, share: float, count: int) -> None:
-    """Small whole numbers, whose scores are exact and often equal: rows must be those of a stable sort."""
+    """Small whole numbers have exact and often equal scores, so the rows must be those of a stable sort."""
     random = np.random.default_rng(seed)
     matrix = random.integers(-1, 2, (300, 4)).astype(np.float16)
     queries = random.integers(-1, 2, (5, 4)).astype(np.float32)
@@ -62,7 +62,7 @@ def test_exact_base_gives_ties_to_the_lower_row(seed: int, share: float, count: 
 
 
 def test_exact_base_holds_no_copy_of_the_descriptors() -> None:
-    """It reads the matrix itself: a change that must never be made shows through."""
+    """It reads the matrix itself, so a change that must never be made shows."""
     matrix = MATRIX[:100].copy()
     base = build(IndexKind.EXACT, matrix)
     query = matrix[42:43].astype(np.float32)
@@ -76,7 +76,7 @@ def test_exact_base_holds_no_copy_of_the_descriptors() -> None:
 @pytest.mark.parametrize("mask", SHARES)
 @pytest.mark.parametrize("count", [10, 100])
 def test_recall_holds_under_masks_and_for_deeper_answers(approximate: Base, mask: str, count: int) -> None:
-    """The target of 0.95 less 0.03: the standard error of 50 queries is about 0.01."""
+    """The bound is the target of 0.95 less 0.03, because the standard error of 50 queries is about 0.01."""
     keep = MASKS[mask]
 
     _, rows = approximate.search(QUERIES, count, keep)
@@ -85,7 +85,7 @@ def test_recall_holds_under_masks_and_for_deeper_answers(approximate: Base, mask
 
 
 def test_measured_recall_is_that_of_queries_that_no_base_has_seen(approximate: Base) -> None:
-    """Within 0.04: two samples, and moved rows are like new ones but are not the same."""
+    """They agree within 0.04: there are two samples, and moved rows are like new ones but not the same."""
     queries = clustered_descriptors(400, DIMENSION, seed=4)
 
     _, rows = approximate.search(queries, 10)
@@ -95,7 +95,7 @@ def test_measured_recall_is_that_of_queries_that_no_base_has_seen(approximate: B
 
 
 def test_target_out_of_reach_is_reported_as_what_was_measured() -> None:
-    """Noise in 8 coarse numbers per list: the end of the scale is taken and its recall told, not the wish."""
+    """With noise in 8 coarse numbers per list, the greatest effort is used and its true recall reported."""
     noise = np.random.default_rng(0).standard_normal((700, 64)).astype(np.float16)
     plan = IvfPlan(dimension=64, lists=16, subdimension=64, training_rows=700)
 
@@ -105,7 +105,7 @@ def test_target_out_of_reach_is_reported_as_what_was_measured() -> None:
     assert 0.3 < base.measured_recall < 0.999
 
 
-@settings(deadline=None, max_examples=40)  # a machine under load is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(
     share=st.sampled_from([0.0, 0.0002, 0.004, 0.03, 0.2, 0.7, 1.0]),
     seed=st.integers(0, 1000),
@@ -116,13 +116,13 @@ def test_target_out_of_reach_is_reported_as_what_was_measured() -> None:
 def test_no_masked_row_is_found_and_no_answer_is_short(
     bases: dict[IndexKind, Base], kind: IndexKind, share: float, seed: int, count: int, queries: int
 ) -> None:
-    """Any mask, any count, any size of batch: selectors are honoured and every kept row can be had."""
+    """For any mask, count and batch size selectors are honoured and every kept row can be found."""
     check_answers(bases[kind], QUERIES[:queries], count, mask_of(share, seed))
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.02])
 def test_answers_are_full_where_the_mask_keeps_only_what_is_far(base: Base, kept: float) -> None:
-    """A filter goes by content: none of the rows near to the query is kept, and yet the answer is whole."""
+    """A filter goes by content: no row near the query is kept, and yet the answer is full."""
     query = QUERIES[:1]
     keep = np.ones(ROWS, bool)
     keep[true_rows(MATRIX, query, round((1 - kept) * ROWS))[0]] = False
@@ -131,7 +131,7 @@ def test_answers_are_full_where_the_mask_keeps_only_what_is_far(base: Base, kept
 
 
 class ShortSightedFinder:
-    """A Finder that sees nothing at all until it looks broadly enough."""
+    """A Finder that finds nothing at all until it searches broadly enough."""
 
     plan = ExactPlan(DIMENSION, most_rows=None)
     rows = ROWS
@@ -144,7 +144,7 @@ class ShortSightedFinder:
         self.asked: list[tuple[int, int]] = []
 
     def find(self, queries: Descriptors, count: int, breadth: int, selection: Selection) -> RowNumbers:
-        """See Finder; the second half of the queries sees at once."""
+        """See Finder. The second half of the queries finds rows at once."""
         self.asked.append((len(queries), breadth))
         rows = np.array(true_rows(MATRIX, queries, count, selection.keep))
         if breadth < self._sees_at:
@@ -178,7 +178,7 @@ class ShortSightedFinder:
 def test_short_answers_are_looked_for_more_broadly_and_in_the_end_exactly(
     sees_at: int, asked: list[tuple[int, int]]
 ) -> None:
-    """Only those that are short, four times as broadly each time; what no breadth finds, a scan does."""
+    """Only short answers are repeated, four times as broadly each time; what no breadth finds, a scan does."""
     finder = ShortSightedFinder(sees_at)
     base = ApproximateBase(finder, MATRIX, Effort(breadth=1, k_factor=1), target_recall=0.95)
 
@@ -189,7 +189,7 @@ def test_short_answers_are_looked_for_more_broadly_and_in_the_end_exactly(
 
 
 def test_batch_equals_single_queries(base: Base) -> None:
-    """Bit for bit: neither rows nor scores depend on who asks at the same time."""
+    """They are equal bit for bit: neither rows nor scores depend on queries made at the same time."""
     keep = MASKS["half"]
     scores, rows = base.search(QUERIES, 10, keep)
 
@@ -201,7 +201,7 @@ def test_batch_equals_single_queries(base: Base) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 7, 33])
 def test_dimension_that_does_not_divide_is_no_trouble(dimension: int) -> None:
-    """Zeros fill the codes up, and no score knows of them."""
+    """Zeros pad the codes and change no score."""
     matrix = clustered_descriptors(1_500, dimension, seed=1).astype(np.float16)
     queries = clustered_descriptors(20, dimension, seed=3)
 
@@ -211,7 +211,7 @@ def test_dimension_that_does_not_divide_is_no_trouble(dimension: int) -> None:
 
 
 def test_empty_matrix_has_no_answers() -> None:
-    """A collection begins with nothing in it."""
+    """A collection begins empty."""
     base = build(IndexKind.AUTO, MATRIX[:0])
 
     check_answers(base, QUERIES, 3, None, MATRIX[:1])

@@ -1,4 +1,4 @@
-"""Writes that the catalog took and an index could not: told as such, and repaired."""
+"""Writes that the catalog stored and an index could not take in: they are reported, and repaired."""
 
 import asyncio
 import errno
@@ -23,14 +23,14 @@ from tests.servers.rpc_client import Api, item, open_api, query, refuse
 
 
 class Disk:
-    """Of the indexes; full while it is said to be."""
+    """The disk of the indexes, which is full while a test says so."""
 
     full = False
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """That every write of an index's descriptors goes to."""
+    """A disk that gets every write of an index's descriptors."""
     disk, write = Disk(), os.pwrite
 
     def fail_when_full(*arguments: Any) -> int:
@@ -52,7 +52,7 @@ async def api(tmp_path: Path, disk: Disk) -> AsyncIterator[Api]:
 
 
 async def repaired(api: Api) -> None:
-    """The index's own thread does it, when its pause is over."""
+    """Waits until the index's own thread has caught up, after its pause."""
     index = api.server.collections.get(DEFAULT_COLLECTION).index
     assert isinstance(index, SegmentedIndex)
     index._upkeep._clock = lambda: time.monotonic() + 10 * FIRST_PAUSE_S
@@ -63,13 +63,13 @@ async def repaired(api: Api) -> None:
 
 
 async def found(api: Api) -> set[str]:
-    """The ids that a search finds."""
+    """Returns the ids that a search finds."""
     answer = await api.search.Search(searches.SearchRequest(query=query(image=picture(2))))
     return {hit.id for hit in answer.hits}
 
 
 async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(api: Api, disk: Disk) -> None:
-    """Nor the same again, nor a deletion behind it; when there is room all are there, and the same again is good."""
+    """Nor is a retry, nor a later deletion; when there is room all are found, and the retry succeeds."""
     upsert = items.UpsertItemsRequest(items=[item("second", picture(2))])
     disk.full = True
     for request in (upsert, upsert, items.DeleteItemsRequest(ids=["first"])):
@@ -87,7 +87,7 @@ async def test_a_write_that_the_index_cannot_take_is_not_acknowledged(api: Api, 
 
 
 async def test_an_index_that_is_behind_catches_up_by_itself(api: Api, disk: Disk) -> None:
-    """Without any other write."""
+    """It needs no other write."""
     disk.full = True
     await refuse(api.send(items.UpsertItemsRequest(items=[item("second", picture(2))])))
     disk.full = False

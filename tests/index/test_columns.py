@@ -1,4 +1,4 @@
-"""Attribute columns: they say of every row what the filter itself says of its attributes."""
+"""Attribute columns, which must say of every row what the filter itself says of its attributes."""
 
 import json
 import sys
@@ -22,13 +22,13 @@ ROWS = st.lists(attributes, max_size=12)
 
 
 def fill(rows: list[dict[str, Any]]) -> Columns:
-    """Columns of these rows."""
+    """Returns the columns of these rows."""
     columns = Columns()
     columns.append([json.dumps(row) for row in rows])
     return columns
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(ROWS, expressions)
 def test_holds_for_the_rows_that_match(rows: list[dict[str, Any]], expression: Expression) -> None:
     """Vectorised and plain evaluation agree on every row."""
@@ -39,7 +39,7 @@ def test_holds_for_the_rows_that_match(rows: list[dict[str, Any]], expression: E
     assert mask.tolist() == [keep.matches(row) for row in rows]
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(ROWS, ROWS, expressions)
 def test_later_rows_change_nothing_for_earlier_ones(
     rows: list[dict[str, Any]], later: list[dict[str, Any]], expression: Expression
@@ -53,10 +53,10 @@ def test_later_rows_change_nothing_for_earlier_ones(
     assert columns.holds(keep, len(rows)).tolist() == before
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(ROWS, expressions, st.data())
 def test_kept_rows_are_numbered_anew(rows: list[dict[str, Any]], expression: Expression, data: st.DataObject) -> None:
-    """Compacting drops rows and changes nothing else; what is appended then is found as well."""
+    """Compacting drops rows and changes nothing else; rows appended later are found, too."""
     keep = Filter.parse(spell(expression))
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), np.bool_)
     kept = [row for row, stays in zip(rows, mask, strict=True) if stays]
@@ -68,7 +68,7 @@ def test_kept_rows_are_numbered_anew(rows: list[dict[str, Any]], expression: Exp
     assert columns.holds(keep, len(expected)).tolist() == expected
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(rows=ROWS, expression=expressions)
 def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, Any]], expression: Expression) -> None:
     """The file holds the rows that were asked for, and later ones can follow."""
@@ -95,14 +95,14 @@ def test_written_rows_are_read_back(tmp_path_factory: Any, rows: list[dict[str, 
 def test_comparisons_that_are_made_together_mean_the_same(
     rows: list[dict[str, Any]], parts: list[Comparison], joint: str
 ) -> None:
-    """Many of one path, as a list of ids: equal to one of them, or to none."""
+    """Many comparisons of one path act as a list of ids: equal to one of them, or to none."""
     keep = Filter.parse(joint.join(map(spell, parts)))
 
     assert fill(rows).holds(keep, len(rows)).tolist() == [keep.matches(row) for row in rows]
 
 
 def count_lines(columns: Columns, keep: Filter, rows: int) -> int:
-    """How many lines of Python it takes to evaluate the filter."""
+    """Counts the lines of Python that run to evaluate the filter."""
     lines = 0
 
     def trace(_frame: Any, event: str, _given: Any) -> Any:
@@ -121,7 +121,7 @@ def count_lines(columns: Columns, keep: Filter, rows: int) -> int:
 
 @pytest.mark.parametrize("text", ["p != 1", "o:*", "NOT o.q:*", "p:*", "z != x"])
 def test_other_columns_are_not_gone_through(text: str) -> None:
-    """A collection may have very many, and a filter very many comparisons."""
+    """A collection may have very many columns, and a filter very many comparisons."""
     keep, own = Filter.parse(text), {"p": 1, "o": {"q": 1, "r": 2}}
     few, many = (fill([own, *({f"x{number}": number} for number in range(count))]) for count in (10, 2000))
     few.holds(keep, 1)
@@ -139,7 +139,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_too_much_work_is_refused_before_it_is_done(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take the one thread that searches; what is asked for less often is answered."""
+    """It would hold up the one thread that searches; a filter with fewer comparisons is answered."""
     rows = [{"n": list(range(5000)), "l": [f"x{number}" for number in range(5000)]} for _ in range(100)]
     columns = fill([*rows, {"n": 1, "l": "x"}])
     monkeypatch.delattr(Column, "first")  # nothing can be read
@@ -154,13 +154,13 @@ def test_too_much_work_is_refused_before_it_is_done(text: str, monkeypatch: pyte
 
 
 A_LINE = 20
-"""Nanoseconds or more that Python takes for one."""
+"""How many nanoseconds Python takes at least for one line."""
 
 
 @pytest.mark.parametrize("texts", [["e" * 2000] * 2, ["ee"] * 500, ["the end"] * 100], ids=len)
 @pytest.mark.parametrize("pattern", ["*e*", "*e" * 240 + "*", "*" * 4000 + "e", "e*" * 4000, "*e*x" + "*e" * 100])
 def test_what_a_pattern_takes_is_counted_by_its_parts(pattern: str, texts: list[str]) -> None:
-    """Each is sought by itself in every text; one whose filter is short may have hundreds, and hold up all searches."""
+    """Each part is sought by itself in every text; a short filter may have hundreds and hold up all searches."""
     rows = [{"t": f"{text}{number:03}"} for number, text in enumerate(texts)]
     columns, keep = fill(rows), Filter.parse(f't = "{pattern}"')
     column = columns._paths.find("t", Kind.STR)
@@ -168,11 +168,11 @@ def test_what_a_pattern_takes_is_counted_by_its_parts(pattern: str, texts: list[
 
     taken = A_LINE * count_lines(columns, keep, len(rows))
 
-    assert taken <= column.steps(Operator.EQUAL, pattern) + 10_000  # to begin with
+    assert taken <= column.steps(Operator.EQUAL, pattern) + 10_000  # the steps to begin with
 
 
 def test_texts_that_must_all_be_looked_at_count_as_they_are_many_and_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text that is to be equal is merely looked up."""
+    """A text compared for equality is merely looked up."""
     short = fill([{"t": f"{number}"} for number in range(1000)])
     long = fill([{"t": f"{number} {'x' * 4000}"} for number in range(100)])
     monkeypatch.setattr(evaluation, "MAX_STEPS", 1 << 20)
@@ -209,7 +209,7 @@ def test_many_comparisons_hold_few_masks(text: str) -> None:
 
 
 def test_texts_are_written_and_read_one_by_one(tmp_path: Path) -> None:
-    """They can be most of an index; a second copy of them all might be more than there is room for."""
+    """Texts can be most of an index, and there may be no room for a second copy."""
     texts = [f"{number}: \ud800 ü \0 {'x' * 500_000}" for number in range(40)]
     columns = fill([{"text": text} for text in texts])
     tracemalloc.start()

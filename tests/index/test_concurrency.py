@@ -17,30 +17,33 @@ from tests.indexes import open_index
 
 LETTERS = "abcde"
 NOISE = 15
-"""Other items that each commit puts in, and the one after takes out."""
+"""How many other items each commit puts in, and the next takes out."""
 
 BOUNDS = Bounds(fresh_bytes=400 * 2 * DIMENSION, dead_rows=900, snapshot_pause_s=0.0)
-"""A merge every twenty commits, a compaction every fifty."""
+"""A merge is due every twenty commits, a compaction every fifty."""
 
 
 class Writer:
-    """Replaces five items in every commit by their next version, until there were a merge and a compaction."""
+    """Replaces five items in every commit by their next version, until a merge and a compaction have happened."""
 
     def __init__(self, gallery: Gallery, index: SegmentedIndex) -> None:
         self.index = index
         self.target = stored(np.ones(16))
         self.begun = 0
-        """A search sees at most the version that is begun when it ends..."""
+        """A search sees at most the version that has begun when it ends..."""
         self.applied = 0
         """...and at least the one that is applied when it begins."""
         self.done = False
         self.turns = threading.Semaphore(0)
-        """One for every commit; without them the writer, which has no disk to wait for, would run ahead of all."""
+        """Released once per commit.
+
+        Without it the writer, which waits for no disk, would run far ahead of the searches.
+        """
         self._gallery = gallery
         self._bases: set[tuple[Path, int]] = set()
 
     def write(self) -> None:
-        """Commit after commit, in a thread of its own."""
+        """Makes one commit after another, in its own thread."""
         while not self.done:
             self.turns.acquire()
             self.begun += 1
@@ -64,7 +67,7 @@ class Writer:
 
 
 async def search(writer: Writer, keep: Filter | None) -> int:
-    """Searches until all is written; each answer must be one version, whole, that there was while it was sought."""
+    """Searches until all is written. Each answer must be one whole version that existed during the search."""
     searches = 0
     try:
         while not writer.done:
@@ -88,14 +91,14 @@ async def search(writer: Writer, keep: Filter | None) -> int:
     [
         (IndexKind.EXACT, None),
         (IndexKind.EXACT, "letter:*"),
-        (IndexKind.IVF, "letter:*"),  # keeps so few that every base is exact
+        (IndexKind.IVF, "letter:*"),  # keeps so few rows that every base is exact
         (IndexKind.HNSW, "letter:*"),
     ],
 )
 async def test_answer_is_of_one_moment_between_its_begin_and_its_end(
     tmp_path: Path, kind: IndexKind, text: str | None
 ) -> None:
-    """No commit is seen in part or late; no merge, compaction or snapshot loses or doubles a row."""
+    """No commit is seen in part or late, and no merge, compaction or snapshot loses or doubles a row."""
     gallery = Gallery()
     for number in range(700):
         gallery.put(f"old-{number}")

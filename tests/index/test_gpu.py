@@ -1,4 +1,4 @@
-"""What happens to the rows that a GPU returns; that it returns the right ones stays unproven without one."""
+"""What happens to the rows that a GPU returns. That it returns the right ones stays unproven without a GPU."""
 
 import os
 import threading
@@ -30,10 +30,10 @@ from tests.index_bases import DIMENSION, MATRIX, QUERIES, ROWS, check_answers, m
 BUILDER = BaseBuilder(DIMENSION, IndexKind.AUTO, 0.95, IndexMemory(cpu_bytes=1 << 30, gpu_bytes=1 << 30))
 
 
-@settings(deadline=None, max_examples=40)  # a machine under load is no failure
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(share=st.floats(0.01, 1), seed=st.integers(0, 1000), count=st.integers(1, 60), most=st.integers(1, 3_000))
 def test_over_fetching_finds_what_a_mask_keeps(share: float, seed: int, count: int, most: int) -> None:
-    """As a GPU needs it, which knows no masks: the first kept rows of a search of everything, as far as it reaches."""
+    """A GPU knows no masks, so this takes the first kept rows of a search of everything, as far as it reaches."""
     matrix = MATRIX[:2_000]
     keep = np.random.default_rng(seed).random(len(matrix)) < share
     keep[0] = True
@@ -48,7 +48,7 @@ def test_over_fetching_finds_what_a_mask_keeps(share: float, seed: int, count: i
 
 
 def stand_in(structure: type[GpuFlatFinder | GpuIvfFinder]) -> GpuFlatFinder | GpuIvfFinder:
-    """A finder of a GPU whose index is on the CPU, and is asked as little about masks as one on a GPU."""
+    """Returns a GPU finder whose index is on the CPU, and is not given masks either."""
     gpu = Gpu(resources=cast(Any, None), lock=threading.Lock())
     if structure is GpuFlatFinder:
         return GpuFlatFinder(GpuFlatPlan(DIMENSION, most_rows=ROWS), flat_over(MATRIX), gpu)
@@ -63,7 +63,7 @@ def stand_in(structure: type[GpuFlatFinder | GpuIvfFinder]) -> GpuFlatFinder | G
 def test_base_over_an_index_without_masks_is_right_under_them(
     structure: type[GpuFlatFinder | GpuIvfFinder],
 ) -> None:
-    """Tuned, full, kept rows only, and with the recall of other bases: the rows of a GPU need no more than that."""
+    """It is tuned, full, has kept rows only and the recall of other bases: rows from a GPU need no more than that."""
     base = ApproximateBase.tuned(stand_in(structure), MATRIX, 0.95, lambda _: None)
 
     assert base.measured_recall >= 0.93  # 0.95 less twice the standard error of its sample
@@ -76,17 +76,17 @@ def test_base_over_an_index_without_masks_is_right_under_them(
 
 
 class FullIndex:
-    """What FAISS has on a GPU whose memory is full: it throws what FAISS throws."""
+    """Fails like an index of FAISS on a GPU whose memory is full."""
 
     ntotal = ROWS
 
     def search(self, _queries: object, _count: int) -> object:
-        """As FAISS words it."""
+        """Raises the error in FAISS's words."""
         raise RuntimeError("Error in allocMemory: out of memory\nmore of it")
 
 
 def full_base() -> ApproximateBase:
-    """Over all rows, of which its GPU finds none."""
+    """A base over all rows whose GPU finds none."""
     full = Gpu(resources=cast(Any, None), lock=threading.Lock())
     finder = GpuFlatFinder(GpuFlatPlan(DIMENSION, most_rows=2 * ROWS), cast(faiss.Index, FullIndex()), full)
     return ApproximateBase(finder, MATRIX, Effort(breadth=1, k_factor=2), target_recall=0.95)
@@ -103,7 +103,7 @@ def full_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_is_planned_with_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of what each has, or what the operator says; the machine's alone where the GPU is not to be used."""
+    """It is half of what each has, or what the operator says; only the machine's if the GPU must not be used."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     monkeypatch.setattr(engine, "find_device", lambda: Device.GPU)
     monkeypatch.setattr(engine, "free_bytes", lambda: 6_000)
@@ -114,7 +114,7 @@ def test_memory_is_planned_with_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_gpu_that_does_not_answer_is_a_sentence_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do about it."""
+    """The sentence says what to do about it."""
 
     def refuse() -> int:
         raise FinderFailed("the GPU does not say how much of its memory is free (CUDA's error 35)")
@@ -127,7 +127,7 @@ def test_gpu_that_does_not_answer_is_a_sentence_at_the_start(monkeypatch: pytest
 
 
 def test_search_that_the_gpu_cannot_make_is_made_by_the_cpu() -> None:
-    """Slower, and exactly; the GPU is free for the next thread afterwards."""
+    """The answer is slower and exact, and the GPU is free for the next thread afterwards."""
     base = full_base()
 
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_search_that_the_gpu_cannot_make_is_made_by_the_cpu() -> None:
 
 @pytest.mark.usefixtures("full_gpu")
 def test_base_that_the_gpu_cannot_take_is_built_for_the_cpu() -> None:
-    """With the plan that suits a CPU, and the recall that was asked for."""
+    """It has the plan that suits a CPU, and the recall that was asked for."""
     base = BUILDER.build(MATRIX, lambda _: None)
 
     assert "GPU" not in base.plan
@@ -147,7 +147,7 @@ def test_base_that_the_gpu_cannot_take_is_built_for_the_cpu() -> None:
 
 @pytest.mark.usefixtures("full_gpu")
 def test_base_that_cannot_be_extended_on_the_gpu_is_built_anew() -> None:
-    """One base and the next are there at the same time: that is when memory ends."""
+    """A base and the next are there at the same time, which is when memory runs out."""
     base = BUILDER.extend(full_base(), MATRIX, lambda _: None)
 
     assert "GPU" not in base.plan

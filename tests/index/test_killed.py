@@ -1,4 +1,4 @@
-"""A process that is killed while it writes a snapshot leaves a sound one: the one before, or the new one."""
+"""A process killed while it writes a snapshot leaves a sound one: the previous or the new one."""
 
 import itertools
 import json
@@ -20,11 +20,14 @@ from tests.fakes.index import DIMENSION, GENERATION, Gallery, join
 from tests.indexes import builder
 
 OLD, NEW = 50, 90
-"""Rows, of the two snapshots."""
+"""The rows of the two snapshots."""
 
 
 def test_killed_at_any_step_the_snapshot_before_stays(tmp_path: Path) -> None:
-    """At every file that is opened, renamed or removed; a compaction came before, so that the matrix changes too."""
+    """It is killed at every file that is opened, renamed or removed.
+
+    A compaction came before, so the matrix changes, too.
+    """
     command = [sys.executable, "-m", "tests.index.test_killed", str(tmp_path)]
     child = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)
 
@@ -38,7 +41,10 @@ def test_killed_at_any_step_the_snapshot_before_stays(tmp_path: Path) -> None:
 
 
 def rows_found(folder: Path) -> list[int]:
-    """How many rows the snapshot has that is found after a kill at the first step, the second, ..., and after none."""
+    """Returns how many rows the snapshot found has, after a kill at the first step, at the second, and so on.
+
+    The last number is that without a kill.
+    """
     gallery = Gallery()
     for number in range(OLD):
         gallery.put(f"old-{number}")
@@ -61,7 +67,7 @@ def rows_found(folder: Path) -> list[int]:
 
 
 def save_in_child(folder: Path, sequences: Sequences, later: Commit, step: int) -> bool:
-    """Whether a process that compacts the index and saves it was killed at that step of the saving."""
+    """Returns whether a process that compacts and saves the index was killed at that step of the saving."""
     child = os.fork()
     if child == 0:
         view = snapshots(folder).load(sequences, sys.maxsize)
@@ -76,7 +82,7 @@ def save_in_child(folder: Path, sequences: Sequences, later: Commit, step: int) 
 
 
 def die_at(step: int) -> None:
-    """Kills this process when it has touched the file system so many times from now on."""
+    """Kills this process after it has touched the file system this many times from now on."""
     steps = itertools.count(1)
 
     def hear(event: str, _: object) -> None:
@@ -87,7 +93,7 @@ def die_at(step: int) -> None:
 
 
 def snapshots(folder: Path) -> Snapshots:
-    """As a new process sees the folder."""
+    """Opens the folder as a new process does."""
     return Snapshots(folder, GENERATION, builder(IndexKind.EXACT))
 
 

@@ -1,4 +1,4 @@
-"""Random operations on an index, with merges, compactions, restarts and damage, against brute force."""
+"""Random operations on an index, with merges, compactions, restarts and damage, compared with brute force."""
 
 import asyncio
 import tempfile
@@ -27,7 +27,7 @@ COUNTS = st.sampled_from([1, 3, 10, 50, 2000])
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """One index, whose kind of base is exact or not; nothing happens in its background."""
+    """One index, whose base is exact or not. Nothing happens in its background."""
 
     kind: IndexKind
     recalls: Recalls
@@ -40,51 +40,51 @@ class IndexMachine(RuleBasedStateMachine):
         self.index = self.open()
 
     def open(self) -> SegmentedIndex:
-        """As a new process finds it."""
+        """Opens the index as a new process does."""
         return self.runner.run(open_index(Path(self.folder.name), self.gallery.source, self.kind))
 
     def teardown(self) -> None:
-        """Leaves nothing behind."""
+        """Closes the index and removes its files."""
         self.runner.run(self.index.close())
         self.runner.close()
         self.folder.cleanup()
 
     def commit(self, commits: list[Commit]) -> None:
-        """All of it in one transaction."""
+        """Applies all changes as one transaction."""
         self.index.apply(join(commits))
 
     @initialize(rows=st.sampled_from([800, 30, 0]))
     def begin(self, rows: int) -> None:
-        """With enough rows for lists, or with few or none."""
+        """Begins with enough rows for lists, or with few or none."""
         self.commit([self.gallery.put(f"item-{number}", group=number % 4) for number in range(rows)])
         self.merge()
 
     @rule(ids=st.lists(IDS, max_size=30), group=GROUPS)
     def put(self, ids: list[str], group: int) -> None:
-        """New items, and other descriptors for those that are there."""
+        """Puts in new items, and other descriptors for existing ones."""
         self.commit([self.gallery.put(id_, group=group) for id_ in ids])
 
     @rule(ids=st.lists(IDS, max_size=30))
     def label(self, ids: list[str]) -> None:
-        """Attributes change, descriptors stay."""
+        """Changes attributes but not descriptors."""
         self.commit([self.gallery.label(id_, rare=True) for id_ in ids if id_ in self.gallery.rows])
 
     @rule(share=st.sampled_from([0.01, 0.1, 1.0]), seed=st.integers(0, 99))
     def drop(self, share: float, seed: int) -> None:
-        """A few items are deleted, many, or all."""
+        """Deletes a few items, many, or all."""
         chance = np.random.default_rng(seed)
         self.commit([self.gallery.drop(id_) for id_ in list(self.gallery.rows) if chance.random() < share])
 
     @rule()
     def merge(self) -> None:
-        """All rows come into the base."""
+        """Brings all rows into the base."""
         self.index._segments.merge(lambda _: None)
 
         assert self.index.state.fresh == 0
 
     @rule()
     def compact(self) -> None:
-        """All dead rows go."""
+        """Drops all dead rows."""
         segments = self.index._segments
         segments.compact(self.index._upkeep._snapshots.new_matrix(), lambda _: None)
 
@@ -92,12 +92,12 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule()
     def save(self) -> None:
-        """A snapshot of this moment."""
+        """Saves a snapshot of this moment."""
         self.index._upkeep._snapshots.save(self.index._segments.view)
 
     @rule(part=st.sampled_from(["", *PARTS]), damage=st.sampled_from(DAMAGES), where=st.floats(0, 1, exclude_max=True))
     def restart(self, part: str, damage: Callable[[Path, int], None], where: float) -> None:
-        """From the snapshot that it left, whole or with one file damaged."""
+        """Reopens the index from the snapshot that it left, whole or with one file damaged."""
         self.runner.run(self.index.close())
         if part:
             path, size_bytes = snapshot_files(Path(self.folder.name))[part]
@@ -106,7 +106,10 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(count=COUNTS, text=FILTERS)
     def search(self, count: int, text: str | None) -> None:
-        """Rows that are there, with their scores, best first: all the best of an exact base, nearly all of another."""
+        """Checks that the rows exist, with their scores, best first.
+
+        They are all the best from an exact base, and nearly all from another.
+        """
         keep = Filter.parse(text) if text else None
         queries = self.gallery.queries(5)
         answers = self.runner.run(self.index.search(queries, count, keep))
@@ -126,7 +129,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(text=FILTERS)
     def match(self, text: str | None) -> None:
-        """Exactly, and by key, on every kind of base; and as many are counted."""
+        """Checks that matches are exact and by key on every kind of base, and that the count agrees."""
         where = Filter.parse(text or "*")
         matched = self.runner.run(match_all(self.index, where))
         rows = sorted((row for row in self.gallery.rows.values() if holds(where, row)), key=lambda row: row.key)
@@ -137,18 +140,18 @@ class IndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self) -> None:
-        """Of rows that can be found."""
+        """The count is that of the rows that can be found."""
         assert self.index.state.rows == len(self.gallery.rows)
 
     @invariant()
     def search_agrees(self) -> None:
-        """At every moment, without a filter."""
+        """It does at every moment, without a filter."""
         self.search(10, None)
 
 
 @pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.IVF, IndexKind.HNSW])
 def test_index_agrees_with_brute_force(kind: IndexKind) -> None:
-    """Whatever happens in whatever order; the recall is that of all searches on an approximate base."""
+    """It agrees whatever happens in whatever order; recall is that of all searches on an approximate base."""
 
     class OfKind(IndexMachine):
         pass

@@ -1,4 +1,4 @@
-"""Orders of columns that are kept: they change what a filter costs, never what it says."""
+"""Kept orders of columns, which change what a filter costs but never what it says."""
 
 import json
 from collections.abc import Callable
@@ -17,18 +17,18 @@ ROWS = st.lists(attributes, max_size=12)
 
 
 def ordered(least_room_bytes: int = 1 << 20) -> Columns:
-    """Columns that keep the order of whatever is asked for twice, however small, made at once."""
+    """Makes columns that at once keep the order of any column asked for twice, however small."""
     columns = Columns()
     columns._orders = Orders(lambda: 0, begin=lambda make: make(), least_values=1, least_room_bytes=least_room_bytes)
     return columns
 
 
-@settings(deadline=None)  # the first one makes the grammar
+@settings(deadline=None)  # the first example builds the grammar
 @given(ROWS, st.lists(ROWS, max_size=3), expressions)
 def test_an_order_changes_no_answer(
     first: list[dict[str, Any]], later: list[list[dict[str, Any]]], expression: Expression
 ) -> None:
-    """Neither for rows that came after it was made, nor for who sees fewer rows than it has."""
+    """It changes none for rows that came later, nor for a reader who sees fewer rows than it has."""
     keep, rows, columns = Filter.parse(spell(expression)), list[dict[str, Any]](), ordered()
     for some in (first, *later):
         rows += some
@@ -40,7 +40,7 @@ def test_an_order_changes_no_answer(
 
 
 def test_an_order_is_made_where_a_column_is_asked_for_again() -> None:
-    """Once at a time, and again when the column has grown by an eighth; a column that is small has none."""
+    """Only one is made at a time, and again when the column has grown by an eighth; a small column gets none."""
     begun: list[Callable[[], None]] = []
     orders = Orders(lambda: 0, begin=begun.append, least_values=80)
     values, rows = np.arange(200)[::-1].copy(), np.arange(200, dtype=np.int32)
@@ -63,7 +63,7 @@ def test_an_order_is_made_where_a_column_is_asked_for_again() -> None:
 
 
 def test_what_orders_hold_is_bounded_and_counted() -> None:
-    """One gives way where another is asked for twice as often; one that has no room alone is not made."""
+    """An order gives way to one asked for twice as often; one that has no room even alone is not made."""
     orders = Orders(lambda: 0, begin=lambda make: make(), least_values=1, least_room_bytes=3000)
     columns = [object() for _ in range(4)]
     values, rows = np.arange(100), np.arange(100, dtype=np.int32)
@@ -83,7 +83,7 @@ def test_what_orders_hold_is_bounded_and_counted() -> None:
 
 
 def test_columns_that_are_all_asked_for_do_not_drive_each_other_out() -> None:
-    """What there is no room for is not made over and over."""
+    """An order without room is not made over and over."""
     begun: list[Callable[[], None]] = []
     orders = Orders(lambda: 0, begin=begun.append, least_values=1, least_room_bytes=3000)
     columns = [object() for _ in range(3)]
@@ -101,7 +101,7 @@ def test_columns_that_are_all_asked_for_do_not_drive_each_other_out() -> None:
 
 
 def test_orders_count_as_memory_of_the_columns() -> None:
-    """What an operator is told, and what a bound on memory is held to."""
+    """They count in what an operator sees, and for a bound on memory."""
     columns, keep = ordered(), Filter.parse("n = 3")
     columns.append([json.dumps({"n": number}) for number in range(1000)])
     before = columns.size_bytes

@@ -52,14 +52,14 @@ GIB = 1 << 30
 def test_structure_goes_by_size_dimension_memory_and_device(
     rows: int, dimension: int, kind: IndexKind, memory: IndexMemory, structure: type[Plan]
 ) -> None:
-    """Exact while a scan takes 2 ms, lists beyond, and by name what can be had."""
+    """It is exact while a scan takes 2 ms, lists beyond that, and what is possible if asked for by name."""
     plan = choose_plan(rows, dimension, kind, memory)
 
     assert isinstance(plan, structure)
 
 
 def test_plan_for_a_million_rows_is_the_measured_one() -> None:
-    """4 times the root of the rows as lists, two dimensions to a sub-quantiser, and a text that says so."""
+    """It has 4 times the root of the rows as lists, two dimensions per sub-quantiser, and a text that says so."""
     plan = choose_plan(1_000_000, 256, IndexKind.AUTO, IndexMemory(GIB))
 
     assert plan == IvfPlan(dimension=256, lists=4096, subdimension=2, training_rows=262_144)
@@ -80,7 +80,7 @@ def test_short_memory_makes_coarser_codes() -> None:
     memory=st.builds(IndexMemory, st.integers(0, 1 << 40), st.none() | st.integers(0, 1 << 40)),
 )
 def test_every_plan_can_be_built(rows: int, dimension: int, kind: IndexKind, memory: IndexMemory) -> None:
-    """Lists have rows to be trained on, sub-quantisers cover the dimension, the sample is bounded, the plan fits."""
+    """Lists have rows to train on, sub-quantisers cover the dimension, the sample is bounded, and the plan fits."""
     plan = choose_plan(rows, dimension, kind, memory)
 
     assert plan.dimension == dimension
@@ -99,7 +99,7 @@ def test_every_plan_can_be_built(rows: int, dimension: int, kind: IndexKind, mem
 
 @given(st.integers(1_000, 10**8))
 def test_lists_follow_the_root_of_the_rows(rows: int) -> None:
-    """Within a power of two's rounding, unless there are too few rows to train them."""
+    """They do within the rounding to a power of two, unless there are too few rows to train them."""
     lists = ideal_lists(rows)
 
     assert lists <= 4 * math.sqrt(rows) * math.sqrt(2) * 1.001
@@ -120,11 +120,11 @@ def test_lists_follow_the_root_of_the_rows(rows: int) -> None:
     ids=str,
 )
 def test_outgrown_plan_says_so(plan: Plan, fitting: int, outgrown: int) -> None:
-    """Extending goes on until another plan would be better."""
+    """A base is extended until another plan would be better."""
     assert plan.fits(fitting)
     assert not plan.fits(outgrown)
 
 
 def test_plan_that_was_asked_for_by_name_is_never_outgrown() -> None:
-    """Who wants exact answers keeps them at any size."""
+    """A caller who wants exact answers keeps them at any size."""
     assert choose_plan(100, 256, IndexKind.EXACT, IndexMemory(GIB)).fits(10**9)

@@ -1,4 +1,4 @@
-"""What live searches find is held against the truth, now and then."""
+"""What live searches find is compared with the truth now and then."""
 
 import math
 from pathlib import Path
@@ -29,13 +29,13 @@ def view(tmp_path: Path) -> View:
 
 
 def without(found: Found, lost: int) -> Found:
-    """The same, with so many of the nearest exchanged for rows that are none of them."""
+    """Replaces this many of the nearest rows with rows that are not among the nearest."""
     return Found(np.concatenate([np.arange(-lost, 0), found.sequences[lost:]]), found.ids, found.scores)
 
 
 @pytest.mark.parametrize("lost", [0, 1, 5])
 def test_share_of_what_is_found_is_told(view: View, lost: int) -> None:
-    """Of the ten nearest rows that are alive."""
+    """It is the share of the ten nearest living rows."""
     queries, probes = Gallery().queries(1), Probes()
     mask = view.mask(None)
     scores = view.table.matrix.first(view.rows).astype(np.float32) @ queries[0]
@@ -52,7 +52,7 @@ def test_share_of_what_is_found_is_told(view: View, lost: int) -> None:
 
 
 def test_searches_that_come_too_soon_are_let_go(view: View) -> None:
-    """One waits at a time; and half a minute passes before the next, or a hundred times what it took."""
+    """One waits at a time, and the next is taken after half a minute, or a hundred times what the last one took."""
     queries, probes = Gallery().queries(1), Probes()
     found = view.search(queries, 10, view.mask(None))
     assert not probes.is_due(100.0)
@@ -70,7 +70,7 @@ def test_searches_that_come_too_soon_are_let_go(view: View) -> None:
 
 
 def test_exact_answers_are_not_repeated(view: View) -> None:
-    """Nor is one without any."""
+    """Nor is an answer without rows."""
     queries, probes = Gallery().queries(1), Probes()
     exact = View(view.table, view.alive, view.living, builder(IndexKind.EXACT).build_empty(), view.sequence)
 

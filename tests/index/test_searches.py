@@ -28,7 +28,7 @@ PATIENCE_S = 10.0
 
 
 class GatedBase:
-    """A Base that answers one call after the other, each when it is let through, and remembers what it was asked."""
+    """A Base that answers one call after another, each when it is let through, and remembers what it was asked."""
 
     plan = "gated"
     measured_recall = 1.0
@@ -37,7 +37,7 @@ class GatedBase:
     def __init__(self, matrix: Matrix) -> None:
         self.rows = len(matrix)
         self.calls: list[tuple[int, int]] = []
-        """How many queries each had, and how many rows it wanted."""
+        """How many queries each call had, and how many rows it wanted."""
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
         self._base = builder(IndexKind.EXACT).build(matrix, lambda _: None)
@@ -45,22 +45,22 @@ class GatedBase:
     def search(
         self, queries: Descriptors, count: int, keep: Mask | None = None
     ) -> tuple[NDArray[np.float32], RowNumbers]:
-        """Once it is let through."""
+        """Answers once it is let through."""
         self.calls.append((len(queries), count))
         self.entered.release()
         self.gate.acquire()
         return self._base.search(queries, count, keep)
 
     def fits(self, rows: int) -> bool:
-        """Never asked here."""
+        """Never called here."""
         raise AssertionError
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
-        """Never asked here."""
+        """Never called here."""
         raise AssertionError
 
     def write(self, path: Path) -> None:
-        """Never asked here."""
+        """Never called here."""
         raise AssertionError
 
 
@@ -75,14 +75,14 @@ def gallery() -> Gallery:
 
 @pytest.fixture
 def base(view: View) -> GatedBase:
-    """The view's."""
+    """The view's base."""
     assert isinstance(view.base, GatedBase)
     return view.base
 
 
 @pytest.fixture
 def view(tmp_path: Path, gallery: Gallery) -> View:
-    """Of all items."""
+    """A view of all items."""
     table = Table.empty(tmp_path / "matrix", DIMENSION)
     empty = View(table, np.zeros(0, np.bool_), 0, builder(IndexKind.EXACT).build_empty(), 0)
     full = empty.after(list(gallery.source.after(0)))
@@ -91,7 +91,7 @@ def view(tmp_path: Path, gallery: Gallery) -> View:
 
 @pytest.fixture
 async def searches(view: View, base: GatedBase) -> AsyncIterator[Searches]:
-    """Over the view, and one search that occupies the thread."""
+    """Searches over the view, after one that occupies the thread."""
     searches = Searches(lambda: view, Probes())
     first = asyncio.ensure_future(searches.search(np.zeros((1, DIMENSION), np.float32), 10, None))
     await asyncio.to_thread(base.entered.acquire)
@@ -105,15 +105,15 @@ async def searches(view: View, base: GatedBase) -> AsyncIterator[Searches]:
 async def wait_together(
     searches: Searches, base: GatedBase, *asked: tuple[Descriptors, int, Filter | None]
 ) -> list[list[Found] | BaseException]:
-    """What becomes of searches that all wait while the thread is occupied."""
+    """Returns what becomes of searches that all wait while the thread is occupied."""
     tasks = [asyncio.ensure_future(searches.search(*one)) for one in asked]
-    await asyncio.sleep(0)  # all of them are in the queue then
+    await asyncio.sleep(0)  # now all of them are in the queue
     base.gate.release(1000)
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_what_waits_is_searched_together(searches: Searches, base: GatedBase, gallery: Gallery) -> None:
-    """In one call for those whose filter is the same and whose counts are alike; everybody gets their own answer."""
+    """One call serves those with the same filter and similar counts, and every caller gets its own answer."""
     keep = Filter.parse("number < 25")
     asked = [(gallery.queries(2), 10 + number, None) for number in range(5)]
     asked += [(gallery.queries(1), 10, keep), (gallery.queries(3), 12, Filter.parse("number < 25"))]
@@ -129,12 +129,12 @@ async def test_what_waits_is_searched_together(searches: Searches, base: GatedBa
 
 
 def make_slow(number: int) -> Filter:
-    """One that is evaluated beside the thread that searches, and that fits items from that number on."""
+    """Makes a filter that is evaluated outside the thread that searches, and matches items from that number on."""
     return Filter.parse(" OR ".join(f"number = {number}" for number in range(number, number + 95)))
 
 
 class Evaluations:
-    """Holds every evaluation of a filter back until they may go, and remembers of what they were."""
+    """Holds back every evaluation of a filter until it may go on, and records which filters they were."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.of: list[str] = []
@@ -154,14 +154,14 @@ class Evaluations:
 
 @pytest.fixture
 def evaluations(monkeypatch: pytest.MonkeyPatch) -> Evaluations:
-    """Of all filters of the test."""
+    """Holds back all filters of the test."""
     return Evaluations(monkeypatch)
 
 
 async def test_a_slow_filter_holds_up_its_own_searches_alone(
     view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
 ) -> None:
-    """It is evaluated beside the thread that searches, once for all that wait for it."""
+    """It is evaluated outside the thread that searches, once for all that wait for it."""
     slow = make_slow(5)
     searches = Searches(lambda: view, Probes())
     base.gate.release(1000)
@@ -184,7 +184,7 @@ async def test_a_slow_filter_holds_up_its_own_searches_alone(
 async def test_a_slow_filter_is_not_evaluated_whose_callers_have_left(
     view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
 ) -> None:
-    """The next would wait for it; one that others still wait for is, and so is one that was begun."""
+    """The next one would wait for it; one that others still wait for is evaluated, and so is one that has begun."""
     searches = Searches(lambda: view, Probes())
     base.gate.release(1000)
     begun, left, shared, last = (make_slow(number) for number in range(4))
@@ -210,7 +210,7 @@ async def test_a_slow_filter_is_not_evaluated_whose_callers_have_left(
 async def test_too_many_slow_filters_are_refused(
     view: View, base: GatedBase, gallery: Gallery, evaluations: Evaluations
 ) -> None:
-    """At once, of searches and of what else evaluates one; whoever asks for one that waits already waits with it."""
+    """Searches and other uses are refused at once; a caller whose filter is already waiting shares it."""
     searches = Searches(lambda: view, Probes())
     base.gate.release(1000)
     filters = [make_slow(number) for number in range(MAX_WAITING + 1)]
@@ -234,7 +234,7 @@ async def test_too_many_slow_filters_are_refused(
 
 
 async def test_few_and_many_are_searched_apart(searches: Searches, base: GatedBase, gallery: Gallery) -> None:
-    """Who wants ten rows does not pay for who wants forty."""
+    """A caller who wants ten rows does not pay for one who wants forty."""
     await wait_together(searches, base, (gallery.queries(1), 10, None), (gallery.queries(1), 40, None))
 
     assert base.calls == [(1, 10), (1, 40)]
@@ -265,7 +265,7 @@ async def test_search_is_not_made_whose_caller_has_left(searches: Searches, base
 
 
 async def test_failed_search_fails_alone(searches: Searches, base: GatedBase, gallery: Gallery) -> None:
-    """The thread goes on, with the others of that moment and with later ones."""
+    """The thread goes on with the other searches of that moment and with later ones."""
     wrong = np.zeros((1, DIMENSION + 1), np.float32)
 
     failed, sound = await wait_together(searches, base, (wrong, 40, None), (gallery.queries(1), 10, None))

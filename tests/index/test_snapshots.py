@@ -1,4 +1,4 @@
-"""What is left on disk: sound, damaged, of another index, and written while rows come in."""
+"""What is left on disk: sound, damaged, of another index, or written while rows come in."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ from tests.old_snapshot import make_old
 
 
 class Source:
-    """A gallery's rows, and from where on they were asked for."""
+    """A gallery's rows; records from which sequence on they were asked for."""
 
     def __init__(self, gallery: Gallery) -> None:
         self.asked: list[int] = []
         self._rows = gallery.source
 
     def last_change(self) -> int:
-        """Of all."""
+        """See the port."""
         return self._rows.last_change()
 
     def sequences(self) -> Sequences:
-        """Of every row."""
+        """See the port."""
         return self._rows.sequences()
 
     def after(self, sequence: int) -> Iterator[Row]:
-        """Every later row."""
+        """See the port."""
         self.asked.append(sequence)
         return self._rows.after(sequence)
 
@@ -50,7 +50,7 @@ def gallery() -> Gallery:
 
 @pytest.fixture
 async def folder(tmp_path: Path, gallery: Gallery) -> Path:
-    """Of an index that was closed: most rows in an IVF base, others newer or dead."""
+    """The folder of an index that was closed: most rows in an IVF base, others newer or dead."""
     index = await open_index(tmp_path, gallery.source, IndexKind.IVF)
     index._segments.merge(lambda _: None)
     index.apply(join(gallery.put(f"new-{number}", number=number) for number in range(100)))
@@ -60,7 +60,7 @@ async def folder(tmp_path: Path, gallery: Gallery) -> Path:
 
 
 async def assert_whole(index: Index, gallery: Gallery) -> None:
-    """Every item is found, under its id, with its attributes and its descriptor."""
+    """Asserts that every item is found under its id, with its attributes and its descriptor."""
     rows = sorted(gallery.rows.values(), key=lambda row: row.key)
     matched = await match_all(index)
     assert matched.sequences.tolist() == [row.sequence for row in rows]
@@ -88,7 +88,7 @@ async def test_nothing_is_read_again_that_is_in_a_snapshot(folder: Path, gallery
 
 
 async def test_snapshot_of_a_catalog_that_went_on_is_of_no_use(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As where an older copy of the catalog was put in its place: the numbers that it gives next were other rows."""
+    """If an older copy of the catalog replaced this one, its next sequences are other rows."""
     older = Gallery(1)
     for number in range(900):
         older.put(f"other-{number}")
@@ -113,7 +113,7 @@ async def test_damage_is_found_and_made_good(
     where: float,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whichever file it is in, one line names the file; a base is built again, anything else read from the catalog."""
+    """One line names the damaged file; a base is built again, anything else is read from the catalog."""
     path, size_bytes = snapshot_files(folder)[part]
     damage(path, int(where * size_bytes))
     source = Source(gallery)
@@ -131,7 +131,7 @@ async def test_damage_is_found_and_made_good(
 
 
 async def test_rows_beyond_those_of_the_snapshot_do_not_matter(folder: Path, gallery: Gallery) -> None:
-    """A process that was killed leaves some in the matrix."""
+    """A killed process leaves some in the matrix."""
     path, size_bytes = snapshot_files(folder)["matrix"]
     with path.open("r+b") as file:
         file.seek(size_bytes)
@@ -146,7 +146,7 @@ async def test_rows_beyond_those_of_the_snapshot_do_not_matter(folder: Path, gal
 
 
 async def test_snapshot_that_lacks_a_row_is_not_used(tmp_path: Path, gallery: Gallery) -> None:
-    """Such a one does not belong to this catalog, whatever it says."""
+    """It does not belong to this catalog, whatever it says."""
     index = await open_index(tmp_path, Gallery().source, IndexKind.IVF)
     index.apply(gallery.put("later"))
     await index.close()
@@ -174,7 +174,7 @@ async def test_snapshot_of_another_generation_is_not_used(
 
 
 async def test_snapshot_with_rounded_numbers_is_not_read(tmp_path: Path) -> None:
-    """One of the form in which whole numbers were floats: two users would be one."""
+    """In the format in which whole numbers were floats, two users would become one."""
     gallery = Gallery()
     for user in (2**53, 2**53 + 1):
         gallery.put(f"of-{user}", user=user)
@@ -191,7 +191,7 @@ async def test_snapshot_with_rounded_numbers_is_not_read(tmp_path: Path) -> None
 
 
 async def test_nothing_else_stays_in_the_folder(folder: Path, gallery: Gallery) -> None:
-    """Neither older snapshots, nor what a killed process began, nor the matrix that a compaction replaced."""
+    """Older snapshots go, and what a killed process began, and the matrix that a compaction replaced."""
     shutil.copytree(next(folder.glob("snapshot-*")), folder / ".snapshot-77")
     (folder / "matrix-76").write_bytes(b"begun")
     index = await open_index(folder, gallery.source, IndexKind.IVF)
@@ -210,7 +210,7 @@ async def test_nothing_else_stays_in_the_folder(folder: Path, gallery: Gallery) 
 
 
 async def test_newest_sound_snapshot_is_used(folder: Path, gallery: Gallery) -> None:
-    """A process that was killed between two steps may leave two of them; the older one may be the sound one."""
+    """A process killed between two steps may leave two snapshots; the older one may be the sound one."""
     (snapshot,) = folder.glob("snapshot-*")
     newer = folder / "snapshot-99"
     shutil.copytree(snapshot, newer)
@@ -240,7 +240,7 @@ async def test_unchanged_index_is_not_written_again(folder: Path, gallery: Galle
 
 
 async def test_folder_that_cannot_be_used_is_named(tmp_path: Path, gallery: Gallery) -> None:
-    """An operator has to see to it."""
+    """An operator must see to it."""
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(IndexFailed, match=f"{tmp_path}/file"):

@@ -1,4 +1,4 @@
-"""The rows of an index: what is appended stays readable for those who read before."""
+"""The rows of an index: appending changes nothing for those who read before."""
 
 import resource
 from collections.abc import Generator
@@ -24,7 +24,7 @@ ROWS = np.random.default_rng(1).standard_normal((5000, DIMENSION)).astype(np.flo
 
 @given(st.lists(st.lists(st.integers(0, 255), max_size=40), max_size=20))
 def test_growing_array_is_what_was_appended(pieces: list[list[int]]) -> None:
-    """And what was read on the way has not changed."""
+    """What was read on the way has not changed."""
     array = GrowingArray(np.zeros(0, np.uint8))
     whole: list[int] = []
     read: list[tuple[NDArray[np.uint8], list[int]]] = []
@@ -39,7 +39,7 @@ def test_growing_array_is_what_was_appended(pieces: list[list[int]]) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.booleans())), st.integers(0, 20))
 def test_ids_come_back(ids: list[tuple[str, bool]], appended_later: int) -> None:
-    """In any order; also from an arena that keeps some of the first rows, and from one that is made of its parts."""
+    """They do in any order, also from an arena that keeps some of the first rows, and from one made from its parts."""
     arena = IdArena.empty()
     arena.append(id_ for id_, _ in ids)
     arena.append("later" for _ in range(appended_later))
@@ -70,7 +70,7 @@ def test_matrix_grows_under_those_who_read_it(tmp_path: Path) -> None:
 
 
 def test_matrix_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
-    """With the same digest, however it was asked for on the way."""
+    """It has the same digest, however it was asked for on the way."""
     matrix = MatrixFile(tmp_path / "matrix", DIMENSION, 0)
     matrix.write(0, ROWS[:2000])
     first = matrix.digest(700)
@@ -84,7 +84,7 @@ def test_matrix_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk(free_bytes: int) -> Generator[None]:
-    """Files end there."""
+    """Makes files fail to grow beyond `free_bytes` inside the block."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, limits[1]))
     try:
@@ -114,7 +114,7 @@ def test_full_disk_leaves_the_table_as_it_was(tmp_path: Path) -> None:
 async def test_commit_that_finds_the_disk_full_is_seen_when_there_is_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In its order, with the next commit or earlier; `apply` itself never fails."""
+    """It is seen in order, with the next commit or earlier; `apply` itself never fails."""
     gallery = Gallery()
     index = await open_index(tmp_path, gallery.source, IndexKind.EXACT)
     for number in range(LEAST_ROWS):
@@ -135,7 +135,7 @@ async def test_commit_that_finds_the_disk_full_is_seen_when_there_is_room(
 
 
 async def test_what_waits_for_room_can_go_again(tmp_path: Path) -> None:
-    """Caught up with in two parts: the second takes out a row of the first, which is not there yet."""
+    """It is caught up with in two parts: the second removes a row of the first, which is not there yet."""
     gallery = Gallery()
     for number in range(LEAST_ROWS):
         gallery.put(f"item-{number}")
@@ -151,7 +151,7 @@ async def test_what_waits_for_room_can_go_again(tmp_path: Path) -> None:
 
 
 def test_found_by_sequence(tmp_path: Path) -> None:
-    """Among the first rows; what is not there is -1."""
+    """It looks only among the first rows, and gives -1 for what is not there."""
     gallery = Gallery()
     table = Table.empty(tmp_path / "matrix", DIMENSION)
     for number in range(10):

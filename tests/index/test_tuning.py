@@ -19,7 +19,7 @@ EVERYTHING = Selection.of(None, len(MATRIX))
 
 
 class ScriptedFinder:
-    """A Finder that finds the first tenth of each true answer per list probed, behind five wrong rows for each."""
+    """A Finder that finds one tenth of each true answer per list probed, behind five wrong rows for each."""
 
     plan = ExactPlan(16, most_rows=None)
     breadths = [1, 2, 4, 8, 16]
@@ -59,7 +59,7 @@ def sample() -> Sample:
 
 
 def test_truth_is_that_of_brute_force_without_the_origin(sample: Sample) -> None:
-    """A query finds the row that it was made of, and that must not count as an answer."""
+    """A query finds the row that it was made from, which must not count as an answer."""
     expected = [
         rows[rows != origin][:10]
         for rows, origin in zip(true_rows(MATRIX, sample.queries, 11), sample.origins, strict=True)
@@ -69,7 +69,7 @@ def test_truth_is_that_of_brute_force_without_the_origin(sample: Sample) -> None
 
 
 def test_queries_are_half_as_far_from_their_origin_as_its_nearest_neighbour(sample: Sample) -> None:
-    """Unit rows moved by half that distance; bringing them back to length 1 takes a little of it off again."""
+    """Unit rows are moved by half that distance; scaling them back to length 1 takes a little of it off again."""
     origins = MATRIX[sample.origins].astype(np.float32)
     neighbours = MATRIX[[rows[1] for rows in true_rows(MATRIX, origins, 2)]].astype(np.float32)
     moved = np.linalg.norm(sample.queries - origins, axis=1) / np.linalg.norm(neighbours - origins, axis=1)
@@ -80,7 +80,7 @@ def test_queries_are_half_as_far_from_their_origin_as_its_nearest_neighbour(samp
 
 
 def test_sample_is_the_same_every_time_and_another_for_another_seed(sample: Sample) -> None:
-    """Tuning is reproducible, and is not judged on what it was done with."""
+    """Tuning is reproducible, and is not judged on the sample that it used."""
     same, other = draw_sample(MATRIX, 50, 0, lambda _: None), draw_sample(MATRIX, 50, 1, lambda _: None)
 
     assert (same.queries == sample.queries).all()
@@ -91,14 +91,14 @@ def test_sample_is_the_same_every_time_and_another_for_another_seed(sample: Samp
     ("rows", "queries"), [(0, 1000), (1_000, 1000), (400_000, 1000), (1_000_000, 400), (100_000_000, 200)]
 )
 def test_a_sample_has_as_many_queries_as_the_rows_allow(rows: int, queries: int) -> None:
-    """Each costs as much as there are rows; too few would tell too little."""
+    """Each query costs as much as there are rows; too few would tell too little."""
     assert TO_TUNE.of(rows) == queries
 
 
 def test_target_is_surely_reached(sample: Sample) -> None:
-    """By twice the standard error: a mean at the target would be below it for every other sample."""
+    """The margin is twice the standard error, because a mean at the target would miss it for every other sample."""
     truth = sample.truth.copy()
-    truth[::2, :8] = len(MATRIX)  # not to be found: with 8 lists the recall is 0.8 and 0 in turn, 0.4 +- 0.057
+    truth[::2, :8] = len(MATRIX)  # cannot be found: with 8 lists the recall is 0.8 and 0 in turn, 0.4 +- 0.057
     uneven = Sample(sample.queries, sample.origins, truth)
 
     assert tune(ScriptedFinder(sample), 16, uneven, 0.28).breadth == 8
@@ -106,7 +106,7 @@ def test_target_is_surely_reached(sample: Sample) -> None:
 
 
 def test_recall_is_the_share_of_true_rows_found() -> None:
-    """Re-derived with plain loops, with padding on both sides and a query that has no answer."""
+    """It is derived again with plain loops, with padding on both sides and a query without an answer."""
     found = np.array([[1, 2, 3], [9, -1, -1], [4, 5, 6]])
     truth = np.array([[3, 7], [9, -1], [-1, -1]])
     expected = [
@@ -128,12 +128,12 @@ def test_recall_is_the_share_of_true_rows_found() -> None:
     ],
 )
 def test_least_effort_that_reaches_the_target_is_taken(sample: Sample, target_recall: float, effort: Effort) -> None:
-    """Not one list more, and no more candidates than it takes to pass the wrong ones."""
+    """There is not one list more, and no more candidates than it takes to pass the wrong ones."""
     assert tune(ScriptedFinder(sample), 16, sample, target_recall) == effort
 
 
 def test_greatest_effort_is_taken_where_none_reaches_the_target(sample: Sample) -> None:
-    """What it reaches is reported, not what was wished for."""
+    """The recall that it reaches is reported, not the target."""
     finder = ScriptedFinder(sample)
     finder.breadths = [1, 2]
 
@@ -145,7 +145,7 @@ def test_greatest_effort_is_taken_where_none_reaches_the_target(sample: Sample) 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_few_rows_are_measured_all_the_same(rows: int) -> None:
-    """Where there are fewer than ten others, those are the answer; a single row has none, and recall is whole."""
+    """If there are fewer than ten others, those are the answer; a single row has none, and recall is 1."""
     few = draw_sample(MATRIX[:rows], 50, 0, lambda _: None)
 
     assert (few.truth >= 0).sum(axis=1).tolist() == [rows - 1] * rows
@@ -153,7 +153,7 @@ def test_few_rows_are_measured_all_the_same(rows: int) -> None:
 
 
 def test_equal_rows_are_no_trouble() -> None:
-    """A thousand copies of one picture: every row is as near as every other."""
+    """With a thousand copies of one picture, every row is as near as every other."""
     copies = draw_sample(np.repeat(MATRIX[:1], 1_000, axis=0), 20, 0, lambda _: None)
 
     assert np.isfinite(copies.queries).all()
@@ -161,7 +161,7 @@ def test_equal_rows_are_no_trouble() -> None:
 
 
 def test_ladder_has_both_ends_and_no_wide_steps() -> None:
-    """Each step is at most half as high again, so that the least effort is met closely."""
+    """Each step is at most half as high again, so the least effort is met closely."""
     steps = ladder(1, 1000)
 
     assert steps[0] == 1

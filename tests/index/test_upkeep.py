@@ -1,4 +1,4 @@
-"""When an index merges, compacts and saves, and what happens when that fails."""
+"""When an index merges, compacts and saves, and what happens if that fails."""
 
 import shutil
 from dataclasses import dataclass
@@ -35,29 +35,29 @@ class Workshop:
         self.upkeep = Upkeep(self.segments, self.snapshots, BOUNDS, Probes(), lambda: self.now_s)
 
     def put(self, count: int) -> None:
-        """So many new items."""
+        """Puts in this many new items."""
         rows = len(self.gallery.rows)
         self.segments.apply(join(self.gallery.put(f"item-{rows + number}") for number in range(count)))
 
     def drop(self, count: int) -> None:
-        """The oldest items."""
+        """Deletes the oldest items."""
         self.segments.apply(join(self.gallery.drop(id_) for id_ in list(self.gallery.rows)[:count]))
 
     def facts(self) -> tuple[int, int, int]:
-        """The rows of the table and of the base, and how many are alive."""
+        """Returns the rows of the table and of the base, and how many are alive."""
         view = self.segments.view
         return view.rows, view.base.rows, view.living
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of the index."""
+    """The folder of the index."""
     return tmp_path / "index"
 
 
 @pytest.fixture
 def workshop(folder: Path) -> Workshop:
-    """Of an empty index."""
+    """A workshop with an empty index."""
     exact = builder(IndexKind.EXACT)
     snapshots = Snapshots(folder, GENERATION, exact)
     table = Table.empty(snapshots.new_matrix(), DIMENSION)
@@ -66,7 +66,7 @@ def workshop(folder: Path) -> Workshop:
 
 
 def test_base_is_built_when_enough_rows_are_fresh(workshop: Workshop) -> None:
-    """Not before, and again only when the fresh rows are a share of it."""
+    """It is not built before, and again only when the fresh rows are a large enough share of it."""
     seen: list[tuple[int, int, int]] = []
     for count in (100, 1, 50, 20, 30, 1):
         workshop.put(count)
@@ -84,7 +84,7 @@ def test_base_is_built_when_enough_rows_are_fresh(workshop: Workshop) -> None:
 
 
 def test_dead_rows_go_when_they_are_many(workshop: Workshop) -> None:
-    """Both in number and as a share."""
+    """They must be many both in number and as a share."""
     workshop.put(300)
     seen: list[tuple[int, int, int]] = []
     for count in (75, 25, 1):
@@ -109,7 +109,7 @@ def test_snapshot_is_made_of_a_new_base_but_not_too_often(workshop: Workshop, fo
 
 
 def test_nothing_is_saved_where_nothing_changed(workshop: Workshop, folder: Path) -> None:
-    """However much time passes."""
+    """This holds however much time passes."""
     workshop.put(1000)
     workshop.now_s += 60
     workshop.upkeep.work()
@@ -122,7 +122,7 @@ def test_nothing_is_saved_where_nothing_changed(workshop: Workshop, folder: Path
 
 
 def test_descriptors_of_rows_that_a_compaction_left_out_can_be_had_for_a_while(workshop: Workshop) -> None:
-    """A search that was made just before may still ask for them."""
+    """A search made just before may still ask for them."""
     workshop.put(300)
     row = next(iter(workshop.gallery.rows.values()))
     workshop.drop(200)
@@ -140,7 +140,7 @@ def test_descriptors_of_rows_that_a_compaction_left_out_can_be_had_for_a_while(w
 def test_failure_is_shown_and_tried_again_later(
     workshop: Workshop, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Searches see nothing of it; the pauses grow; what succeeds in the end is no longer shown."""
+    """Searches do not notice it, the pauses grow, and a later success clears it."""
     workshop.put(1000)
     workshop.now_s += 60
     hidden = folder.rename(folder.with_name("gone"))
@@ -162,14 +162,14 @@ def test_failure_is_shown_and_tried_again_later(
 
 
 def test_failed_compaction_changes_nothing(workshop: Workshop, folder: Path) -> None:
-    """Neither the rows nor the folder; merges go on meanwhile."""
+    """Neither the rows nor the folder change, and merges go on meanwhile."""
     workshop.put(300)
     workshop.upkeep.work()
     before = sorted(folder.iterdir())
     workshop.drop(150)
 
     def fail(share: float) -> None:
-        if share > 0.2:  # the new table is there, its base is being built
+        if share > 0.2:  # the new table is there, and its base is being built
             workshop.drop(1)
             raise OSError("the disk is full")
 
@@ -183,7 +183,7 @@ def test_failed_compaction_changes_nothing(workshop: Workshop, folder: Path) -> 
 
 
 def test_what_is_built_when_the_index_closes_is_given_up(workshop: Workshop, folder: Path) -> None:
-    """At its next word of progress; the snapshot that is left has all rows, without the base that was begun."""
+    """It ends at its next report of progress; the snapshot then has all rows, without the unfinished base."""
     workshop.put(300)
 
     def close_and_go_on(advance: Advance) -> None:
@@ -202,7 +202,7 @@ def test_what_is_built_when_the_index_closes_is_given_up(workshop: Workshop, fol
 
 @pytest.mark.parametrize("compacting", [True, False])
 def test_commits_that_come_while_something_is_built_are_not_lost(workshop: Workshop, *, compacting: bool) -> None:
-    """At every step: rows that came, rows that died, and rows that did both."""
+    """They may come at every step: rows that are added, rows that die, and rows that do both."""
     workshop.put(300)
     workshop.drop(200)
 

@@ -1,4 +1,4 @@
-"""Deletions by filter: what goes, what stays, and what they hold up."""
+"""Deletions by filter: what they delete, what stays, and what they hold up."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ RED = Filter.parse("colour = red")
 
 @dataclass
 class Shop:
-    """A collection in a real catalog, with an index that hears of its commits, and what deletes from it."""
+    """A collection in a real catalog, an index that hears of its commits, and an ingester."""
 
     catalog: SqliteCatalog
     collection: Collection
@@ -37,22 +37,22 @@ class Shop:
 
     @property
     def ingester(self) -> Ingester:
-        """It knows this one collection."""
+        """An ingester that knows this one collection."""
         nothing = cast(Any, None)
         live = Live(self.collection, OpenGeneration(self.generation, nothing), self.index)
         return Ingester(cast(Any, _One(live)), self.catalog, nothing, nothing, nothing)
 
     async def put(self, *ids: str, **attributes: Any) -> None:
-        """Items with these attributes."""
+        """Puts in items with these attributes."""
         text = json.dumps(attributes)
         await self.catalog.write(self.generation, [Upsert(id_, describe(id_.encode()), text) for id_ in ids])
 
     async def ids(self) -> set[str]:
-        """Of all items."""
+        """Returns the ids of all items."""
         return {item.id for item in await self.catalog.page(self.collection.key, 0, 10_000)}
 
     def before_a_write(self, number: int, act: Callable[[], Awaitable[Any]]) -> None:
-        """Does something before the writer is given its n-th call of work from now on."""
+        """Makes `act` run before the writer gets its n-th call of work from now on."""
         give, calls = self.catalog._writer.do, 0
 
         async def do(*given: Any) -> Any:
@@ -67,19 +67,19 @@ class Shop:
 
 @dataclass
 class _One:
-    """The collections of a server that has one."""
+    """Stands for the collections of a server that has only one."""
 
     live: Live
 
     @contextlib.asynccontextmanager
     async def use(self, _name: str) -> AsyncGenerator[Live]:
-        """Nobody closes it meanwhile."""
+        """Yields it; nobody closes it meanwhile."""
         yield self.live
 
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    """Empty."""
+    """An empty shop."""
     async with await SqliteCatalog.open(tmp_path) as catalog:
         collection, generation = await catalog.create_collection("shop", SETTINGS, VERSION)
         shop = Shop(catalog, collection, generation, MemoryIndex(catalog.rows_of(generation)), [])
@@ -94,7 +94,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
 
 
 async def test_a_deletion_goes_in_portions(shop: Shop) -> None:
-    """Each is a commit, between which others write; together they take all that the filter holds for."""
+    """Each portion is a commit, and others write in between; together they delete all that matches the filter."""
     await shop.put(*(f"r{number}" for number in range(MANY)), colour="red")
     await shop.put("b", colour="blue")
     shop.before_a_write(2, lambda: shop.put("between", colour="red"))
@@ -110,7 +110,7 @@ async def test_a_deletion_goes_in_portions(shop: Shop) -> None:
 
 
 async def test_what_the_index_finds_in_pages_goes_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of all pages, with and without a descriptor, in one order."""
+    """The items of all pages, with and without a descriptor, go in one order."""
     monkeypatch.setattr(deletion, "MATCHED_AT_ONCE", 100)
     await shop.put(*(f"r{number}" for number in range(0, 500, 2)), colour="red")
     contract = replace(VERSION.contract, digest="cd" * 32)
@@ -129,7 +129,7 @@ async def test_what_the_index_finds_in_pages_goes_together(shop: Shop, monkeypat
 
 
 async def test_what_changes_between_is_looked_at_again(shop: Shop) -> None:
-    """What the filter holds for no more stays, and so does an item that is put in again; the rest goes."""
+    """An item that no longer matches stays, and so does one that was put in anew; the rest goes."""
     ids = [f"r{number}" for number in range(MANY)]
     await shop.put(*ids, colour="red")
 
@@ -147,7 +147,7 @@ async def test_what_changes_between_is_looked_at_again(shop: Shop) -> None:
 
 
 async def test_what_changes_at_the_last_moment_is_looked_at_by_the_writer(shop: Shop) -> None:
-    """Between the look and the writer's turn."""
+    """The change comes between the look and the writer's turn."""
     await shop.put("a", "b", colour="red")
     shop.before_a_write(1, lambda: shop.put("a", colour="blue"))
 
@@ -156,13 +156,13 @@ async def test_what_changes_at_the_last_moment_is_looked_at_by_the_writer(shop: 
 
 
 async def test_a_retry_finishes_what_a_crash_left(shop: Shop) -> None:
-    """Under the same request id: it counts all that went, and spares what was first put in since."""
+    """With the same request id it counts everything deleted, and spares items first put in since."""
     await shop.put(*(f"r{number}" for number in range(MANY)), colour="red")
 
     async def fail() -> None:
         raise StorageFull("the disk is full")
 
-    shop.before_a_write(3, fail)  # the first looks up the request id
+    shop.before_a_write(3, fail)  # the first call looks up the request id
     with pytest.raises(StorageFull):
         await shop.ingester.delete_matching("shop", RED, request_id="once")
     assert len(await shop.ids()) == MANY - PORTION
@@ -177,7 +177,7 @@ async def test_a_retry_finishes_what_a_crash_left(shop: Shop) -> None:
 
 
 async def test_a_deletion_recorded_at_once_is_known(shop: Shop) -> None:
-    """As it was before deletions went in portions: the whole answer under the request id."""
+    """Before deletions went in portions, the whole answer was stored under the request id."""
     await shop.put("a", "b", colour="red")
     asked = ingester._digest("delete where", RED.text)
     given = [Delete("a"), Delete("b"), Delete("c")]
@@ -190,7 +190,7 @@ async def test_a_deletion_recorded_at_once_is_known(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("matching", "left"), [("*", set[str]()), ("colour = red", {"with b", "without b"})])
 async def test_items_without_a_descriptor_go_too(shop: Shop, matching: str, left: set[str]) -> None:
-    """They cannot be found in the generation that is active, and the filter holds for them all the same."""
+    """The active generation cannot find them, but the filter matches them all the same."""
     await shop.put("without a", colour="red")
     await shop.put("without b", colour="blue")
     contract = replace(VERSION.contract, digest="cd" * 32)
@@ -207,7 +207,7 @@ async def test_items_without_a_descriptor_go_too(shop: Shop, matching: str, left
 
 
 async def test_filters_are_not_evaluated_while_the_writer_is_held(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All collections wait for the writer, and a filter of 900 comparisons over wide items may take its time."""
+    """All collections wait for the writer, and a filter of 900 comparisons over wide items may take long."""
     await shop.put("wide", **{f"a{number}": number for number in range(900)})
     keep = Filter.parse(" ".join(f"a{number}={number}" for number in range(400)))
     evaluated: list[str] = []

@@ -1,4 +1,4 @@
-"""What live searches suffer from work beside them."""
+"""How other work for the model slows live searches down."""
 
 import time
 
@@ -6,13 +6,13 @@ from pspsearch.live.latencies import Latencies
 
 
 def add(latencies: Latencies, count: int, seconds: float, started: float | None = None) -> None:
-    """Searches that end now, and begin now where nothing else is said."""
+    """Adds searches that end now, and also begin now unless `started` says otherwise."""
     for _ in range(count):
         latencies.add(time.perf_counter() if started is None else started, seconds)
 
 
 def test_strain_is_the_slowest_of_late_over_the_slowest_alone() -> None:
-    """And comes back to 1 when nobody suffers any more."""
+    """It returns to 1 when searches are no longer slowed down."""
     latencies = Latencies()
     add(latencies, 200, 0.01)
     assert latencies.strain == 1
@@ -26,7 +26,7 @@ def test_strain_is_the_slowest_of_late_over_the_slowest_alone() -> None:
 
 
 def test_a_search_that_began_before_the_company_left_was_not_alone() -> None:
-    """Its time is no measure for the others."""
+    """Its time does not count as undisturbed."""
     latencies = Latencies()
     add(latencies, 100, 0.01)
     began = time.perf_counter()
@@ -38,7 +38,7 @@ def test_a_search_that_began_before_the_company_left_was_not_alone() -> None:
 
 
 def test_late_searches_are_past_where_none_come() -> None:
-    """Nobody suffers then; and one that comes after such a rest does not bring the others back."""
+    """There is no strain then, and a search after such a rest does not bring the old times back."""
     now = 0.0
     latencies = Latencies(lambda: now)
     add(latencies, 100, 0.01, 1.0)
@@ -56,7 +56,7 @@ def test_late_searches_are_past_where_none_come() -> None:
 
 
 def test_a_search_that_takes_longer_than_a_rest_is_none() -> None:
-    """What was slow before it still counts."""
+    """The slow searches before it still count."""
     now = 0.0
     latencies = Latencies(lambda: now)
     add(latencies, 100, 1.0, 1.0)
@@ -69,7 +69,7 @@ def test_a_search_that_takes_longer_than_a_rest_is_none() -> None:
 
 
 def test_too_few_searches_tell_nothing() -> None:
-    """One that is slow by chance slows nothing down."""
+    """One search that is slow by chance means no strain."""
     latencies = Latencies()
     add(latencies, 100, 0.001)
     assert latencies.strain == 1

@@ -1,4 +1,4 @@
-"""Snapshots of open collections: who took one keeps it, and closes nothing under others who have it."""
+"""Snapshots of open collections: a call keeps the one that it took, and nothing is closed while a call uses it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def api() -> AsyncIterator[Api]:
 
 
 async def test_a_snapshot_stays_what_it_was(api: Api) -> None:
-    """Whatever becomes of its collection; the collection itself is asked for anew."""
+    """It stays the same whatever happens to its collection; `get` returns the new one."""
     collections, rollouts = api.server.collections, api.server.rollouts
     alone = collections.get("")
 
@@ -41,7 +41,7 @@ async def test_a_snapshot_stays_what_it_was(api: Api) -> None:
 
 
 async def test_a_generation_is_not_closed_while_an_earlier_snapshot_of_it_is_in_use(api: Api) -> None:
-    """All snapshots of one count the same calls."""
+    """All snapshots of one generation count the same calls."""
     collections, rollouts = api.server.collections, api.server.rollouts
     with collections.get("").in_use() as live:
         await rollouts.start("", 2, RolloutOptions(automatic=True))
@@ -58,7 +58,7 @@ async def test_a_generation_is_not_closed_while_an_earlier_snapshot_of_it_is_in_
 
 
 async def test_a_deleted_collection_has_nothing_beside_it(api: Api) -> None:
-    """Also where another one has its name by now."""
+    """This holds even if another collection has its name by now."""
     collections, rollouts = api.server.collections, api.server.rollouts
     gone = collections.get("")
     await rollouts.delete("default")

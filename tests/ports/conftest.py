@@ -1,4 +1,4 @@
-"""Catalogs to hold to one behaviour: the fake and the real one."""
+"""The catalogs that must behave alike: the fake and the real one."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,5 +35,5 @@ def ear(catalog: Catalog) -> Ear:
 
 @pytest.fixture
 async def generation(catalog: Catalog) -> Generation:
-    """Of a new collection."""
+    """The generation of a new collection."""
     return (await catalog.create_collection("pictures", SETTINGS, VERSION))[1]

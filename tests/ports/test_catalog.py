@@ -1,4 +1,4 @@
-"""What becomes of a write, in every catalog: the fake and the real one."""
+"""What every catalog does with a write: the fake and the real one."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("ear")  # every catalog has a listener, as 
 
 
 async def write(catalog: Catalog, generation: Generation, *writes: Upsert | Delete) -> list[Written]:
-    """All in one call."""
+    """Makes all writes in one call."""
     return await catalog.write(generation, writes)
 
 
@@ -34,7 +34,7 @@ async def test_collection_is_what_was_created(catalog: Catalog, clock: Clock) ->
 
 
 async def test_taken_name_is_refused(catalog: Catalog, generation: Generation) -> None:
-    """The collection that is there stays as it is."""
+    """The existing collection stays as it is."""
     with pytest.raises(AlreadyExists, match="'pictures'"):
         await catalog.create_collection("pictures", SETTINGS, VERSION)
 
@@ -84,7 +84,7 @@ async def test_item_is_what_was_put_in(catalog: Catalog, generation: Generation,
 
 
 async def test_request_is_known_by_what_it_asked(catalog: Catalog, generation: Generation) -> None:
-    """The same again has no effect; another one under that name is refused, and changes nothing."""
+    """A retry has no effect; another request with that id is refused, and changes nothing."""
     first = await catalog.write(generation, [picture("a", b"a")], request_id="r", asked="put a")
 
     assert await catalog.write(generation, [picture("b", b"b")], request_id="r", asked="put a") == first
@@ -94,14 +94,14 @@ async def test_request_is_known_by_what_it_asked(catalog: Catalog, generation: G
 
 
 async def test_item_without_attributes_has_none(catalog: Catalog, generation: Generation) -> None:
-    """The empty object."""
+    """They are the empty object."""
     await write(catalog, generation, picture("a", b"a"))
 
     assert (await catalog.items(generation.collection, ["a"]))["a"].attributes == "{}"
 
 
 async def test_image_that_is_not_kept_leaves_its_facts(catalog: Catalog, generation: Generation) -> None:
-    """The digest still tells an unchanged image; the bytes are not there, although another item kept the same."""
+    """The digest still recognises the image, but there are no bytes, although another item kept the same ones."""
     await write(catalog, generation, picture("kept", b"same"), picture("a", b"same", kept=False))
 
     (again,) = await write(catalog, generation, picture("a", b"same", kept=False))
@@ -126,7 +126,7 @@ async def test_same_image_can_be_kept_or_let_go(catalog: Catalog, generation: Ge
 
 
 async def test_item_put_in_as_a_descriptor_has_no_image(catalog: Catalog, generation: Generation) -> None:
-    """Also where there was one before."""
+    """This holds even if it had one before."""
     await write(catalog, generation, picture("a", b"a"))
 
     (written,) = await write(catalog, generation, Upsert("a", describe(b"b"), None))
@@ -139,7 +139,7 @@ async def test_item_put_in_as_a_descriptor_has_no_image(catalog: Catalog, genera
 async def test_change_keeps_the_key_and_takes_a_new_sequence(
     catalog: Catalog, generation: Generation, clock: Clock
 ) -> None:
-    """The item stays the same one, created when it was created."""
+    """It stays the same item, with its creation time."""
     (first,) = await write(catalog, generation, picture("a", b"old", '{"x": 1}'))
     before = (await catalog.items(generation.collection, ["a"]))["a"]
     clock.advance(seconds=1)
@@ -203,7 +203,7 @@ async def test_same_descriptor_without_an_image_changes_nothing(catalog: Catalog
 
 
 async def test_attributes_can_be_bound_to_an_image(catalog: Catalog, generation: Generation) -> None:
-    """They change while the item has it; an item that has another one is left alone."""
+    """They change while the item has it; an item with another image is left alone."""
     await write(catalog, generation, picture("a", b"a", '{"x": 1}'))
 
     (same,) = await write(catalog, generation, replace(picture("a", b"a", '{"x": 2}'), descriptor=None))
@@ -215,7 +215,7 @@ async def test_attributes_can_be_bound_to_an_image(catalog: Catalog, generation:
 
 
 async def test_an_image_that_is_to_be_kept_has_to_be_there(catalog: Catalog, generation: Generation) -> None:
-    """Whoever says only which one it is hears that there is none, and sends its bytes."""
+    """A caller who gives only its digest hears that there is none, and sends the bytes."""
     await write(catalog, generation, picture("a", b"a", kept=False))
     whole = picture("a", b"a")
 
@@ -230,7 +230,7 @@ async def test_an_image_that_is_to_be_kept_has_to_be_there(catalog: Catalog, gen
 
 
 async def test_what_has_changed_can_be_spared(catalog: Catalog, generation: Generation) -> None:
-    """A deletion can say what must hold for an item in the moment when it goes."""
+    """A deletion can name a condition for an item at the moment when it goes."""
     await write(catalog, generation, picture("a", b"a", '{"x": 1}'), picture("b", b"b", '{"x": 1}'))
     await write(catalog, generation, Upsert("b", None, '{"x": 2}'))
 
@@ -244,7 +244,7 @@ async def test_what_has_changed_can_be_spared(catalog: Catalog, generation: Gene
 async def test_what_is_not_there_is_absent(
     catalog: Catalog, generation: Generation, ear: Ear, nothing: Upsert | Delete
 ) -> None:
-    """It is no error, and nothing is made of it."""
+    """It is no error, and nothing is created."""
     assert await write(catalog, generation, nothing) == [Written(Outcome.ABSENT, 0)]
 
     assert await catalog.items(generation.collection, ["a"]) == {}
@@ -270,7 +270,7 @@ async def test_deleted_item_is_gone_and_its_key_with_it(catalog: Catalog, genera
 
 
 async def test_id_written_twice_in_a_call_is_told_once(catalog: Catalog, generation: Generation, ear: Ear) -> None:
-    """The later write wins; a row that came and went within the call is none that listeners hear of."""
+    """The later write wins; listeners do not hear of a row that came and went within the call."""
     (old,) = await write(catalog, generation, picture("a", b"0"))
 
     answers = await write(
@@ -290,7 +290,7 @@ async def test_id_written_twice_in_a_call_is_told_once(catalog: Catalog, generat
 
 
 async def test_item_that_came_and_went_is_not_told(catalog: Catalog, generation: Generation, ear: Ear) -> None:
-    """There is nothing to hear, so no commit is heard."""
+    """There is nothing to tell, so listeners hear of no commit."""
     await write(catalog, generation, picture("a", b"a"), Delete("a"))
 
     assert ear.commits == []
@@ -312,7 +312,7 @@ async def test_request_sent_again_has_no_second_effect(
 
 
 async def test_request_id_is_forgotten_after_a_day(catalog: Catalog, generation: Generation, clock: Clock) -> None:
-    """Then it is a new request."""
+    """After that it is a new request."""
     (first,) = await catalog.write(generation, [picture("a", b"a")], request_id="r")
     clock.advance(days=1)
 
@@ -324,7 +324,7 @@ async def test_request_id_is_forgotten_after_a_day(catalog: Catalog, generation:
 
 
 async def test_request_id_belongs_to_its_collection(catalog: Catalog, generation: Generation) -> None:
-    """The same one to another collection is another request."""
+    """The same id in another collection is another request."""
     other = (await catalog.create_collection("other", SETTINGS, VERSION))[1]
     await catalog.write(generation, [picture("a", b"a")], request_id="r")
 

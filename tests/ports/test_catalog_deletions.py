@@ -12,18 +12,18 @@ pytestmark = pytest.mark.usefixtures("ear")  # every catalog has a listener, as 
 
 @pytest.fixture
 async def keys(catalog: Catalog, generation: Generation) -> dict[str, int]:
-    """Of four items that there are."""
+    """The keys of four existing items."""
     await catalog.write(generation, [picture(id_, id_.encode(), '{"x":1}') for id_ in "abcd"])
     return {item.id: item.key for item in await catalog.page(generation.collection, 0, 10)}
 
 
 async def left(catalog: Catalog, generation: Generation) -> str:
-    """The ids that there still are."""
+    """Returns the ids that still exist."""
     return "".join(item.id for item in await catalog.page(generation.collection, 0, 10))
 
 
 async def test_portions_add_up(catalog: Catalog, generation: Generation, keys: dict[str, int], ear: Ear) -> None:
-    """Each is a commit of its own; asked again, what is done changes nothing."""
+    """Each portion is a commit of its own; a repeated portion that is done changes nothing."""
     begun = Deletion(keys["c"])
     first = await catalog.delete_portion(
         generation, [Delete("a"), Delete("x")], begun, is_last=False, request_id="r", asked="q"
@@ -41,7 +41,7 @@ async def test_portions_add_up(catalog: Catalog, generation: Generation, keys: d
 
 
 async def test_items_after_the_last_key_stay(catalog: Catalog, generation: Generation, keys: dict[str, int]) -> None:
-    """They were put in after the deletion was asked for; what was recorded of the request counts."""
+    """They were put in after the request; what is recorded of the request counts."""
     given = {"request_id": "r", "asked": "q"}
     await catalog.delete_portion(generation, [], Deletion(keys["b"]), is_last=False, **given)
     deletes = [Delete(id_, key=keys[id_]) for id_ in "abc"]
@@ -55,7 +55,7 @@ async def test_items_after_the_last_key_stay(catalog: Catalog, generation: Gener
 async def test_without_a_request_id_nothing_is_recorded(
     catalog: Catalog, generation: Generation, keys: dict[str, int]
 ) -> None:
-    """The caller keeps how far it is."""
+    """The caller keeps track of how far it is."""
     first = await catalog.delete_portion(generation, [Delete("a")], Deletion(keys["d"]), is_last=False)
     second = await catalog.delete_portion(generation, [Delete("b")], first, is_last=True)
 
@@ -65,7 +65,7 @@ async def test_without_a_request_id_nothing_is_recorded(
 async def test_only_what_has_changed_is_looked_at_again(
     catalog: Catalog, generation: Generation, keys: dict[str, int]
 ) -> None:
-    """And an item that was put in under that id since is another one."""
+    """An item that was put in under that id since is another one."""
     before = await catalog.items(generation.collection, list("abcd"))
     await catalog.write(generation, [Upsert(id_, None, '{"x":2}') for id_ in "bc"])
     await catalog.write(generation, [Delete("d"), picture("d", b"d", '{"x":1}')])
@@ -85,7 +85,7 @@ async def test_only_what_has_changed_is_looked_at_again(
 async def test_a_request_id_is_of_one_call_and_of_a_day(
     catalog: Catalog, generation: Generation, keys: dict[str, int], clock: Clock
 ) -> None:
-    """A deletion under the name of another call is refused, and so is the reverse; later the name is free."""
+    """A deletion with the id of another call is refused, and the reverse too; after a day the id is free."""
     await catalog.write(generation, [Delete("a")], request_id="w", asked="other")
     await catalog.delete_portion(generation, [], Deletion(0), is_last=False, request_id="r", asked="q")
 
@@ -104,7 +104,7 @@ async def test_a_request_id_is_of_one_call_and_of_a_day(
 
 
 async def test_a_collection_that_is_gone_is_not_found(catalog: Catalog, generation: Generation) -> None:
-    """Between two portions it may go."""
+    """It may go between two portions."""
     await catalog.delete_collection(generation.collection)
 
     with pytest.raises(NotFound):

@@ -15,18 +15,18 @@ NEXT = replace(VERSION, version=2, contract=replace(VERSION.contract, digest="cd
 
 
 def both(upsert: Upsert, other: Generation) -> Upsert:
-    """Described for another generation, too."""
+    """Returns the upsert with a descriptor for the other generation, too."""
     assert upsert.descriptor is not None
     return replace(upsert, others={other.key: upsert.descriptor[::-1].copy()})
 
 
 def filling(key: int, content: bytes) -> Filling:
-    """The descriptor of an item that has this image."""
+    """Returns the descriptor of an item that has this image, to fill in."""
     return Filling(key, hashlib.sha256(content).hexdigest(), describe(content))
 
 
 async def states(catalog: Catalog, generation: Generation) -> dict[int, GenerationState]:
-    """Of all generations of the collection."""
+    """Returns the states of all generations of the collection."""
     return {record.generation.key: record.state for record in await catalog.generations(generation.collection)}
 
 
@@ -39,7 +39,7 @@ async def built(catalog: Catalog, generation: Generation) -> Generation:
 async def test_a_generation_is_begun_beside_the_active_one(
     catalog: Catalog, generation: Generation, built: Generation, clock: Clock
 ) -> None:
-    """It names the version's space, and searches know nothing of it."""
+    """It names the version's space, and searches do not notice it."""
     first, second = await catalog.generations(generation.collection)
 
     assert (first.generation, first.state) == (generation, GenerationState.ACTIVE)
@@ -50,7 +50,7 @@ async def test_a_generation_is_begun_beside_the_active_one(
 
 
 async def test_a_collection_follows_or_does_not(catalog: Catalog, generation: Generation) -> None:
-    """As was said last."""
+    """The last setting counts."""
     assert [collection.follows for collection, _ in await catalog.collections()] == [False]
     for follows in (True, False):
         await catalog.set_follows(generation.collection, follows=follows)
@@ -63,7 +63,7 @@ async def test_a_collection_follows_or_does_not(catalog: Catalog, generation: Ge
 async def test_only_one_generation_is_built_at_a_time(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:
-    """When it has ended there can be another one; not where the collection is gone."""
+    """When it has ended another can begin, unless the collection is gone."""
     with pytest.raises(AlreadyExists):
         await catalog.begin_generation(generation.collection, NEXT, "{}")
     await catalog.end_generation(built, GenerationState.FAILED, "{}")
@@ -80,7 +80,7 @@ async def test_only_one_generation_is_built_at_a_time(
 async def test_a_write_reaches_every_generation_that_it_is_described_for(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """The same row, each with its own descriptor; listeners of both hear of it."""
+    """It is the same row, with each generation's own descriptor; listeners hear of both."""
     (written,) = await catalog.write(generation, [both(picture("a", b"a"), built)])
 
     (row,) = catalog.rows_of(generation).after(0)
@@ -110,7 +110,7 @@ async def test_what_is_changed_or_deleted_is_so_in_every_generation(
 async def test_an_image_that_is_replaced_takes_its_other_descriptors_along(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """A generation that the new image was not described for lacks it, and never keeps the old one's."""
+    """A generation without a descriptor of the new image lacks it, and never keeps the old one's."""
     await catalog.write(generation, [both(picture("a", b"a"), built)])
 
     (written,) = await catalog.write(generation, [picture("a", b"b")])
@@ -124,7 +124,7 @@ async def test_an_image_that_is_replaced_takes_its_other_descriptors_along(
 async def test_lacking_items_come_by_key_and_are_counted(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:
-    """Those whose image is not kept are told apart."""
+    """Those without a kept image are counted apart."""
     await catalog.write(
         generation,
         [
@@ -147,7 +147,7 @@ async def test_lacking_items_come_by_key_and_are_counted(
 async def test_what_is_filled_is_there_and_nobody_hears_of_it(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """Only where the item still has the image that was described, and lacks its descriptor."""
+    """It is filled only if the item still has the image that was described, and lacks its descriptor."""
     written = await catalog.write(generation, [picture(id_, id_.encode()) for id_ in "abc"])
     items = await catalog.lacking(built, 0, 10)
     await catalog.write(generation, [picture("b", b"another")])
@@ -164,7 +164,7 @@ async def test_what_is_filled_is_there_and_nobody_hears_of_it(
 async def test_what_is_filled_anew_gets_another_row_in_every_generation(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """An index takes only rows that are later than those it has."""
+    """An index takes only rows later than those that it has."""
     (old, last) = await catalog.write(generation, [picture("a", b"a"), both(picture("b", b"b"), built)])
     (item,) = await catalog.lacking(built, 0, 10)
 
@@ -180,7 +180,7 @@ async def test_what_is_filled_anew_gets_another_row_in_every_generation(
 async def test_the_same_image_put_in_again_fills_what_it_lacks(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """So an item whose image is not kept can be described for a generation: by its image coming again."""
+    """This is how an item without a kept image can be described for a generation: its image comes again."""
     await catalog.write(generation, [picture("a", b"a", kept=False)])
 
     (written,) = await catalog.write(generation, [both(picture("a", b"a", kept=False), built)])
@@ -196,7 +196,7 @@ async def test_the_same_image_put_in_again_fills_what_it_lacks(
 async def test_an_item_that_was_not_described_has_no_image_to_go_by(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """What it looks like has to come again, or nothing would ever find it."""
+    """Its image must come again, or nothing would ever find it."""
     await catalog.write(generation, [picture("a", b"a", kept=False)])
     assert await catalog.promote_generation(built, 0, "{}")
     known = replace(picture("a", b"a", kept=False), descriptor=None)
@@ -214,7 +214,7 @@ async def test_an_item_that_was_not_described_has_no_image_to_go_by(
 async def test_a_descriptor_for_another_generation_is_another_thing(
     catalog: Catalog, generation: Generation, built: Generation, ear: Ear
 ) -> None:
-    """No image tells that it is the same one, so a rollback must not find what was there before."""
+    """There is no image to show that both are the same, so a rollback must not find the old descriptor."""
     await catalog.write(generation, [Upsert("a", describe(b"a"), None)])
     await catalog.promote_generation(built, 0, "{}")
 
@@ -230,7 +230,7 @@ async def test_a_descriptor_for_another_generation_is_another_thing(
 async def test_promotion_makes_one_active_and_keeps_the_other(
     catalog: Catalog, generation: Generation, built: Generation, clock: Clock
 ) -> None:
-    """And back again: a rollback is a promotion of the one that is kept."""
+    """It works in reverse, too: a rollback is a promotion of the kept generation."""
     clock.advance(hours=1)
 
     assert await catalog.promote_generation(built, 0, '{"passed": true}')
@@ -251,7 +251,7 @@ async def test_promotion_makes_one_active_and_keeps_the_other(
 async def test_promotion_retires_the_one_that_was_kept_until_then(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:
-    """Nothing reaches it any more."""
+    """Writes no longer reach it."""
     await catalog.promote_generation(built, 0, "{}")
     third = await catalog.begin_generation(generation.collection, NEXT, "{}")
 
@@ -273,7 +273,7 @@ async def test_promotion_retires_the_one_that_was_kept_until_then(
 async def test_promotion_waits_for_what_changed_since_and_lacks_a_descriptor(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:
-    """Unless it may lack some."""
+    """It does not wait if the generation may lack some."""
     (early,) = await catalog.write(generation, [picture("a", b"a")])
 
     assert await catalog.promote_generation(built, early.sequence, "{}")
@@ -286,7 +286,7 @@ async def test_promotion_waits_for_what_changed_since_and_lacks_a_descriptor(
 async def test_a_writer_that_has_not_noticed_a_promotion_loses_nothing(
     catalog: Catalog, generation: Generation, built: Generation
 ) -> None:
-    """With a descriptor for the new one it is written, without it refused as a whole; what needs none is written."""
+    """It is written if it has a descriptor for the new one, or needs none; otherwise it is refused as a whole."""
     await catalog.write(generation, [both(picture("a", b"a"), built)])
     await catalog.promote_generation(built, 0, "{}")
 

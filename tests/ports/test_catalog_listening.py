@@ -1,4 +1,4 @@
-"""When a catalog acknowledges what its listener takes its time with: the fake and the real one."""
+"""When catalogs acknowledge writes that their listener takes time to see: the fake and the real one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,11 +12,11 @@ from pspsearch.ports import Catalog
 from tests.fakes.catalog import picture
 
 A_WHILE_S = 0.1
-"""In which whatever does not wait would be acknowledged."""
+"""How long to wait; anything that does not wait would be acknowledged by then."""
 
 
 class Index:
-    """Sees what it hears of when a test says so."""
+    """A listener that sees a commit only when a test says so."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._loop = asyncio.get_running_loop()
@@ -24,29 +24,29 @@ class Index:
         catalog.listen(self._hear)
 
     def _hear(self, _: Commit) -> Future[None]:
-        """In whichever thread commits."""
+        """Called in whichever thread commits."""
         seen = Future[None]()
         self._loop.call_soon_threadsafe(self._heard.put_nowait, seen)
         return seen
 
     async def hear(self) -> Future[None]:
-        """Of the next commit: to be done when it is seen."""
+        """Returns the future of the next commit; the test completes it when the commit is seen."""
         return await asyncio.wait_for(self._heard.get(), 10)
 
 
 async def waits(*calls: "asyncio.Task[Any]") -> bool:
-    """Whether none of them is done after a while."""
+    """Returns whether none of the calls has ended after a while."""
     done, _ = await asyncio.wait(calls, timeout=A_WHILE_S, return_when=asyncio.FIRST_COMPLETED)
     return not done
 
 
 def write(catalog: Catalog, generation: Generation, id_: str, **named: str) -> "asyncio.Task[Any]":
-    """One item."""
+    """Begins to write one item."""
     return asyncio.create_task(catalog.write(generation, [picture(id_, b"x")], **named))
 
 
 async def test_a_write_is_acknowledged_when_it_is_seen(catalog: Catalog, generation: Generation) -> None:
-    """Not before, and the catalog goes on with others meanwhile."""
+    """It is not acknowledged before, and the catalog goes on with others meanwhile."""
     index = Index(catalog)
     first = write(catalog, generation, "first")
     first_seen = await index.hear()
@@ -77,7 +77,7 @@ REPEATED: dict[str, Callable[[Catalog, Generation], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("name", REPEATED)
 async def test_what_changes_nothing_does_not_overtake(catalog: Catalog, generation: Generation, name: str) -> None:
-    """Its caller may take it that what it found there is seen."""
+    """Its caller may rely on what it found being visible to searches."""
     index = Index(catalog)
     begun = write(catalog, generation, "it", request_id="once", asked="it")
     seen = await index.hear()

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.usefixtures("ear")  # every catalog has a listener, as 
 
 
 async def write(catalog: Catalog, generation: Generation, *writes: Upsert | Delete) -> list[Written]:
-    """All in one call."""
+    """Makes all writes in one call."""
     return await catalog.write(generation, writes)
 
 
 async def test_listener_knows_the_rows_that_there_are(catalog: Catalog, generation: Generation, ear: Ear) -> None:
-    """It has heard of a write before the write is acknowledged, and a source of rows says the same."""
+    """It hears of a write before the acknowledgement, and a source of rows says the same."""
     await write(catalog, generation, *(picture(str(number), b"%d" % number) for number in range(5)))
     assert len(ear.rows(generation)) == 5
     await write(catalog, generation, Delete("1"), picture("3", b"x"), Upsert("0", None, '{"y": 0}'))
@@ -34,7 +34,7 @@ async def test_listener_knows_the_rows_that_there_are(catalog: Catalog, generati
 
 
 async def test_rows_are_those_of_the_moment_they_were_asked_for(catalog: Catalog, generation: Generation) -> None:
-    """What comes later is for the listener: reading ends however fast others write."""
+    """Later rows are for the listener, so reading ends however fast others write."""
     await write(catalog, generation, picture("a", b"a"))
 
     rows = catalog.rows_of(generation).after(0)
@@ -44,7 +44,7 @@ async def test_rows_are_those_of_the_moment_they_were_asked_for(catalog: Catalog
 
 
 async def test_rows_can_be_read_in_another_thread(catalog: Catalog, generation: Generation) -> None:
-    """An index is built beside the event loop."""
+    """An index is built outside the event loop."""
     await write(catalog, generation, picture("a", b"a"))
     source = catalog.rows_of(generation)
 
@@ -54,7 +54,7 @@ async def test_rows_can_be_read_in_another_thread(catalog: Catalog, generation: 
 
 
 async def test_collections_do_not_mix(catalog: Catalog, generation: Generation, ear: Ear) -> None:
-    """The same id in two collections is two items, with two sequences of one count."""
+    """The same id in two collections is two items, whose sequences come from one count."""
     other = (await catalog.create_collection("other", SETTINGS, VERSION))[1]
 
     (first,) = await write(catalog, generation, picture("a", b"a", '{"in": 1}'))
@@ -75,7 +75,7 @@ async def test_collections_do_not_mix(catalog: Catalog, generation: Generation, 
 
 
 async def test_pages_follow_the_keys_whatever_changes(catalog: Catalog, generation: Generation) -> None:
-    """An item that is there all the time is listed once, although others go and it changes itself."""
+    """An item that is there all the time is listed once, although it changes and others go."""
     await write(catalog, generation, *(picture(f"{number}", b"%d" % number) for number in range(6)))
 
     first = await catalog.page(generation.collection, 0, 2)
@@ -88,7 +88,7 @@ async def test_pages_follow_the_keys_whatever_changes(catalog: Catalog, generati
 
 
 async def test_items_by_key_are_those_still_there_in_order(catalog: Catalog, generation: Generation) -> None:
-    """Asked for in any order."""
+    """The keys may come in any order."""
     await write(catalog, generation, *(picture(f"{number}", b"%d" % number) for number in range(4)))
     items = await catalog.page(generation.collection, 0, 4)
     await write(catalog, generation, Delete("1"))
@@ -109,7 +109,7 @@ async def test_attributes_are_those_of_current_rows(catalog: Catalog, generation
 
 
 async def test_size_grows_with_what_is_in(catalog: Catalog, generation: Generation) -> None:
-    """An operator sees that a collection takes room."""
+    """An operator sees how much room a collection takes."""
     before = catalog.size_bytes()
 
     await write(catalog, generation, picture("a", bytes(100_000)))

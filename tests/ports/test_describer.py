@@ -1,4 +1,4 @@
-"""What every describer promises, held against the fake and against Triton with the shipped model."""
+"""What every describer promises, tested with the fake and with Triton and the shipped model."""
 
 from collections.abc import AsyncIterator
 
@@ -17,12 +17,12 @@ from tests.fakes.describer import ColourDescriber
 from tests.pictures import encode, load_photo
 
 TOLERANCE = 5e-3
-"""Of a number of a unit vector: bf16 has steps of 2^-8, and the kernels of another batch size round otherwise."""
+"""The tolerance for a number of a unit vector: bf16 has steps of 2^-8, and other batch sizes round otherwise."""
 
 
 @pytest.fixture(scope="module", params=["fake", "Triton", "embedded"])
 async def describer(request: pytest.FixtureRequest) -> AsyncIterator[Describer]:
-    """Each of them."""
+    """Each describer in turn."""
     if request.param == "fake":
         yield ColourDescriber()
         return
@@ -43,7 +43,7 @@ def pixels(describer: Describer) -> Pixels:
 
 
 async def test_descriptors_are_unit_rows_of_the_promised_dimension(describer: Describer, pixels: Pixels) -> None:
-    """One for each image, float32."""
+    """There is one for each image, in float32."""
     rows = (await describer.describe(pixels)).descriptors
 
     assert (rows.shape, rows.dtype) == ((2, describer.version.contract.dimension), np.float32)
@@ -52,7 +52,7 @@ async def test_descriptors_are_unit_rows_of_the_promised_dimension(describer: De
 
 
 async def test_batch_equals_single(describer: Describer, pixels: Pixels) -> None:
-    """In their order: what travels with an image does not matter."""
+    """Rows come in order, and do not depend on the other images of the batch."""
     together = (await describer.describe(pixels)).descriptors
     apart = [(await describer.describe(one[None])).descriptors[0] for one in pixels]
 
@@ -60,7 +60,7 @@ async def test_batch_equals_single(describer: Describer, pixels: Pixels) -> None
 
 
 async def test_pixels_of_another_shape_are_refused(describer: Describer, pixels: Pixels) -> None:
-    """Before they get anywhere."""
+    """They are refused before they are sent."""
     with pytest.raises(InvalidRequest):
         await describer.describe(pixels[:, :-1])
 
@@ -78,7 +78,7 @@ async def test_deadline_is_kept(describer: Describer, pixels: Pixels) -> None:
 
 
 async def test_cells_come_where_they_are_asked_for(describer: Describer, pixels: Pixels) -> None:
-    """Each a unit vector of the same space; a model without cells leaves them out."""
+    """Each is a unit vector of the same space; a model without cells leaves them out."""
     cells = describer.version.contract.cells
 
     plain, both = await describer.describe(pixels), await describer.describe(pixels, cells=True)

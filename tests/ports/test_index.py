@@ -1,4 +1,4 @@
-"""What every index does: the fake ones, and the real one on every kind of base there is without a GPU."""
+"""What every index does: the fakes, and the real one on every kind of base that needs no GPU."""
 
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -18,12 +18,12 @@ SCORE_TOLERANCE = 1e-5
 """Both sum 16 float32 products of the same fp16 numbers, in another order."""
 
 LEAST_RECALL = 0.95
-"""What the bases are tuned for; the queries here are like their rows."""
+"""The target of the bases; the queries here are like their rows."""
 
 
 @pytest.fixture
 def gallery() -> Gallery:
-    """1,000 items."""
+    """A gallery of 1,000 items."""
     gallery = Gallery()
     for number in range(1000):
         gallery.put(f"old-{number}", number=number)
@@ -32,7 +32,7 @@ def gallery() -> Gallery:
 
 @pytest.fixture(params=["memory", "late", *(kind for kind in IndexKind if kind is not IndexKind.AUTO)])
 async def index(request: pytest.FixtureRequest, tmp_path: Path, gallery: Gallery) -> AsyncIterator[Index]:
-    """Over the gallery: most rows in the base, many newer ones, and dead ones in both."""
+    """An index over the gallery: most rows in the base, many newer ones, and dead ones among both."""
     if request.param == "memory":
         opened: Index = MemoryIndex(gallery.source)
     elif request.param == "late":
@@ -50,13 +50,13 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path, gallery: Gallery
 
 
 def see(applied: Future[None] | None) -> None:
-    """Returns when searches see what was applied."""
+    """Waits until searches see what was applied."""
     if applied is not None:
         applied.result(10)
 
 
 def assert_right(found: list[Found], true: list[Found], index: Index, gallery: Gallery) -> None:
-    """Rows that are there, of different items, with their scores, best first: all the best, or nearly all."""
+    """Asserts that rows exist, of different items, with their scores, best first: all the best, or nearly all."""
     rows = gallery.by_sequence()
     hits = expected = 0
     for one, truth in zip(found, true, strict=True):
@@ -71,7 +71,7 @@ def assert_right(found: list[Found], true: list[Found], index: Index, gallery: G
 
 
 def assert_scored(found: list[Found], queries: NDArray[np.float32], gallery: Gallery) -> None:
-    """Each score is the cosine of the query and the row."""
+    """Asserts that each score is the cosine of the query and the row."""
     rows = gallery.by_sequence()
     for one, query in zip(found, queries, strict=True):
         cosines = [rows[sequence].descriptor.astype(np.float64) @ query for sequence in one.sequences.tolist()]
@@ -84,7 +84,7 @@ FILTERS = [None, "number > 300", "number < 50", "number = 7", "number = 7000", "
 
 @pytest.mark.parametrize("text", FILTERS)
 async def test_nearest_rows_are_found(index: Index, gallery: Gallery, text: str | None) -> None:
-    """Few and many, under any filter, in every segment; neither a deleted row nor a replaced one."""
+    """Few or many are found, under any filter, in every segment, and neither a deleted nor a replaced row."""
     where = Filter.parse(text) if text else None
     queries = gallery.queries(50)
 
@@ -97,14 +97,14 @@ async def test_nearest_rows_are_found(index: Index, gallery: Gallery, text: str 
 
 
 async def test_more_rows_than_there_are(index: Index, gallery: Gallery) -> None:
-    """Everything that there is, once."""
+    """Everything that there is comes once."""
     (found,) = await index.search(gallery.queries(1), 5000)
 
     assert sorted(found.ids) == sorted(gallery.rows)
 
 
 async def test_batch_equals_single(index: Index, gallery: Gallery) -> None:
-    """An answer does not depend on what is asked at the same time."""
+    """An answer does not depend on queries made at the same time."""
     queries = gallery.queries(30)
 
     together = await index.search(queries, 5)
@@ -116,7 +116,7 @@ async def test_batch_equals_single(index: Index, gallery: Gallery) -> None:
 
 
 async def test_of_equal_scores_the_lower_sequence_is_first(index: Index, gallery: Gallery) -> None:
-    """Twins come in the order in which they were put in, and only the first of them where there is no room."""
+    """Twins come in the order in which they were put in; if there is room for one, it is the first."""
     twin = gallery.draw()
     see(index.apply(join(gallery.put(f"twin-{number}", twin) for number in range(6))))
 
@@ -126,7 +126,7 @@ async def test_of_equal_scores_the_lower_sequence_is_first(index: Index, gallery
 
 
 async def test_commit_is_seen_by_the_next_search(index: Index, gallery: Gallery) -> None:
-    """As soon as `apply` says so."""
+    """A search sees it as soon as `apply` says so."""
     query = stored(np.ones(16))
     seen: list[list[str]] = []
 
@@ -146,7 +146,7 @@ async def test_commit_is_seen_by_the_next_search(index: Index, gallery: Gallery)
 
 @pytest.mark.parametrize("text", ["*", "number < 50", "number = 7000"])
 async def test_match_is_every_row_by_key(index: Index, gallery: Gallery, text: str) -> None:
-    """The keys of a replaced item stay, and its row is the new one; and as many are counted."""
+    """The keys of a replaced item stay, with its new row; the count agrees."""
     where = Filter.parse(text)
     rows = sorted((row for row in gallery.rows.values() if holds(where, row)), key=lambda row: row.key)
 
@@ -160,7 +160,7 @@ async def test_match_is_every_row_by_key(index: Index, gallery: Gallery, text: s
 
 @pytest.mark.parametrize("page_size", [1, 49, 50, 1000])
 async def test_pages_are_of_one_moment(index: Index, gallery: Gallery, page_size: int) -> None:
-    """Whatever is written while they are read; they begin behind a key, and all but the last are full."""
+    """Writes meanwhile do not matter; pages begin after a key, and all but the last are full."""
     where = Filter.parse("number < 50")
     before = await match_all(index, where)
     start = len(before.keys) // 3
@@ -178,7 +178,7 @@ async def test_pages_are_of_one_moment(index: Index, gallery: Gallery, page_size
 
 
 async def test_no_match_is_one_empty_page(index: Index, gallery: Gallery) -> None:
-    """So a caller can always read one."""
+    """A caller can always read one page."""
     last_key = max(row.key for row in gallery.rows.values())
 
     for pages in (index.match(Filter.parse("number = 7000"), 10), index.match(ALL, 10, last_key)):
@@ -187,7 +187,7 @@ async def test_no_match_is_one_empty_page(index: Index, gallery: Gallery) -> Non
 
 @pytest.mark.parametrize("count", [1, 200, 5000])
 async def test_sample_is_of_all_rows(index: Index, gallery: Gallery, count: int) -> None:
-    """Different ones that there are, by key; not only old or new ones."""
+    """They are different existing rows, by key, not only old or new ones."""
     sample = await index.sample(count)
 
     rows = gallery.by_sequence()
@@ -200,7 +200,7 @@ async def test_sample_is_of_all_rows(index: Index, gallery: Gallery, count: int)
 
 
 async def test_rows_that_are_gone_are_not_contained(index: Index, gallery: Gallery) -> None:
-    """Neither deleted nor replaced, nor such as never were."""
+    """Deleted and replaced rows are not, nor are sequences that never existed."""
     kept, dropped, replaced = (gallery.rows[f"new-{number}"].sequence for number in (101, 102, 103))
     see(index.apply(gallery.drop("new-102")))
     see(index.apply(gallery.label("new-103", number=-2)))
@@ -225,7 +225,7 @@ async def test_descriptors_of_rows_that_are_gone_since(index: Index, gallery: Ga
 
 
 async def test_state_counts(index: Index, gallery: Gallery) -> None:
-    """What can be found, and up to which change."""
+    """It tells how many rows can be found, and up to which change."""
     state = index.state
 
     assert state.rows == len(gallery.rows)
@@ -233,7 +233,7 @@ async def test_state_counts(index: Index, gallery: Gallery) -> None:
 
 
 async def test_no_rows(tmp_path: Path) -> None:
-    """A new collection answers with nothing, and with what is put into it."""
+    """A new collection answers with nothing, and then with what is put into it."""
     gallery = Gallery()
     for index in (MemoryIndex(gallery.source), await open_index(tmp_path, gallery.source, IndexKind.AUTO)):
         assert (await index.search(gallery.queries(1), 10))[0].ids == []

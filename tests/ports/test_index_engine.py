@@ -16,7 +16,7 @@ SETTINGS = CollectionSettings("pspnet")
 
 @pytest.fixture(params=["memory", "faiss"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> IndexEngine:
-    """With no index yet."""
+    """An engine without indexes."""
     return MemoryEngine() if request.param == "memory" else FaissEngine(tmp_path / "indexes", ROOM, NEVER)
 
 
@@ -30,7 +30,7 @@ def gallery() -> Gallery:
 
 
 async def test_an_index_has_the_rows_of_its_generation(engine: IndexEngine, gallery: Gallery) -> None:
-    """Each its own, with those of another beside it."""
+    """Each has its own, although the other's are beside it."""
     other = Gallery(seed=1)
     other.put("other")
     index = await engine.open(GENERATION, SETTINGS, gallery.source)
@@ -46,7 +46,7 @@ async def test_an_index_has_the_rows_of_its_generation(engine: IndexEngine, gall
 async def test_an_index_that_is_opened_again_has_the_rows_of_then(
     engine: IndexEngine, gallery: Gallery, *, dropped: bool
 ) -> None:
-    """Whether something was left of it or not."""
+    """This holds whether anything was left of it or not."""
     index = await engine.open(GENERATION, SETTINGS, gallery.source)
     index.apply(gallery.put("seen"))
     await index.close()
@@ -62,7 +62,7 @@ async def test_an_index_that_is_opened_again_has_the_rows_of_then(
 
 
 async def test_other_rows_after_a_drop(engine: IndexEngine, gallery: Gallery) -> None:
-    """Nothing is left that would be taken for them; what was never there can be dropped, too."""
+    """Nothing is left that could be mistaken for them, and an index that never existed can be dropped, too."""
     await engine.drop(GENERATION)
     index = await engine.open(GENERATION, SETTINGS, gallery.source)
     await index.close()

@@ -15,7 +15,7 @@ IDS = [f"item-{number}" for number in range(60)]
 
 
 class Restless:
-    """A source that is written to between any two rows that are read; it remembers the commits."""
+    """A source that changes between any two rows that are read, and remembers the commits."""
 
     def __init__(self, gallery: Gallery, seed: int) -> None:
         self.commits: list[Commit] = []
@@ -23,7 +23,7 @@ class Restless:
         self._random = random.Random(seed)
 
     def change(self) -> None:
-        """One item, if at all."""
+        """Changes one item, if the chance says so."""
         id_ = self._random.choice(IDS)
         what = self._random.random()
         if what < 0.4:
@@ -32,18 +32,18 @@ class Restless:
             self.commits.append(self._gallery.drop(id_))
 
     def last_change(self) -> int:
-        """Of the gallery."""
+        """See the port."""
         return self._gallery.source.last_change()
 
     def sequences(self) -> Sequences:
-        """Ascending."""
+        """See the port."""
         self.change()
         sequences = self._gallery.source.sequences()
         self.change()
         return sequences
 
     def after(self, sequence: int) -> Iterator[Row]:
-        """As the port says: of what is removed meanwhile only what was read before."""
+        """See the port. Of rows removed meanwhile it yields only those already read."""
         last = max(self._gallery.by_sequence(), default=0)
         while rows := [row for row in self._gallery.source.after(sequence) if row.sequence <= last]:
             yield rows[0]
@@ -54,7 +54,7 @@ class Restless:
 @pytest.mark.parametrize("kind", ["memory", "real", "snapshot"])
 @pytest.mark.parametrize("seed", range(20))
 async def test_what_changes_meanwhile_is_caught_up(tmp_path: Path, kind: str, seed: int) -> None:
-    """Every row there is, and no other."""
+    """The index then has every existing row and no other."""
     gallery = Gallery(seed)
     for id_ in IDS[::2]:
         gallery.put(id_)

@@ -1,4 +1,4 @@
-"""What tests of rollouts have: a server with two versions, with fakes at the ports or with what is real."""
+"""Fixtures for rollout tests: a server with two versions, with fakes at the ports or the real parts."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.servers.rpc_client import Api, item
 
 @pytest.fixture(params=["memory", "real"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """With two versions."""
+    """A place with two versions."""
     return Place(tmp_path if request.param == "real" else None)
 
 

@@ -1,4 +1,4 @@
-"""What tests of rollouts do again and again, and what must be true then."""
+"""Steps that rollout tests repeat, and what must be true after them."""
 
 from typing import Any
 
@@ -10,40 +10,40 @@ from tests.servers.rollout_place import picture
 from tests.servers.rpc_client import Api, query
 
 EXPECTED = {f"item-{number}": picture(number) for number in range(20)}
-"""The items of the server that the tests have."""
+"""The items of the server under test."""
 
 
 async def start(api: Api, **options: Any) -> models.Rollout:
-    """A rollout of the default collection."""
+    """Starts a rollout of the default collection."""
     return (await api.models.StartRollout(models.StartRolloutRequest(**options))).rollout
 
 
 async def failed(api: Api) -> models.Rollout:
-    """The rollout when it has failed."""
+    """Waits for the rollout to fail, and returns it."""
     answers = [answer.rollout async for answer in api.models.WatchRollout(models.WatchRolloutRequest())]
     assert answers[-1].stage == models.ROLLOUT_STAGE_FAILED
     return answers[-1]
 
 
 async def promote(api: Api, **options: Any) -> models.Rollout:
-    """A rollout that is ready."""
+    """Promotes a rollout that is ready."""
     return (await api.models.PromoteRollout(models.PromoteRolloutRequest(**options))).rollout
 
 
 async def search(api: Api, image: bytes, limit: int = 5) -> searches.SearchResponse:
-    """In the default collection."""
+    """Searches the default collection."""
     options = searches.SearchOptions(limit=limit)
     return await api.search.Search(searches.SearchRequest(query=query(image=image), options=options))
 
 
 async def states(api: Api) -> list[str]:
-    """Of the default collection's generations."""
+    """Returns the states of the default collection's generations."""
     answer = await api.models.ListGenerations(models.ListGenerationsRequest())
     return [models.GenerationState.Name(one.state).removeprefix("GENERATION_STATE_") for one in answer.generations]
 
 
 async def assert_answers_from(api: Api, number: int, expected: dict[str, bytes]) -> None:
-    """Every item finds itself first, in that version's space, and nothing else is there."""
+    """Asserts that every item finds itself first, in that version's space, and that nothing else exists."""
     for id_, image in expected.items():
         answer = await search(api, image, 1000)
         assert answer.origin.model_version == number

@@ -1,4 +1,4 @@
-"""The gate: what a version is refused for, over a real channel."""
+"""What the gate refuses a version for, over a real channel."""
 
 import asyncio
 from pathlib import Path
@@ -16,26 +16,26 @@ from tests.servers.rpc_client import TEMPLE, Api, item
 
 
 class Forgetful(ColourDescriber):
-    """Whose neighbours have nothing to do with what the images are like."""
+    """A describer whose neighbours have nothing to do with what the images look like."""
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """Random, but the same for the same image."""
+        """Returns random descriptors, the same for the same image."""
         await super().describe(inputs, timeout_s=timeout_s)
         rows = [np.random.default_rng(int(np.sum(one))).standard_normal(16) for one in inputs]
         return Described(np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32))
 
 
 class Slow(ColourDescriber):
-    """That takes its time."""
+    """A describer that is slow."""
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """After a while."""
+        """Answers after a delay."""
         await asyncio.sleep(0.02)
         return await super().describe(inputs, timeout_s=timeout_s)
 
 
 async def test_recent_queries_are_tried(api: Api) -> None:
-    """What was searched for by image is a check of its own."""
+    """Recent queries by image are a check of their own."""
     await search(api, TEMPLE)
     await start(api)
 
@@ -53,7 +53,7 @@ async def test_recent_queries_are_tried(api: Api) -> None:
     ids=["collapsed", "forgetful"],
 )
 async def test_a_bad_version_is_refused_by_the_gate(place: Place, api: Api, bad: ColourDescriber, words: str) -> None:
-    """It says why, nothing that answers has changed, and another rollout can begin."""
+    """The rollout says why, answers do not change, and another rollout can begin."""
     place.versions[2] = bad
     await start(api, automatic=True)
 
@@ -70,7 +70,7 @@ async def test_a_bad_version_is_refused_by_the_gate(place: Place, api: Api, bad:
 
 
 async def test_a_slow_version_is_refused(tmp_path: Path) -> None:
-    """Against the one that answers."""
+    """It is slow compared with the active version."""
     place = Place(tmp_path, {1: ColourDescriber(), 2: Slow(version(2))}, GateSettings(gate_overlap=0.0))
     async with place.open() as api:
         await api.fill(item("a", TEMPLE))
@@ -80,7 +80,7 @@ async def test_a_slow_version_is_refused(tmp_path: Path) -> None:
 
 
 async def test_labels_can_be_a_check(tmp_path: Path) -> None:
-    """How often the nearest other item has the same label."""
+    """The check is how often the nearest other item has the same label."""
     gate = GateSettings(gate_overlap=0.0, gate_label="kind", gate_slowdown=1000)
     place = Place(tmp_path, {1: ColourDescriber(), 2: Forgetful(version(2))}, gate)
     async with place.open() as api:

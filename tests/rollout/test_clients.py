@@ -18,12 +18,12 @@ from tests.servers.rpc_client import FLOWER, TEMPLE
 from tests.servers.rpc_server import Parts, open_server
 
 QUICK = GateSettings(gate_slowdown=1000.0)
-"""How quick a fake is says nothing."""
+"""A gate without a bound on latency, because the speed of a fake means nothing."""
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Parts]:
-    """Two versions, the second not good for anything yet to be listed; two items."""
+    """A server with two versions, the second not yet usable, and two items."""
     versions = {1: ColourDescriber(), 2: ColourDescriber(version(2), 5), 3: ColourDescriber(version(3))}
     versions[3].reason = "its manifest is missing"
     async with open_server(versions=versions, gate=QUICK) as server:
@@ -34,7 +34,7 @@ async def server() -> AsyncIterator[Parts]:
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def ask(server: Parts, request: pytest.FixtureRequest) -> AsyncIterator[EitherClient]:
-    """Each of the clients."""
+    """Each of the clients in turn."""
     async with connected(request.param(server.address)) as ask:
         yield ask
 
@@ -46,7 +46,7 @@ async def run(server: Parts, *arguments: str) -> Result:
 
 
 async def test_a_client_takes_a_collection_there_and_back(ask: EitherClient) -> None:
-    """Every method, in the order of a rollout."""
+    """Calls every method, in the order of a rollout."""
     listed = await ask("list_model_versions")
     assert [(one.version, one.reason, one.collections) for one in listed] == [
         (1, "", ("default",)),
@@ -69,7 +69,7 @@ async def test_a_client_takes_a_collection_there_and_back(ask: EitherClient) -> 
 
 
 async def test_a_client_watches_to_the_end(ask: EitherClient) -> None:
-    """Every moment until there are no more."""
+    """Watching yields every change until there are no more."""
     await ask("start_rollout", automatic=True)
 
     moments = await ask("watch_rollout")
@@ -79,7 +79,7 @@ async def test_a_client_watches_to_the_end(ask: EitherClient) -> None:
 
 
 async def test_a_client_tries_a_rollout(server: Parts, ask: EitherClient) -> None:
-    """Who calls is told by the client's name, or by its address."""
+    """The caller is known by the client's name, or by its address."""
     await ask("start_rollout", canary=1.0)
     while (await ask("get_rollout")).stage is not RolloutStage.READY:
         await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def test_a_client_tries_a_rollout(server: Parts, ask: EitherClient) -> Non
 
 
 async def test_a_client_has_a_collection_follow(ask: EitherClient) -> None:
-    """Or has it pinned to what answers."""
+    """Or it pins the collection to what answers now."""
     assert not (await ask("get_collection")).follows
     assert (await ask("follow_model")).follows
     assert (await ask("get_collection")).follows
@@ -112,7 +112,7 @@ async def test_a_client_has_a_collection_follow(ask: EitherClient) -> None:
 
 
 async def test_a_caller_has_a_name_that_can_be_sent(server: Parts) -> None:
-    """The server would not hear of any other."""
+    """The server would not accept any other name."""
     for name in ("two words", "caf\u00e9", "x" * 65):
         with pytest.raises(InvalidRequest, match="visible ASCII"):
             AsyncClient(server.address, caller=name)
@@ -121,7 +121,7 @@ async def test_a_caller_has_a_name_that_can_be_sent(server: Parts) -> None:
 
 
 async def test_a_client_hears_what_cannot_be(ask: EitherClient) -> None:
-    """As the errors that it knows."""
+    """The server's refusals become the client's own errors."""
     for name, arguments, error in (
         ("start_rollout", [3], ModelMismatch),
         ("start_rollout", [1], InvalidRequest),
@@ -138,7 +138,7 @@ async def test_a_client_hears_what_cannot_be(ask: EitherClient) -> None:
 
 
 async def test_an_operator_takes_a_collection_there_and_back(server: Parts) -> None:
-    """By commands, each of which says what it did."""
+    """Each command says what it did."""
     listed = (await run(server, "list")).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["version", "colours/1", "colours/2", "colours/3"]
     assert "default" in listed[1]
@@ -175,7 +175,7 @@ async def test_an_operator_takes_a_collection_there_and_back(server: Parts) -> N
 
 
 async def test_an_operator_hears_of_a_failure(server: Parts) -> None:
-    """`watch` ends with 1, and refusals are one sentence."""
+    """`watch` exits with 1, and refusals are one sentence."""
     server.versions[2].may_answer.clear()
     await run(server, "rollout", "2")
     aborted = await run(server, "abort")
@@ -189,7 +189,7 @@ async def test_an_operator_hears_of_a_failure(server: Parts) -> None:
 
 
 async def test_an_operator_sees_what_is_missing(server: Parts, ask: EitherClient) -> None:
-    """By id, and by a program."""
+    """The missing items are listed by id, and as JSON for programs."""
     point = (await ask("describe", TEMPLE)).descriptor
     await ask("upsert", [ItemInput("point", point)])
     begun = await ask("start_rollout")
@@ -202,13 +202,13 @@ async def test_an_operator_sees_what_is_missing(server: Parts, ask: EitherClient
 
 
 async def test_an_operator_has_a_collection_follow(server: Parts) -> None:
-    """There and back."""
+    """Following can be turned on and off."""
     assert (await run(server, "follow")).stdout == "default follows new versions of colours\n"
     assert (await run(server, "pin")).stdout == "default stays at colours/1\n"
 
 
 async def test_programs_get_json(server: Parts) -> None:
-    """One line each."""
+    """Each command prints one line of it."""
     await run(server, "rollout", "--automatic")
 
     moments = [json.loads(line) for line in (await run(server, "watch", "--json")).stdout.splitlines()]

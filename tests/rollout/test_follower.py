@@ -1,4 +1,4 @@
-"""Collections that are taken to what is new in the repository, over a real channel."""
+"""Collections that follow their model to new versions in the repository, over a real channel."""
 
 import asyncio
 from pathlib import Path
@@ -14,12 +14,12 @@ from tests.servers.rpc_client import TEMPLE, Api, item
 
 
 async def follow(api: Api, *, follow: bool = True) -> resources.Collection:
-    """The default collection."""
+    """Sets whether the default collection follows."""
     return (await api.models.FollowModel(models.FollowModelRequest(follow=follow))).collection
 
 
 async def test_a_collection_is_pinned_until_it_follows(place: Place, api: Api) -> None:
-    """As soon as a version is seen; it goes on following under the new one, and no more when it is pinned again."""
+    """It follows when a version is seen, goes on following under the new one, and stops when it is pinned."""
     await api.server.follower.look_for_news("colours")
     assert await states(api) == ["ACTIVE"]
 
@@ -36,7 +36,7 @@ async def test_a_collection_is_pinned_until_it_follows(place: Place, api: Api) -
 
 
 async def test_a_collection_follows_after_a_restart(tmp_path: Path) -> None:
-    """What was said is kept."""
+    """The setting is stored."""
     place = Place(tmp_path)
     async with place.open() as api:
         await api.fill(item("a", TEMPLE))
@@ -47,7 +47,7 @@ async def test_a_collection_follows_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
-    """One that was taken back stays back, one that failed is not tried again, and one that cannot be used never."""
+    """A version rolled back stays back, a failed one is not tried again, and an unusable one is never tried."""
     place = Place(tmp_path)
     async with place.open() as api:
         await follow(api)
@@ -70,7 +70,7 @@ async def test_who_follows_takes_no_version_twice(tmp_path: Path) -> None:
 
 
 async def test_the_repository_is_looked_into_now_and_then(place: Place, api: Api) -> None:
-    """For as long as the context lasts."""
+    """This lasts as long as the context."""
     server = api.server
     await follow(api)
     async with Follower(server.rollouts, server.collections, server.catalog, 0.01):

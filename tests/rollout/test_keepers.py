@@ -18,7 +18,7 @@ from tests.servers.rpc_client import FLOWER, Api, item, refuse
 
 
 async def all_are_described(api: Api) -> None:
-    """For the second generation, as soon as somebody has done it."""
+    """Waits until every item is described for the second generation."""
     lacking = items.ListItemsRequest(not_in_generation=2)
     async with asyncio.timeout(30):
         while (await api.items.ListItems(lacking)).items:
@@ -26,7 +26,7 @@ async def all_are_described(api: Api) -> None:
 
 
 async def test_writes_reach_both_versions_all_the_time(api: Api) -> None:
-    """While it is described, when it is ready, and after it was promoted: so that a rollback has them, too."""
+    """They do while it is described, when it is ready, and after its promotion, so that a rollback has them, too."""
     expected = dict(EXPECTED)
 
     async def write(number: int) -> None:
@@ -40,7 +40,7 @@ async def test_writes_reach_both_versions_all_the_time(api: Api) -> None:
     describer.may_answer.clear()
     await start(api)
     await describer.entered.wait()
-    await write(0)  # while the version does not answer: it is described later
+    await write(0)  # the version does not answer now, so it is described later
     describer.may_answer.set()
     await reach(api, models.ROLLOUT_STAGE_READY)
     await write(1)
@@ -59,7 +59,7 @@ async def test_writes_reach_both_versions_all_the_time(api: Api) -> None:
 
 
 async def test_what_a_version_could_not_describe_is_described_later(api: Api) -> None:
-    """A write never fails because of a version that does not answer yet."""
+    """A write never fails because a version does not answer yet."""
     await start(api)
     await reach(api, models.ROLLOUT_STAGE_READY)
     describer = api.server.versions[2]
@@ -76,7 +76,7 @@ async def test_what_a_version_could_not_describe_is_described_later(api: Api) ->
 
 
 async def test_a_write_waits_a_little_for_a_version_that_is_slow(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And has its descriptor with it then, so that nothing is described again."""
+    """The write then stores that version's descriptor, so nothing is described again."""
     monkeypatch.setattr(describing, "_GRACE_S", 60.0)
     await start(api)
     await reach(api, models.ROLLOUT_STAGE_READY)
@@ -98,7 +98,7 @@ async def test_a_write_waits_a_little_for_a_version_that_is_slow(api: Api, monke
 async def test_a_write_that_began_before_a_rollout_is_described_for_it_later(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although it knew of no generation but the one that answered when it began."""
+    """When it began it knew of no generation but the active one."""
     began, may_write, write = asyncio.Event(), asyncio.Event(), api.server.catalog.write
 
     async def linger(*given: Any, **named: Any) -> Sequence[Written]:
@@ -124,7 +124,7 @@ async def test_a_write_that_began_before_a_rollout_is_described_for_it_later(
 async def test_a_write_that_ended_while_its_collection_could_not_be_deleted_is_described_later(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There was no such collection when it looked for the generations that it has to reach."""
+    """When it looked for the generations to reach, the collection was gone."""
     await start(api)
     await reach(api, models.ROLLOUT_STAGE_READY)
     api.server.versions[2].failure = TritonUnavailable("Triton is away")

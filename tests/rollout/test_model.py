@@ -1,4 +1,4 @@
-"""Random writes, rollouts, promotions, rollbacks and restarts, against dicts and brute force."""
+"""Random writes, rollouts, promotions, rollbacks and restarts, compared with dicts and brute force."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from tests.pictures import encode
 from tests.servers.rollout_place import Place, until_ready
 
 SCORE_TOLERANCE = 2e-3
-"""Of descriptors that are kept in fp16."""
+"""The tolerance for descriptors kept in fp16."""
 
 SHIFTS = {1: 0, 2: 5, 3: 9}
 IDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4, unique=True)
@@ -36,25 +36,27 @@ _Answer = TypeVar("_Answer")
 
 @dataclass
 class Known:
-    """A generation as it should be."""
+    """What a generation should be."""
 
     version: int
+    generation: int
+    """Two generations may be of one version: one that is built, and one that was rolled back to."""
     points: dict[str, NDArray[np.float32]]
-    """Of the items that it can find."""
+    """The descriptors of the items that it can find."""
 
 
 def image(colour: tuple[int, ...]) -> bytes:
-    """A picture of one colour."""
+    """Returns a picture of one colour."""
     return encode(Image.new("RGB", (32, 32), colour), "PNG")
 
 
 def point(colour: tuple[int, ...], number: int) -> NDArray[np.float32]:
-    """What a version makes of it."""
+    """Returns the descriptor that a version makes of the colour."""
     return np.roll(describe_pixels(np.full((32, 32, 3), colour, np.uint8)), SHIFTS[number])
 
 
 class RolloutMachine(RuleBasedStateMachine):
-    """One collection and three versions; the gate lets everything pass, so that the operator decides."""
+    """One collection and three versions. The gate passes everything, so the operator decides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,16 +66,16 @@ class RolloutMachine(RuleBasedStateMachine):
         gate = GateSettings(gate_overlap=0.0, gate_slowdown=1e9, gate_spread=1.1)
         self.place = Place(Path(self.folder.name), versions, gate)
         self.colours: dict[str, tuple[int, ...] | None] = {}
-        """Of every item; None where it was put in as a descriptor."""
-        self.active = Known(1, {})
+        """The colour of every item; None if it was put in as a descriptor."""
+        self.active = Known(1, 1, {})
         self.kept: Known | None = None
         self.building: Known | None = None
         self.canary = 0.0
-        """Whether callers may be, or must be, answered by the one that is built."""
+        """The share of callers that the candidate answers: none, some or all."""
         self.open()
 
     def open(self) -> None:
-        """As a new process finds it."""
+        """Opens the server as a new process does."""
 
         async def start() -> tuple[contextlib.AsyncExitStack, AsyncClient]:
             stack = contextlib.AsyncExitStack()
@@ -83,23 +85,23 @@ class RolloutMachine(RuleBasedStateMachine):
         self.stack, self.client = self.run(start())
 
     def run(self, call: Coroutine[Any, Any, _Answer]) -> _Answer:
-        """To its end."""
+        """Runs a call to its end."""
         return self.runner.run(call)
 
     def teardown(self) -> None:
-        """Leaves nothing behind."""
+        """Closes the server and removes its files."""
         self.run(self.stack.aclose())
         self.runner.close()
         self.folder.cleanup()
 
     @property
     def living(self) -> list[Known]:
-        """What writes reach."""
+        """The generations that writes reach."""
         return [one for one in (self.active, self.kept, self.building) if one is not None]
 
     @rule(ids=IDS, colours=COLOURS)
     def put(self, ids: list[str], colours: list[tuple[int, ...]]) -> None:
-        """Pictures, new or in place of others."""
+        """Puts in pictures, new or in place of others."""
         chosen = dict(zip(ids, colours, strict=False))
         done = self.run(self.client.upsert([ItemInput(id_, image(colour)) for id_, colour in chosen.items()]))
         assert all(one.error is None for one in done)
@@ -110,7 +112,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @rule(ids=IDS, colours=COLOURS)
     def put_points(self, ids: list[str], colours: list[tuple[int, ...]]) -> None:
-        """Descriptors in the space that answers: the other generations cannot find them."""
+        """Puts in descriptors of the active space; the other generations cannot find them."""
         fingerprint = self.place.versions[self.active.version].version.contract.fingerprint
         points = {id_: point(colour, self.active.version) for id_, colour in zip(ids, colours, strict=False)}
         items = [ItemInput(id_, Descriptor(values, fingerprint)) for id_, values in points.items()]
@@ -126,7 +128,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @rule(ids=IDS)
     def delete(self, ids: list[str]) -> None:
-        """Whichever generation has them."""
+        """Deletes items, whichever generation has them."""
         assert self.run(self.client.delete(ids)) == len(self.colours.keys() & set(ids))
         for id_ in ids:
             self.colours.pop(id_, None)
@@ -136,11 +138,12 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.building is None)
     @rule(step=st.sampled_from([1, 2]), wait=st.booleans())
     def begin(self, step: int, *, wait: bool) -> None:
-        """A rollout to one of the versions that do not answer."""
+        """Begins a rollout to one of the versions that do not answer."""
         number = (self.active.version - 1 + step) % 3 + 1
-        self.run(self.client.start_rollout(number, share=1.0))
+        begun = self.run(self.client.start_rollout(number, share=1.0))
         described = {id_: colour for id_, colour in self.colours.items() if colour is not None}
-        self.building = Known(number, {id_: point(colour, number) for id_, colour in described.items()})
+        points = {id_: point(colour, number) for id_, colour in described.items()}
+        self.building = Known(number, begun.origin.generation, points)
         self.canary = 0.0
         if wait:
             self.run(until_ready(self.client))
@@ -148,19 +151,19 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.building is not None)
     @rule(canary=st.sampled_from([0.0, 0.5, 1.0]), shadow=st.sampled_from([0.0, 1.0]))
     def try_out(self, canary: float, shadow: float) -> None:
-        """It answers some of the searches to come, or is compared on them."""
+        """Lets the candidate answer some of the searches to come, or mirrors some to it."""
         self.run(until_ready(self.client))
         self.run(self.client.try_rollout(canary=canary, shadow=shadow))
         self.canary = canary
         if canary == 1:
             assert self.building is not None
             answer = self.run(self.client.search(image((1, 2, 3))))
-            assert answer.origin.model_version == self.building.version
+            assert answer.origin.generation == self.building.generation
 
     @precondition(lambda self: self.building is not None)
     @rule()
     def promote(self) -> None:
-        """What cannot be described needs the operator's word."""
+        """Items that cannot be described need the operator's word."""
         assert self.building is not None
         self.run(until_ready(self.client))
         missing = len(self.colours.keys() - self.building.points.keys())
@@ -174,14 +177,14 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.building is not None)
     @rule()
     def abort(self) -> None:
-        """Nothing is left of it."""
+        """Aborts the rollout; nothing is left of it."""
         self.run(self.client.abort_rollout())
         self.building = None
 
     @precondition(lambda self: self.kept is not None)
     @rule()
     def roll_back(self) -> None:
-        """There, or there and back."""
+        """Rolls back, or there and back."""
         assert self.kept is not None
         origin = self.run(self.client.rollback())
         self.active, self.kept = self.kept, self.active
@@ -190,22 +193,22 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kept is not None)
     @rule()
     def retire(self) -> None:
-        """The way back is gone."""
+        """Retires the kept generation, so no rollback is possible."""
         self.run(self.client.retire_generation())
         self.kept = None
 
     @rule()
     def restart(self) -> None:
-        """A rollout goes on, and what is kept is kept."""
+        """Restarts; a rollout goes on, and what is kept stays kept."""
         self.run(self.stack.aclose())
         self.open()
 
     @invariant()
     def answers_are_of_the_active_generation(self) -> None:
-        """Or of one on trial: all that it can find, each with its score in its space, and nothing else."""
+        """Or they are of the one on trial: all that it can find, with scores in its space, and nothing else."""
         query = (200, 30, 90)
         answer = self.run(self.client.search(image(query), limit=100))
-        tried = self.building is not None and self.canary and answer.origin.model_version == self.building.version
+        tried = self.building is not None and self.canary and answer.origin.generation == self.building.generation
         known = self.building if self.building is not None and tried else self.active
         expected = known.points
         assert answer.origin.model_version == known.version
@@ -216,7 +219,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @invariant()
     def generations_are_where_they_should_be(self) -> None:
-        """Of each the version and the state."""
+        """Every generation has the right version and state."""
         listed = self.run(self.client.list_generations())
         states = {
             one.state: one.origin.model_version
@@ -229,17 +232,17 @@ class RolloutMachine(RuleBasedStateMachine):
 
 
 def run(examples: int) -> None:
-    """So many lives of a server."""
+    """Runs this many lives of a server."""
     chosen = settings(max_examples=examples, stateful_step_count=20, deadline=None)
     run_state_machine_as_test(RolloutMachine, settings=chosen)
 
 
 def test_rollouts_agree_with_dicts() -> None:
-    """Whatever is done in whatever order."""
+    """They agree whatever is done in whatever order."""
     run(25)
 
 
 @pytest.mark.slow
 def test_rollouts_agree_with_dicts_for_long() -> None:
-    """The same, 500 times."""
+    """The same with 500 lives."""
     run(500)

@@ -1,4 +1,4 @@
-"""Promotions, rollbacks, and what is kept for them, over a real channel."""
+"""Promotions and rollbacks, and the generation kept for them, over a real channel."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,10 @@ from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, query, refuse
 
 
 async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between being ready and promoting itself: the generation that is kept stays what it was."""
+    """An operator promotes between the automatic rollout's being ready and its own promotion.
+
+    The kept generation stays.
+    """
     rollouts, catalog = api.server.rollouts, api.server.catalog
     looks, may_look, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()
     look, note, by_hand, queue = Offers.look, catalog.note_generation, rollouts.promote, list[asyncio.Task[Any]]()
@@ -45,10 +48,10 @@ async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytes
         monkeypatch.setattr(Offers, "look", look_later)
         monkeypatch.setattr(rollouts, "promote", promote_by_hand)
         queue.append(asyncio.create_task(start(api)))
-        await looks.wait()  # and keeps the others waiting
+        await looks.wait()  # keeps the other calls waiting
         queue.append(asyncio.create_task(promote(api)))
         await asked.wait()
-        await asyncio.sleep(0)  # it is in the queue
+        await asyncio.sleep(0)  # now it is in the queue
         await note(generation, details)
 
     monkeypatch.setattr(catalog, "note_generation", note_behind_the_hand)
@@ -66,7 +69,7 @@ async def test_a_hand_that_is_quicker_promotes_once(api: Api, monkeypatch: pytes
 
 
 async def test_items_without_images_are_the_operators_decision(api: Api) -> None:
-    """Counted, refused, put in again or dropped; a rollback finds all of them."""
+    """They are counted, refused, put in again or dropped; a rollback finds all of them."""
     point = (await api.search.Describe(searches.DescribeRequest(image=FLOWER))).descriptor
     await api.fill(items.ItemInput(id="by-descriptor", descriptor=point))
     await start(api, automatic=True)
@@ -87,7 +90,7 @@ async def test_items_without_images_are_the_operators_decision(api: Api) -> None
 
 
 async def test_items_without_images_are_listed(api: Api) -> None:
-    """Page by page; of one generation, and without a filter."""
+    """They come page by page, for one generation, and without a filter."""
     point = (await api.search.Describe(searches.DescribeRequest(image=FLOWER))).descriptor
     await api.fill(*(items.ItemInput(id=f"point-{number}", descriptor=point) for number in range(5)))
     await start(api)
@@ -111,7 +114,7 @@ async def test_items_without_images_are_listed(api: Api) -> None:
 
 
 async def ready_without_images(api: Api) -> items.UpsertItemsRequest:
-    """A rollout of a collection `thrifty` that keeps no images, and what is in it."""
+    """Makes a ready rollout of a collection `thrifty` that keeps no images, and returns what is in it."""
     made = resources.Collection(name="thrifty", keep_images=False)
     await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=made))
     put = items.UpsertItemsRequest(collection="thrifty", items=[item("a", TEMPLE)])
@@ -124,7 +127,7 @@ async def ready_without_images(api: Api) -> items.UpsertItemsRequest:
 
 
 async def test_what_was_dropped_comes_again(place: Place) -> None:
-    """Also when nothing is left of the version that knew it."""
+    """This holds even if nothing is left of the version that knew it."""
     async with place.open() as api:
         put = await ready_without_images(api)
         await promote(api, collection="thrifty", drop_missing=True)
@@ -139,7 +142,7 @@ async def test_what_was_dropped_comes_again(place: Place) -> None:
 async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As those that were not kept are; a bound may be lower now, or a decoder more strict."""
+    """They are treated like images not kept; a bound may be lower now, or a decoder stricter."""
     decode, lost = Decoder.decode, picture(3)
 
     async def decode_others(
@@ -160,7 +163,7 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
 
 
 async def test_images_that_are_not_kept_come_again(place: Place) -> None:
-    """The same image put in again is described for the version that lacks it."""
+    """An image that is put in again is described for the version that lacks it."""
     async with place.open() as api:
         put = await ready_without_images(api)
         refusal = await refuse(api.models.PromoteRollout(models.PromoteRolloutRequest(collection="thrifty")))
@@ -175,7 +178,7 @@ async def test_images_that_are_not_kept_come_again(place: Place) -> None:
 
 
 async def test_what_is_retired_is_gone(api: Api) -> None:
-    """There is no way back, and writes do not reach it."""
+    """There is no rollback, and writes do not reach it."""
     await start(api, automatic=True)
     await reach(api, models.ROLLOUT_STAGE_PROMOTED)
 
@@ -191,7 +194,7 @@ async def test_what_is_retired_is_gone(api: Api) -> None:
 
 
 async def test_another_promotion_retires_what_was_kept(place: Place, api: Api) -> None:
-    """One generation is kept at a time."""
+    """Only one generation is kept at a time."""
     place.versions[3] = ColourDescriber(version(3), 9)
     for number in (2, 3):
         await start(api, automatic=True, model_version=number)
@@ -204,7 +207,7 @@ async def test_another_promotion_retires_what_was_kept(place: Place, api: Api) -
 
 
 async def test_no_answer_is_of_two_versions(api: Api) -> None:
-    """Searches that go on all the time, while it is promoted and taken back, each agree with brute force in a space."""
+    """Searches that go on during a promotion and a rollback each agree with brute force in one space."""
     images = [picture(number) for number in range(20)]
     answered, newest, stop = asyncio.Event(), 0, False
 
@@ -239,7 +242,10 @@ async def test_no_answer_is_of_two_versions(api: Api) -> None:
 
 
 async def assert_released(api: Api, *expected: int, dropped: int) -> None:
-    """The versions that nobody needs any more; a generation of that one is closed a moment after it has ended."""
+    """Asserts which versions were released.
+
+    It waits until the generation of version `dropped` is closed, a moment after its end.
+    """
     async with asyncio.timeout(60):
         while len(api.server.released) < len(expected) or dropped not in [one.version for one in api.server.dropped]:
             await asyncio.sleep(0.01)
@@ -247,7 +253,7 @@ async def assert_released(api: Api, *expected: int, dropped: int) -> None:
 
 
 async def test_a_version_is_let_go_when_no_collection_needs_it(place: Place, api: Api) -> None:
-    """Whichever way its last generation went."""
+    """This holds however its last generation ended."""
     wanted = resources.Collection(name="birds")
     await api.collections.CreateCollection(collections.CreateCollectionRequest(collection=wanted))
     await start(api)
@@ -260,7 +266,7 @@ async def test_a_version_is_let_go_when_no_collection_needs_it(place: Place, api
     assert (await refuse(api.models.StartRollout(models.StartRolloutRequest()))).code is grpc.StatusCode.ALREADY_EXISTS
     await promote(api)
     await api.models.RetireGeneration(models.RetireGenerationRequest())
-    await assert_released(api, 2, dropped=1)  # birds are under version 1
+    await assert_released(api, 2, dropped=1)  # the collection of birds is under version 1
 
     await api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="birds"))
     await assert_released(api, 2, 1, dropped=1)
@@ -274,7 +280,7 @@ async def test_a_version_is_let_go_when_no_collection_needs_it(place: Place, api
 
 
 async def test_who_leaves_a_promotion_leaves_it_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it is on disk it is going to answer."""
+    """Once it is on disk, it will answer."""
     on_disk, left, catalog = asyncio.Event(), asyncio.Event(), api.server.catalog
     promote_on_disk = catalog.promote_generation
 

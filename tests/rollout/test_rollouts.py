@@ -1,4 +1,4 @@
-"""What operators ask for and are told, and collections that go with their rollouts, over a real channel."""
+"""What operators can ask for and are told, and deletions of collections with their rollouts, over a real channel."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from tests.servers.rpc_client import FLOWER, Api, item, query, refuse
 
 
 async def test_a_rollout_is_in_status_and_metrics(api: Api) -> None:
-    """Until it has ended."""
+    """It is there until it has ended."""
     api.server.versions[2].may_answer.clear()
     await start(api)
 
@@ -58,7 +58,7 @@ async def test_versions_are_listed_and_refused(place: Place, api: Api) -> None:
 
 
 async def test_calls_that_make_no_sense_are_refused(api: Api) -> None:
-    """Each with its sentence."""
+    """Each gets its own sentence."""
     nothing = await refuse(api.models.GetRollout(models.GetRolloutRequest()))
     assert nothing.code is grpc.StatusCode.NOT_FOUND
     for request in (models.PromoteRolloutRequest(), models.AbortRolloutRequest(), models.RollbackRequest()):
@@ -76,7 +76,7 @@ async def test_calls_that_make_no_sense_are_refused(api: Api) -> None:
 async def test_a_collection_that_cannot_be_deleted_stays(
     api: Api, monkeypatch: pytest.MonkeyPatch, stage: "models.RolloutStage.ValueType"
 ) -> None:
-    """With its rollout, as if nobody had tried."""
+    """Its rollout stays, too, as if nobody had tried."""
     describer = api.server.versions[2]
     if stage == models.ROLLOUT_STAGE_DESCRIBING:
         describer.may_answer.clear()
@@ -120,7 +120,7 @@ async def test_a_collection_can_be_deleted_during_a_rollout(api: Api) -> None:
 
 @pytest.mark.parametrize("generation", ["active", "kept"])
 async def test_who_waits_for_callers_holds_nobody_else_up(api: Api, generation: str) -> None:
-    """A deletion that waits for a slow search: collections are made and deleted meanwhile, and rollouts begun."""
+    """A deletion waits for a slow search; meanwhile collections are created and deleted, and rollouts begin."""
     slow = api.server.versions[1]
     await api.collections.CreateCollection(
         collections.CreateCollectionRequest(collection=resources.Collection(name="birds"))
@@ -132,7 +132,7 @@ async def test_who_waits_for_callers_holds_nobody_else_up(api: Api, generation: 
     slow.may_answer.clear()
     search = asyncio.ensure_future(api.search.Search(searches.SearchRequest(query=query(image=FLOWER))))
     await slow.entered.wait()
-    if generation == "kept":  # the search has begun on what answers no more
+    if generation == "kept":  # the search has begun on a generation that is no longer active
         await promote(api)
     deletion = asyncio.ensure_future(
         api.collections.DeleteCollection(collections.DeleteCollectionRequest(name="default"))

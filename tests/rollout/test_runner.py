@@ -16,7 +16,7 @@ from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, refuse
 
 
 async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
-    """Nothing that answers changes until then, and all of it then."""
+    """Answers do not change before the promotion, and all of them change with it."""
     begun = await start(api)
     assert (begun.origin.model_version, begun.stage) == (2, models.ROLLOUT_STAGE_DESCRIBING)
 
@@ -41,7 +41,7 @@ async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
 
 
 async def test_a_rollout_can_promote_itself(api: Api) -> None:
-    """As soon as its checks have passed."""
+    """It does so as soon as its checks have passed."""
     await start(api, automatic=True, share=1.0)
 
     await reach(api, models.ROLLOUT_STAGE_PROMOTED)
@@ -50,7 +50,7 @@ async def test_a_rollout_can_promote_itself(api: Api) -> None:
 
 
 async def test_an_empty_collection_can_be_taken_along(place: Place) -> None:
-    """There is nothing to be compared."""
+    """There is nothing to compare."""
     async with place.open() as api:
         await start(api, automatic=True)
         await reach(api, models.ROLLOUT_STAGE_PROMOTED)
@@ -60,7 +60,7 @@ async def test_an_empty_collection_can_be_taken_along(place: Place) -> None:
 
 
 async def test_a_version_that_breaks_its_promise_is_refused(place: Place, api: Api) -> None:
-    """NaN, another length or another dimension is what the describer raises this for."""
+    """The describer raises this for NaN, another length or another dimension."""
     place.versions[2].failure = BrokenModel("colours/2 answers with a descriptor that is not of unit length")
     await start(api)
 
@@ -69,7 +69,7 @@ async def test_a_version_that_breaks_its_promise_is_refused(place: Place, api: A
 
 
 async def test_a_version_that_hangs_is_given_up(place: Place, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a write waits for it only a little."""
+    """A write waits for it only a little."""
     monkeypatch.setattr(filling, "CALL_S", 0.1)
     monkeypatch.setattr(filling, "PATIENCE_S", 0.3)
     place.versions[2].may_answer.clear()
@@ -84,7 +84,7 @@ async def test_a_version_that_hangs_is_given_up(place: Place, api: Api, monkeypa
 
 
 async def test_a_rollout_can_be_aborted_at_any_time(api: Api) -> None:
-    """While it is described, and when it is ready."""
+    """It can be aborted while it describes, and when it is ready."""
     describer = api.server.versions[2]
     for ready in (False, True):
         if not ready:
@@ -131,7 +131,7 @@ async def test_what_cannot_be_written_is_not_aborted(api: Api, monkeypatch: pyte
 
 
 async def test_what_is_ready_stays_ready_where_it_cannot_be_aborted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its index and its canary."""
+    """It keeps its index and its canary."""
     await start(api, canary=1.0)
     await reach(api, models.ROLLOUT_STAGE_READY)
     tried, dropped = api.server.collections.trial(""), len(api.server.dropped)
@@ -154,7 +154,7 @@ async def test_what_is_ready_stays_ready_where_it_cannot_be_aborted(api: Api, mo
 async def test_what_waits_for_room_to_be_promoted_goes_on_where_it_cannot_be_aborted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if nobody had tried."""
+    """It goes on as if nobody had tried."""
 
     async def refuse_all(*_: Any, **__: Any) -> None:
         raise StorageFull("the server's disk is full")
@@ -175,7 +175,7 @@ async def test_what_waits_for_room_to_be_promoted_goes_on_where_it_cannot_be_abo
 
 @pytest.mark.parametrize("stage", ["describing", "ready", "kept"])
 async def test_a_restart_goes_on(tmp_path: Path, stage: str) -> None:
-    """From whatever the rollout had reached, with the writes that came meanwhile."""
+    """It continues from any stage, with the writes that came meanwhile."""
     place = Place(tmp_path)
     expected = dict(EXPECTED)
     async with place.open() as api:

@@ -29,17 +29,17 @@ async def api(place: Place) -> AsyncIterator[Api]:
 
 
 async def try_out(api: Api, canary: float = 0.0, shadow: float = 0.0) -> models.Rollout:
-    """With these shares."""
+    """Sets these shares."""
     return (await api.models.TryRollout(models.TryRolloutRequest(canary=canary, shadow=shadow))).rollout
 
 
 async def trial(api: Api) -> models.Trial:
-    """What has come of it."""
+    """Returns the figures of the trial."""
     return (await api.models.GetRollout(models.GetRolloutRequest())).rollout.trial
 
 
 async def mirrored(api: Api, count: int) -> models.Trial:
-    """As soon as so many calls have been."""
+    """Waits until this many calls were mirrored."""
     async with asyncio.timeout(10):
         while (known := await trial(api)).mirrored_count + known.failed_count < count:
             await asyncio.sleep(0.01)
@@ -47,7 +47,7 @@ async def mirrored(api: Api, count: int) -> models.Trial:
 
 
 async def search(api: Api, caller: str = "somebody", **by: Any) -> resources.Origin:
-    """Where the answer is from; it is right in any case."""
+    """Searches, checks the answer, and returns which version gave it."""
     asked = query(**(by or {"image": picture(3)}))
     answer = await api.search.Search(searches.SearchRequest(query=asked), metadata=(("x-caller-id", caller),))
     assert (answer.hits[0].id == "item-3") is ("id" not in by)  # an item is not among its own hits
@@ -55,12 +55,12 @@ async def search(api: Api, caller: str = "somebody", **by: Any) -> resources.Ori
 
 
 async def answered_by_the_new(api: Api) -> set[str]:
-    """The callers whom the new version answers."""
+    """Returns the callers whom the new version answers."""
     return {caller for caller in CALLERS if (await search(api, caller)).model_version == 2}
 
 
 async def test_the_same_callers_are_answered_and_more_with_a_larger_share(api: Api) -> None:
-    """About as many as were asked for, until it is over."""
+    """About as many are answered as were asked for, until the trial ends."""
     assert await answered_by_the_new(api) == set()
 
     assert (await try_out(api, canary=0.3)).canary == pytest.approx(0.3)
@@ -81,7 +81,7 @@ async def test_the_same_callers_are_answered_and_more_with_a_larger_share(api: A
 
 
 async def test_who_gives_no_name_is_known_by_the_address(api: Api) -> None:
-    """Which is the same for all connections from one place."""
+    """The address is the same for all connections from one place."""
     await try_out(api, canary=0.5)
     versions: set[int] = set()
     for _ in range(10):
@@ -91,7 +91,7 @@ async def test_who_gives_no_name_is_known_by_the_address(api: Api) -> None:
 
 
 async def test_every_kind_of_search_is_tried(api: Api) -> None:
-    """Batches, streams, recommendations and comparisons; a description can be put in again, so it is not."""
+    """Batches, streams, recommendations and comparisons are; a description is not, because it can be put in again."""
     await try_out(api, canary=1)
     image = query(image=picture(3))
 
@@ -111,7 +111,7 @@ async def test_every_kind_of_search_is_tried(api: Api) -> None:
 
 
 async def test_what_the_new_one_cannot_answer_is_passed_on(api: Api) -> None:
-    """A descriptor of the other space, alone and in a batch, and all that a broken version is asked."""
+    """This covers a descriptor of the other space, alone and in a batch, and every call to a broken version."""
     await try_out(api, canary=1)
     known = (await api.search.Describe(searches.DescribeRequest(image=picture(3)))).descriptor
     given = descriptor(known.values, known.fingerprint)
@@ -133,7 +133,7 @@ async def test_what_the_new_one_cannot_answer_is_passed_on(api: Api) -> None:
 
 
 async def test_errors_are_those_of_the_version_that_answers_all_others(api: Api) -> None:
-    """Whoever is wrong with one version is wrong with the other."""
+    """A call that is wrong for one version is wrong for the other, too."""
     await try_out(api, canary=1)
 
     bad = await refuse(api.search.Search(searches.SearchRequest(query=query(image=b"no image"))))
@@ -143,7 +143,7 @@ async def test_errors_are_those_of_the_version_that_answers_all_others(api: Api)
 
 
 async def test_searches_are_compared_and_answered_as_ever(api: Api) -> None:
-    """As many as were asked for; the two spaces hold the same neighbours here."""
+    """As many as asked for are compared; here the two spaces have the same neighbours."""
     await try_out(api, shadow=1)
     for number in range(8):
         assert (await search(api, f"caller-{number}")).model_version == 1
@@ -164,7 +164,7 @@ async def test_searches_are_compared_and_answered_as_ever(api: Api) -> None:
 
 
 async def test_a_version_that_fails_on_mirrored_searches_is_only_counted(api: Api) -> None:
-    """Nobody else hears of it; what hangs ends with the rollout."""
+    """Callers do not notice, and a call that hangs ends with the rollout."""
     await try_out(api, shadow=1)
     api.server.versions[2].failure = BrokenModel("it answers with nonsense")
     assert (await search(api)).model_version == 1
@@ -183,7 +183,7 @@ async def test_a_version_that_fails_on_mirrored_searches_is_only_counted(api: Ap
 
 
 async def test_a_write_is_found_by_those_who_try(api: Api) -> None:
-    """As soon as it is acknowledged, and no more when it is deleted."""
+    """It is found as soon as it is acknowledged, and no longer once it is deleted."""
     await try_out(api, canary=1)
     await api.fill(item("new", picture(77)))
     found = await api.search.Search(searches.SearchRequest(query=query(image=picture(77))))
@@ -195,7 +195,7 @@ async def test_a_write_is_found_by_those_who_try(api: Api) -> None:
 
 
 async def test_a_promotion_ends_it(api: Api) -> None:
-    """All callers hear the new version, and after a rollback the old one; what was counted is kept."""
+    """All callers then get the new version, and after a rollback the old one; the counts are kept."""
     await try_out(api, canary=0.5, shadow=1)
     few = await answered_by_the_new(api)
     promoted = (await api.models.PromoteRollout(models.PromoteRolloutRequest())).rollout
@@ -208,7 +208,7 @@ async def test_a_promotion_ends_it(api: Api) -> None:
 
 
 async def test_watchers_see_it(api: Api) -> None:
-    """Although nothing else changes."""
+    """They see changed counts even if nothing else changes."""
     await try_out(api, canary=1)
     watch = api.models.WatchRollout(models.WatchRolloutRequest())
     async with asyncio.timeout(10):
@@ -219,7 +219,7 @@ async def test_watchers_see_it(api: Api) -> None:
 
 
 async def test_shares_that_cannot_be_are_refused(api: Api) -> None:
-    """With a sentence, and nothing changes."""
+    """The refusal is a sentence, and nothing changes."""
     for canary, shadow in ((1.5, 0), (-0.1, 0), (0, float("nan"))):
         refused = await refuse(api.models.TryRollout(models.TryRolloutRequest(canary=canary, shadow=shadow)))
         assert (refused.code.name, refused.status.message.split()[1:3]) == ("INVALID_ARGUMENT", ["must", "be"])
@@ -230,7 +230,7 @@ async def test_shares_that_cannot_be_are_refused(api: Api) -> None:
 
 
 async def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
-    """With the shares that were asked for before it was ready, as soon as it is ready again."""
+    """With the shares asked for before it was ready, the trial begins as soon as it is ready again."""
     place = Place(tmp_path)
     async with place.open() as api:
         await api.fill(*(item(f"item-{number}", picture(number)) for number in range(20)))

@@ -1,4 +1,4 @@
-"""How much the hits of one answer carry."""
+"""How much the hits of one answer may carry."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
@@ -21,7 +21,7 @@ MOST = MAX_CARRIED_BYTES // MEBI
 
 
 class HeavyCatalog(MemoryCatalog):
-    """Whatever is asked for is there: images of a MiB, and attributes of as many bytes, in half as many characters."""
+    """A catalog that has whatever is asked for: images of 1 MiB, and attributes of 1 MiB in half as many characters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,31 +29,31 @@ class HeavyCatalog(MemoryCatalog):
         self.rows: list[int] = []
 
     async def image(self, collection: int, id: str) -> bytes | None:  # noqa: A002 - the domain's word
-        """Of a MiB."""
+        """Returns an image of 1 MiB."""
         self.images.append(id)
         return bytes(MEBI)
 
     async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """No JSON, but nobody reads them."""
+        """Returns texts that are no JSON, because nobody parses them."""
         self.rows += sequences
         return dict.fromkeys(sequences, "é" * (MEBI // 2))
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """Over such a catalog."""
+    """A server over such a catalog."""
     async with open_api(catalog=HeavyCatalog()) as api:
         yield api
 
 
 def page(*rows: int, group: str = "", duplicates: Sequence[str] = ()) -> Page:
-    """That these rows were found, and became hits."""
+    """Makes a page with these rows as hits."""
     found = Found(np.array(rows, np.int64), [f"item {row}" for row in rows], np.ones(len(rows), np.float32))
     return Page(found, [Pick(place, group, list(duplicates)) for place in range(len(rows))])
 
 
 async def hits(api: Api, pages: Sequence[Page], options: Options) -> int:
-    """How many they become; those who asked read what else there is."""
+    """Completes the pages, and returns how many hits there are."""
     catalog = cast(HeavyCatalog, api.server.catalog)
     return sum(map(len, await complete(catalog, api.server.collections.get(""), pages, options)))
 
@@ -69,7 +69,7 @@ async def test_hits_carry_no_more_than_one_answer_may(api: Api, options: Options
 
 
 async def test_all_that_hits_carry_counts_together(api: Api) -> None:
-    """Half of it images, half attributes, and one byte of a group's name or of a duplicate's id is too much."""
+    """Half of it is images and half attributes; one more byte of a group's name or of a duplicate's id is too much."""
     half = range(MOST // 2)
 
     assert await hits(api, [page(*half)], Options(images=True, attributes=True)) == len(half)
@@ -79,7 +79,7 @@ async def test_all_that_hits_carry_counts_together(api: Api) -> None:
 
 
 async def test_descriptors_count_four_bytes_a_number(api: Api) -> None:
-    """They are not even fetched: there is no such row."""
+    """The refusal comes before they are fetched: there is no such row."""
     most = MAX_CARRIED_BYTES // 4 // DIMENSION
 
     with pytest.raises(InvalidRequest, match="64 MiB"):
@@ -87,7 +87,7 @@ async def test_descriptors_count_four_bytes_a_number(api: Api) -> None:
 
 
 async def test_excess_is_noticed_before_everything_is_loaded(api: Api) -> None:
-    """Of what could be 51 GB, hardly more than an answer may have; of attributes, one slice."""
+    """Of a possible 51 GB hardly more than one answer may hold is loaded, and one slice of attributes."""
     catalog = cast(HeavyCatalog, api.server.catalog)
 
     with pytest.raises(InvalidRequest):
@@ -100,7 +100,7 @@ async def test_excess_is_noticed_before_everything_is_loaded(api: Api) -> None:
 
 
 async def test_batch_is_one_answer() -> None:
-    """Its queries share what it may carry."""
+    """All queries of a batch share what an answer may carry."""
     async with open_api() as api, AsyncClient(api.server.address) as client:
         await client.upsert([ItemInput("temple", TEMPLE.ljust(MEBI, b"\0"))])
 

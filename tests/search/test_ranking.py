@@ -17,7 +17,7 @@ ANGLES = st.lists(st.floats(0, 3), min_size=0, max_size=25)
 
 
 def fan(angles: list[float]) -> tuple[Found, Descriptors]:
-    """Descriptors in a plane at these angles from the query, as an index would answer."""
+    """Makes descriptors in a plane at these angles from the query, and the answer that an index would give."""
     angles = sorted(angles)
     descriptors = np.array([[np.cos(angle), np.sin(angle)] for angle in angles], np.float32).reshape(-1, 2)
     ids = [f"i{number}" for number in range(len(angles))]
@@ -25,7 +25,7 @@ def fan(angles: list[float]) -> tuple[Found, Descriptors]:
 
 
 def test_hits_are_the_best_rows_but_the_excluded() -> None:
-    """Without other options the page is the head of the ranking; the query's own item is no hit."""
+    """Without other options the page is the head of the ranking, and the query's own item is no hit."""
     found, _ = fan([0.1, 0.2, 0.3, 0.4])
 
     assert cut(found, Options(limit=2), ["i0"]).ids == ["i1", "i2"]
@@ -35,7 +35,7 @@ def test_hits_are_the_best_rows_but_the_excluded() -> None:
 
 
 def test_least_score_cuts() -> None:
-    """A hit scores at least the bound."""
+    """Every hit scores at least the bound."""
     found, _ = fan([0.1, 0.2, 1.5])
 
     assert cut(found, Options(min_score=0.9), []).ids == ["i0", "i1"]
@@ -44,7 +44,7 @@ def test_least_score_cuts() -> None:
 
 
 def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
-    """Of one value at most `group_size` are hits; rows without the attribute do not share a group."""
+    """At most `group_size` rows of one value are hits; rows without the attribute share no group."""
     found, _ = fan([0.1, 0.2, 0.3, 0.4, 0.5])
     groups = {100: '"a"', 101: '"a"', 102: '"a"'}
 
@@ -54,7 +54,7 @@ def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
 
 
 def test_duplicates_are_named_also_behind_the_last_hit() -> None:
-    """What is near a hit is folded into it, in order; a page that is full still collects its duplicates."""
+    """Near-duplicates are folded into a hit in order, and a full page still collects its duplicates."""
     found, descriptors = fan([0.1, 0.1001, 1.0, 1.0001, 2.0])
 
     picks = pick(found, Options(limit=2, fold_above=0.999), [], {}, descriptors)
@@ -81,7 +81,7 @@ def test_folding_equals_the_plain_rule(angles: list[float], least: float, limit:
     ("path", "value"), [("a", '"x"'), ("b.c", "1"), ("b.d", ""), ("a.c", ""), ("e", ""), ("l", '["é", 1]')]
 )
 def test_value_of_a_group_is_json(path: str, value: str) -> None:
-    """Dots go into objects; what is not there, or null, is empty."""
+    """Dots go into objects; a missing or null value gives an empty group."""
     assert group_value('{"a": "x", "b": {"c": 1}, "e": null, "l": ["\\u00e9", 1]}', path) == value
 
 
@@ -100,7 +100,7 @@ def test_value_of_a_group_is_json(path: str, value: str) -> None:
     ],
 )
 def test_a_group_is_found_where_a_filter_finds_it(attributes: dict[str, Any], path: str, value: int | None) -> None:
-    """Also where a name has dots in it."""
+    """This includes names that contain dots."""
     names = ".".join(f'"{name}"' for name in path.split("."))
 
     assert group_value(json.dumps(attributes), path) == ("" if value is None else str(value))
@@ -117,13 +117,13 @@ class Watched(str):
         return Watched(super().__getitem__(place))
 
     def startswith(self, *given: Any) -> bool:
-        """As any text."""
+        """Works as for any text, and counts."""
         Watched.looks += 1
         return super().startswith(*given)
 
 
 def test_the_work_of_a_group_is_that_of_its_attributes() -> None:
-    """Not that times the dots of a path, of which there can be hundreds."""
+    """It does not grow with the dots of the path, of which there can be hundreds."""
 
     def tree(depth: int) -> dict[str, Any]:
         return {"a": tree(depth - 1), "a.a": tree(depth - 1)} if depth else {"x": 1}
@@ -148,5 +148,5 @@ def test_the_work_of_a_group_is_that_of_its_attributes() -> None:
     ],
 )
 def test_a_number_is_one_group_however_it_is_written(spellings: tuple[str, ...], group: str) -> None:
-    """As it is one number to a filter; whole ones of 64 bits are exact."""
+    """It is one number to a filter, too; whole numbers of 64 bits are exact."""
     assert {group_value(f'{{"a": {text}}}', "a") for text in spellings} == {group}

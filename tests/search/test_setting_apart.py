@@ -34,7 +34,7 @@ OPTIONS = [Options(group_by="kind"), Options(fold_above=0.99)]
 
 
 class LateCatalog(MemoryCatalog):
-    """Reads attributes after what a test does first, and may tell the same of every row."""
+    """Reads attributes only after a test has acted, and may return the same for every row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class LateCatalog(MemoryCatalog):
         self.same: str | None = None
 
     async def attributes(self, collection: int, sequences: Sequence[int]) -> dict[int, str]:
-        """As they are then."""
+        """Returns them as they are then."""
         if self.first is not None:
             await self.first()
         if self.same is not None:
@@ -52,13 +52,13 @@ class LateCatalog(MemoryCatalog):
 
 @pytest.fixture
 def catalog() -> LateCatalog:
-    """Of the server."""
+    """The server's catalog."""
     return LateCatalog()
 
 
 @pytest.fixture
 async def api(catalog: LateCatalog) -> AsyncIterator[Api]:
-    """With two items that look like the query, and one that does not."""
+    """A server with two items that look like the query, and one that does not."""
     async with open_api(catalog=catalog) as api:
         await api.fill(
             item("query", TEMPLE),
@@ -71,14 +71,14 @@ async def api(catalog: LateCatalog) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def searches(api: Api, catalog: LateCatalog) -> Iterator[Searcher]:
-    """Beside the server's own."""
+    """A searcher besides the server's own."""
     with contextlib.closing(Decoder(LIMITS)) as decoder:
         describer = QueryDescriber(catalog, decoder)
         yield Searcher(api.server.collections, catalog, describer, Latencies(), RecentImages())
 
 
 async def groups(searches: Searcher) -> list[tuple[str, str]]:
-    """The hits' ids and groups."""
+    """Returns the hits' ids and groups."""
     answer = await searches.search("", QUERY, Options(group_by="kind"), Call())
     return [(hit.id, hit.group) for hit in answer.hits]
 
@@ -86,21 +86,21 @@ async def groups(searches: Searcher) -> list[tuple[str, str]]:
 async def test_a_row_that_is_replaced_meanwhile_keeps_its_group(
     api: Api, catalog: LateCatalog, searches: Searcher
 ) -> None:
-    """The one of the item as it is now: it is not a hit beside another of that group."""
+    """It gets the group that its item has now, so it is no hit beside another one of that group."""
     catalog.first = partial(api.fill, item("other", FLOWER, '{"kind": "building"}'))
 
     assert await groups(searches) == [("one", '"building"'), ("plant", '"plant"')]
 
 
 async def test_a_row_that_is_deleted_meanwhile_has_no_group(api: Api, catalog: LateCatalog, searches: Searcher) -> None:
-    """It was found, and is a hit."""
+    """It was found, so it is a hit."""
     catalog.first = partial(api.items.DeleteItems, items.DeleteItemsRequest(ids=["other"]))
 
     assert await groups(searches) == [("one", '"building"'), ("other", ""), ("plant", '"plant"')]
 
 
 async def test_values_of_groups_are_bounded(api: Api, catalog: LateCatalog, searches: Searcher) -> None:
-    """However long the attributes are, only what tells the groups is held."""
+    """However long the attributes are, only the group values are held."""
     most = MAX_CARRIED_BYTES // MEBI
     points = [items.ItemInput(id=f"{n}", descriptor=descriptor(np.eye(DIMENSION)[0])) for n in range(most - 3)]
     catalog.same = json.dumps({"kind": "é" * (MEBI // 2 - 1), "other": "x" * MEBI}, ensure_ascii=False)
@@ -135,7 +135,7 @@ async def test_the_event_loop_goes_on(searches: Searcher, options: Options, monk
 async def test_who_leaves_stops_it_at_the_next_query(
     searches: Searcher, options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three queries, the second and the third are not begun."""
+    """Of three queries, the second and the third never begin."""
     loop, entered, may_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     begun: list[object] = []
 
@@ -184,7 +184,7 @@ async def test_who_leaves_stops_it_within_a_query(
 
 
 def test_the_path_of_groups_is_bounded() -> None:
-    """As every text of a request."""
+    """It is bounded like every text of a request."""
     assert Options(group_by="." * 1024).sets_apart
     with pytest.raises(InvalidRequest, match="group_by has at most 1024 characters, not 1025"):
         Options(group_by="." * 1025)
@@ -192,7 +192,7 @@ def test_the_path_of_groups_is_bounded() -> None:
 
 @pytest.mark.parametrize("options", [{"group_by": "kind"}, {"fold_above": 1.0}])
 def test_only_so_many_hits_are_held_against_one_another(options: dict[str, Any]) -> None:
-    """Without it a page may be deeper."""
+    """Without grouping or folding a page may go deeper."""
     assert Options(limit=1000, **options).depth == Options(limit=1, offset=999, **options).depth == 1000
     assert Options(limit=1000, offset=9000).depth == 10_000
     with pytest.raises(InvalidRequest, match="offset and limit together are at most 1000, not 1001"):

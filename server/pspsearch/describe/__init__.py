@@ -1,1 +1,1 @@
-"""From images, items and descriptors to descriptors of a collection's space."""
+"""Turns images, items and descriptors into descriptors of a collection's space."""

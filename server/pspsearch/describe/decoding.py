@@ -1,4 +1,4 @@
-"""Bytes to pixels in a few threads, so that the event loop never decodes."""
+"""Decodes images in a few threads, so that the event loop never does."""
 
 import asyncio
 import contextlib
@@ -15,22 +15,22 @@ from pspsearch.model.contract import InputShape
 
 
 class Decoder:
-    """As many threads as cores: decoding releases the interpreter's lock."""
+    """Decodes in as many threads as there are cores, because decoding releases the interpreter's lock."""
 
     def __init__(self, limits: ImageLimits) -> None:
         self._limits = limits
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
 
     async def decode(self, images: Sequence[bytes], shape: InputShape, call: Call) -> list[Pixels | InvalidRequest]:
-        """Each image, height x width x 3, or why it cannot be read.
+        """Returns the pixels of each image, height x width x 3, or the error if it cannot be read.
 
         The wait for a free thread counts as queueing.
 
-        Who is cancelled has the images dropped that no thread has begun with, and waits for the others: what they hold
-        is not given back before.
+        If the caller is cancelled, images that no thread has begun with are dropped. The call then waits for the
+        others, because the memory that they hold is not free until they are done.
         """
         submitted = time.perf_counter()
-        waiting = [[image] for image in images]  # the pool keeps what it was given until a thread is free
+        waiting = [[image] for image in images]  # the pool keeps its arguments, even of cancelled work
         work = [self._pool.submit(self._decode, one, shape) for one in waiting]
         pending = [asyncio.wrap_future(one) for one in work]
         try:
@@ -57,5 +57,5 @@ class Decoder:
             return started, bare(error)
 
     def close(self) -> None:
-        """Waits for what is being decoded."""
+        """Waits for the images that are being decoded."""
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""From queries to descriptors of a collection's space."""
+"""Turns queries into descriptors of a collection's space."""
 
 import asyncio
 import logging
@@ -19,15 +19,15 @@ from pspsearch.query import DescriptorQuery, ImageQuery, ItemQuery, Query
 log = logging.getLogger(__name__)
 
 _GRACE_S = 0.5
-"""How much longer a write waits for other versions than for the one that answers; and twice as long as that took."""
+"""How long a write waits for the other versions after the active one has answered, plus twice the time that took."""
 
 
 _Prepared = Pixels | bytes | InvalidRequest
-"""An image as a model takes it, or why it cannot be read."""
+"""An image as a model takes it, or the reason why it cannot be read."""
 
 
 class QueryDescriber:
-    """Turns queries of every kind into descriptors, all images of a call in one request to the model."""
+    """Turns queries of every kind into descriptors, with all images of a call in one request to the model."""
 
     def __init__(self, catalog: Items, decoder: Decoder) -> None:
         self._catalog = catalog
@@ -36,7 +36,7 @@ class QueryDescriber:
     async def describe(
         self, live: Live, queries: Sequence[Query | PspsearchError], call: Call
     ) -> list[Descriptor | PspsearchError]:
-        """For each query its descriptor, or what is wrong with it. What may pass is raised for all of them."""
+        """Returns for each query its descriptor or its error. Raises an error that may pass, for all of them."""
         images = [query.image for query in queries if isinstance(query, ImageQuery)]
         described = iter(await self.describe_images(live.describer, images, call))
         descriptors: list[Descriptor | PspsearchError] = []
@@ -55,15 +55,15 @@ class QueryDescriber:
     async def describe_images(
         self, describer: Describer, images: Sequence[bytes], call: Call
     ) -> list[Descriptor | PspsearchError]:
-        """For each image its descriptor, or why it cannot be read."""
+        """Returns for each image its descriptor, or the error if it cannot be read."""
         return await _infer(describer, await self._prepare(describer, images, call), call)
 
     async def describe_everywhere(
         self, live: Live, images: Sequence[bytes], call: Call
     ) -> list[tuple[Descriptor | PspsearchError, dict[int, Descriptor]]]:
-        """For each image its descriptor, or why it cannot be read, and its descriptors in the generations beside it.
+        """Returns for each image its descriptor or error, and its descriptors in the generations beside `live`, by key.
 
-        Where one of those cannot be had now, or only much later, it is left out.
+        A descriptor beside is left out if it cannot be had now, or only much later.
         """
         if not live.beside:
             return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
@@ -112,15 +112,18 @@ class QueryDescriber:
 
 
 async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call) -> list[Descriptor | PspsearchError]:
-    """All pixels in one request; encoded images each in one of its own, so that one that is damaged fails alone."""
+    """Describes all readable pixels in one request, and each encoded image in a request of its own.
+
+    So an encoded image that turns out to be damaged fails alone.
+    """
+    encoded = [one for one in prepared if isinstance(one, bytes)]
+    pixels = [one for one in prepared if isinstance(one, np.ndarray)]
+    if not encoded and not pixels:
+        return [one for one in prepared if isinstance(one, InvalidRequest)]
     with call.stage(Stage.INFERENCE):
         timeout_s = call.remaining_s()
-        if describer.takes is Takes.IMAGE:
-            one_by_one = (_infer_one(describer, one, timeout_s) for one in prepared if isinstance(one, bytes))
-            return list(await asyncio.gather(*one_by_one))
-        pixels = [one for one in prepared if isinstance(one, np.ndarray)]
-        if not pixels:
-            return [one for one in prepared if isinstance(one, InvalidRequest)]
+        if encoded:
+            return list(await asyncio.gather(*(_infer_one(describer, one, timeout_s) for one in encoded)))
         batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
         rows = iter((await describer.describe(batch, timeout_s=timeout_s)).descriptors)
     return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]
@@ -134,12 +137,15 @@ async def _infer_one(describer: Describer, image: bytes, timeout_s: float | None
 
 
 def _input_of(describer: Describer) -> tuple[Takes, InputShape | None]:
-    """Describers of equal ones can be given the same."""
+    """What decides whether two describers can be given the same prepared image."""
     return describer.takes, None if describer.takes is Takes.IMAGE else describer.version.contract.input
 
 
 def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:
-    """The descriptor at unit length; ModelMismatch where it is of another space, InvalidRequest where it is none."""
+    """Returns the descriptor at unit length.
+
+    Raises ModelMismatch if it is of another space, InvalidRequest if it is no valid descriptor.
+    """
     generation = live.generation
     if not live.describer.version.contract.compares_with(query.fingerprint):
         raise ModelMismatch(
@@ -159,7 +165,7 @@ def check_descriptor(live: Live, query: DescriptorQuery) -> Descriptor:
 
 
 def normalise(rows: Descriptors) -> Descriptors:
-    """Each at unit length; computed in double, so that huge and tiny numbers do no harm."""
+    """Scales each row to unit length, in double precision so that huge and tiny numbers are safe."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / lengths).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The words of an index as arrays."""
+"""Array types that the index uses throughout."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ Matrix = NDArray[np.float16]
 """Stored descriptors, one per row number: rows x dimension."""
 
 Mask = NDArray[np.bool_]
-"""Which rows may be found, one per row number."""
+"""Which rows may be found, one entry per row number."""
 
 RowNumbers = NDArray[np.int64]
-"""Places in a Matrix; -1 where there is none."""
+"""Places in a Matrix; -1 means no row."""

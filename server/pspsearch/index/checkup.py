@@ -1,11 +1,11 @@
-"""Whether FAISS is installed, and finds the GPU that it is to use."""
+"""Checks whether FAISS is installed, and finds the GPU that it should use."""
 
 from pspsearch.config import IndexSettings
 from pspsearch.findings import Finding, Grade
 
 
 def examine_faiss(settings: IndexSettings) -> Finding:
-    """FAISS, which is imported here and not before: it may not be installed."""
+    """Examines FAISS, which is imported only here because it may not be installed."""
     try:
         import faiss
     except ImportError:

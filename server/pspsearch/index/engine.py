@@ -1,4 +1,4 @@
-"""The IndexEngine port: each generation's index has a folder."""
+"""The IndexEngine port: each generation's index has its own folder."""
 
 import asyncio
 import logging
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FaissEngine:
-    """Fills the port `IndexEngine`: FAISS in this process, with snapshots on disk."""
+    """Implements the port `IndexEngine` with FAISS in this process, and snapshots on disk."""
 
     folder: Path
-    """Of all indexes; made where it is missing."""
+    """The parent folder of all indexes; created if it is missing."""
     memory: IndexMemory
     bounds: Bounds = USUAL_BOUNDS
 
@@ -39,12 +39,12 @@ class FaissEngine:
         await asyncio.to_thread(shutil.rmtree, self.folder_of(generation), ignore_errors=True)
 
     def folder_of(self, generation: Generation) -> Path:
-        """Where its index has its files."""
+        """Returns the folder of the generation's index."""
         return self.folder / str(generation.key)
 
 
 def choose_memory(settings: IndexSettings) -> IndexMemory:
-    """Where indexes live, and what one may take there; BadSettings where that cannot be."""
+    """Chooses where indexes live and how much memory one may take. Raises BadSettings if the settings cannot be met."""
     found = find_device()
     if settings.device == Device.GPU and found is not Device.GPU:
         raise BadSettings("device is gpu, and FAISS finds none (the package faiss-gpu brings it to where one is)")

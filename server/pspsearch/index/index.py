@@ -37,14 +37,14 @@ from pspsearch.ports import RowSource
 log = logging.getLogger(__name__)
 
 READ_ROWS = 1024
-"""Taken from the catalog at a time."""
+"""How many rows are read from the catalog at a time."""
 
 
 class SegmentedIndex:
-    """An Index of three segments: an immutable base, the rows that are newer, and tombstones. See the port."""
+    """An Index of three segments: an immutable base, newer rows, and tombstones. See the port."""
 
     def __init__(self, segments: Segments, snapshots: Snapshots, bounds: Bounds) -> None:
-        """Starts the threads; for the running event loop."""
+        """Starts the threads. Must be called in the running event loop."""
         self._segments = segments
         self._probes = Probes()
         self._upkeep = upkeep = Upkeep(segments, snapshots, bounds, self._probes)
@@ -62,10 +62,10 @@ class SegmentedIndex:
         memory: IndexMemory,
         bounds: Bounds = USUAL_BOUNDS,
     ) -> Self:
-        """The rows of the source, from what a snapshot has of them. Commits made meanwhile are for `catch_up`.
+        """Opens the index with all rows of the source, most of them from a snapshot. Later commits are for `catch_up`.
 
-        The folder belongs to this index alone. Where no base is stored, one is built later, and every row is scored
-        until then. Raises IndexFailed where the folder cannot be used, and what the source raises.
+        The folder belongs to this index alone. If no base is stored, one is built later, and every row is scored until
+        then. Raises IndexFailed if the folder cannot be used, and whatever the source raises.
         """
         builder = BaseBuilder(generation.dimension, settings.index_kind, settings.target_recall, memory)
         try:
@@ -76,7 +76,10 @@ class SegmentedIndex:
         return cls(Segments(view, builder), snapshots, bounds)
 
     def apply(self, commit: Commit) -> None:
-        """See the port. Where the disk is full the commit is seen only when there is memory again; that is logged."""
+        """See the port.
+
+        If the disk is full, searches see the commit only when there is room again; that is logged.
+        """
         try:
             self._segments.apply(commit)
         except OSError as error:
@@ -84,14 +87,17 @@ class SegmentedIndex:
         self._upkeep.notice()
 
     def catch_up(self, commits: Sequence[Commit]) -> None:
-        """See the port. One commit of all that is left, so it takes about as long as a commit of as many rows."""
+        """See the port.
+
+        Applies the rest as one commit, so it takes about as long as one commit with that many rows.
+        """
         delayed = self._segments.delayed_sequences()  # before the view, which may have them by then
         view = self._segments.view
         added = {row.sequence: row for commit in commits for row in commit.added if row.sequence > view.sequence}
         removed = np.array([sequence for commit in commits for sequence in commit.removed], np.int64)
         there = view.contains(removed) | np.isin(removed, delayed)
         for sequence in removed[~there].tolist():
-            added.pop(sequence, None)  # one that came and went, or one that went before it was read
+            added.pop(sequence, None)  # it came and went meanwhile, or went before it was read
         for commit in commits[-1:]:
             gone = tuple(removed[there].tolist())
             self.apply(Commit(commit.collection, commit.generation, tuple(added.values()), gone))
@@ -125,7 +131,10 @@ class SegmentedIndex:
         return self._segments.view.contains(sequences)
 
     async def descriptors(self, sequences: Iterable[int]) -> Descriptors:
-        """See the port. For a row that is gone, at most a minute after it was found; NotFound later."""
+        """See the port.
+
+        The descriptor of a row that is gone stays available for about a minute, and then raises NotFound.
+        """
         return await asyncio.to_thread(self._segments.descriptors, np.fromiter(sequences, np.int64))
 
     @property

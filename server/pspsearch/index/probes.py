@@ -1,4 +1,4 @@
-"""How much of what it should find an index finds: live searches, repeated exactly when there is time for it."""
+"""Measures the recall of live searches, by repeating some of them exactly when there is time."""
 
 import time
 from collections import deque
@@ -15,14 +15,14 @@ from pspsearch.index.view import View
 
 PAUSE_S = 30.0
 WORTH = 100
-"""Of the time that a repetition takes, so many times pass before the next one."""
+"""After a repetition, at least this many times its duration passes before the next one."""
 
 _KEPT = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Probe:
-    """One search, with what it saw and what it found."""
+    """One search, with the rows that it could find and those that it found."""
 
     matrix: Matrix
     mask: Mask | None
@@ -31,14 +31,14 @@ class _Probe:
     found: Sequences
 
     def recall(self) -> float:
-        """The share of the true nearest that was found."""
+        """Returns the share of the true nearest rows that was found."""
         selection = Selection.of(self.mask, len(self.matrix))
         _, rows = ExactScan(self.matrix).search(self.query, len(self.found), selection)
         return float(np.isin(self.sequences[rows[0]], self.found).mean())
 
 
 class Probes:
-    """Searches are offered by one thread and repeated by another."""
+    """Takes searches from one thread, and repeats them in another."""
 
     def __init__(self) -> None:
         self._waiting: _Probe | None = None
@@ -48,21 +48,21 @@ class Probes:
 
     @property
     def recall(self) -> float:
-        """The mean of the last ones; not a number before the first."""
+        """The mean recall of the latest repetitions; NaN before the first."""
         return float(np.mean(self._shares)) if self._shares else float("nan")
 
     def offer(self, view: View, mask: Mask | None, queries: Descriptors, found: list[Found]) -> None:
-        """One search is kept until it is repeated; what it holds on to is no more than the table."""
+        """Keeps one search until it is repeated. It holds no more memory than the table does."""
         if self._waiting is None and isinstance(view.base, ApproximateBase) and found[0].ids:
             matrix, sequences = view.table.matrix.first(view.rows), view.table.sequences(view.rows)
             self._waiting = _Probe(matrix, mask, sequences, queries[:1], found[0].sequences)
 
     def is_due(self, now_s: float) -> bool:
-        """Whether there is one to be repeated, and nobody would feel it."""
+        """Whether a search waits to be repeated, and the pause since the last repetition is over."""
         return self._waiting is not None and now_s - self._last_s >= self._pause_s
 
     def repeat(self, now_s: float) -> None:
-        """It, and notes how much had been found."""
+        """Repeats the waiting search exactly, and notes its recall."""
         probe, started = self._waiting, time.perf_counter()
         if probe is not None:
             self._shares.append(probe.recall())

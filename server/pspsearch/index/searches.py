@@ -1,4 +1,4 @@
-"""The thread that searches, and makes the searches that wait for it together."""
+"""The thread that searches; it makes waiting searches together."""
 
 import asyncio
 import queue
@@ -15,10 +15,10 @@ from pspsearch.index.probes import Probes
 from pspsearch.index.view import View
 
 MOST_QUERIES = 256
-"""In one call of a base."""
+"""The most queries in one call of a base."""
 
 MOST_ANSWERS = 1 << 17
-"""Rows that one call of a base answers with, because its candidates are a multiple of that."""
+"""The most rows that one call of a base answers with. Its candidates are a multiple of that."""
 
 
 _Kind = tuple[str | None, Masked | None, int]
@@ -30,18 +30,18 @@ class _Search:
     count: int
     where: Filter | None
     masked: Masked | None
-    """What the filter says, where it was found out before."""
+    """The filter's mask, if it was evaluated before."""
     future: asyncio.Future[list[Found]]
 
     @property
     def kind(self) -> _Kind:
-        """Equal where two of them can be made together: the filter, its mask, and how often the count doubles."""
+        """Searches of equal kind can be made together: same filter, same mask, and a count of the same power of two."""
         return None if self.where is None else self.where.text, self.masked, self.count.bit_length()
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    """Searches of one kind, with what became of them."""
+    """Searches of one kind, with their answers or their error."""
 
     searches: list[_Search] = field(default_factory=list[_Search])
     answers: list[list[Found]] = field(default_factory=list[list[Found]])
@@ -49,7 +49,10 @@ class _Group:
 
 
 class Searches:
-    """Used and closed by the tasks of one event loop; `view` is called in the thread, once for all that it takes."""
+    """Makes searches in a thread of its own. Only tasks of one event loop may use and close it.
+
+    `view` is called in the thread, once for all searches that are made together.
+    """
 
     def __init__(self, view: Callable[[], View], probes: Probes) -> None:
         self._view = view
@@ -58,12 +61,12 @@ class Searches:
         self._queue: queue.SimpleQueue[_Search | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        # a daemon: a program that ends without closing must not hang
+        # a daemon thread, because a program that ends without closing must not hang
         self._thread = threading.Thread(target=self._run, name="index-search", daemon=True)
         self._thread.start()
 
     async def search(self, queries: Descriptors, count: int, where: Filter | None) -> list[Found]:
-        """See the port Index. One that is cancelled before its turn is not made."""
+        """See the port Index. A search that is cancelled before its turn is not made."""
         assert not self._closed, "the index is closed"
         masked = await self._masks.prepare(where)
         assert not self._closed, "the index is closed"
@@ -72,15 +75,15 @@ class Searches:
         return await search.future
 
     async def count(self, where: Filter | None) -> int:
-        """See the port Index; a filter in another thread, as for `match`."""
+        """See the port Index. A filter is evaluated in another thread, as in `match`."""
         return self._view().living if where is None else await self._masks.ask(where, lambda view: view.count(where))
 
     async def match(self, where: Filter, after_key: int) -> Matched:
-        """See the port Index; all pages in one."""
+        """See the port Index. Returns all pages as one."""
         return await self._masks.ask(where, lambda view: view.match(where, after_key))
 
     async def close(self) -> None:
-        """Returns when every search that was begun is made and the thread has ended."""
+        """Waits until every search that was begun is done and the thread has ended."""
         self._closed = True
         await self._masks.close()
         self._queue.put(None)
@@ -91,9 +94,9 @@ class Searches:
             pass
 
     def _search_waiting(self) -> bool:
-        """Makes all the searches that wait, and says whether there may be more.
+        """Makes all waiting searches, and returns whether more may come.
 
-        A function of its own, so that an idle thread holds on to no view: a merge may have replaced it.
+        This is a separate function so that an idle thread holds no view: a merge may have replaced it.
         """
         searches, closing = self._take()
         view = self._view()
@@ -103,7 +106,7 @@ class Searches:
         return not closing
 
     def _take(self) -> tuple[list[_Search], bool]:
-        """All that waits, at least one, and whether it is the end."""
+        """Returns all waiting searches, at least one unless the queue is closing, and whether it is closing."""
         searches: list[_Search] = []
         try:
             search = self._queue.get()
@@ -116,7 +119,7 @@ class Searches:
 
 
 def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
-    """By kind, without those whose caller has left."""
+    """Groups searches by kind, without those whose caller has left."""
     groups: dict[_Kind, _Group] = {}
     for search in searches:
         if not search.future.cancelled():
@@ -125,14 +128,14 @@ def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
 
 
 def _answer(view: View, group: _Group, probes: Probes) -> None:
-    """In the thread."""
+    """Answers a group; runs in the thread."""
     try:
         queries = np.concatenate([search.queries for search in group.searches])
         count = max(search.count for search in group.searches)
         first = group.searches[0]
         masked = first.masked or Masked(view, view.mask(first.where))
         found = _find(masked, queries, count, probes)
-    except Exception as error:  # the callers must hear it, and the next ones must find the thread
+    except Exception as error:  # the callers must hear of it, and the thread must live on for the next searches
         group.error = error
         return
     start = 0
@@ -159,7 +162,7 @@ def _cut(found: Found, count: int) -> Found:
 
 
 def _deliver(group: _Group) -> None:
-    """In the event loop."""
+    """Hands the answers to their callers; runs in the event loop."""
     for number, search in enumerate(group.searches):
         if search.future.done():
             continue

@@ -1,4 +1,4 @@
-"""The segments of one index as they follow each other: what commits, merges and compactions make of them."""
+"""Publishes the views of one index, as commits, merges and compactions change its segments."""
 
 import threading
 from collections import deque
@@ -15,43 +15,46 @@ from pspsearch.index.table.table import Table
 from pspsearch.index.view import View
 
 FEW_COMMITS = 16
-"""That are caught up with while the next one waits."""
+"""How many commits may be left to catch up with while the next one waits."""
 
 ROUNDS = 8
-"""Of catching up, each with what came during the one before; then even a writer that is as quick has to wait."""
+"""How many rounds of catching up there are, each for the commits of the round before.
+
+After them a fast writer waits.
+"""
 
 
 class Segments:
-    """Publishes one view after the other in `view`, which any thread may read at any time.
+    """Publishes one view after another in `view`, which any thread may read at any time.
 
-    Commits come from one thread, merges and compactions from another; a commit never waits for more than a moment.
+    Commits come from one thread, merges and compactions from another. A commit never waits for more than a moment.
     """
 
     def __init__(self, view: View, builder: BaseBuilder) -> None:
         self.view = view
         self.delayed: deque[Commit] = deque()
-        """Commits that could not be taken in yet, or are just being taken in."""
+        """Commits that have not been taken in, or are being taken in now."""
         self.is_behind = False
-        """Whether the first of them was tried, and could not be."""
+        """Whether the first of them was tried and failed."""
         self.retired: Table | None = None
-        """The table that a compaction replaced: it still has the rows that are gone."""
+        """The table that a compaction replaced; it still has the rows that are gone."""
         self._builder = builder
         self._turn = threading.Lock()
         self._missed: deque[Commit] | None = None
         """Commits that a compaction under way has not seen."""
 
     def apply(self, commit: Commit) -> None:
-        """Publishes the moment after a commit; OSError, and the commit is delayed, where the disk is full."""
+        """Publishes the view after a commit. Raises OSError, and keeps the commit for later, if the disk is full."""
         self.delayed.append(commit)
         self.take_delayed()
 
     def delayed_sequences(self) -> list[int]:
-        """Of rows that will be there when there is room."""
+        """Returns the sequences of rows that will be taken in when there is room."""
         with self._turn:
             return [row.sequence for commit in self.delayed for row in commit.added]
 
     def take_delayed(self) -> None:
-        """Publishes the moment after the last commit; OSError where the disk is still full."""
+        """Publishes the view after the last commit. Raises OSError if the disk is still full."""
         with self._turn:
             try:
                 while self.delayed:
@@ -66,7 +69,7 @@ class Segments:
             self.is_behind = False
 
     def merge(self, advance: Advance) -> None:
-        """Publishes a base that covers all rows there are at the time of the call."""
+        """Publishes a base that covers all rows present at the time of the call."""
         view = self.view
         matrix = view.table.matrix.first(view.rows)
         base = self._builder.extend(view.base, matrix, advance)
@@ -74,9 +77,9 @@ class Segments:
             self.view = replace(self.view, base=base)
 
     def compact(self, path: Path, advance: Advance) -> None:
-        """Publishes a table without the rows that are dead at the time of the call, its matrix in another file.
+        """Publishes a table without the rows that are dead at the time of the call, with its matrix in a new file.
 
-        Rows that die meanwhile are tombstones of the new table. Whatever goes wrong leaves all as it was.
+        Rows that die meanwhile are tombstones of the new table. An error leaves everything as it was.
         """
         with self._turn:
             view, self._missed = self.view, deque()
@@ -108,11 +111,14 @@ class Segments:
             self.retired, self.view = self.view.table, replace(successor, base=base)
 
     def forget(self) -> None:
-        """Lets go of the rows that the last compaction left out."""
+        """Lets go of the rows that the last compaction dropped."""
         self.retired = None
 
     def descriptors(self, sequences: Sequences) -> Descriptors:
-        """Of rows that were in a view; NotFound where that was too long ago. From any thread."""
+        """Returns the descriptors of rows that were in a view.
+
+        Raises NotFound if that is too long ago. Any thread may call it.
+        """
         for table in (self.view.table, self.retired):
             found = None if table is None else table.descriptors(sequences)
             if found is not None:
@@ -121,7 +127,7 @@ class Segments:
 
 
 def _catch_up(view: View, missed: deque[Commit]) -> View:
-    """The moment after all that was missed by now, as if it were one commit: that is quicker than one by one."""
+    """Returns the view after all missed commits, applied as one commit, which is quicker than one by one."""
     commits = [missed.popleft() for _ in range(len(missed))]
     added = [row for commit in commits for row in commit.added]
     removed = [sequence for commit in commits for sequence in commit.removed]

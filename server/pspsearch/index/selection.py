@@ -11,18 +11,18 @@ from pspsearch.index.arrays import Mask, RowNumbers
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of a base's rows; belongs to one search."""
+    """Some of a base's rows. It belongs to one search."""
 
     rows: int
-    """Of the base."""
+    """The number of rows in the base."""
     keep: Mask | None
-    """None keeps all."""
+    """The mask; None keeps all rows."""
     kept: int
-    """How many."""
+    """The number of kept rows."""
 
     @classmethod
     def of(cls, keep: Mask | None, rows: int) -> "Selection":
-        """The rows that `keep` holds for, all where it is None."""
+        """Selects the rows that `keep` marks, or all if it is None."""
         if keep is None:
             return cls(rows, None, rows)
         assert keep.shape == (rows,), f"a mask of {keep.shape} over {rows} rows"
@@ -31,17 +31,17 @@ class Selection:
 
     @property
     def share(self) -> float:
-        """How much of the base is kept; only where there is a row."""
+        """The share of the base that is kept; the base must have a row."""
         return self.kept / self.rows
 
     @cached_property
     def selector(self) -> faiss.IDSelector | None:
-        """For FAISS, which reads the lowest bit of a byte first."""
+        """The selection for FAISS, which reads the lowest bit of a byte first; None keeps all."""
         if self.keep is None:
             return None
         return faiss.IDSelectorBitmap(np.packbits(self.keep, bitorder="little"))
 
     @cached_property
     def numbers(self) -> RowNumbers:
-        """Ascending."""
+        """The numbers of the kept rows, ascending."""
         return np.arange(self.rows) if self.keep is None else np.flatnonzero(self.keep)

@@ -14,39 +14,40 @@ from pspsearch.index.bases.choice import Device
 MANIFEST = "manifest.json"
 
 FORMAT = 3
-"""Of everything in a snapshot; another one is not read, and the index is made from the catalog.
+"""The format of everything in a snapshot.
 
-In the one before, whole numbers were floats.
+A snapshot of another format is not read, and the index is built from the catalog. In the format before this one, whole
+numbers were floats.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotManifest:
-    """Whose the snapshot is, where it stands, and the BLAKE2b digest of each of its files."""
+    """Which generation the snapshot is of, how far it goes, and the BLAKE2b digest of each of its files."""
 
     generation: int
     fingerprint: str
     dimension: int
     device: str
-    """That the base was planned for."""
+    """The device that the base was planned for."""
     rows: int
-    """Dead ones too."""
+    """The number of rows, including dead ones."""
     sequence: int
-    """Of the catalog's changes, the last one that is in it."""
+    """The sequence of the last catalog change in it."""
     matrix: str
     """The name of the matrix's file, beside the snapshot."""
     digests: dict[str, str]
-    """In hexadecimal, by file name; under `matrix`, of its first rows."""
+    """In hexadecimal, by file name; the entry `matrix` covers the matrix's first `rows` rows."""
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Writes it, with a digest of its own; not synced."""
+        """Writes the manifest with its own digest, without syncing it."""
         fields = asdict(self)
         (folder / MANIFEST).write_text(json.dumps({"manifest": fields, "digest": _digest(fields)}, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What `write` wrote; IndexDamaged where it is anything else."""
+        """Reads what `write` wrote. Raises IndexDamaged for anything else."""
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_bytes())
@@ -60,18 +61,18 @@ class SnapshotManifest:
             raise IndexDamaged(f"{path} is no manifest: {error!r}") from error
 
     def check_belongs(self, folder: Path, generation: Generation) -> None:
-        """IndexDamaged where it is another generation's."""
+        """Raises IndexDamaged if the snapshot is another generation's."""
         own = (self.generation, self.fingerprint, self.dimension)
         if own != (generation.key, generation.fingerprint, generation.dimension):
             raise IndexDamaged(f"{folder} is of another generation")
 
     def check_device(self, folder: Path, device: Device) -> None:
-        """IndexDamaged where the base was planned for another device."""
+        """Raises IndexDamaged if the base was planned for another device."""
         if self.device != device:
             raise IndexDamaged(f"{folder} has a base for another device, {self.device}")
 
     def check_files(self, folder: Path, names: Iterable[str]) -> None:
-        """IndexDamaged where one of these is missing or changed."""
+        """Raises IndexDamaged if one of these files is missing or changed."""
         for name in names:
             path = folder / name
             if file_digest(path) != self.digests.get(name):
@@ -79,7 +80,7 @@ class SnapshotManifest:
 
 
 def file_digest(path: Path) -> str:
-    """BLAKE2b, in hexadecimal; empty where the file cannot be read."""
+    """Returns the file's BLAKE2b digest in hexadecimal, or "" if the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()

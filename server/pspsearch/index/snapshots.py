@@ -1,4 +1,4 @@
-"""What an index leaves on disk so that the next start is quick: never needed, and never trusted unread."""
+"""What an index leaves on disk so that the next start is quick. It is never needed, and never trusted unchecked."""
 
 import logging
 import os
@@ -29,18 +29,18 @@ _NAME = re.compile(rf"\.?(?:{SNAPSHOT}|{MATRIX})-(\d+)")
 _PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
 
 _Mark = tuple[str, int, int]
-"""Tells the views of one index apart: the matrix, the base's rows, and the rows."""
+"""Tells the views of one index apart by the matrix, the base's row count, and the row count."""
 
 
 class Snapshots:
-    """The folder of one index: `matrix-N` is the matrix of a table, `snapshot-N` a folder with all the rest of a view.
+    """The folder of one index: `matrix-N` is the matrix of a table, `snapshot-N` a folder with the rest of a view.
 
-    A snapshot is written under a hidden name, synced and renamed; then what came before it is removed. A matrix only
-    ever grows, so the one that a snapshot names can be the one that is in use: later rows lie beyond those it counts.
+    A snapshot is written under a hidden name, synced and renamed, and then the older ones are removed. A matrix only
+    ever grows, so a snapshot can name the matrix in use: later rows lie beyond those that it counts.
     """
 
     def __init__(self, folder: Path, generation: Generation, builder: BaseBuilder) -> None:
-        """Makes the folder where it is missing; OSError where that fails."""
+        """Creates the folder if it is missing. Raises OSError if that fails."""
         folder.parent.mkdir(_PRIVATE_FOLDER, parents=True, exist_ok=True)
         folder.mkdir(_PRIVATE_FOLDER, exist_ok=True)
         self._folder = folder
@@ -49,7 +49,7 @@ class Snapshots:
         self._last: _Mark | None = None
 
     def has(self, view: View) -> bool:
-        """Whether the last snapshot is of this view, but for rows that died since."""
+        """Whether the last snapshot is of this view, apart from rows that died since."""
         return self._last == _mark(view)
 
     def has_base(self, view: View) -> bool:
@@ -57,11 +57,14 @@ class Snapshots:
         return self._last is not None and self._last[:2] == _mark(view)[:2]
 
     def new_matrix(self) -> Path:
-        """Where a new table may have its matrix."""
+        """Returns the path of a new table's matrix."""
         return self._new_path(MATRIX)
 
     def save(self, view: View) -> None:
-        """Leaves this view, durably, and nothing else; OSError, with what was there before, where that fails."""
+        """Saves this view durably and removes everything else.
+
+        Raises OSError, and keeps what was there, if that fails.
+        """
         path = self._new_path(SNAPSHOT)
         hidden = path.with_name(f".{path.name}")
         hidden.mkdir(_PRIVATE_FOLDER)
@@ -96,10 +99,10 @@ class Snapshots:
         _sync(folder)
 
     def load(self, current: Sequences, last_change: int) -> View | None:
-        """The newest sound snapshot, with those rows alive that are `current`; None where there is none.
+        """Loads the newest sound snapshot, with the `current` rows alive. Returns None if there is none.
 
-        One of changes after the catalog's last is of another catalog, in which the same numbers were other rows.
-        Everything else is removed. OSError where the folder cannot be read.
+        A snapshot with changes after the catalog's last one belongs to another catalog, in which the same numbers were
+        other rows. Everything else in the folder is removed. Raises OSError if the folder cannot be read.
         """
         for path in self._saved():
             try:
@@ -114,7 +117,7 @@ class Snapshots:
         return None
 
     def _load(self, path: Path, current: Sequences, last_change: int) -> tuple[View, bool]:
-        """And whether its base is the stored one."""
+        """Returns the view, and whether its base is the stored one."""
         manifest = SnapshotManifest.read(path)
         manifest.check_belongs(path, self._generation)
         if manifest.sequence > last_change:
@@ -139,7 +142,7 @@ class Snapshots:
         return Table.read(path, matrix)
 
     def _load_base(self, path: Path, manifest: SnapshotManifest, matrix: Matrix) -> Base | None:
-        """None where it is damaged or for another device: the next merge builds it anew."""
+        """Returns None if the base is damaged or for another device; the next merge then builds it anew."""
         try:
             manifest.check_files(path, [BASE])
             manifest.check_device(path, self._builder.memory.device)
@@ -149,7 +152,7 @@ class Snapshots:
             return None
 
     def _saved(self) -> list[Path]:
-        """The newest first."""
+        """Returns the saved snapshots, newest first."""
         return sorted(self._folder.glob(f"{SNAPSHOT}-*"), key=_number, reverse=True)
 
     def _new_path(self, kind: str) -> Path:

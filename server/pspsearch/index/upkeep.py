@@ -19,38 +19,41 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""Before what failed is tried again."""
+"""The longest pause before failed work is tried again, in seconds."""
 
 LONGEST_WAIT_S = 10.0
-"""The same for commits that could not be taken in: writes are not acknowledged until they are."""
+"""The same for commits that could not be taken in, because writes are not acknowledged until they are."""
 
 LOOK_S = 30.0
-"""How often the clock is looked at."""
+"""How often the thread checks what is due, in seconds."""
 
 RETIRED_S = 60.0
-"""How long descriptors of rows that a compaction left out can be had: longer than a call takes."""
+"""How long descriptors of rows that a compaction dropped stay available: longer than a call takes."""
 
 NICENESS = 5
-"""A quarter of a busy core: with much less, a search would wait for the interpreter's lock while its holder waits for
-the core, and what is built would never be ready under load."""
+"""Gives the thread a quarter of a busy core.
+
+With much less, a search would wait for the interpreter's lock while its holder waits for the core, and under load
+nothing would ever be finished.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """From where on something is done about it."""
+    """The limits beyond which the thread acts."""
 
     fresh_bytes: int = 4 << 20
-    """Of fresh descriptors, which every search reads: a third of a millisecond."""
+    """The most bytes of fresh descriptors, which every search reads: a third of a millisecond."""
     fresh_share: float = 1 / 128
-    """Of the base: a merge costs about as much as the base is large."""
+    """The most fresh rows as a share of the base, because a merge costs about as much as the base is large."""
     dead_rows: int = 4096
     dead_share: float = 0.25
-    """Of all rows; both must be passed."""
+    """The most dead rows as a share of all; both limits must be passed."""
     snapshot_pause_s: float = 180.0
-    """Between two snapshots, and before the first one."""
+    """Seconds between two snapshots, and before the first one."""
 
     def is_stale(self, view: View) -> bool:
-        """Whether the base should cover more."""
+        """Whether the base should cover more rows."""
         fresh_bytes = view.fresh * 2 * view.table.matrix.dimension
         return fresh_bytes > self.fresh_bytes and view.fresh > self.fresh_share * view.base.rows
 
@@ -64,7 +67,7 @@ USUAL_BOUNDS = Bounds()
 
 
 class _Stopped(Exception):
-    """What was being built is not wanted any more."""
+    """Raised to end a build that is no longer wanted."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,24 +76,24 @@ class _Chore:
     is_due: Callable[[], bool]
     do: Callable[[Advance], None]
     failure: str = ""
-    """Why it failed when it was last tried."""
+    """Why the last attempt failed."""
     pause_s: float = FIRST_PAUSE_S
     not_before_s: float = -math.inf
     longest_pause_s: float = LONGEST_PAUSE_S
 
     def keep_failure(self, reason: str, now_s: float) -> None:
-        """Each pause is twice the one before."""
+        """Notes a failure; each pause is twice as long as the one before."""
         self.failure = reason
         self.not_before_s = now_s + self.pause_s
         self.pause_s = min(2 * self.pause_s, self.longest_pause_s)
 
     def forget_failure(self) -> None:
-        """It is done, or there is nothing to be done any more."""
+        """Forgets the failure, because the work is done or no longer due."""
         self.failure, self.pause_s, self.not_before_s = "", FIRST_PAUSE_S, -math.inf
 
 
 class Upkeep:
-    """Does what is due, in a thread of lower priority; what fails is logged, and tried again after a while."""
+    """Does what is due, in a thread of lower priority. Failed work is logged, and tried again after a pause."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Upkeep:
         probes: Probes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._segments = segments
         self._snapshots = snapshots
@@ -122,37 +125,38 @@ class Upkeep:
         self._doing = ""
         self._wake = threading.Event()
         self._closing = False
-        # a daemon: a program that ends without closing must not hang, and the last snapshot stays as it was
+        # A daemon thread, because a program that ends without closing must not hang. The last snapshot then stays as it
+        # was.
         self._thread = threading.Thread(target=self._run, name="index-upkeep", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread, which begins with a look at what is due."""
+        """Starts the thread, which first does what is due."""
         self._wake.set()
         self._thread.start()
 
     def notice(self) -> None:
-        """To be called after every commit, from any thread; quick."""
+        """Wakes the thread if something is due. Call it after every commit, from any thread; it is quick."""
         view = self._segments.view
         if self._segments.delayed or self._bounds.is_stale(view) or self._bounds.is_sparse(view):
             self._wake.set()
 
     @property
     def words(self) -> str:
-        """What is being done, with its progress, and what failed; empty where there is neither."""
+        """What is being done, with its progress, and what failed; empty if there is neither."""
         failures = (
             f"{chore.name} failed, and is tried again: {chore.failure}" for chore in self._chores if chore.failure
         )
         return "; ".join(filter(None, (self._doing, *failures)))
 
     def close(self) -> None:
-        """Ends what is being built, leaves a snapshot, and returns when the thread has ended."""
+        """Ends the build under way, saves a snapshot, and returns when the thread has ended."""
         self._closing = True
         self._wake.set()
         self._thread.join()
-        self._chores = ()  # they know this object, and what it holds should go without the garbage collector
+        self._chores = ()  # they refer to this object, which should be freed without the garbage collector
 
     def work(self) -> None:
-        """Does all that is due until nothing is; in the thread, or before it is started."""
+        """Does all that is due until nothing is; runs in the thread, or before it is started."""
         while not self._closing and (chore := self._next()):
             self._try(chore)
 
@@ -178,7 +182,7 @@ class Upkeep:
         return None
 
     def _pause_s(self) -> float:
-        """Until there may be something to do without any commit."""
+        """Returns the seconds until something may be due even without a commit."""
         now = self._clock()
         return min([LOOK_S, *(max(0.0, chore.not_before_s - now) for chore in self._chores if chore.failure)])
 
@@ -218,6 +222,6 @@ class Upkeep:
 
 
 def _lower_priority() -> None:
-    """Of the calling thread; only Linux has that."""
+    """Lowers the priority of the calling thread, which only Linux can do."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -16,37 +16,40 @@ from pspsearch.index.selection import Selection
 from pspsearch.index.table.table import Table
 
 LEAST_ASKED = 10
-"""Rows of a base: its effort is found for that depth, and it scores a multiple of what it is asked for; for one row it
-would score so few that the nearest is often not among them."""
+"""The fewest rows to ask a base for.
+
+Its effort is tuned for that depth, and it scores a multiple of what it is asked for. For a single row it would score so
+few that the nearest is often missed.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Some first rows of a table, those of them that are alive, and the base that finds them. Never changes."""
+    """The first rows of a table, which of them are alive, and the base that finds them. Never changes."""
 
     table: Table
     alive: Mask
-    """One per row."""
+    """One entry per row."""
     living: int
-    """How many of them hold."""
+    """How many rows are alive."""
     base: Base
-    """Of the first rows, or of all."""
+    """Covers the first rows, or all."""
     sequence: int
-    """The highest of all rows that there ever were."""
+    """The highest sequence of all rows that there ever were."""
 
     @property
     def rows(self) -> int:
-        """The dead ones too."""
+        """The number of rows, including dead ones."""
         return len(self.alive)
 
     @property
     def fresh(self) -> int:
-        """Rows that the base does not cover."""
+        """The number of rows that the base does not cover."""
         return self.rows - self.base.rows
 
     @cached_property
     def tombstones(self) -> int:
-        """Rows of the base that are dead."""
+        """The number of the base's rows that are dead."""
         return self.base.rows - int(np.count_nonzero(self.alive[: self.base.rows]))
 
     @cached_property
@@ -54,10 +57,10 @@ class View:
         return ExactScan(self.table.matrix.first(self.rows)[self.base.rows :])
 
     def after(self, added: Sequence[Row], removed: Sequence[int] = ()) -> "View":
-        """The next moment: those rows are put into the table, and those of these sequences have died.
+        """Returns the next view, with `added` rows in the table and the rows of the `removed` sequences dead.
 
-        Must be called on the latest view of the table, by one thread at a time. OSError, with nothing changed, where
-        the disk is full.
+        Must be called on the table's latest view, by one thread at a time. Raises OSError, with nothing changed, if the
+        disk is full.
         """
         assert not added or added[0].sequence > self.sequence, "a commit comes out of turn"
         self.table.append(added)
@@ -72,26 +75,29 @@ class View:
         return replace(self, alive=alive, living=living, sequence=sequence)
 
     def is_quick(self, where: Filter) -> bool:
-        """Whether `mask` takes no longer than a search may wait for; this itself takes a moment."""
+        """Whether `mask` takes no longer than a search may wait; this check itself is quick."""
         return self.table.columns.is_quick(where, self.rows)
 
     def mask(self, where: Filter | None) -> Mask | None:
-        """The living rows that a filter holds for; None where nothing is to be masked.
+        """Returns the living rows that a filter matches, or None if nothing needs masking.
 
-        InvalidRequest where the filter would be too much work.
+        Raises InvalidRequest if the filter would be too much work.
         """
         if where is not None:
             return self._holds(where)
         return None if self.living == self.rows else self.alive
 
     def search(self, queries: Descriptors, count: int, mask: Mask | None) -> list[Found]:
-        """For each query the `count` best rows of a mask that this view made, by one thread at a time."""
+        """Returns for each query the `count` best rows of a mask that this view made.
+
+        One thread at a time may call it.
+        """
         scores, rows = self._nearest(queries, min(count, self.rows), mask)
         ends = np.count_nonzero(rows >= 0, axis=1)
         return [self._found(scores[number, :end], rows[number, :end]) for number, end in enumerate(ends)]
 
     def _nearest(self, queries: Descriptors, count: int, mask: Mask | None) -> Answers:
-        """From the base and from the fresh rows. Both answer with everything where there are fewer than `count`."""
+        """Searches the base and the fresh rows. Each answers with everything if it has fewer than `count` rows."""
         covered = self.base.rows
         asked = max(count, LEAST_ASKED)
         scores, rows = self.base.search(queries, asked, None if mask is None else mask[:covered])
@@ -106,22 +112,22 @@ class View:
         return Found(self.table.sequences(self.rows)[rows], self.table.ids(rows), scores.copy())
 
     def count(self, where: Filter) -> int:
-        """How many living rows a filter holds for; from any thread, as for the methods below."""
+        """Counts the living rows that a filter matches. Any thread may call this and the methods below."""
         return int(np.count_nonzero(self._holds(where)))
 
     def match(self, where: Filter, after_key: int) -> Matched:
-        """The living rows that a filter holds for, of items with higher keys."""
+        """Returns the living rows that a filter matches, of items with keys above `after_key`."""
         matched = self._by_key(np.flatnonzero(self._holds(where)))
         start = np.searchsorted(matched.keys, after_key, side="right")
         return Matched(matched.keys[start:], matched.sequences[start:])
 
     def sample(self, count: int) -> Matched:
-        """So many living rows, drawn evenly, and the same ones by every call; all where there are fewer."""
+        """Returns `count` living rows, drawn evenly and the same at every call, or all if there are fewer."""
         rows = np.flatnonzero(self.alive)
         return self._by_key(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
 
     def contains(self, sequences: Sequences) -> Mask:
-        """Whether there is a living row of each."""
+        """Returns for each sequence whether there is a living row with it."""
         rows = self.table.find(sequences, self.rows)
         there = rows >= 0
         there[there] = self.alive[rows[there]]

@@ -1,1 +1,1 @@
-"""Puts items in and takes them out: the core of writing, on the same ports as `search`."""
+"""Adds and deletes items: the core of writing, on the same ports as `search`."""

@@ -1,4 +1,7 @@
-"""Deletions by filter: in portions, so that other writes come in between, and looked at before the writer's turn."""
+"""Deletes by filter, in portions so that other writes come in between.
+
+The filter is evaluated before the writer's turn where possible.
+"""
 
 import asyncio
 import json
@@ -12,7 +15,7 @@ from pspsearch.live.live import Live
 from pspsearch.ports import WritableItems
 
 PORTION = 256
-"""Items in one transaction; the writer has other calls between two."""
+"""Items deleted in one transaction; the writer serves other calls between two."""
 
 MATCHED_AT_ONCE = 10_000
 """Rows in one answer of the index: 160 kB."""
@@ -21,11 +24,11 @@ MATCHED_AT_ONCE = 10_000
 async def delete_matching(
     catalog: WritableItems, live: Live, where: Filter, *, request_id: str, asked: str
 ) -> Deletion:
-    """Takes out every item that the filter holds for at one moment, but those that it does not hold for any more.
+    """Deletes every item that matches the filter at one moment and still matches when its turn comes.
 
-    Also those that have no descriptor in the active generation. Each portion is durable. Where one fails, those before
-    it are gone; the same request again, by its id, goes on: items that were first put in after it was first asked for
-    stay, and it counts all that it took.
+    Items without a descriptor in the active generation are included. Each portion is durable. If one fails, the earlier
+    ones stay deleted, and the same request id continues the deletion: items first put in after the first request stay,
+    and the result counts everything that was deleted.
     """
     so_far = await catalog.deletion(live.generation, request_id, asked) if request_id else None
     if so_far is not None and so_far.is_done:
@@ -47,9 +50,9 @@ async def delete_matching(
 
 
 async def _find(catalog: WritableItems, live: Live, where: Filter) -> Matched:
-    """What the filter holds for, with a descriptor and without.
+    """Returns the items that match the filter, with a descriptor or without.
 
-    Those without come first: what gets one meanwhile is found by the index then.
+    Items without one are read first, so that the index finds those that get one meanwhile.
     """
     lacking: dict[int, int] = {}
     after = 0
@@ -67,9 +70,9 @@ async def _find(catalog: WritableItems, live: Live, where: Filter) -> Matched:
 
 
 def _look_at(items: Sequence[Item], sequences: Mapping[int, int], where: Filter) -> list[Delete]:
-    """What is to go: of those that have changed since they were found, the ones that the filter still holds for.
+    """Returns the deletions to make: items that changed since they were found are dropped if they no longer match.
 
-    Only what changes once more is looked at in the writer's turn.
+    The writer evaluates the filter again only for an item that changes once more.
     """
     changed = [item for item in items if item.sequence != sequences[item.key]]
     spared = {item.key for item in changed} - {item.key for item in _choose(changed, where)}

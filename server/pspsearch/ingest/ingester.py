@@ -31,7 +31,7 @@ from pspsearch.query import DescriptorQuery
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What an upsert stores; no descriptor where only the attributes change."""
+    """What an upsert stores; it has no descriptor if only the attributes change."""
 
     descriptor: StoredDescriptor | None = None
     info: ImageInfo | None = None
@@ -40,7 +40,7 @@ class _Stored:
 
 
 class Ingester:
-    """Changes collections; for the tasks of one event loop."""
+    """Adds, changes and deletes items. Only tasks of one event loop may use it."""
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class Ingester:
     async def upsert(
         self, collection: str, items: Sequence[ItemInput | PspsearchError], call: Call, *, request_id: str = ""
     ) -> list[Acknowledgement]:
-        """Puts in or replaces items; of two with one id the later wins. One bad item does not fail the others.
+        """Adds or replaces items. If two have the same id, the later wins. One bad item does not fail the others.
 
-        An item that is an error already is acknowledged with it.
+        An item that is already an error is acknowledged with it.
 
-        What may pass (Triton away, a full queue, or memory) is raised, and then nothing was written; IndexBehind where
-        it was, and searches do not find it yet.
+        An error that may pass (Triton away, a full queue, no memory) is raised, and then nothing was written.
+        IndexBehind means that the items were written, but searches do not find them yet.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
             raise InvalidRequest(f"an upsert has 1 to {MAX_ITEMS} items, not {len(items)}")
@@ -72,7 +72,7 @@ class Ingester:
         self._memory.check()
         try:
             return await self._upsert(collection, items, call, request_id)
-        except ModelChanged:  # in the moment between describing and writing
+        except ModelChanged:  # the model changed between describing and writing
             return await self._upsert(collection, items, call, request_id)
 
     async def _upsert(
@@ -84,7 +84,8 @@ class Ingester:
             given = await self._put_in(live, good, known, call, request_id)
             lost = [number for number, one in enumerate(given) if _was_lost(good[number], one)]
             if lost:
-                # under a name of its own: else the call sent again later would write these anew, over what came since
+                # These get a request id of their own. Else a later retry of the call would write them anew, over what
+                # came since.
                 name = _digest("again", request_id) if request_id else ""
                 again = await self._put_in(live, [good[number] for number in lost], {}, call, name)
                 for number, one in zip(lost, again, strict=True):
@@ -95,7 +96,7 @@ class Ingester:
             ]
 
     async def delete(self, collection: str, ids: Sequence[str], *, request_id: str = "") -> tuple[int, int]:
-        """Takes items out; how many there were, and the sequence of the last change."""
+        """Deletes items. Returns how many existed, and the sequence of the last change."""
         if not 1 <= len(ids) <= MAX_DELETES:
             raise InvalidRequest(f"a deletion names 1 to {MAX_DELETES} ids, not {len(ids)}")
         check_request_id(request_id)
@@ -107,7 +108,7 @@ class Ingester:
             return len(deleted), max((answer.sequence for answer in answers), default=0)
 
     async def delete_matching(self, collection: str, where: Filter, *, request_id: str = "") -> tuple[int, int]:
-        """Takes out every item that the filter holds for, in portions: see `delete_matching`."""
+        """Deletes every item that matches the filter, in portions. Returns as `delete` does."""
         check_request_id(request_id)
         async with self._collections.use(collection) as live:
             asked = _digest("delete where", where.text)
@@ -118,7 +119,7 @@ class Ingester:
     async def _put_in(
         self, live: Live, items: Sequence[ItemInput], known: Mapping[str, Item], call: Call, request_id: str
     ) -> list[Acknowledgement]:
-        """Images that the `known` items have already are not described again."""
+        """Writes the items. An image that its `known` item already has is not described again."""
         stored = await self._store(live, items, known, call)
         writes = [
             Upsert(item.id, one.descriptor, item.attributes, one.info, one.image, one.others)
@@ -129,7 +130,7 @@ class Ingester:
         if writes:
             asked = _digest("put", *(part for write in writes for part in _asked(write))) if request_id else ""
             answers = await self._catalog.write(live.generation, writes, request_id=request_id, asked=asked)
-            for opened in self._collections.beside(live.collection):  # by now: these were described for `live.beside`
+            for opened in self._collections.beside(live.collection):  # they may have changed since the describing
                 if any(_lacks(write, live.generation, opened.generation) for write in writes):
                     opened.lags.set()
             live.index.check_current()
@@ -142,14 +143,14 @@ class Ingester:
     async def _store(
         self, live: Live, items: Sequence[ItemInput], known: Mapping[str, Item], call: Call
     ) -> list[_Stored | PspsearchError]:
-        """What to store for each item, or what is wrong with it."""
+        """Returns what to store for each item, or its error."""
         kept = live.collection.settings.keep_images
         sources = [item.source for item in items]
         infos = await asyncio.to_thread(lambda: [_read_info(source, self._limits, kept=kept) for source in sources])
         new = [
             isinstance(info, ImageInfo) and not (_same(known.get(item.id), info) and (kept or not live.beside))
             for item, info in zip(items, infos, strict=True)
-        ]  # while writes reach several generations, only this image coming again can fill what an item lacks in one
+        ]  # with several generations, only sending the image again fills a descriptor that an item lacks
         images = [source for source, is_new in zip(sources, new, strict=True) if is_new and isinstance(source, bytes)]
         described = iter(await self._describer.describe_everywhere(live, images, call))
         stored: list[_Stored | PspsearchError] = []
@@ -171,19 +172,22 @@ class Ingester:
 
 
 def _lacks(write: Upsert, active: Generation, generation: Generation) -> bool:
-    """Whether its image, described for the one that was active, was not for that generation."""
+    """Whether the write's image was described for the generation active then, but not for this one."""
     has_image = write.descriptor is not None and write.info is not None
     return has_image and generation.key not in (active.key, *write.others)
 
 
 def _asked(write: Upsert) -> tuple[str, str, str]:
-    """What the caller sent: the same image may be described a little otherwise when it comes again."""
+    """Returns what the caller sent, by which a retry is recognised.
+
+    Uses the image, because describing it again may give a slightly different descriptor.
+    """
     given = "" if write.descriptor is None else hashlib.sha256(write.descriptor.tobytes()).hexdigest()
     return write.id, write.attributes or "", write.info.sha256 if write.info else given
 
 
 def _digest(*parts: str) -> str:
-    """Of texts, each told from the next by its length."""
+    """Hashes the texts, each with its length, so that no two lists hash the same text."""
     return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode(errors="replace")).hexdigest()
 
 
@@ -193,12 +197,12 @@ def _named_once(items: Sequence[ItemInput]) -> list[str]:
 
 
 def _was_lost(item: ItemInput, given: Acknowledgement) -> bool:
-    """Whether the item had this image when its id was looked up, and not when it was written, or not all of it."""
+    """Whether the item's image was skipped as known, but the stored item no longer had all of it at the write."""
     return item.source is not None and isinstance(given.error, NotFound)
 
 
 def _read_info(source: object, limits: ImageLimits, *, kept: bool) -> ImageInfo | InvalidRequest | None:
-    """What an image says of itself, before it is decoded; None where there is no image."""
+    """Reads an image's facts before it is decoded; None if there is no image."""
     if not isinstance(source, bytes):
         return None
     try:

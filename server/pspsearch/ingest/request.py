@@ -1,4 +1,4 @@
-"""What is to be written, checked as it is built, and its acknowledgement."""
+"""The items to write, checked as they are built, and their acknowledgements."""
 
 import re
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class ItemInput:
-    """An item to put in; InvalidRequest where the id or the attributes cannot be."""
+    """An item to add or change. Raises InvalidRequest if the id or the attributes are not valid."""
 
     id: str
     source: bytes | DescriptorQuery | None
-    """An encoded image, a descriptor, or None where only the attributes change."""
+    """An encoded image, a descriptor, or None if only the attributes change."""
     attributes: str | None
-    """A JSON object, in canonical form once this is built."""
+    """A JSON object, in canonical form once this is built; None leaves the attributes as they are."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -33,7 +33,7 @@ class ItemInput:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What became of one item: it is durable and found by the next search, or the error says why not."""
+    """The outcome for one item: it is durable and the next search finds it, or the error says why not."""
 
     id: str
     outcome: Outcome | None = None
@@ -42,7 +42,7 @@ class Acknowledgement:
 
 
 def check_id(text: str) -> None:
-    """InvalidRequest for an id that no item can have."""
+    """Raises InvalidRequest for an id that no item can have."""
     if not text or len(text) > MAX_ID_BYTES or len(text.encode()) > MAX_ID_BYTES:
         raise InvalidRequest(
             f"an item's id is 1 to {MAX_ID_BYTES} bytes of UTF-8, this one has {len(text):,} characters"
@@ -52,6 +52,6 @@ def check_id(text: str) -> None:
 
 
 def check_request_id(text: str) -> None:
-    """InvalidRequest for one that is too long."""
+    """Raises InvalidRequest for a request id that is too long."""
     if len(text.encode()) > MAX_REQUEST_ID_BYTES:
         raise InvalidRequest(f"a request_id is at most {MAX_REQUEST_ID_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""A stream of items, put in by small batches that overlap: one is decoded while the next waits for Triton."""
+"""Ingests a stream of items in small overlapping batches: one is decoded while another waits for Triton."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,9 +17,9 @@ Tagged = tuple[int, ItemInput | PspsearchError]
 async def ingest(
     ingester: Ingester, collection: str, items: AsyncIterator[Tagged]
 ) -> AsyncIterator[tuple[int, Acknowledgement]]:
-    """Acknowledges each item as soon as it is durable, in any order; items of one id are written in their order.
+    """Acknowledges each item as soon as it is durable, in any order. Items with the same id are written in order.
 
-    Reads no further ahead than two batches. An error that may pass is the acknowledgement of the items it struck.
+    Reads at most two batches ahead. An error that may pass is the acknowledgement of the items in its batch.
     """
     waiting: asyncio.Queue[Tagged | None] = asyncio.Queue(_BATCH)
     done: asyncio.Queue[list[tuple[int, Acknowledgement]] | None] = asyncio.Queue()
@@ -37,7 +37,7 @@ async def ingest(
 async def _read(items: AsyncIterator[Tagged], waiting: "asyncio.Queue[Tagged | None]") -> None:
     async for item in items:
         await waiting.put(item)
-        del item  # the next one may be long in coming
+        del item  # the next item may take long to come
     await waiting.put(None)
 
 
@@ -69,7 +69,7 @@ async def _write(
 
 
 async def _gather(waiting: "asyncio.Queue[Tagged | None]") -> list[Tagged] | None:
-    """What waits, at least one, at most a batch; None at the end of the stream."""
+    """Returns the waiting items, at least one and at most a batch; None at the end of the stream."""
     first = await waiting.get()
     if first is None:
         return None

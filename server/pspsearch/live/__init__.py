@@ -1,1 +1,1 @@
-"""The collections that are open, and what answers for each."""
+"""Keeps the collections open and holds what answers for each."""

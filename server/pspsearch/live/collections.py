@@ -1,4 +1,4 @@
-"""The collections that are open, each with what answers for it."""
+"""Opens, creates and deletes collections, and holds what answers for each."""
 
 import asyncio
 import contextlib
@@ -26,26 +26,29 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 OpenDescriber = Callable[[str, int | None], Awaitable[Describer]]
-"""The describer of a model's version, the highest for None; the same one for the same version."""
+"""Returns the describer of a model version, or of the highest version for None; always the same one for one version."""
 
 ReleaseDescriber = Callable[[ModelVersion], Awaitable[None]]
-"""Lets go of a describer that no collection needs."""
+"""Lets go of a describer that no collection needs any more."""
 
 
 class CollectionCatalog(CollectionRecords, Generations, RowFeed, Protocol):
-    """What open collections need of a catalog."""
+    """The parts of a catalog that open collections need."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unopened:
-    """A collection that nothing can answer for."""
+    """A collection that could not be opened, and the reason."""
 
     collection: Collection
     error: PspsearchError
 
 
 def check_model_name(name: str) -> None:
-    """InvalidRequest for one that could be anything else: Triton, and whoever looks at its files, make a path of it."""
+    """Raises InvalidRequest for a bad model name.
+
+    Triton, and tools that look at its files, build a path from the name, so it may contain nothing else.
+    """
     if not _MODEL.fullmatch(name):
         raise InvalidRequest(
             f"a model's name is 1 to 128 letters, digits and '._-', the first a letter or a digit, not {name[:80]!r}"
@@ -53,13 +56,13 @@ def check_model_name(name: str) -> None:
 
 
 def check_takes_images(version: ModelVersion) -> None:
-    """ModelMismatch for a model of texts: a collection holds images."""
+    """Raises ModelMismatch if the model takes texts, because a collection holds images."""
     if version.contract.takes is Takes.TEXT:
         raise ModelMismatch(f"{version} takes texts, and a collection needs a model that takes images")
 
 
 class Collections(Finisher):
-    """Opens, hands out, creates and deletes collections; for the tasks of one event loop."""
+    """Opens, hands out, creates and deletes collections. Only tasks of one event loop may use it."""
 
     def __init__(
         self,
@@ -79,13 +82,17 @@ class Collections(Finisher):
         self._queues: dict[int, CommitQueue] = {}
         self._creating = asyncio.Lock()
         self.turn = asyncio.Lock()
-        """Of whoever changes which generation answers for a collection; never held while callers are waited for."""
+        """Held by a task that changes which generation answers for a collection.
+
+        Never held while waiting for calls to end.
+        """
         catalog.listen(self._apply)
 
     async def open(self) -> None:
-        """Opens every collection of the catalog, one after the other. To be awaited before anything else.
+        """Opens every collection of the catalog, one after another. Must be awaited before anything else.
 
-        One that cannot be opened, because its model version is not served, answers with the reason; the others serve.
+        A collection that cannot be opened, because its model version is not served, answers with the reason. The others
+        serve.
         """
         for collection, generation in await self._catalog.collections():
             with contextlib.suppress(PspsearchError):
@@ -93,41 +100,41 @@ class Collections(Finisher):
 
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncGenerator[Live]:
-        """The collection for one call: it is not closed before the block ends. NotFound where there is none."""
+        """Keeps the collection open until the block ends. Raises NotFound if it does not exist."""
         with self.get(name).in_use() as live:
             yield live
 
     def get(self, name: str) -> Live:
-        """The collection as it is now, `default` for an empty name; NotFound where there is none."""
+        """Returns the collection as it is now; an empty name means `default`. Raises NotFound if it does not exist."""
         name = name or DEFAULT_COLLECTION
         if name in self._unopened:
-            raise copy.copy(self._unopened[name].error)  # the same one would gather the frames of all its callers
+            raise copy.copy(self._unopened[name].error)  # one shared error would gather the frames of all its callers
         live = self._live.get(name)
         if live is None:
             raise NotFound(f"there is no collection {name!r}")
         return live
 
     def all(self) -> list[Live]:
-        """All that are open, by name; from any thread."""
+        """Returns all open collections, sorted by name. May be called from any thread."""
         return [live for _, live in sorted(self._live.items())]
 
     def trial(self, name: str) -> Trial | None:
-        """What is tried with the collection's live searches before it may answer."""
+        """Returns the trial of a candidate generation with the collection's live searches, or None."""
         return self._trials.get(name or DEFAULT_COLLECTION)
 
     def begin_trial(self, trial: Trial) -> None:
-        """From now on calls take part in it."""
+        """Starts a trial: from now on calls take part in it."""
         self._trials[trial.candidate.collection.name] = trial
 
     def end_trial(self, generation: Generation) -> None:
-        """The one of that generation, where there is one."""
+        """Ends the trial of the generation, if there is one."""
         for name, trial in list(self._trials.items()):
             if trial.candidate.generation.key == generation.key:
                 self._trials.pop(name).end()
 
     @to_its_end
     async def create(self, name: str, settings: CollectionSettings) -> Live:
-        """A new, empty collection, under the highest version of its model; durable on return."""
+        """Creates an empty collection with the highest version of its model. It is durable on return."""
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 f"a collection's name is 1 to 64 letters, digits, '-' and '_', the first a letter or a digit, "
@@ -143,13 +150,13 @@ class Collections(Finisher):
             return await self._open(collection, generation)
 
     async def create_missing(self, name: str, settings: CollectionSettings) -> None:
-        """Where there is none of that name, open or not."""
+        """Creates the collection if the name is free; a collection that could not be opened holds its name."""
         if name not in self._live and name not in self._unopened:
             await self.create(name, settings)
 
     @to_its_end
     async def set_follows(self, name: str, *, follows: bool) -> Live:
-        """Whether the collection is taken to new versions of its model by itself; durable on return."""
+        """Sets whether the collection follows its model to new versions by itself. The setting is durable on return."""
         live = self.get(name)
         await self._catalog.set_follows(live.collection.key, follows=follows)
         live = self.get(name)
@@ -157,10 +164,10 @@ class Collections(Finisher):
 
     @to_its_end
     async def delete(self, name: str, ending: Callable[[Live], AbstractAsyncContextManager[object]]) -> int:
-        """Takes a collection out, and says how many items were in it; calls under way finish first.
+        """Deletes a collection after the calls under way have finished, and returns how many items it had.
 
-        `ending` is entered in the `turn`, and left later. Where the catalog cannot do it,
-        its block raises, and the collection stays as it was.
+        `ending` is entered under `turn` and left after the deletion. If the catalog cannot delete the collection, the
+        error is raised inside the `ending` block and the collection stays as it was.
         """
         name = name or DEFAULT_COLLECTION
         if name in self._unopened:
@@ -168,7 +175,7 @@ class Collections(Finisher):
         async with contextlib.AsyncExitStack() as stack:
             async with self.turn:
                 await stack.enter_async_context(ending(self.get(name)))
-                live = self._live.pop(name)  # from now on there is no such collection for calls, nor for rollouts
+                live = self._live.pop(name)  # from now on neither calls nor rollouts find the collection
             try:
                 await live.usage.ended()
                 count = await self._catalog.delete_collection(live.collection.key)
@@ -176,13 +183,16 @@ class Collections(Finisher):
                 live.usage.go_on()
                 self._put(live)
                 for opened in live.beside:
-                    opened.lags.set()  # a write that ended meanwhile may not have been described for it
+                    opened.lags.set()  # a write that ended meanwhile may lack a descriptor for this generation
                 raise
         await self.shut(live)
         return count
 
     async def open_describer(self, generation: Generation) -> Describer:
-        """What describes for a generation; ModelMismatch where its version is not served, or is another one by now."""
+        """Returns the describer of a generation.
+
+        Raises ModelMismatch if its version is not served, or no longer gives descriptors of the generation's space.
+        """
         describer = await self._open_describer(generation.model, generation.version)
         if describer.version.contract.fingerprint != generation.fingerprint:
             raise ModelMismatch(
@@ -192,7 +202,7 @@ class Collections(Finisher):
         return describer
 
     async def prepare(self, collection: Collection, opened: OpenGeneration) -> Live:
-        """A generation beside the active one, ready to answer; writes may go on meanwhile."""
+        """Opens the index of a generation so that it can answer. Writes may go on meanwhile."""
         queue = self._queues[opened.generation.key] = CommitQueue()
         try:
             rows = self._catalog.rows_of(opened.generation)
@@ -208,28 +218,28 @@ class Collections(Finisher):
         return Live(collection, opened, index)
 
     async def discard(self, generation: Generation) -> None:
-        """What is left of its index; it must not be open."""
+        """Removes what is left of the generation's index, which must not be open."""
         await self._engine.drop(generation)
 
     def beside(self, collection: Collection) -> tuple[OpenGeneration, ...]:
-        """The generations beside the active one that writes are to reach now; none where the collection is gone."""
+        """Returns the generations that writes must reach besides the active one; none if the collection is gone."""
         live = self._present(collection)
         return () if live is None else live.beside
 
     def join(self, collection: Collection, opened: OpenGeneration) -> None:
-        """From now on writes to the collection reach this generation, too."""
+        """Makes writes to the collection reach this generation, too, from now on."""
         live = self.get(collection.name)
         self._put(replace(live, beside=(*live.beside, opened)))
 
     def leave(self, collection: Collection, generation: Generation) -> None:
-        """From now on neither writes nor tried searches reach this generation; the collection may be gone."""
+        """Stops writes and trial searches from reaching this generation from now on. The collection may be gone."""
         self.end_trial(generation)
         live = self._present(collection)
         if live is not None:
             self._put(replace(live, beside=_without(live.beside, generation)))
 
     def switch(self, to: Live) -> Live:
-        """From now on this one answers for its collection, and what answered until now, the result, is beside it.
+        """Makes this generation the one that answers, and returns the one that answered before, which stays beside it.
 
         Calls under way keep the one that they have.
         """
@@ -240,7 +250,7 @@ class Collections(Finisher):
         return old
 
     async def shut(self, live: Live) -> None:
-        """Waits until no call has it any more, and leaves nothing of its index."""
+        """Waits until no call uses the generation, then closes its index and removes the files."""
         await live.usage.ended()
         del self._queues[live.generation.key]
         await live.index.close()
@@ -248,14 +258,14 @@ class Collections(Finisher):
         await self.release(live.describer.version)
 
     async def release(self, version: ModelVersion) -> None:
-        """Of a generation that is gone: lets go of what described for it, unless another one needs it."""
-        async with self._creating:  # a collection that is being made may have it
+        """Lets go of the describer of a generation that is gone, unless another generation needs it."""
+        async with self._creating:  # a collection that is being created may use it
             opened = [opened for live in self._live.values() for opened in (live.opened, *live.beside)]
             if version not in [opened.describer.version for opened in opened]:
                 await self._release_describer(version)
 
     async def close(self) -> None:
-        """Closes every index; no call may be under way."""
+        """Closes every index. No call may be under way."""
         await self.finished()
         for live in self._live.values():
             await live.index.close()
@@ -264,7 +274,7 @@ class Collections(Finisher):
     async def _delete_unopened(self, name: str) -> int:
         async with self._creating:
             if name not in self._unopened:
-                raise NotFound(f"there is no collection {name!r}")  # somebody was quicker
+                raise NotFound(f"there is no collection {name!r}")  # another call deleted it first
             collection = self._unopened[name].collection
             generations = await self._catalog.generations(collection.key)
             count = await self._catalog.delete_collection(collection.key)
@@ -278,24 +288,27 @@ class Collections(Finisher):
             live = await self.prepare(collection, OpenGeneration(generation, await self.open_describer(generation)))
         except PspsearchError as error:
             log.error("collection %s cannot be opened: %s", collection.name, error)  # noqa: TRY400 - a sentence
-            without_frames = copy.copy(error)  # they have what was read until then
+            without_frames = copy.copy(error)  # the frames hold what was read until the error
             self._unopened[collection.name] = _Unopened(collection, without_frames)
             raise
         log.info("collection %s: %d items, %s", collection.name, live.index.state.rows, live.index.state.plan)
         return self._put(live)
 
     def _put(self, live: Live) -> Live:
-        """From now on calls take this one."""
+        """Makes calls take this one from now on."""
         self._live[live.collection.name] = live
         return live
 
     def _present(self, collection: Collection) -> Live | None:
-        """What answers for this very collection by now, and not for another one of its name."""
+        """Returns what answers for this very collection now, not for a later one of the same name."""
         live = self._live.get(collection.name)
         return live if live is not None and live.collection.key == collection.key else None
 
     def _apply(self, commit: Commit) -> Future[None] | None:
-        """In the writer's thread. A generation that is still being described has nobody who listens."""
+        """Called in the writer's thread.
+
+        A generation that is still being described has no queue, because no index listens yet.
+        """
         queue = self._queues.get(commit.generation)
         return None if queue is None else queue.put(commit)
 

@@ -1,4 +1,4 @@
-"""The commits of one generation on their way to its index."""
+"""Carries the commits of one generation to its index."""
 
 import threading
 from concurrent.futures import Future
@@ -7,11 +7,11 @@ from pspsearch.domain import Commit
 from pspsearch.ports import Index
 
 _FEW = 16
-"""Commits that are caught up with while the writer waits."""
+"""The most commits that the index may still have to catch up with while the writer waits."""
 
 
 class CommitQueue:
-    """Keeps commits until the index is there, and hands them on from then on."""
+    """Keeps commits until the index is open, and then passes them on."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -19,7 +19,10 @@ class CommitQueue:
         self._index: Index | None = None
 
     def put(self, commit: Commit) -> Future[None] | None:
-        """In the writer's thread, in commit order; as `Index.apply`. Nothing searches an index that is not there."""
+        """Takes a commit as `Index.apply` does; called in the writer's thread, in commit order.
+
+        Returns None while there is no index, because nothing can search it yet.
+        """
         with self._turn:
             if self._index is not None:
                 return self._index.apply(commit)
@@ -27,7 +30,7 @@ class CommitQueue:
             return None
 
     def connect(self, index: Index) -> None:
-        """To an index whose opening began when this was there already; in any thread, once."""
+        """Connects an index whose opening began after this queue was created. Call it once, from any thread."""
         while len(self._waiting) > _FEW:
             with self._turn:
                 commits, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""Changes that are carried through although their caller leaves: what is on disk is what answers."""
+"""Carries changes through even if their caller leaves, so that what answers matches what is on disk."""
 
 import asyncio
 import functools
@@ -11,20 +11,20 @@ Self = TypeVar("Self", bound="Finisher")
 
 
 class Finisher:
-    """What has methods that go `to_its_end`; for the tasks of one event loop."""
+    """Base of classes with methods that run `to_its_end`. Only tasks of one event loop may use it."""
 
     def __init__(self) -> None:
         self._finishing: set[asyncio.Task[Any]] = set()
 
     def finish(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task of its own."""
+        """Starts the work in its own task, which `finished` waits for."""
         task = asyncio.create_task(work)
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
         return task
 
     async def finished(self) -> None:
-        """When all of them are done."""
+        """Waits until all this work is done."""
         while self._finishing:
             await asyncio.wait(self._finishing)
 
@@ -32,7 +32,7 @@ class Finisher:
 def to_its_end(
     method: Callable[Concatenate[Self, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]:
-    """Whatever becomes of its caller."""
+    """Makes a method run to its end even if its caller is cancelled."""
 
     @functools.wraps(method)
     async def finished(self: Self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -42,7 +42,7 @@ def to_its_end(
 
 
 async def cancel(task: asyncio.Task[Any] | None) -> None:
-    """And waits until it has ended."""
+    """Cancels the task, if there is one, and waits until it has ended."""
     if task is not None:
         task.cancel()
         await asyncio.wait([task])

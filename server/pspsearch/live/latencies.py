@@ -1,4 +1,4 @@
-"""How long live searches take, with and without other work for the model beside them."""
+"""Measures how long live searches take, with and without other work for the model at the same time."""
 
 import time
 from collections import deque
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 import numpy as np
 
 _ALONE, _LATELY = 512, 128
-"""How many are remembered: of those that had no company, and of all, to notice how it is now."""
+"""How many times are kept: of searches that ran without other work, and of the latest searches of any kind."""
 _ENOUGH = 32
 _REST_S = 10.0
-"""Without a search for so long, what was late is past."""
+"""After this long without a search, the latest times are out of date."""
 
 
 class Latencies:
-    """Holds the last searches against those that had no company: so the one gives the measure for the other."""
+    """Compares the latest searches with those that ran without other work for the model."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`clock` gives seconds, from where searches have their beginning."""
+        """`clock` returns seconds; the start times given to `add` must come from the same clock."""
         self._clock = clock
         self._alone: deque[float] = deque(maxlen=_ALONE)
         self._lately: deque[float] = deque(maxlen=_LATELY)
@@ -27,7 +27,7 @@ class Latencies:
 
     @contextmanager
     def company(self) -> Generator[None]:
-        """Work for the model that nobody waits for; searches that overlap with the block had company."""
+        """The block is background work for the model, and searches that overlap with it do not count as undisturbed."""
         self._company += 1
         try:
             yield
@@ -36,7 +36,7 @@ class Latencies:
             self._last_company = self._clock()
 
     def add(self, started: float, seconds: float) -> None:
-        """A search that has ended now; `started` as the clock gave it."""
+        """Records a search that ends now; `started` is its start on the clock."""
         if started - self._last_search > _REST_S:
             self._lately.clear()
         self._last_search = self._clock()
@@ -46,7 +46,10 @@ class Latencies:
 
     @property
     def strain(self) -> float:
-        """How many times as long the slowest searches take lately as without company; 1 where too few tell."""
+        """The 95th percentile of the latest search times over that of undisturbed ones.
+
+        It is 1 if there are too few of either.
+        """
         if self._clock() - self._last_search > _REST_S or min(len(self._alone), len(self._lately)) < _ENOUGH:
             return 1.0
         alone, lately = (float(np.percentile(times, 95)) for times in (self._alone, self._lately))

@@ -1,4 +1,4 @@
-"""What answers for a collection."""
+"""What answers for a collection: a generation, its describer and its index."""
 
 import asyncio
 import contextlib
@@ -12,38 +12,38 @@ from pspsearch.ports import Describer, Index
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OpenGeneration:
-    """A generation and what describes for it."""
+    """A generation and its describer."""
 
     generation: Generation
     describer: Describer
     lags: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set after a write that could not be described for it, so that somebody does it later."""
+    """Set after a write that could not be described for this generation, so that it is described later."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Live:
-    """A collection as it is at a moment, with a generation that can answer for it. A call keeps it to its end."""
+    """A snapshot of a collection with a generation that can answer for it. A call keeps its snapshot to its end."""
 
     collection: Collection
     opened: OpenGeneration
     index: Index
     beside: tuple[OpenGeneration, ...] = ()
-    """Generations that writes are to reach, too, while this one answers."""
+    """The generations that writes must reach, too, while this one answers."""
     usage: Usage = field(default_factory=Usage)
-    """The one thing that changes; all snapshots with this generation share it."""
+    """The one mutable part, shared by all snapshots with this generation."""
 
     @property
     def generation(self) -> Generation:
-        """Every answer is of it."""
+        """The generation that every answer comes from."""
         return self.opened.generation
 
     @property
     def describer(self) -> Describer:
-        """Of the generation's model version."""
+        """The describer of the generation's model version."""
         return self.opened.describer
 
     @contextlib.contextmanager
     def in_use(self) -> Generator["Live"]:
-        """Its generation is not closed before the block ends."""
+        """Keeps the generation open until the block ends."""
         with self.usage.by_a_call():
             yield self

@@ -1,4 +1,4 @@
-"""The images of the last live queries, for a new model version to be tried with."""
+"""Keeps the images of the latest live queries, for checks of a new model version."""
 
 from collections import defaultdict, deque
 
@@ -7,21 +7,21 @@ _LARGEST_BYTES = 1 << 20
 
 
 class RecentImages:
-    """A few for each collection, in memory only."""
+    """A few images for each collection, in memory only."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._images: defaultdict[str, deque[bytes]] = defaultdict(lambda: deque(maxlen=_KEPT))
 
     def add(self, collection: str, image: bytes) -> None:
-        """One that was searched for; large ones are not kept."""
+        """Records an image that was searched for. Images above 1 MiB are not kept."""
         if self._enabled and len(image) <= _LARGEST_BYTES:
             self._images[collection].append(image)
 
     def of(self, collection: str) -> list[bytes]:
-        """The last ones."""
+        """Returns the latest images of a collection."""
         return list(self._images[collection]) if collection in self._images else []
 
     def forget(self, collection: str) -> None:
-        """All of a collection."""
+        """Forgets all images of a collection."""
         self._images.pop(collection, None)

@@ -1,4 +1,4 @@
-"""A new generation that takes part in live searches before it is promoted."""
+"""Lets a new generation take part in live searches before it is promoted."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from pspsearch.query import BatchAnswer, Hit
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
-"""Searches that are mirrored at the same time; more are left out."""
+"""The most searches mirrored at the same time; more are left out."""
 _CALL_S = 20.0
-"""For one of them."""
+"""The time limit of one mirrored search."""
 _LAST = 1000
-"""So many of them are in the means."""
+"""How many of the latest mirrored searches the figures cover."""
 
 Search = Callable[[Live, Call], Awaitable[BatchAnswer]]
 """Asks a generation what another one was asked."""
@@ -32,29 +32,32 @@ Search = Callable[[Live, Call], Awaitable[BatchAnswer]]
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What has come of it."""
+    """The figures of a trial."""
 
     answered: int = 0
     """Calls that the new generation answered."""
     passed_on: int = 0
-    """Calls that it could not answer, so that the active one did."""
+    """Calls that it could not answer, so that the active generation did."""
     mirrored: int = 0
     """Calls that both answered, the new one only for comparison."""
     failed: int = 0
-    """Of those that it was to answer for comparison."""
+    """Mirrored calls that the new generation could not answer."""
     overlap: float = 0.0
-    """The share of the active one's hits that the new one has, too, in the mean of the last mirrored queries."""
+    """The mean share of the active generation's hits that the new one also has, over the latest mirrored queries."""
     ms: float = 0.0
-    """The median time of the last mirrored calls."""
+    """The new generation's median time for the latest mirrored calls, in milliseconds."""
     active_ms: float = 0.0
-    """Of the same calls, as they were answered."""
+    """The active generation's median time for the same calls, in milliseconds."""
 
 
 class Trial:
-    """Lets a generation answer some callers, and answer some calls beside the active one; for one event loop."""
+    """Lets a generation answer some callers, and mirrors some calls to it. Only tasks of one event loop may use it."""
 
     def __init__(self, candidate: Live, canary: float, shadow: float, latencies: Latencies) -> None:
-        """Of all callers the share `canary` is answered by the candidate, and of other calls `shadow` is mirrored."""
+        """The candidate answers the share `canary` of all callers.
+
+        The share `shadow` of the other calls is mirrored.
+        """
         self.candidate = candidate
         self._canary = canary
         self._shadow = shadow
@@ -67,7 +70,7 @@ class Trial:
 
     @property
     def tried(self) -> Tried:
-        """Until now."""
+        """The figures until now."""
         counts = self._answered, self._passed_on, self._mirrored, self._failed
         if not self._times:
             return Tried(*counts)
@@ -76,7 +79,10 @@ class Trial:
         return Tried(*counts, overlap, float(ms), float(active_ms))
 
     def takes(self, call: Call) -> bool:
-        """Whether the candidate answers it: for a caller always the same, and still so when the share grows."""
+        """Whether the candidate answers this call.
+
+        The answer is always the same for one caller, and a caller who is in stays in when the share grows.
+        """
         generation = self.candidate.generation
         if call.version not in (None, generation.version):
             return False
@@ -85,7 +91,10 @@ class Trial:
 
     @contextlib.contextmanager
     def answering(self) -> Generator[Live]:
-        """The candidate, to answer a call with. The block ends early where it cannot, for reasons that do not pass."""
+        """Yields the candidate to answer a call with.
+
+        If it fails for a reason that will not pass, the error is swallowed and the block ends early.
+        """
         with self.candidate.in_use():
             try:
                 yield self.candidate
@@ -97,7 +106,7 @@ class Trial:
                 log.info("%s passes a call on: %s", self.candidate.describer.version, error)
 
     def mirror(self, answer: BatchAnswer, seconds: float, search: Search) -> None:
-        """Compares the active generation's answer, which took so long, with the candidate's; now and then."""
+        """Compares the active generation's answer, which took `seconds`, with the candidate's, if a call is due."""
         hits = [one for one in answer.hits if isinstance(one, list)]
         if answer.generation == self.candidate.generation or len(hits) < len(answer.hits):
             return
@@ -111,7 +120,7 @@ class Trial:
             task.add_done_callback(self._mirroring.discard)
 
     def end(self) -> None:
-        """Nothing is mirrored any more."""
+        """Stops the mirrored searches."""
         for task in self._mirroring:
             task.cancel()
 

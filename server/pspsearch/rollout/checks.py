@@ -22,9 +22,9 @@ from pspsearch.rollout.rollout import Check
 
 HITS = 10
 _ROUNDS = 15
-"""Of the two versions in turns, each with one image."""
+"""How often each version describes one image, in turns with the other."""
 _TWIN = 2e-3
-"""Between scores of fp16 rows: so near, another item may come before the item itself."""
+"""Scores of fp16 rows this close count as equal: another item may come before the item itself."""
 _LENGTH = 1e-2
 """How far an fp16 row may be from unit length."""
 
@@ -40,7 +40,7 @@ class _Sample:
 
 
 class Gate:
-    """Measures a new generation against the one that answers, on a sample of items and on recent queries."""
+    """Measures a new generation against the active one, on a sample of items and on recent queries."""
 
     def __init__(self, settings: GateSettings, catalog: Items, describer: QueryDescriber, recent: RecentImages) -> None:
         self._settings = settings
@@ -49,11 +49,11 @@ class Gate:
         self._recent = recent
 
     def forget(self, collection: Collection) -> None:
-        """The queries of a collection that goes."""
+        """Forgets the recent queries of a collection that is being deleted."""
         self._recent.forget(collection.name)
 
     async def check(self, old: Live, new: Live) -> tuple[Check, ...]:
-        """Every figure that can be measured here; all must pass."""
+        """Returns every check that can be measured here. All must pass."""
         sample = await self._draw(old, new)
         checks: list[Check] = []
         if sample.ids:
@@ -66,7 +66,7 @@ class Gate:
         return tuple(checks)
 
     async def _draw(self, old: Live, new: Live) -> _Sample:
-        """Without those that are changed or deleted meanwhile."""
+        """Draws items that both generations have, without those changed or deleted meanwhile."""
         drawn = await new.index.sample(self._settings.gate_sample)
         common = await old.index.contains(drawn.sequences)
         sequences = dict(zip(drawn.keys[common].tolist(), drawn.sequences[common].tolist(), strict=True))
@@ -101,7 +101,10 @@ class Gate:
     def _overlap(
         self, name: str, what: str, now: Sequence[Found], before: Sequence[Found], own: Sequence[str] = ()
     ) -> Check:
-        """`own` is for each the item itself, which does not count."""
+        """Compares the hits of both versions.
+
+        `own` names the items that were searched for, whose own hits do not count.
+        """
         pairs = [(set(one.ids), set(other.ids)) for one, other in zip(now, before, strict=True)]
         for (one, other), id_ in zip(pairs, own, strict=False):
             one.discard(id_)
@@ -131,7 +134,7 @@ class Gate:
 
 
 def grey_inputs(shape: InputShape | None) -> Inputs:
-    """One picture, for a model that takes pixels of that shape, or for one that decodes by itself."""
+    """Returns one grey picture: pixels of the given shape, or an encoded image for a model that decodes by itself."""
     if shape is not None:
         return np.full((1, shape.height_px, shape.width_px, 3), 127, np.uint8)
     encoded = BytesIO()
@@ -140,7 +143,7 @@ def grey_inputs(shape: InputShape | None) -> Inputs:
 
 
 async def _time(describer: Describer) -> float:
-    """Of one grey image, without its decoding unless the model does that."""
+    """Times the description of one grey image, in seconds; decoding counts only if the model does it."""
     inputs = grey_inputs(describer.version.contract.input)
     started = time.perf_counter()
     await describer.describe(inputs, timeout_s=CALL_S)
@@ -148,12 +151,12 @@ async def _time(describer: Describer) -> float:
 
 
 def _unit_length(rows: Descriptors) -> Check:
-    worst = float(np.abs(np.linalg.norm(rows, axis=1) - 1).max())  # NaN where a number is none
+    worst = float(np.abs(np.linalg.norm(rows, axis=1) - 1).max())  # NaN if a descriptor holds one
     return Check("unit length", worst, _LENGTH, worst <= _LENGTH, "how far the worst descriptor is from length 1")
 
 
 def _spread(rows: Descriptors, bound: float) -> Check:
-    """The mean cosine between different rows: near 1 where all images look alike to the version."""
+    """Checks the mean cosine between different rows, which is near 1 if all images look alike to the version."""
     count = len(rows)
     together = float(np.square(rows.sum(axis=0, dtype=np.float64)).sum())
     value = (together - count) / (count * (count - 1)) if count > 1 else 0.0
@@ -161,7 +164,10 @@ def _spread(rows: Descriptors, bound: float) -> Check:
 
 
 def _self_retrieval(ids: Iterable[str], found: Iterable[Found], there: Iterable[bool], bound: float) -> Check:
-    """Of those that are still there, and have no more twins than there are hits."""
+    """Checks the share of items that find themselves.
+
+    An item that was not found does not count if it is gone, or if it has more twins than there are hits.
+    """
     own: list[bool] = []
     for id_, one, is_there in zip(ids, found, there, strict=True):
         twins = [hit for hit, score in zip(one.ids, one.scores, strict=True) if score >= one.scores[0] - _TWIN]
@@ -172,7 +178,7 @@ def _self_retrieval(ids: Iterable[str], found: Iterable[Found], there: Iterable[
 
 
 def _recall(ids: Iterable[str], found: Iterable[Found], labels: Mapping[str, object]) -> float:
-    """Of the items with a label; 1 where there is none."""
+    """Returns how often the nearest other item has the same label, over items with a label; 1 if there are none."""
     right: list[bool] = []
     for id_, one in zip(ids, found, strict=True):
         nearest = next((hit for hit in one.ids if hit != id_), None)

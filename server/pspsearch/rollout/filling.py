@@ -20,29 +20,29 @@ from pspsearch.ports import WritableItems
 log = logging.getLogger(__name__)
 
 BATCH = 4
-"""A search that comes meanwhile waits for one of these."""
+"""Images in one request. A search that arrives meanwhile waits for one such request."""
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 CALL_S = 20.0
-"""For one batch."""
+"""The time limit of one batch."""
 
 PATIENCE_S = 60.0
-"""With a version that Triton does not serve, because it may be starting again, or that does not answer."""
+"""How long a version may be missing in Triton, where it may be starting again, or fail to answer in time."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """Rests between batches, so that others get their share of the model; longer where they suffer."""
+    """Rests between batches, so that live searches get their share of the model, and longer when they become slow."""
 
     share: float
-    """Of the time, in which batches are described."""
+    """The share of the time in which batches are described."""
     worst_strain: float
     latencies: Latencies
     _ease: float = 1.0
 
     async def rest(self, busy_s: float) -> None:
-        """After a batch that took so long."""
+        """Rests after a batch that took `busy_s`."""
         if self.latencies.strain > self.worst_strain:
             self._ease = max(0.1, 0.9 * self._ease)
         else:
@@ -52,17 +52,17 @@ class Pace:
 
 
 class Filler:
-    """For the tasks of one event loop."""
+    """Describes the items that a generation lacks. Only tasks of one event loop may use it."""
 
     def __init__(self, catalog: WritableItems, describer: QueryDescriber) -> None:
         self._catalog = catalog
         self._describer = describer
 
     async def fill(self, opened: OpenGeneration, pace: Pace, told: Callable[[int], None], *, renew: bool) -> int:
-        """Until every item whose image is kept, and can be read, has its descriptor; tells how many at a time.
+        """Describes every item that has a kept, readable image, and returns how many images cannot be read.
 
-        How many images cannot be read. `renew` as the catalog has it. What may pass is waited for; what may not is
-        raised.
+        `told` hears the number of each batch. `renew` is passed to the catalog's `fill`. Trouble that may pass is
+        waited out, and other errors are raised.
         """
         unreadable: set[int] = set()
         while await self._pass(opened, pace, told, unreadable, renew=renew):
@@ -72,7 +72,7 @@ class Filler:
     async def _pass(
         self, opened: OpenGeneration, pace: Pace, told: Callable[[int], None], unreadable: set[int], *, renew: bool
     ) -> bool:
-        """Once through all items; whether any could be described."""
+        """Goes once through all items. Returns whether it tried to describe any."""
         after, any_described = 0, False
         while items := await self._catalog.lacking(opened.generation, after, BATCH):
             after = items[-1].key
@@ -98,12 +98,12 @@ class Filler:
                 log.warning("the image of item %r cannot be read any more: %s", item.id, descriptor)
                 unreadable.add(item.key)
             else:
-                # the digest of these very bytes: the item may have got another image since it was listed
+                # The digest of these very bytes, because the item may have got another image since it was listed.
                 filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), descriptor.astype(np.float16)))
         return filled
 
     async def _insist(self, opened: OpenGeneration, images: Sequence[bytes]) -> list[Descriptor | PspsearchError]:
-        """Tries again what may pass: for ever while Triton is away or busy, for a while where the version is ill."""
+        """Retries trouble that may pass: without end while Triton is away or busy, for a while if the version fails."""
         pause_s, began = _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Watches the repository, and takes the collections that follow their model to its new versions."""
+"""Watches the model repository, and takes the collections that follow their model to new versions."""
 
 import asyncio
 import logging
@@ -18,20 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Looks now and then for as long as the context lasts; to be entered when the rollouts are open."""
+    """Looks at intervals while its context lasts. Enter it when the rollouts are open."""
 
     def __init__(self, rollouts: Rollouts, collections: Collections, catalog: Generations, every_s: float) -> None:
-        """With 0 seconds between two looks it never looks by itself."""
+        """`every_s` is the time between two looks, in seconds; with 0 it never looks by itself."""
         self._rollouts = rollouts
         self._collections = collections
         self._catalog = catalog
         self._every_s = every_s
         self._watching: asyncio.Task[None] | None = None
         self._told: set[tuple[str, int, str]] = set()
-        """What was found in the repository, and is not news any more."""
+        """What was found in the repository and has been logged."""
 
     async def look_for_news(self, model: str) -> None:
-        """Looks into the repository, and takes the collections that follow to the highest version, each only once."""
+        """Looks into the repository, and takes the collections that follow the model to its highest version.
+
+        No collection is taken to the same version twice.
+        """
         offered = await self._rollouts.look(model)
         for one in offered:
             news = (model, one.version, one.reason)
@@ -63,7 +66,7 @@ class Follower:
                     log.warning("the versions of %s cannot be looked at: %s", model, error)
 
     async def _follow(self, live: Live, best: OfferedVersion) -> None:
-        """Not to a version that it had before: it may have failed, or have been taken back."""
+        """Starts a rollout, unless the collection had the version before: it may have failed or been taken back."""
         if (
             best.version <= live.generation.version
             or best.contract is None

@@ -1,4 +1,4 @@
-"""Describes later what a write could not."""
+"""Describes later what could not be described during a write."""
 
 import asyncio
 import logging
@@ -14,30 +14,36 @@ log = logging.getLogger(__name__)
 
 
 class Keepers:
-    """One for each generation that writes reach beside the active one: it waits until the generation lags."""
+    """Keeps up the generations that writes reach besides the active one.
+
+    Each has a task that waits until its generation lags.
+    """
 
     def __init__(self, filler: Filler, latencies: Latencies) -> None:
         self._filler = filler
         self._latencies = latencies
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        """By generation."""
+        """The tasks by the key of their generation."""
 
     def begin(self, opened: OpenGeneration) -> None:
-        """From now on it has what writes could not give it soon after them."""
+        """Starts to keep the generation up: what a write could not describe for it follows soon after."""
         self._tasks[opened.generation.key] = asyncio.create_task(self._keep_up(opened))
 
     def stop(self, generation: Generation) -> None:
-        """Of a generation that answers, or that nothing reaches any more."""
+        """Stops keeping up a generation that now answers, or that writes no longer reach."""
         task = self._tasks.pop(generation.key, None)
         if task is not None:
             task.cancel()
 
     async def fill_up(self, opened: OpenGeneration) -> int:
-        """With what came late; how many items cannot be described, because their images cannot be read any more."""
+        """Describes what came late.
+
+        Returns how many items cannot be described because their images cannot be read any more.
+        """
         return await self._filler.fill(opened, Pace(1.0, float("inf"), self._latencies), lambda _: None, renew=True)
 
     async def close(self) -> None:
-        """Stops all of them."""
+        """Stops all the tasks."""
         for task in [*self._tasks.values()]:
             await cancel(task)
 

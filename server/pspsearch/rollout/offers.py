@@ -8,23 +8,26 @@ from pspsearch.live.collections import OpenDescriber, check_model_name
 from pspsearch.ports import Describer
 
 Look = Callable[[str], Awaitable[Sequence[OfferedVersion]]]
-"""Looks into the model repository for the versions of a model, which are ready to describe if they can be."""
+"""Looks into the model repository for the versions of a model. Those that can be used are then ready to describe."""
 
 
 class Offers:
-    """Looks into the repository whenever somebody asks."""
+    """Looks into the repository for each question."""
 
     def __init__(self, look: Look, open_describer: OpenDescriber) -> None:
         self._look = look
         self._open_describer = open_describer
 
     async def look(self, model: str) -> Sequence[OfferedVersion]:
-        """The versions of a model, after a look into the repository."""
+        """Looks into the repository and returns the versions of a model."""
         check_model_name(model)
         return await self._look(model)
 
     async def open(self, model: str, version: int | None) -> Describer:
-        """What describes by that version, by the highest that can be used for None; ModelMismatch where none can."""
+        """Opens the describer of a version, or of the highest usable one for None.
+
+        Raises ModelMismatch if there is none.
+        """
         offered = {one.version: one for one in await self.look(model)}
         usable = [number for number, one in offered.items() if not one.reason]
         chosen = max(usable, default=None) if version is None else version

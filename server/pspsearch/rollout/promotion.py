@@ -1,4 +1,4 @@
-"""Which generation answers, and which one is kept for a way back."""
+"""Decides which generation answers, and which one is kept to roll back to."""
 
 import logging
 
@@ -12,35 +12,35 @@ from pspsearch.rollout.keepers import Keepers
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 100
-"""To promote while writes come that could not be described at once."""
+"""How often to try a promotion while writes arrive that could not be described at once."""
 
 
 class Promoter:
-    """Changes what answers for a collection. Whoever calls it has the turn of `Collections`."""
+    """Changes which generation answers for a collection. The caller must hold the `turn` of `Collections`."""
 
     def __init__(self, collections: Collections, catalog: Generations, keepers: Keepers) -> None:
         self._collections = collections
         self._catalog = catalog
         self._keepers = keepers
         self._kept: dict[int, Live] = {}
-        """By collection."""
+        """The kept generations by the key of their collection."""
 
     @property
     def kept(self) -> list[Live]:
-        """All that are."""
+        """All kept generations."""
         return [*self._kept.values()]
 
     async def keep(self, collection: Collection, opened: OpenGeneration) -> None:
-        """One that was kept when the server went down."""
+        """Opens a generation that was kept when the server stopped."""
         self._kept[collection.key] = await self._collections.prepare(collection, opened)
         self._collections.join(collection, opened)
-        opened.lags.set()  # a write may have lagged when the server went down
+        opened.lags.set()  # a write may have lagged when the server stopped
         self._keepers.begin(opened)
 
     async def flip(self, to: Live, details: str) -> None:
-        """Makes it the one that answers, and keeps the other: the one durable change, and then the one that is seen.
+        """Makes this generation the one that answers and keeps the other: first in the catalog, then for callers.
 
-        What it lacks is described before. RolloutRefused where that never comes to an end.
+        What the generation lacks is described first. Raises RolloutRefused if that never ends.
         """
         generation, unreadable = to.generation, 0
         for _ in range(_ATTEMPTS):
@@ -51,7 +51,7 @@ class Promoter:
                 break
         else:
             raise RolloutRefused("writes come in faster than the new version describes them: try again")
-        # from here on there is no await: no call sees one change without the other
+        # From here on there is no await, so that no call sees one change without the other.
         kept = self._kept.pop(to.collection.key, None)
         if kept is not None and kept is not to:
             self._leave(to.collection, kept.generation)
@@ -62,7 +62,7 @@ class Promoter:
         log.info("collection %s: answers from %s", to.collection.name, to.describer.version)
 
     async def roll_back(self, collection: Collection) -> Generation:
-        """Makes the kept generation answer again, and keeps the other; RolloutRefused where none is kept."""
+        """Makes the kept generation answer again and keeps the other. Raises RolloutRefused if none is kept."""
         kept = self._kept.get(collection.key)
         if kept is None:
             raise RolloutRefused("no generation is kept that could answer")
@@ -71,7 +71,7 @@ class Promoter:
         return kept.generation
 
     async def retire(self, collection: Collection) -> Generation:
-        """Lets go of the kept generation, open or not; RolloutRefused where none is kept."""
+        """Lets go of the kept generation, whether it is open or not. Raises RolloutRefused if none is kept."""
         records = await self._catalog.generations(collection.key)
         record = next((one for one in records if one.state is GenerationState.KEPT), None)
         if record is None:
@@ -84,7 +84,7 @@ class Promoter:
         return record.generation
 
     def forget(self, collection: Collection) -> Live | None:
-        """Of a collection that is gone: what was kept, for the caller to shut."""
+        """Forgets the kept generation of a deleted collection, and returns it for the caller to shut."""
         kept = self._kept.pop(collection.key, None)
         if kept is not None:
             self._leave(collection, kept.generation)
@@ -95,5 +95,5 @@ class Promoter:
         self._keepers.stop(generation)
 
     def _tidy(self, live: Live) -> None:
-        """When the calls that still have it are done."""
+        """Shuts the generation when the calls that still use it have ended."""
         self._collections.finish(self._collections.shut(live))

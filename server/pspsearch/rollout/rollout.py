@@ -1,4 +1,4 @@
-"""One rollout as it stands at a moment, and as it is kept."""
+"""One rollout at one moment, and how it is stored with its generation."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,15 +16,15 @@ class RolloutOptions:
     """What the operator decides."""
 
     share: float = 0.5
-    """Of the time that describing may take of the model; it takes less where live searches suffer."""
+    """The share of the time in which items are described. It falls when live searches become slow."""
     automatic: bool = False
     """Whether it is promoted as soon as its checks have passed."""
     drop_missing: bool = False
-    """Whether it may be promoted although items have no descriptor in it, because their images are not kept."""
+    """Whether it may be promoted without the items that cannot be described from a kept image."""
     canary: float = 0.0
-    """Of all callers, the share that it answers as soon as it is ready."""
+    """The share of all callers that it answers as soon as it is ready."""
     shadow: float = 0.0
-    """Of the other calls, the share that it is compared with as soon as it is ready."""
+    """The share of the other calls that are mirrored to it as soon as it is ready."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -48,38 +48,38 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A moment of it."""
+    """The state of a rollout at one moment."""
 
     collection: str
     generation: Generation
-    """The new one."""
+    """The new generation."""
     options: RolloutOptions
     stage: RolloutStage = RolloutStage.DESCRIBING
     described: int = 0
-    """Of `total` items, since the start or the restart."""
+    """How many of `total` items are described, since the start or the restart."""
     total: int = 0
     per_second: float = 0.0
     missing: int = 0
-    """Items that cannot be described, because their images are not kept."""
+    """Items that cannot be described, because their images are not kept or cannot be read."""
     checks: tuple[Check, ...] = ()
     tried: Tried = _UNTRIED
-    """With live searches, since it was last said with how many."""
+    """The figures with live searches, since their shares were last set."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or what it waits for."""
 
     @property
     def eta_s(self) -> float:
-        """Until all items are described; 0 where that is done, or cannot be told yet."""
+        """Seconds until all items are described; 0 if that is done, or cannot be estimated yet."""
         return (self.total - self.described) / self.per_second if self.per_second else 0.0
 
     @property
     def ended(self) -> bool:
-        """Whether nothing becomes of it any more."""
+        """Whether it was promoted or has failed."""
         return self.stage in (RolloutStage.PROMOTED, RolloutStage.FAILED)
 
     @property
     def words(self) -> str:
-        """For whoever looks at the collection."""
+        """The state in words, for those who look at the collection."""
         words = f"rollout to {self.generation.model}/{self.generation.version}: {self.stage}"
         if self.stage is RolloutStage.DESCRIBING and self.total:
             words += f" {100 * self.described / self.total:.0f} %, {self.per_second:.0f}/s, {self.eta_s:.0f} s left"
@@ -87,7 +87,7 @@ class Rollout:
 
     @property
     def details(self) -> str:
-        """What is kept of it with its generation."""
+        """The rollout as JSON, to be stored with its generation."""
         kept = {
             "options": asdict(self.options),
             "stage": self.stage,
@@ -100,7 +100,7 @@ class Rollout:
 
     @classmethod
     def read(cls, collection: str, record: GenerationRecord) -> Self | None:
-        """As it was kept last; None where the generation did not come from a rollout."""
+        """Reads the rollout as it was last stored. Returns None if the generation did not come from a rollout."""
         kept: dict[str, Any] = json.loads(record.details)
         if "stage" not in kept:
             return None

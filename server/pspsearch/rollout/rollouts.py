@@ -1,4 +1,4 @@
-"""All rollouts of the server: what there is to ask for, and in whose turn it is done."""
+"""All rollouts of the server: what a caller can ask for, one change at a time."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ from pspsearch.rollout.runner import Runner
 log = logging.getLogger(__name__)
 
 _TRIED_S = 1.0
-"""Between two moments of a rollout that takes part in live searches."""
+"""Seconds between two reports of a rollout that takes part in live searches."""
 
 
 class Rollouts(Finisher):
-    """For the tasks of one event loop. At most one rollout of a collection is under way."""
+    """Starts, watches and ends rollouts, at most one per collection. Only tasks of one event loop may use it."""
 
     def __init__(
         self,
@@ -53,18 +53,24 @@ class Rollouts(Finisher):
         self._runner = Runner(collections, catalog, filler, gate, self._keepers, self._promoter, latencies, settings)
 
     async def open(self) -> None:
-        """Goes on with what was under way, and opens what is kept. After the collections, before any call."""
+        """Continues the rollouts under way and opens the kept generations.
+
+        Call it after `Collections.open`, before any call.
+        """
         for live in self._collections.all():
             for record in await self._catalog.generations(live.collection.key):
                 await self._reopen(live.collection, record)
 
     async def look(self, model: str) -> Sequence[OfferedVersion]:
-        """The versions of a model, after a look into the repository."""
+        """Looks into the repository and returns the versions of a model."""
         return await self._offers.look(model)
 
     @to_its_end
     async def start(self, collection: str, version: int | None, options: RolloutOptions) -> Rollout:
-        """Begins one to that version of the collection's model, the highest for None; durable on return."""
+        """Begins a rollout to a version of the collection's model, or to the highest for None.
+
+        It is durable on return.
+        """
         async with self._turn:
             live = self._collections.get(collection)
             describer = await self._offers.open(live.collection.settings.model, version)
@@ -80,7 +86,7 @@ class Rollouts(Finisher):
             return self._runner.begin(live.collection, opened, replace(first, generation=generation)).now
 
     async def get(self, collection: str) -> Rollout:
-        """The one under way, or the last one that ended; NotFound where there was none."""
+        """Returns the rollout under way, or the last one that ended. Raises NotFound if there was none."""
         live = self._collections.get(collection)
         rollout = self.under_way(live.collection)
         if rollout is not None:
@@ -92,16 +98,16 @@ class Rollouts(Finisher):
         raise NotFound(f"the collection {live.collection.name!r} has had no rollout")
 
     def under_way(self, collection: Collection) -> Rollout | None:
-        """The one that has not ended."""
+        """Returns the rollout that has not ended, or None."""
         under_way = self._runner.find(collection)
         return None if under_way is None else self._runner.moment(under_way)
 
     async def generations(self, collection: str) -> list[GenerationRecord]:
-        """All of a collection, by number."""
+        """Returns all generations of a collection, by key."""
         return await self._catalog.generations(self._collections.get(collection).collection.key)
 
     async def watch(self, collection: str) -> AsyncIterator[Rollout]:
-        """Every change until it has ended; the last moment is the last one told."""
+        """Yields every change until the rollout has ended; the last one is its final state."""
         under_way, told = self._runner.find(self._collections.get(collection).collection), None
         while under_way is not None and not under_way.now.ended:
             changed = under_way.changed
@@ -115,9 +121,10 @@ class Rollouts(Finisher):
 
     @to_its_end
     async def try_out(self, collection: str, canary: float, shadow: float) -> Rollout:
-        """Lets a rollout take part in live searches, now if it is ready, with shares as `RolloutOptions` has them.
+        """Lets a rollout take part in live searches with these shares, now or as soon as it is ready.
 
-        0 ends it, and what was counted begins anew. RolloutRefused where none is under way.
+        The shares are those of `RolloutOptions`; 0 ends the trial. The counts start again. Raises RolloutRefused if no
+        rollout is under way.
         """
         async with self._turn:
             under_way = self._runner.require(self._collections.get(collection).collection)
@@ -126,7 +133,7 @@ class Rollouts(Finisher):
 
     @to_its_end
     async def promote(self, collection: str, *, drop_missing: bool = False) -> Rollout:
-        """Makes a rollout that is ready the one that answers; RolloutRefused where it is not ready."""
+        """Makes a rollout that is ready the one that answers. Raises RolloutRefused if it is not ready."""
         async with self._turn:
             under_way = self._runner.require(self._collections.get(collection).collection)
             await self._runner.promote(under_way, drop_missing=drop_missing)
@@ -134,7 +141,7 @@ class Rollouts(Finisher):
 
     @to_its_end
     async def abort(self, collection: str) -> Rollout:
-        """Ends the rollout under way; what answers goes on answering."""
+        """Ends the rollout under way; the active generation goes on answering."""
         async with self._turn:
             under_way = self._runner.require(self._collections.get(collection).collection)
             await self._runner.abort(under_way)
@@ -142,25 +149,25 @@ class Rollouts(Finisher):
 
     @to_its_end
     async def rollback(self, collection: str) -> Generation:
-        """Makes the kept generation answer again, and keeps the other; RolloutRefused where none is kept."""
+        """Makes the kept generation answer again and keeps the other. Raises RolloutRefused if none is kept."""
         async with self._turn:
             return await self._promoter.roll_back(self._collections.get(collection).collection)
 
     @to_its_end
     async def retire(self, collection: str) -> Generation:
-        """Lets go of the kept generation; RolloutRefused where none is kept."""
+        """Lets go of the kept generation. Raises RolloutRefused if none is kept."""
         async with self._turn:
             return await self._promoter.retire(self._collections.get(collection).collection)
 
     async def delete(self, collection: str) -> int:
-        """Takes out a collection with all its generations, and says how many items were in it.
+        """Deletes a collection with all its generations, and returns how many items it had.
 
-        Where the catalog cannot do it, the collection stays as it was, and its rollout goes on.
+        If the catalog cannot delete it, the collection stays as it was and its rollout goes on.
         """
         return await self._collections.delete(collection, self._ending)
 
     async def close(self) -> None:
-        """Stops what is under way, to be gone on with at the next start. Before the collections are closed."""
+        """Stops the rollouts under way, which continue at the next start. Call it before the collections are closed."""
         await self.finished()
         await self._runner.stop()
         await self._keepers.close()
@@ -169,7 +176,7 @@ class Rollouts(Finisher):
 
     async def _reopen(self, collection: Collection, record: GenerationRecord) -> None:
         if record.state in (GenerationState.RETIRED, GenerationState.FAILED):
-            await self._collections.discard(record.generation)  # the server may have gone down before it was tidied up
+            await self._collections.discard(record.generation)  # the server may have stopped before it tidied up
         if record.state not in (GenerationState.BUILDING, GenerationState.KEPT):
             return
         building = record.state is GenerationState.BUILDING
@@ -188,7 +195,7 @@ class Rollouts(Finisher):
 
     @contextlib.asynccontextmanager
     async def _ending(self, live: Live) -> AsyncGenerator[None]:
-        """The block deletes the collection; nothing of it is promoted meanwhile, and afterwards nothing is left."""
+        """Stops the rollout while the block deletes the collection, and afterwards removes what is left of both."""
         collection = live.collection
         async with self._runner.stopped(collection):
             yield

@@ -34,13 +34,13 @@ from pspsearch.rollout.under_way import UnderWay
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
-"""Before what may have passed is tried again."""
+"""Seconds before work that failed for a passing reason is tried again."""
 
 
 class Runner:
-    """Has the rollouts that are under way, at most one of a collection; each runs in a task of its own.
+    """Runs the rollouts under way, at most one per collection, each in its own task.
 
-    Whoever begins, tries out, promotes or aborts one has the turn of `Collections`.
+    Callers that begin, try out, promote or abort a rollout must hold the `turn` of `Collections`.
     """
 
     def __init__(
@@ -63,38 +63,41 @@ class Runner:
         self._latencies = latencies
         self._settings = settings
         self._under_way: dict[int, UnderWay] = {}
-        """By collection."""
+        """The rollouts by the key of their collection."""
 
     @property
     def candidates(self) -> list[Live]:
-        """Generations that may come to answer, and have their index already."""
+        """The generations of rollouts under way whose index is open."""
         return [one.candidate for one in self._under_way.values() if one.candidate is not None]
 
     def begin(self, collection: Collection, opened: OpenGeneration, rollout: Rollout) -> UnderWay:
-        """To a generation that is in the catalog; writes reach it from now on."""
+        """Begins the rollout to a generation that is in the catalog. Writes reach it from now on."""
         self._collections.join(collection, opened)
         under_way = self._under_way[collection.key] = UnderWay(collection, opened, rollout)
         under_way.task = asyncio.create_task(self._run(under_way))
         return under_way
 
     def find(self, collection: Collection) -> UnderWay | None:
-        """The one of a collection that has not ended."""
+        """Returns the collection's rollout that has not ended, or None."""
         return self._under_way.get(collection.key)
 
     def require(self, collection: Collection) -> UnderWay:
-        """As `find`; RolloutRefused where there is none."""
+        """Returns what `find` does, but raises RolloutRefused instead of returning None."""
         under_way = self.find(collection)
         if under_way is None:
             raise RolloutRefused(f"no rollout of the collection {collection.name!r} is under way")
         return under_way
 
     def moment(self, under_way: UnderWay) -> Rollout:
-        """With what is known of its trial by now."""
+        """Returns the rollout's state with the current figures of its trial."""
         trial = self._collections.trial(under_way.collection.name)
         return under_way.now if trial is None else replace(under_way.now, tried=trial.tried)
 
     async def try_out(self, under_way: UnderWay, canary: float, shadow: float) -> None:
-        """Lets it take part in live searches with these shares, now if it is ready; what was counted begins anew."""
+        """Lets the rollout take part in live searches with these shares, now or when it is ready.
+
+        The counts start again.
+        """
         options = replace(under_way.now.options, canary=canary, shadow=shadow)
         changed = replace(under_way.now, options=options)
         await self._catalog.note_generation(under_way.opened.generation, changed.details)
@@ -102,7 +105,10 @@ class Runner:
         self._try_out(under_way)
 
     async def promote(self, under_way: UnderWay, *, drop_missing: bool = False) -> None:
-        """Makes it the one that answers; RolloutRefused where it is not ready, or would lose items and may not."""
+        """Makes the rollout's generation answer.
+
+        Raises RolloutRefused if it is not ready, or if items would be lost without leave.
+        """
         candidate = under_way.candidate
         if candidate is None or under_way.now.stage is not RolloutStage.READY:
             raise RolloutRefused(f"the rollout is {under_way.now.stage}, and only one that is ready can be promoted")
@@ -125,13 +131,16 @@ class Runner:
         under_way.tell(stage=RolloutStage.PROMOTED, tried=promoted.tried)
 
     async def abort(self, under_way: UnderWay) -> None:
-        """Ends it; where the catalog takes nothing now, it goes on, and RetryLater is raised."""
+        """Ends the rollout. If the catalog takes no writes now, the rollout goes on and RetryLater is raised."""
         async with self.stopped(under_way.collection):
             await self._end(under_way, "it was aborted")
 
     @contextlib.asynccontextmanager
     async def stopped(self, collection: Collection) -> AsyncGenerator[None]:
-        """The block ends what is under way; where that fails, it goes on, unless it waits for its operator."""
+        """Stops the rollout while the block ends it.
+
+        If the block fails, the rollout goes on, unless it had finished building and waits for its operator.
+        """
         under_way = self.find(collection)
         if under_way is None or under_way.task is None or under_way.task.done():
             yield
@@ -146,7 +155,7 @@ class Runner:
             raise
 
     def forget(self, collection: Collection) -> UnderWay | None:
-        """Of a collection that is gone: what was under way, for the caller to shut."""
+        """Forgets the rollout of a deleted collection, and returns it for the caller to shut."""
         under_way = self._under_way.pop(collection.key, None)
         if under_way is not None:
             self._leave(under_way)
@@ -154,20 +163,20 @@ class Runner:
         return under_way
 
     async def shut(self, under_way: UnderWay) -> None:
-        """Nothing is left of one that has ended without being promoted."""
+        """Removes what is left of a rollout that has ended without being promoted."""
         if under_way.candidate is not None:
             await self._collections.shut(under_way.candidate)
         else:
             await self._collections.release(under_way.opened.describer.version)
 
     async def stop(self) -> None:
-        """All that are under way, to be gone on with at the next start."""
+        """Stops all rollouts under way; they continue at the next start."""
         for under_way in [*self._under_way.values()]:
             self._collections.end_trial(under_way.opened.generation)
             await cancel(under_way.task)
 
     async def _run(self, under_way: UnderWay) -> None:
-        """Until it is ready or has failed; what may pass, like a full disk, is tried again."""
+        """Runs until the rollout is ready or has failed. Trouble that may pass, like a full disk, is retried."""
         name = under_way.collection.name
         while True:
             try:
@@ -194,7 +203,7 @@ class Runner:
         opened = under_way.opened
         await self._describe(under_way)
         under_way.tell(stage=RolloutStage.INDEXING)
-        # What a run before left does not know of the rows that were filled in since.
+        # Files that an earlier run left do not know the rows filled in since.
         await self._collections.discard(opened.generation)
         under_way.candidate = candidate = await self._collections.prepare(under_way.collection, opened)
         self._keepers.begin(opened)
@@ -213,7 +222,7 @@ class Runner:
         if under_way.now.options.automatic:
             async with self._collections.turn:
                 if under_way.now.ended:
-                    return  # somebody was quicker
+                    return  # another call ended it first
                 try:
                     await self.promote(under_way)
                 except RolloutRefused as error:  # it waits for the operator
@@ -221,12 +230,13 @@ class Runner:
 
     async def _describe(self, under_way: UnderWay) -> None:
         counted = await self._catalog.count_lacking(under_way.opened.generation)
-        under_way.tell(total=counted.with_image, missing=counted.without_image)
+        before = under_way.now.described  # by an attempt that broke off
+        under_way.tell(total=before + counted.with_image, missing=counted.without_image)
         started = time.monotonic()
 
         def told(count: int) -> None:
             described = under_way.now.described + count
-            per_second = described / max(1e-9, time.monotonic() - started)
+            per_second = (described - before) / max(1e-9, time.monotonic() - started)
             under_way.tell(described=described, total=max(under_way.now.total, described), per_second=per_second)
 
         pace = Pace(under_way.now.options.share, self._settings.rollout_strain, self._latencies)
@@ -234,14 +244,14 @@ class Runner:
         under_way.tell(missing=counted.without_image + unreadable)
 
     def _try_out(self, under_way: UnderWay) -> None:
-        """As its options say, if it is ready."""
+        """Begins the trial that the options ask for, if the rollout is ready."""
         self._collections.end_trial(under_way.opened.generation)
         options, candidate = under_way.now.options, under_way.candidate
         if candidate is not None and under_way.now.stage is RolloutStage.READY and (options.canary or options.shadow):
             self._collections.begin_trial(Trial(candidate, options.canary, options.shadow, self._latencies))
 
     def _take_back(self, under_way: UnderWay) -> None:
-        """Leaves nothing of what was built, for another attempt."""
+        """Removes what was built, so that another attempt can begin."""
         candidate, under_way.candidate = under_way.candidate, None
         if candidate is not None:
             under_way.tell(stage=RolloutStage.DESCRIBING)
@@ -250,7 +260,7 @@ class Runner:
             under_way.closing = self._collections.finish(self._collections.shut(candidate))
 
     async def _fail(self, under_way: UnderWay, reason: str) -> None:
-        """Where the catalog cannot be written to now, as soon as it can."""
+        """Ends the rollout as failed, as soon as the catalog can be written to."""
         while True:
             try:
                 return await self._end(under_way, reason)
@@ -259,7 +269,10 @@ class Runner:
             await asyncio.sleep(_AGAIN_S)
 
     async def _end(self, under_way: UnderWay, reason: str) -> None:
-        """As failed, in the catalog first; RetryLater where that takes nothing now, and nothing has changed."""
+        """Ends the rollout as failed, in the catalog first.
+
+        Raises RetryLater, with nothing changed, if that takes no writes.
+        """
         failed = replace(self.moment(under_way), stage=RolloutStage.FAILED, reason=reason)
         generation = under_way.opened.generation
         try:

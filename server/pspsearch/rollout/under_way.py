@@ -1,4 +1,4 @@
-"""A rollout that has not ended, and who watches it."""
+"""A rollout that has not ended, with its task and its watchers."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -10,21 +10,21 @@ from pspsearch.rollout.rollout import Rollout
 
 @dataclass(eq=False, slots=True)
 class UnderWay:
-    """Where it stands, and what works at it."""
+    """The mutable state of a rollout under way."""
 
     collection: Collection
     opened: OpenGeneration
     now: Rollout
     candidate: Live | None = None
-    """As soon as its index is there."""
+    """Set as soon as its index is open."""
     task: "asyncio.Task[None] | None" = None
     closing: "asyncio.Task[None] | None" = None
-    """Of the index of an attempt before this one."""
+    """Closes the index of the previous attempt."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Replaced by another one with every change."""
+    """Set at each change, and then replaced by a new event."""
 
     def tell(self, **changes: object) -> None:
-        """Another moment, for whoever watches."""
+        """Changes fields of `now`, and wakes everybody who watches."""
         self.now = replace(self.now, **changes)  # pyright: ignore[reportArgumentType] - the fields of Rollout
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()

@@ -1,1 +1,1 @@
-"""Answers searches: the core that joins describers, indexes and the catalog, and knows none of them by name."""
+"""Answers searches: joins describers, indexes and the catalog, and depends only on their ports."""

@@ -1,4 +1,4 @@
-"""From the rows that were picked to hits, with what was asked for of each."""
+"""Turns the chosen rows into hits, with the details that were asked for."""
 
 import asyncio
 from collections import Counter
@@ -15,13 +15,13 @@ from pspsearch.query import Hit, Options
 from pspsearch.search.ranking import Pick
 
 MAX_CARRIED_BYTES = 64 << 20
-"""Images, attributes, descriptors, groups and duplicates of one answer, each counted for every hit that carries it."""
+"""The most bytes of images, attributes, descriptors, groups and duplicates in one answer, counted for every hit."""
 _TOO_MUCH = (
     f"the hits carry more than the {MAX_CARRIED_BYTES >> 20} MiB that one answer may have: "
     "ask for fewer hits, or fetch each image with GetItemImage"
 )
 HITS_AT_ONCE = 256
-"""That the event loop makes or writes in one go: ten of usual searches, and a millisecond. More are a thread's."""
+"""The most hits that the event loop makes or writes in one go: ten usual searches' worth, about a millisecond."""
 ATTRIBUTES_AT_ONCE = 1000
 _IMAGES_AT_ONCE = 16
 
@@ -31,22 +31,22 @@ _Given = ParamSpec("_Given")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What becomes the answer to one query."""
+    """The rows that become the answer to one query."""
 
     rows: Found
     """The hits."""
     picks: Sequence[Pick] = ()
-    """What else is known of each, where a better one may have kept it from the page."""
+    """The group and duplicates of each hit; empty if the search neither groups nor folds."""
 
     @property
     def size(self) -> int:
-        """How many hits and duplicates."""
+        """The number of hits and duplicates."""
         return len(self.rows.ids) + sum(len(picked.duplicates) for picked in self.picks)
 
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """What the hits of all pages take from elsewhere; what was not asked for is not there."""
+    """The details of all pages' hits from the catalog and the index; empty where not asked for."""
 
     attributes: dict[int, str] = field(default_factory=dict[int, str])
     images: dict[str, bytes | None] = field(default_factory=dict[str, bytes | None])
@@ -54,14 +54,14 @@ class _Details:
 
 
 async def complete(catalog: Items, live: Live, pages: Sequence[Page], options: Options) -> list[list[Hit]]:
-    """The hits of each page. The catalog and the index are asked once for all of them."""
+    """Returns the hits of each page. The catalog and the index are asked once for all pages."""
     size = sum(page.size for page in pages)
     details = await _collect(catalog, live, pages, options, size)
     return await aside(size, _make_hits, pages, details)
 
 
 async def aside(size: int, work: Callable[_Given, _T], *given: _Given.args, **named: _Given.kwargs) -> _T:
-    """What is made of so many hits and duplicates: in another thread where the event loop would be held up."""
+    """Does the work in another thread if `size` hits and duplicates would hold up the event loop, else at once."""
     if size <= HITS_AT_ONCE:
         return work(*given, **named)
     return await asyncio.to_thread(work, *given, **named)
@@ -95,21 +95,21 @@ _ALONE = Pick(0)
 
 
 class Room:
-    """What an answer, or what it is made of, may still hold."""
+    """How much an answer, or the material for one, may still hold."""
 
     def __init__(self, refusal: str) -> None:
         self._bytes = MAX_CARRIED_BYTES
         self._refusal = refusal
 
     def take(self, size_bytes: int) -> None:
-        """InvalidRequest, in those words, where it is more than that."""
+        """Takes up some of the room. Raises InvalidRequest with the given words if there is not enough."""
         self._bytes -= size_bytes
         if self._bytes < 0:
             raise InvalidRequest(self._refusal)
 
 
 async def _collect(catalog: Items, live: Live, pages: Sequence[Page], options: Options, size: int) -> _Details:
-    """In slices, so that an answer that would be too large is noticed before it is there."""
+    """Reads in slices, so that an answer that would be too large is refused before all of it is in memory."""
     details, room = _Details(), Room(_TOO_MUCH)
     if options.sets_apart:
         room.take(await aside(size, _measure_names, pages))
@@ -133,26 +133,29 @@ async def _collect(catalog: Items, live: Live, pages: Sequence[Page], options: O
 
 
 def _measure_names(pages: Sequence[Page]) -> int:
-    """The bytes of groups and duplicates."""
+    """Counts the bytes of groups and duplicates."""
     return sum(len("".join((picked.group, *picked.duplicates)).encode()) for page in pages for picked in page.picks)
 
 
 def _count(pages: Sequence[Page]) -> tuple[dict[int, str], Counter[int], Counter[str]]:
-    """The ids by sequence, and how many hits there are of each sequence and of each id."""
+    """Returns the ids by sequence, and how many hits there are of each sequence and of each id."""
     sequences = [sequence for page in pages for sequence in page.rows.sequences.tolist()]
     ids = [id_ for page in pages for id_ in page.rows.ids]
     return dict(zip(sequences, ids, strict=True)), Counter(sequences), Counter(ids)
 
 
 def slices(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """The last one may be shorter."""
+    """Cuts things into lists of `size`; the last may be shorter."""
     rest = iter(things)
     while some := list(islice(rest, size)):
         yield some
 
 
 async def attributes_of(catalog: Items, live: Live, rows: dict[int, str]) -> dict[int, str]:
-    """As they were found; of a row that was replaced since, those of now, and none of one that was deleted."""
+    """Returns the attributes of rows as they were found, by sequence.
+
+    A row replaced since then has its current attributes, a deleted one an empty object.
+    """
     attributes = await catalog.attributes(live.collection.key, list(rows))
     gone = {sequence: id_ for sequence, id_ in rows.items() if sequence not in attributes}
     if not gone:

@@ -1,4 +1,4 @@
-"""Which of the rows that were found become hits: thresholds, folding of near-duplicates, groups."""
+"""Chooses which of the found rows become hits: thresholds, folding of near-duplicates, groups."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from pspsearch.query import Options
 
 @dataclass(slots=True)
 class Pick:
-    """A row that became a hit, where a better one may keep another from it."""
+    """A found row that became a hit, in a search that groups or folds."""
 
     place: int
-    """Among the rows that were found."""
+    """The row's place among those that were found."""
     group: str = ""
     duplicates: list[str] = field(default_factory=list[str])
 
 
 def cut(found: Found, options: Options, excluded: Sequence[str]) -> Found:
-    """The rows of the page, where no row is kept from it by better ones."""
+    """Returns the rows of the page, for a search that neither groups nor folds."""
     if not excluded:
         end = min(_above(found, options), options.depth)
         return Found(
@@ -34,17 +34,17 @@ def cut(found: Found, options: Options, excluded: Sequence[str]) -> Found:
 
 
 def take(found: Found, places: Sequence[int]) -> Found:
-    """Those of its rows, in that order."""
+    """Returns the rows at these places, in this order."""
     return Found(found.sequences[places], [found.ids[place] for place in places], found.scores[places])
 
 
 def pick(
     found: Found, options: Options, excluded: Sequence[str], groups: Mapping[int, str], descriptors: Descriptors | None
 ) -> list[Pick]:
-    """At most `options.depth` hits, best first: not too many of a group, and none that is a near-duplicate of a better.
+    """Returns at most `options.depth` hits, best first, with groups limited and near-duplicates folded.
 
-    `groups` has the value of the group's attribute by sequence, `descriptors` those of the rows found where near
-    duplicates are to be folded.
+    `groups` has the group value of each row by sequence. `descriptors` has those of the found rows, or is None if
+    near-duplicates are not folded.
     """
     picks: list[Pick] = []
     sizes: dict[str, int] = {}
@@ -68,31 +68,32 @@ def pick(
 
 
 def _places(found: Found, options: Options, excluded: Sequence[str]) -> list[int]:
-    """Of the rows that may be hits."""
+    """Returns the places of the rows that may be hits."""
     return [place for place, id_ in enumerate(found.ids[: _above(found, options)]) if id_ not in excluded]
 
 
 def _above(found: Found, options: Options) -> int:
-    """How many rows have at least the least score."""
+    """Counts the rows that reach the minimum score."""
     least = -np.inf if options.min_score is None else options.min_score
     return int(np.count_nonzero(found.scores >= least))
 
 
 def group_values(attributes: Mapping[int, str], path: str) -> dict[int, str]:
-    """Of rows by their sequences."""
+    """Returns the group value of each row, by sequence."""
     return {sequence: group_value(text, path) for sequence, text in attributes.items()}
 
 
 def group_value(attributes: str, path: str) -> str:
-    """The attribute as JSON, one text for all spellings of its numbers; empty where there is none."""
+    """Returns the attribute as JSON with its numbers in one spelling, or "" if it is absent."""
     value = _find(json.loads(attributes), path)
     return "" if value is None else json.dumps(_in_one_form(value), ensure_ascii=False, sort_keys=True)
 
 
 def _find(value: object, path: str, start: int = 0) -> object:
-    """Where a filter finds it: a dot goes into an object, or is one in a name. None where there is none.
+    """Finds a value as a filter does: a dot goes into an object, or is part of a name. None if it is absent.
 
-    Of several, the one under the shortest name. Every name is looked at once, however many dots the path has.
+    If several match, the one under the shortest name wins. Every name is looked at once, however many dots the path
+    has.
     """
     if not isinstance(value, dict):
         return None
@@ -107,7 +108,7 @@ def _find(value: object, path: str, start: int = 0) -> object:
 
 
 def _in_one_form(value: object) -> object:
-    """Each of its numbers; an attribute is nested only so deep."""
+    """Puts each number into its one form. Validation limits how deep an attribute is nested."""
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
         return {name: _in_one_form(inner) for name, inner in members.items()}
@@ -117,6 +118,6 @@ def _in_one_form(value: object) -> object:
 
 
 def _nearest(kept: Descriptors, descriptor: NDArray[np.float32], least: float) -> int | None:
-    """The best hit that the descriptor is a near-duplicate of."""
+    """Returns the place of the best hit that the descriptor nearly duplicates, or None."""
     near = np.flatnonzero(kept @ descriptor >= least)
     return int(near[0]) if len(near) else None

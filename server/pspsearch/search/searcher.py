@@ -39,11 +39,11 @@ T = TypeVar("T")
 
 _DEEPER = 4
 _GROUPED_AT_ONCE = 64
-"""Rows whose groups are found in one go: at most 4 MiB of attributes, which are still read when their caller leaves."""
+"""How many rows' groups are read in one go: up to 4 MiB of attributes, which are still read if the caller leaves."""
 
 
 class Searcher:
-    """Answers what reads; for the tasks of one event loop. Every answer is of one generation."""
+    """Answers the calls that read. Every answer is of one generation. Only tasks of one event loop may use it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Searcher:
         latencies: Latencies,
         recent: RecentImages,
     ) -> None:
-        """What is searched for by image is told to `latencies` and `recent`."""
+        """Single searches by image are reported to `latencies` and `recent`."""
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
@@ -61,7 +61,7 @@ class Searcher:
         self._recent = recent
 
     async def search(self, collection: str, query: Query, options: Options, call: Call) -> Answer:
-        """The items nearest to one query."""
+        """Returns the items nearest to one query."""
         answer = await self._search(collection, [query], options, call)
         (hits,) = answer.hits
         if isinstance(hits, PspsearchError):
@@ -74,9 +74,9 @@ class Searcher:
     async def search_batch(
         self, collection: str, queries: Sequence[Query | PspsearchError], options: Options, call: Call
     ) -> BatchAnswer:
-        """The items nearest to each of several queries; one bad query does not fail the others.
+        """Returns the items nearest to each of several queries. One bad query does not fail the others.
 
-        A query that is an error already is answered with it.
+        A query that is already an error is answered with it.
         """
         if not 1 <= len(queries) <= MAX_QUERIES:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
@@ -90,7 +90,7 @@ class Searcher:
     async def recommend(
         self, collection: str, positives: Sequence[Query], negatives: Sequence[Query], options: Options, call: Call
     ) -> Answer:
-        """The items nearest to the mean of the positives less the mean of the negatives."""
+        """Returns the items nearest to the mean of the positives minus the mean of the negatives."""
         examples = [*positives, *negatives]
         if not positives or len(examples) > MAX_EXAMPLES:
             raise InvalidRequest(f"a recommendation takes at least one positive and at most {MAX_EXAMPLES} examples")
@@ -109,7 +109,7 @@ class Searcher:
         return await self._ask(collection, call, recommend)
 
     async def compare(self, collection: str, left: Query, right: Query, call: Call) -> Comparison:
-        """How alike two things are, in the collection's space."""
+        """Returns how alike two things are in the collection's space."""
 
         async def compare(live: Live) -> Comparison:
             one, other = _all_good(await self._describer.describe(live, [left, right], call))
@@ -118,13 +118,16 @@ class Searcher:
         return await self._ask(collection, call, compare)
 
     async def describe(self, collection: str, image: bytes, call: Call) -> Description:
-        """An image's descriptor in the collection's space; the active one's for all, as it may be put in again."""
+        """Returns an image's descriptor in the collection's space.
+
+        Always uses the active generation, because the caller may store the descriptor.
+        """
         async with self._collections.use(collection) as live:
             (descriptor,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
             return Description(descriptor, live.generation)
 
     async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:
-        """Of the generation that answers this caller: of one on trial, as far as it can."""
+        """Asks the generation that answers this caller; if the one on trial cannot, the active one answers."""
         trial = self._collections.trial(collection)
         if trial is not None and trial.takes(call):
             with trial.answering() as candidate:
@@ -144,7 +147,7 @@ class Searcher:
         async def search(live: Live, call: Call) -> BatchAnswer:
             descriptors = await self._describer.describe(live, queries, call)
             if trial is not None and live is trial.candidate:
-                _all_good(descriptors)  # what it cannot answer as a whole it does not answer
+                _all_good(descriptors)  # the candidate answers all of the call or nothing
             with call.stage(Stage.SEARCH):
                 good = [
                     number
@@ -166,9 +169,9 @@ class Searcher:
     async def _find(
         self, live: Live, descriptors: Sequence[Descriptor], options: Options, excluded: Sequence[Sequence[str]]
     ) -> list[list[Hit]]:
-        """For each descriptor its hits, without the ids that are excluded for it.
+        """Returns the hits of each descriptor, without the ids excluded for it.
 
-        Looks further down a ranking until the page is full: grouping and folding may use up many rows.
+        Grouping and folding may use up many rows, so it looks further down a ranking until the page is full.
         """
         depth = min(options.depth + max(map(len, excluded), default=0), MAX_DEPTH)
         pages: dict[int, Page] = {}
@@ -196,7 +199,7 @@ class Searcher:
         return await asyncio.to_thread(pick, found, options, excluded, groups, descriptors)
 
     async def _groups(self, live: Live, found: Found, path: str) -> dict[int, str]:
-        """By sequence. In slices: only one has its attributes in memory."""
+        """Returns group values by sequence, reading in slices so that only one slice's attributes are in memory."""
         groups: dict[int, str] = {}
         room = Room(f"the values of {path} are more than {MAX_CARRIED_BYTES >> 20} MiB: group by a shorter attribute")
         for some in slices(zip(found.sequences.tolist(), found.ids, strict=True), ATTRIBUTES_AT_ONCE):
@@ -209,7 +212,7 @@ class Searcher:
 
 
 def _below(found: Found, options: Options) -> bool:
-    """Whether the last row is already below the least score: deeper there is nothing to find."""
+    """Whether the last row is below the minimum score, so that looking deeper finds nothing."""
     return options.min_score is not None and len(found.ids) > 0 and bool(found.scores[-1] < options.min_score)
 
 

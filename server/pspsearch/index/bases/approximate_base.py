@@ -1,4 +1,4 @@
-"""The base that scores likely rows only."""
+"""The base that scores only likely rows."""
 
 import logging
 import math
@@ -20,11 +20,11 @@ from pspsearch.index.selection import Selection
 log = logging.getLogger(__name__)
 
 WIDENING = 4
-"""How much broader each further look for a short answer is."""
+"""How much broader each further search for a short answer is."""
 
 
 class ApproximateBase:
-    """A Base that scores a finder's candidates exactly, and all kept rows where that is no dearer."""
+    """A Base that scores a finder's candidates exactly, or all kept rows if that costs no more."""
 
     def __init__(
         self, finder: Finder, matrix: Matrix, effort: Effort, target_recall: float, measured_recall: float = 0.0
@@ -39,13 +39,13 @@ class ApproximateBase:
 
     @classmethod
     def tuned(cls, finder: Finder, matrix: Matrix, target_recall: float, advance: Advance) -> Self:
-        """With the least effort that reaches the target on one sample, and the recall it has on another."""
+        """Returns a base with the least effort that reaches the target on one sample, and its recall on another."""
         sample = draw_sample(matrix, TO_TUNE.of(len(matrix)), 0, part(advance, 0.0, 0.5))
         effort = tune(finder, matrix.shape[1], sample, target_recall)
         return cls(finder, matrix, effort, target_recall).measured(TO_TUNE, part(advance, 0.5, 1.0))
 
     def measured(self, queries: Queries, advance: Advance) -> Self:
-        """The same, with the recall it has on a sample of so many queries that it was not tuned on."""
+        """Returns the same base with its recall on a sample of queries that it was not tuned on."""
         sample = draw_sample(self._matrix, queries.of(self.rows), 1, advance)
         recall = measure(lambda queries, count: self.search(queries, count)[1], sample)
         return type(self)(self._finder, self._matrix, self._effort, self._target_recall, recall)
@@ -86,10 +86,11 @@ class ApproximateBase:
             return self._scan.search(queries, count, selection)
 
     def _breadth(self, count: int, selection: Selection) -> int:
-        """Grown with the square root of how deep among all rows the last answer is expected.
+        """Returns the breadth for this count and selection.
 
-        The effort is tuned for the nearest of all. On clustered data and on curved surfaces, with masks that keep
-        half to 1 %, this growth kept the recall and a constant breadth lost it.
+        It grows with the square root of how deep among all rows the last answer is expected, because the effort is
+        tuned for the nearest of all rows. On clustered data and on curved surfaces, with masks that keep half to 1 %,
+        this growth kept the recall, and a constant breadth lost it.
         """
         depth = max(DEPTH, count) / selection.share
         grown = math.ceil(self._effort.breadth * math.sqrt(depth / DEPTH))
@@ -100,7 +101,10 @@ class ApproximateBase:
         return scanned_bytes <= self._finder.visited_bytes(breadth)
 
     def _fill(self, answers: Answers, queries: Descriptors, breadth: int, selection: Selection) -> Answers:
-        """Looks for each query until it has `count` rows: where the mask goes by content, none may be near."""
+        """Searches for each query, ever more broadly, until it has `count` rows.
+
+        If the mask goes by content, none of the kept rows may be near.
+        """
         scores, rows = answers
         count = rows.shape[1]
         short = np.arange(len(queries))
@@ -117,7 +121,7 @@ class ApproximateBase:
         return scores, rows
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
-        """See Base. The effort stays if it still reaches the target, and is found anew if not."""
+        """See Base. The effort stays if it still reaches the target, and is otherwise tuned again."""
         matrix = np.asarray(matrix)
         with one_thread():
             finder = self._finder.extended(matrix, part(advance, 0.0, 0.5))

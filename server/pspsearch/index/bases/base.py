@@ -12,14 +12,14 @@ from pspsearch.index.arrays import Mask, Matrix, RowNumbers
 
 
 class Base(Protocol):
-    """Finds the nearest among rows 0 to `rows` of a matrix that it was built over. Never changes.
+    """Finds the nearest of the first `rows` rows of the matrix that it was built over. Never changes.
 
-    `search` may be called from one thread at a time, and goes on while another base is being made from this one.
+    One thread at a time may call `search`, which goes on while another base is made from this one.
     """
 
     @property
     def rows(self) -> int:
-        """How many it covers."""
+        """The number of rows that it covers."""
         ...
 
     @property
@@ -29,35 +29,35 @@ class Base(Protocol):
 
     @property
     def measured_recall(self) -> float:
-        """Of the true ten nearest, the share that it finds, measured on its own rows; 1 where it is exact."""
+        """The share of the true ten nearest that it finds, measured on its own rows; 1 if it is exact."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """In memory, without the matrix."""
+        """The size in memory, without the matrix."""
         ...
 
     def search(
         self, queries: Descriptors, count: int, keep: Mask | None = None
     ) -> tuple[NDArray[np.float32], RowNumbers]:
-        """The `count` best of the rows that `keep` holds for: scores and row numbers, queries x count, best first.
+        """Returns the `count` best of the rows that `keep` marks: scores and row numbers, queries x count, best first.
 
-        Scores are those of the matrix's descriptors. -1 with a score of -inf fills up where `keep` leaves fewer than
-        `count`, and only there where the base is exact.
+        Scores are those of the matrix's descriptors. If `keep` leaves fewer than `count` rows, answers are padded with
+        row -1 and score -inf. An exact base pads only then.
         """
         ...
 
     def fits(self, rows: int) -> bool:
-        """Whether it should be extended to so many rows, rather than planned anew."""
+        """Whether it should be extended to this many rows, rather than planned anew."""
         ...
 
     def extended(self, matrix: Matrix, advance: Callable[[float], None]) -> Self:
-        """Another base that covers all rows of `matrix`, whose first ones are this base's own.
+        """Returns another base that covers all rows of `matrix`, which begins with this base's own rows.
 
-        `advance` hears the share that is done. This base goes on as it is.
+        `advance` hears the share that is done. This base stays as it is.
         """
         ...
 
     def write(self, path: Path) -> None:
-        """Everything but the matrix, into one file; not synced."""
+        """Writes everything but the matrix into one file, without syncing it."""
         ...

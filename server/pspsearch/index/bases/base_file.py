@@ -1,4 +1,4 @@
-"""A base on disk: what FAISS writes of it, the header as JSON, and a checksum over both."""
+"""A base on disk: FAISS's own data, a header as JSON, and a checksum over both."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ from pspsearch.index.candidates.finder import Effort
 from pspsearch.index.candidates.plan import Plan, decode_plan, encode_plan
 
 _TRAILER = struct.Struct("<II8s")
-"""The length of the header, the checksum of all before the trailer, and a mark."""
+"""The length of the header, the checksum of all bytes before the trailer, and a mark."""
 
 _MARK = b"pspbase1"
 
@@ -21,12 +21,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 class IndexDamaged(Exception):
-    """A base's file is not what was written, or not of this matrix; the base has to be built again."""
+    """A base's file is not what was written, or is of another matrix, so the base must be built again."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseHeader:
-    """What a base's file says about it."""
+    """What a base's file says about the base."""
 
     plan: Plan
     rows: int
@@ -37,7 +37,7 @@ class BaseHeader:
 
 
 def write_base_file(path: Path, header: BaseHeader, index: faiss.Index | None) -> None:
-    """Writes all of it, not synced; OSError where that fails."""
+    """Writes the whole file without syncing it. Raises OSError if that fails."""
     path.write_bytes(b"")
     if index is not None:
         try:
@@ -53,7 +53,7 @@ def write_base_file(path: Path, header: BaseHeader, index: faiss.Index | None) -
 
 
 def read_base_file(path: Path) -> tuple[BaseHeader, faiss.Index | None]:
-    """What was written; IndexDamaged where the file is missing, cut, changed, or of another make."""
+    """Reads what was written. Raises IndexDamaged if the file is missing, cut short, changed, or of another kind."""
     try:
         header, index_bytes = _read_header(path)
         return header, faiss.read_index(str(path)) if index_bytes else None
@@ -62,7 +62,7 @@ def read_base_file(path: Path) -> tuple[BaseHeader, faiss.Index | None]:
 
 
 def _read_header(path: Path) -> tuple[BaseHeader, int]:
-    """And how many bytes of FAISS come before it."""
+    """Returns the header, and how many bytes of FAISS's data come before it."""
     with path.open("rb") as file:
         trailer_start = file.seek(-_TRAILER.size, 2)
         header_bytes, checksum, mark = _TRAILER.unpack(file.read())

@@ -1,4 +1,4 @@
-"""What bases are made by."""
+"""Builds the bases of one index."""
 
 import logging
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class BaseBuilder:
     memory: IndexMemory
 
     def build(self, matrix: Matrix, advance: Advance) -> Base:
-        """A base over the matrix, planned for its size; for the CPU where the GPU cannot take it."""
+        """Builds a base over the matrix, planned for its size; on the CPU if the GPU cannot take it."""
         try:
             return self._build(self.memory, matrix, advance)
         except FinderFailed as error:
@@ -34,7 +34,10 @@ class BaseBuilder:
             return self._build(self.memory.without_gpu, matrix, advance)
 
     def extend(self, base: Base, matrix: Matrix, advance: Advance) -> Base:
-        """One over the whole matrix, whose first rows are the base's: with what that has, where it still fits."""
+        """Builds a base over the whole matrix, which begins with the rows of `base`.
+
+        Extends that base if it still fits, and builds anew if not.
+        """
         if base.fits(len(matrix)):
             try:
                 return base.extended(matrix, advance)
@@ -49,9 +52,9 @@ class BaseBuilder:
 
     @property
     def _no_plan(self) -> ExactPlan:
-        """One that fits nothing but no rows."""
+        """A plan for no rows at all."""
         return ExactPlan(self.dimension, most_rows=0)
 
     def build_empty(self) -> Base:
-        """A base without rows, to begin with; it is never extended."""
+        """Builds a base without rows, to begin with. It is never extended."""
         return self.build(np.zeros((0, self.dimension), np.float16), lambda _: None)

@@ -1,4 +1,4 @@
-"""Which base suits a collection: by size, dimension, memory and device."""
+"""Chooses the base that suits a collection, by size, dimension, memory and device."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from pspsearch.index.candidates.plan import (
 )
 
 EXACT_SCAN_BYTES = 25_600_000
-"""What one core scores in 2 ms: 12.8 GB/s of fp16, which is 50,000 rows of 256."""
+"""What one core scores in 2 ms: 12.8 GB/s of fp16, which is 50,000 rows of dimension 256."""
 
 GPU_SCAN_BYTES = 1_000_000_000
 """What a GPU with 500 GB/s reads in 2 ms."""
@@ -27,17 +27,17 @@ FEWEST_LISTS = 16
 FEWEST_IVF_ROWS = FEWEST_LISTS * POINTS_PER_LIST
 
 FEWEST_GPU_IVF_ROWS = 256 * POINTS_PER_LIST
-"""So many rows does a sub-quantiser of 8 bits want."""
+"""An 8-bit sub-quantiser needs this many rows to train."""
 
 TRAINING_BYTES = 1 << 28
-"""The most that a training sample takes in memory, as float32."""
+"""The most memory that a training sample takes, as float32."""
 
 MOST_SUBQUANTISERS = 256
 """More of them would overflow the 16-bit sums of fast scan."""
 
 GPU_SUBQUANTISERS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4)
 GPU_SUBDIMENSIONS = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
-"""What the IVF-PQ of FAISS on a GPU is compiled for."""
+"""The numbers of sub-quantisers and their dimensions that FAISS's IVF-PQ on a GPU is compiled for."""
 
 
 class Device(StrEnum):
@@ -49,29 +49,29 @@ class Device(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexMemory:
-    """What one base may take."""
+    """How much memory one base may take."""
 
     cpu_bytes: int
-    """The matrix, which is in files, is not counted."""
+    """Does not count the matrix, which is in files."""
     gpu_bytes: int | None = None
-    """None where there is no GPU, or it is not to be used."""
+    """None if there is no GPU, or it must not be used."""
 
     @property
     def device(self) -> Device:
-        """Where bases live that fit there."""
+        """Where bases live if they fit there."""
         return Device.CPU if self.gpu_bytes is None else Device.GPU
 
     @property
     def without_gpu(self) -> "IndexMemory":
-        """What is left where the GPU fails."""
+        """The memory that is left if the GPU fails."""
         return replace(self, gpu_bytes=None)
 
 
 def choose_plan(rows: int, dimension: int, kind: IndexKind, memory: IndexMemory) -> Plan:
-    """The plan for so many rows.
+    """Chooses the plan for this many rows.
 
-    A kind that was asked for by name is taken if it can be: lists need some rows to be laid out by, and a graph has to
-    fit into the memory.
+    A kind asked for by name is taken if possible: lists need enough rows to be trained, and a graph must fit into the
+    memory.
     """
     if memory.gpu_bytes is not None and kind is not IndexKind.HNSW and rows:
         plan = _choose_on_gpu(rows, dimension, kind, memory.gpu_bytes)
@@ -88,7 +88,7 @@ def choose_plan(rows: int, dimension: int, kind: IndexKind, memory: IndexMemory)
 
 
 def _choose_on_gpu(rows: int, dimension: int, kind: IndexKind, memory_bytes: int) -> GpuFlatPlan | GpuIvfPlan | None:
-    held_rows = memory_bytes // (2 * 2 * dimension)  # twice: the next base is there before this one goes
+    held_rows = memory_bytes // (2 * 2 * dimension)  # twice, because the next base is there before this one goes
     scanned_rows = held_rows if kind is IndexKind.EXACT else min(held_rows, GPU_SCAN_BYTES // (2 * dimension))
     if kind is not IndexKind.IVF and rows <= scanned_rows:
         return GpuFlatPlan(dimension, most_rows=scanned_rows)

@@ -16,7 +16,7 @@ from pspsearch.index.selection import Selection
 
 
 class ExactBase:
-    """A Base that is right under any mask, for any count, with ties; it takes no memory beside the matrix."""
+    """A Base that is exact under any mask, for any count, and with ties. It takes no memory besides the matrix."""
 
     measured_recall = 1.0
     size_bytes = 0

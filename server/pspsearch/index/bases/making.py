@@ -1,4 +1,4 @@
-"""Making bases, from a plan or from a file."""
+"""Makes bases, from a plan or from a file."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ __all__ = ["IndexDamaged", "build_base", "read_base"]
 
 
 def build_base(plan: Plan, matrix: Matrix, target_recall: float, advance: Advance) -> Base:
-    """A base over all rows of the matrix, whose memory must stay as it is for as long as the base lives.
+    """Builds a base over all rows of the matrix, whose memory must not change while the base lives.
 
-    To be called from any thread, of which FAISS then uses no more; the same input gives the same base. `advance` hears
-    the share that is done, and by raising it ends the work.
+    Any thread may call this, and FAISS then uses only that thread. The same input gives the same base. `advance` hears
+    the share that is done, and ends the work by raising.
     """
-    matrix = np.asarray(matrix)  # a memory map is slow to take rows from
+    matrix = np.asarray(matrix)  # taking rows from a memory map is slow
     if isinstance(plan, ExactPlan):
         advance(1.0)
         return ExactBase(plan, matrix)
@@ -49,9 +49,9 @@ def _build_finder(plan: IvfPlan | HnswPlan | GpuFlatPlan | GpuIvfPlan, matrix: M
 
 
 def read_base(path: Path, matrix: Matrix) -> Base:
-    """The base that was written, over the first rows of the matrix, which must be those that it was built over.
+    """Reads a base over the first rows of the matrix, which must be the rows that it was built over.
 
-    Raises IndexDamaged where the file is not that of a base, or not of one over such a matrix.
+    Raises IndexDamaged if the file is not that of a base, or not of one over such a matrix.
     """
     header, index = read_base_file(path)
     plan = header.plan

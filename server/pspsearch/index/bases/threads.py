@@ -1,4 +1,4 @@
-"""How much of the machine building takes."""
+"""Limits how much of the machine a build takes."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import faiss
 
 @contextmanager
 def one_thread() -> Generator[None]:
-    """Inside, FAISS and its BLAS do what the calling thread asks of them in that thread alone.
+    """Makes FAISS and its BLAS work in the calling thread alone for the length of the block.
 
-    Other threads are free to use more: OpenMP keeps the number for each calling thread.
+    Other threads may still use more, because OpenMP keeps the number for each calling thread.
     """
     usual = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

@@ -1,4 +1,4 @@
-"""How hard a base has to look, found out on the collection's own rows."""
+"""Finds how hard a base must search, measured on the collection's own rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,37 +14,37 @@ from pspsearch.index.scoring import as_float32
 from pspsearch.index.selection import Selection
 
 MEASURED_AT = 10
-"""Recall is that of so many nearest rows."""
+"""Recall is measured over this many nearest rows."""
 
 DEPTH = MEASURED_AT + 1
-"""How many rows are asked for: the one that a query was made of is among the nearest, and does not count."""
+"""How many rows are asked for: one more, because the row that a query was made from does not count."""
 
 BLOCK_ROWS = 1 << 14
 """How many rows are widened to float32 at a time."""
 
 REFINE_COST = 6
-"""What a byte of a candidate's descriptor costs, fetched from anywhere and widened, in bytes of codes read in a row."""
+"""What a byte of a candidate's descriptor costs to fetch and widen, in bytes of codes read in sequence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """How many a sample has: each is held against every row, twice."""
+    """How many queries a sample has. Each is compared with every row, twice."""
 
     fewest: int
     most: int
     scored_rows: int
-    """By all of them together, where the fewest do not score more."""
+    """The most rows that all queries score together, unless the fewest queries already score more."""
 
     def of(self, rows: int) -> int:
-        """For a matrix of so many."""
+        """Returns the number of queries for a matrix of `rows` rows."""
         return max(self.fewest, min(self.most, self.scored_rows // max(1, rows)))
 
 
 TO_TUNE = Queries(200, 1000, 400_000_000)
-"""To choose by, and as many others to measure with: at best for a standard error of about 0.003."""
+"""The sample to tune by, and the size of the other to measure with. At best the standard error is about 0.003."""
 
 TO_MEASURE_AGAIN = Queries(100, 500, 20_000_000)
-"""For an extended base, of which there are many."""
+"""The sample for an extended base, of which there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,18 @@ class Sample:
 
     queries: Descriptors
     origins: RowNumbers
-    """The row that each was made of, which is no answer to it."""
+    """The row that each query was made from, which is no answer to it."""
     truth: RowNumbers
-    """The ten nearest others; -1 where there are not so many."""
+    """The ten nearest other rows; -1 if there are fewer."""
 
 
 def draw_sample(matrix: Matrix, queries: int, seed: int, advance: Advance) -> Sample:
-    """Up to so many rows of the matrix, each moved in a random direction half as far as its nearest neighbour is away.
+    """Draws rows of the matrix as queries, each moved in a random direction half as far as its nearest neighbour.
 
-    A row of the base as it is makes a graph look too good, whose links were chosen to be right for it; one that is
-    moved further leaves the places where rows lie. A half is a little too kind: with descriptors of the shipped model
-    the recall of such queries was by 0.011 (lists) and 0.014 (graph) better than that of pictures which the base had
-    never seen. The same input draws the same sample.
+    A graph's links were chosen for its own rows, so unmoved rows would make it look too good. Rows moved further leave
+    the places where rows lie. Half is still slightly too kind: with descriptors of the shipped model the recall of such
+    queries was 0.011 (lists) and 0.014 (graph) better than that of pictures which the base had never seen. The same
+    input draws the same sample.
     """
     random = np.random.default_rng(seed)
     origins = np.sort(random.choice(len(matrix), min(queries, len(matrix)), replace=False))
@@ -88,7 +88,7 @@ def _unit(vectors: Descriptors) -> Descriptors:
 def _nearest(
     matrix: Matrix, queries: Descriptors, count: int, advance: Advance
 ) -> tuple[NDArray[np.float32], RowNumbers]:
-    """The `count` best of the whole matrix by float32 products, a block of rows at a time."""
+    """Returns the `count` best rows of the whole matrix by float32 products, one block of rows at a time."""
     scores = np.full((len(queries), count), -np.inf, np.float32)
     rows = np.full((len(queries), count), -1, np.int64)
     for start in range(0, len(matrix), BLOCK_ROWS):
@@ -102,30 +102,30 @@ def _nearest(
 
 
 def without_origins(rows: RowNumbers, origins: RowNumbers) -> RowNumbers:
-    """The first ten of each answer that are not the row its query was made of."""
+    """Returns the first ten rows of each answer, without the row that its query was made from."""
     others = np.argsort(rows == origins[:, None], axis=1, kind="stable")[:, :MEASURED_AT]
     kept = np.take_along_axis(rows, others, axis=1)
     return np.where(kept == origins[:, None], -1, kept)
 
 
 def recalls(found: RowNumbers, truth: RowNumbers) -> NDArray[np.float64]:
-    """For each query with a true answer, the share of it that was found."""
+    """Returns, for each query with a true answer, the share of it that was found."""
     hits = (found[:, :, None] == truth[:, None, :]).any(axis=1) & (truth >= 0)
     there = (truth >= 0).sum(axis=1)
     return hits.sum(axis=1)[there > 0] / there[there > 0]
 
 
 def measure(search: Callable[[Descriptors, int], RowNumbers], sample: Sample) -> float:
-    """The recall of a search on the sample; 1 where there is nothing to find."""
+    """Returns the recall of a search on the sample; 1 if there is nothing to find."""
     found = search(sample.queries, DEPTH)
     shares = recalls(without_origins(found, sample.origins), sample.truth)
     return float(shares.mean()) if len(shares) else 1.0
 
 
 def tune(finder: Finder, dimension: int, sample: Sample, target_recall: float) -> Effort:
-    """The least effort that reaches the target on the sample, by more than twice the sample's own standard error.
+    """Returns the least effort that reaches the target on the sample, by more than twice its standard error.
 
-    The greatest there is where none does.
+    Returns the greatest effort if none does.
     """
     best: Effort | None = None
     for breadth in finder.breadths:
@@ -138,7 +138,10 @@ def tune(finder: Finder, dimension: int, sample: Sample, target_recall: float) -
 
 
 def _least_effort(finder: Finder, breadth: int, sample: Sample, target_recall: float) -> Effort | None:
-    """With that breadth. A true answer among the candidates is found, because they are scored exactly."""
+    """Returns the least effort with that breadth, or None.
+
+    A true answer among the candidates is found, because they are scored exactly.
+    """
     everything = Selection.of(None, finder.rows)
     candidates = finder.find(sample.queries, DEPTH * finder.k_factors[-1], breadth, everything)
     for k_factor in finder.k_factors:
@@ -155,6 +158,6 @@ def _surely_reaches(shares: NDArray[np.float64], target_recall: float) -> bool:
 
 
 def _cost(finder: Finder, dimension: int, effort: Effort) -> float:
-    """Of one query for ten rows, in bytes of codes."""
+    """Returns the cost of one query for ten rows, in bytes of codes."""
     refined_bytes = MEASURED_AT * effort.k_factor * 2 * dimension
     return finder.visited_bytes(effort.breadth) + REFINE_COST * refined_bytes

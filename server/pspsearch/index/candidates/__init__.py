@@ -1,1 +1,1 @@
-"""What finds likely rows: lists, graphs, a GPU."""
+"""Finds likely rows with lists, graphs or a GPU."""

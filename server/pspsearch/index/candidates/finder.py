@@ -1,4 +1,4 @@
-"""What finds candidates for an approximate base: lists, a graph, or a GPU."""
+"""Finds candidates for an approximate base, with lists, a graph, or a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from pspsearch.index.candidates.plan import Plan
 from pspsearch.index.selection import Selection
 
 Advance = Callable[[float], None]
-"""Hears the share that is done, ascending to 1; what it raises ends the work."""
+"""Hears the share that is done, rising to 1, and ends the work by raising."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard a base looks for the ten nearest of all its rows."""
+    """How hard a base searches for the ten nearest of all its rows."""
 
     breadth: int
     """How many lists are probed, or how many rows of a graph are kept in sight."""
@@ -26,13 +26,13 @@ class Effort:
 
 
 class FinderFailed(Exception):
-    """Its device cannot do it, most likely for lack of memory; the rows, which are elsewhere, are as they were."""
+    """The finder's device failed, most likely for lack of memory. The rows are stored elsewhere and unchanged."""
 
 
 class Finder(Protocol):
-    """Finds rows that are likely to be near. Never changes; `find` is for one thread at a time.
+    """Finds rows that are likely to be near. Never changes. One thread at a time may call `find`.
 
-    Whatever is asked of it may raise FinderFailed.
+    Every method may raise FinderFailed.
     """
 
     @property
@@ -42,52 +42,55 @@ class Finder(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many it covers."""
+        """The number of rows that it covers."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """In memory, without the matrix."""
+        """The size in memory, without the matrix."""
         ...
 
     @property
     def breadths(self) -> list[int]:
-        """The choice, ascending; never empty."""
+        """The breadths to choose from, ascending; never empty."""
         ...
 
     @property
     def k_factors(self) -> tuple[int, ...]:
-        """The choice, ascending; only 1 where the finder's own order is already that of the exact scores."""
+        """The factors to choose from, ascending; only 1 if the finder's own order is that of the exact scores."""
         ...
 
     def visited_bytes(self, breadth: int) -> float:
-        """About what one search of that breadth reads."""
+        """Returns about how many bytes one search of that breadth reads."""
         ...
 
     def words(self, effort: Effort) -> str:
-        """The effort as users see it."""
+        """Describes the effort for users."""
         ...
 
     def find(self, queries: Descriptors, count: int, breadth: int, selection: Selection) -> RowNumbers:
-        """For each query up to `count` of the selected rows, likely the nearest first; -1 fills up."""
+        """Returns for each query up to `count` of the selected rows, likely the nearest first, padded with -1."""
         ...
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
-        """Another one that covers all rows of `matrix`, whose first ones are this one's; both can be used meanwhile."""
+        """Returns another finder for all rows of `matrix`, which begins with this one's rows.
+
+        This finder can be used meanwhile.
+        """
         ...
 
     def stored(self) -> faiss.Index | None:
-        """What has to be on disk beside the plan and the matrix; None where that is all."""
+        """Returns what must be stored besides the plan and the matrix; None if nothing else."""
         ...
 
 
 def part(advance: Advance, start: float, end: float) -> Advance:
-    """`advance` for a piece of the work that goes from one share to another."""
+    """Returns an `advance` for the piece of the work from one share to another."""
     return lambda share: advance(start + share * (end - start))
 
 
 def ladder(lowest: int, highest: int) -> list[int]:
-    """Steps of a half and a third in turn, about doubling every two, with both ends."""
+    """Returns steps that about double every two, by a half and a third in turn, with both ends."""
     doublings = range(highest.bit_length())
     steps = {step << doubling >> 1 for doubling in doublings for step in (2 * lowest, 3 * lowest)}
     return sorted({step for step in steps if lowest <= step < highest} | {highest})

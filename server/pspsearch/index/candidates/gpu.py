@@ -1,7 +1,7 @@
-"""Candidates from a GPU, scored in fp16 or by product codes.
+"""Finds candidates on a GPU, scored in fp16 or by product codes.
 
-Unproven: no GPU has run this yet. What is tested without one is what happens to the rows that a GPU returns. CAGRA is
-not here: it needs a FAISS that is built with cuVS.
+This is unproven, because no GPU has run it yet. The tests without a GPU cover only what happens to the rows that a GPU
+returns. CAGRA is not supported, because it needs a FAISS built with cuVS.
 """
 
 import ctypes
@@ -28,25 +28,25 @@ SLICE_ROWS = 1 << 14
 """How many rows are copied to the GPU at a time; searches go in between."""
 
 TEMPORARY_BYTES = 256 << 20
-"""What FAISS may take on the GPU beside the indexes."""
+"""How much memory FAISS may take on the GPU besides the indexes."""
 
 MOST_FETCHED = 2048
-"""More nearest rows than that FAISS does not select on a GPU."""
+"""The most nearest rows that FAISS selects on a GPU."""
 
 SPEED = 40
-"""How many times faster a GPU reads its memory than a core of a CPU does."""
+"""How many times faster a GPU reads its memory than one CPU core does."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU. Its resources are for one thread at a time."""
+    """The first GPU. Only one thread at a time may use its resources."""
 
     resources: "faiss.StandardGpuResources"  # quoted: a build for the CPU has none
     lock: Lock
 
     @contextmanager
     def turn(self) -> Generator[None]:
-        """Around every call that touches it; FAISS throws RuntimeError where its memory is full."""
+        """Must surround every call that touches the GPU. FAISS raises RuntimeError if its memory is full."""
         with self.lock:
             try:
                 yield
@@ -55,13 +55,19 @@ class Gpu:
 
 
 def find_device() -> Device:
-    """The GPU if FAISS can use one, else the CPU."""
+    """Returns the GPU if FAISS can use one, else the CPU."""
     return Device.GPU if faiss.get_num_gpus() > 0 else Device.CPU
 
 
 def free_bytes() -> int:
-    """Of the first GPU's memory, as CUDA's runtime tells, which came with FAISS."""
-    runtime = ctypes.CDLL("libcudart.so.12")
+    """Returns the free memory of the first GPU, as told by the CUDA runtime that comes with FAISS.
+
+    Raises FinderFailed if that is not there, or does not say.
+    """
+    try:
+        runtime = ctypes.CDLL("libcudart.so.12")
+    except OSError as error:
+        raise FinderFailed(f"the CUDA runtime that FAISS needs is not there: {error}") from error
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     failure = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
     if failure:
@@ -71,7 +77,7 @@ def free_bytes() -> int:
 
 @cache
 def open_gpu() -> Gpu:
-    """The one there is, for the life of the process."""
+    """Returns the one GPU, opened for the life of the process."""
     resources = faiss.StandardGpuResources()
     resources.setTempMemory(TEMPORARY_BYTES)
     return Gpu(resources, Lock())
@@ -80,9 +86,9 @@ def open_gpu() -> Gpu:
 def fetch_kept(
     fetch: Callable[[int], RowNumbers], count: int, selection: Selection, most_fetched: int = MOST_FETCHED
 ) -> RowNumbers:
-    """Up to `count` kept rows for each query, from a search that knows no masks: it is asked for more and more.
+    """Returns up to `count` kept rows per query, from a search without masks that is asked for more and more rows.
 
-    `fetch` takes how many rows it shall find, kept or not. -1 fills up where even the most did not suffice.
+    `fetch` takes how many rows to find, kept or not. Answers are padded with -1 if even the most did not suffice.
     """
     most_fetched = min(most_fetched, selection.rows)
     fetched = min(most_fetched, math.ceil(count / selection.share))
@@ -94,7 +100,7 @@ def fetch_kept(
 
 
 def _without_masked(rows: RowNumbers, selection: Selection) -> RowNumbers:
-    """The kept rows in their order, then -1."""
+    """Moves the kept rows to the front, in their order, and pads with -1."""
     if selection.keep is not None:
         rows = np.where(selection.keep[rows], rows, -1)
     order = np.argsort(rows < 0, axis=1, kind="stable")
@@ -102,7 +108,10 @@ def _without_masked(rows: RowNumbers, selection: Selection) -> RowNumbers:
 
 
 class GpuFlatFinder:
-    """A Finder over GpuIndexFlatIP in fp16: its products round queries too, so twice as many rows are scored again."""
+    """A Finder over GpuIndexFlatIP in fp16.
+
+    Its products round the queries, too, so at least twice as many rows are scored again.
+    """
 
     k_factors = (2, 4)
     breadths = [1]
@@ -114,7 +123,7 @@ class GpuFlatFinder:
 
     @classmethod
     def built(cls, plan: GpuFlatPlan, matrix: Matrix, advance: Advance) -> Self:
-        """Covering the matrix."""
+        """Builds the finder over the matrix."""
         gpu = open_gpu()
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
@@ -147,7 +156,7 @@ class GpuFlatFinder:
             return fetch_kept(lambda fetched: self._index.search(queries, fetched)[1], count, selection)
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
-        """See Finder. It is copied to the GPU anew: that takes less than a search of it on a CPU."""
+        """See Finder. Copies everything to the GPU anew, which takes less time than one search on a CPU."""
         return self.built(self.plan, matrix, advance)
 
     def stored(self) -> None:
@@ -166,7 +175,7 @@ class GpuIvfFinder:
 
     @classmethod
     def built(cls, plan: GpuIvfPlan, matrix: Matrix, advance: Advance) -> Self:
-        """Trained on a sample of the matrix, and covering it."""
+        """Builds the finder over the matrix, trained on a sample of it."""
         sample = draw_training_rows(matrix, plan.training_rows)
         quantizer = cluster(sample, plan.lists, part(advance, 0.0, 0.5))
         trained = faiss.IndexIVFPQ(
@@ -180,7 +189,7 @@ class GpuIvfFinder:
 
     @classmethod
     def read(cls, plan: GpuIvfPlan, index: faiss.IndexIVFPQ) -> Self:
-        """Over lists that came from disk."""
+        """Makes the finder from lists that were on disk."""
         gpu = open_gpu()
         return cls(plan, _copied(index, gpu), gpu)
 
@@ -228,7 +237,7 @@ class GpuIvfFinder:
 
 
 def _copied(index: faiss.Index, gpu: Gpu) -> faiss.Index:
-    """An index of the CPU, on the GPU."""
+    """Copies an index from the CPU to the GPU."""
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True
     with gpu.turn():
@@ -236,7 +245,7 @@ def _copied(index: faiss.Index, gpu: Gpu) -> faiss.Index:
 
 
 def _add(index: faiss.Index, matrix: Matrix, gpu: Gpu, advance: Advance) -> None:
-    """The rows of the matrix that the index has not got, under their own numbers."""
+    """Adds the rows of the matrix that the index lacks, under their own numbers."""
     for start in range(index.ntotal, len(matrix), SLICE_ROWS):
         with gpu.turn():
             index.add(matrix[start : start + SLICE_ROWS].astype(np.float32))

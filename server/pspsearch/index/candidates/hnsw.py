@@ -1,4 +1,4 @@
-"""A graph over the stored descriptors."""
+"""Finds candidates with a graph over the stored descriptors."""
 
 from typing import Self
 
@@ -13,32 +13,39 @@ from pspsearch.index.scoring import flat_over
 from pspsearch.index.selection import Selection
 
 SLICE_ROWS = 1 << 12
-"""How many rows are added between two words of progress."""
+"""How many rows are added between two reports of progress."""
 
 NARROWEST = 32
-"""Less saves nothing, and a graph does a little better on the rows it holds, which it is tuned on, than on others."""
+"""The smallest breadth.
+
+A smaller one saves nothing. Besides, a graph does slightly better on its own rows, which it is tuned on, than on
+others.
+"""
 
 WIDEST = 4096
-"""FAISS keeps what is in sight in a list that it goes through at every step: beyond this it is slower than a scan."""
+"""The largest breadth.
+
+FAISS keeps the rows in sight in a list that it reads at every step, so beyond this a graph is slower than a scan.
+"""
 
 EF_CONSTRUCTION = 80
 
 
 class HnswFinder:
-    """A Finder over IndexHNSWSQ: it holds links; the descriptors are those of the matrix."""
+    """A Finder over IndexHNSWSQ. It holds links; the descriptors are those of the matrix."""
 
     k_factors = (1,)
 
     def __init__(self, plan: HnswPlan, index: faiss.IndexHNSWSQ, matrix: Matrix) -> None:
-        """Lets go of the descriptors that the index needed while rows were added to it."""
+        """Frees the descriptors that the index needed while rows were added to it."""
         self.plan = plan
         self._index = index
-        self._matrix = matrix  # the storage looks at its memory
+        self._matrix = matrix  # the storage refers to its memory
         _storage(index).codes = flat_over(matrix).codes
 
     @classmethod
     def built(cls, plan: HnswPlan, matrix: Matrix, advance: Advance) -> Self:
-        """Covering the matrix; from one thread the same input makes the same graph."""
+        """Builds the finder over the matrix. In one thread the same input makes the same graph."""
         index = faiss.IndexHNSWSQ(plan.dimension, faiss.ScalarQuantizer.QT_fp16, plan.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = EF_CONSTRUCTION
         _add(index, matrix, advance)
@@ -46,7 +53,7 @@ class HnswFinder:
 
     @classmethod
     def read(cls, plan: HnswPlan, index: faiss.IndexHNSWSQ, matrix: Matrix) -> Self:
-        """Over links that came from disk, without their descriptors."""
+        """Makes the finder from links that were on disk without their descriptors."""
         storage = flat_over(matrix)
         index.storage = storage
         index.own_fields = True
@@ -102,14 +109,14 @@ def _storage(index: faiss.IndexHNSWSQ) -> faiss.IndexScalarQuantizer:
 
 
 def _copy_codes(index: faiss.IndexHNSWSQ, matrix: Matrix) -> None:
-    """Gives the index descriptors of its own: to others it could add no more."""
+    """Gives the index its own copy of the descriptors, because it could not add to foreign memory."""
     own = faiss.IndexScalarQuantizer(matrix.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     own.add_sa_codes(matrix.view(np.uint8))
     _storage(index).codes = own.codes
 
 
 def _add(index: faiss.IndexHNSWSQ, matrix: Matrix, advance: Advance) -> None:
-    """The rows of the matrix that the graph has not got, under their own numbers."""
+    """Adds the rows of the matrix that the graph lacks, under their own numbers."""
     for start in range(index.ntotal, len(matrix), SLICE_ROWS):
         index.add(matrix[start : start + SLICE_ROWS].astype(np.float32))
         advance(index.ntotal / len(matrix))

@@ -1,4 +1,4 @@
-"""Inverted lists of product codes, searched by FAISS's fast scan."""
+"""Finds candidates in inverted lists of product codes, with FAISS's fast scan."""
 
 from typing import Self
 
@@ -14,11 +14,11 @@ from pspsearch.index.scoring import as_float32
 from pspsearch.index.selection import Selection
 
 SLICE_ROWS = 1 << 14
-"""How many rows are added between two words of progress."""
+"""How many rows are added between two reports of progress."""
 
 
 class IvfFinder:
-    """A Finder over IndexIVFPQFastScan: it holds codes and row numbers, no descriptors."""
+    """A Finder over IndexIVFPQFastScan. It holds codes and row numbers, but no descriptors."""
 
     k_factors = (2, 4, 8, 16, 32)
 
@@ -28,7 +28,7 @@ class IvfFinder:
 
     @classmethod
     def built(cls, plan: IvfPlan, matrix: Matrix, advance: Advance) -> Self:
-        """Trained on a sample of the matrix, and covering it; the same input makes the same lists."""
+        """Builds the finder over the matrix, trained on a sample of it. The same input makes the same lists."""
         index = _trained(plan, matrix, part(advance, 0.0, 0.6))
         _add(index, matrix, part(advance, 0.6, 1.0))
         return cls(plan, index)
@@ -86,13 +86,13 @@ def _trained(plan: IvfPlan, matrix: Matrix, advance: Advance) -> faiss.IndexIVFP
 
 
 def _add(index: faiss.Index, matrix: Matrix, advance: Advance) -> None:
-    """The rows of the matrix that the index has not got, under their own numbers."""
+    """Adds the rows of the matrix that the index lacks, under their own numbers."""
     for start in range(index.ntotal, len(matrix), SLICE_ROWS):
         index.add(_widened(as_float32(matrix[start : start + SLICE_ROWS]), index.d))
         advance(index.ntotal / len(matrix))
 
 
 def _widened(descriptors: Descriptors, dimension: int) -> Descriptors:
-    """With zeros up to `dimension`, which change no score."""
+    """Pads the descriptors with zeros up to `dimension`, which changes no score."""
     missing = dimension - descriptors.shape[1]
     return np.pad(descriptors, ((0, 0), (0, missing))) if missing else descriptors

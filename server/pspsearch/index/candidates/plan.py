@@ -1,16 +1,17 @@
-"""What a base is to be: the choices that are made before anything is built."""
+"""The plan of a base: the choices made before anything is built."""
 
 import math
 from dataclasses import asdict, dataclass
 
 POINTS_PER_LIST = 39
-"""Fewer training rows per centroid than that make poor ones, says FAISS."""
+"""FAISS says that fewer training rows per centroid make poor centroids."""
 
 
 def ideal_lists(rows: int) -> int:
-    """About four times the square root of the rows, a power of two, and no more than the rows can train.
+    """Returns the best number of lists: about four times the square root of the rows, as a power of two.
 
-    A base that has fewer finds less at the same price: it is outgrown.
+    It is never more than the rows can train. A base with fewer lists finds less at the same price, so the rows have
+    outgrown it.
     """
     by_cost = round(math.log2(4 * math.sqrt(rows)))
     by_training = math.floor(math.log2(rows / POINTS_PER_LIST))
@@ -23,10 +24,10 @@ class ExactPlan:
 
     dimension: int
     most_rows: int | None
-    """Beyond which another plan is better; None where exactness was asked for by name."""
+    """With more rows another plan is better; None if exactness was asked for by name."""
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return self.most_rows is None or rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -35,35 +36,38 @@ class ExactPlan:
 
 @dataclass(frozen=True, slots=True)
 class IvfPlan:
-    """Inverted lists of 4-bit product codes on the CPU; the best candidates are scored exactly."""
+    """Inverted lists of 4-bit product codes on the CPU. The best candidates are scored exactly."""
 
     dimension: int
     lists: int
     subdimension: int
-    """Of each sub-quantiser; zeros fill the last one up."""
+    """The dimensions of each sub-quantiser; zeros pad the last one."""
     training_rows: int
 
     @property
     def subquantisers(self) -> int:
-        """Per row, 4 bits each."""
+        """The number of 4-bit codes per row."""
         return math.ceil(self.dimension / self.subdimension)
 
     @property
     def padded_dimension(self) -> int:
-        """The dimension with the zeros."""
+        """The dimension including the zeros."""
         return self.subquantisers * self.subdimension
 
     @property
     def code_bytes(self) -> int:
-        """Per row."""
+        """Bytes of codes per row."""
         return math.ceil(self.subquantisers / 2)
 
     def size_bytes(self, rows: int) -> int:
-        """In memory: codes in blocks of 32, of which each list leaves one half empty, row numbers, centroids."""
+        """Returns the size in memory: codes in blocks of 32, row numbers and centroids.
+
+        Each list leaves half of one block empty on average.
+        """
         return (rows + 16 * self.lists) * self.code_bytes + 8 * rows + 4 * self.lists * self.padded_dimension
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
@@ -76,17 +80,17 @@ class HnswPlan:
 
     dimension: int
     most_rows: int
-    """That memory holds."""
+    """How many rows fit into the memory."""
     links: int = 32
-    """Of each row on the upper levels, and half of those on the lowest one."""
+    """The links of each row on the upper levels. The lowest level has twice as many."""
 
     @property
     def row_bytes(self) -> int:
-        """In memory: the links of the lowest level, a few of the upper ones, and the level itself."""
+        """Bytes per row: the links of the lowest level, a few of the upper levels, and the level itself."""
         return 8 * self.links + 16
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -95,14 +99,14 @@ class HnswPlan:
 
 @dataclass(frozen=True, slots=True)
 class GpuFlatPlan:
-    """Every row is scored in fp16 on a GPU; the best are scored again exactly."""
+    """Every row is scored in fp16 on a GPU. The best are scored again exactly."""
 
     dimension: int
     most_rows: int
-    """That the GPU holds, or scans in time."""
+    """How many rows the GPU can hold, or scan in time."""
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return rows <= self.most_rows
 
     def __str__(self) -> str:
@@ -111,7 +115,7 @@ class GpuFlatPlan:
 
 @dataclass(frozen=True, slots=True)
 class GpuIvfPlan:
-    """Inverted lists of 8-bit product codes on a GPU; the best candidates are scored exactly."""
+    """Inverted lists of 8-bit product codes on a GPU. The best candidates are scored exactly."""
 
     dimension: int
     lists: int
@@ -119,7 +123,7 @@ class GpuIvfPlan:
     training_rows: int
 
     def fits(self, rows: int) -> bool:
-        """Whether a base of this plan should be extended to so many rows, rather than planned anew."""
+        """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
         return ideal_lists(rows) == self.lists
 
     def __str__(self) -> str:
@@ -127,7 +131,7 @@ class GpuIvfPlan:
 
 
 Plan = ExactPlan | IvfPlan | HnswPlan | GpuFlatPlan | GpuIvfPlan
-"""What to build; as text, what users see."""
+"""What to build. As text it is what users see."""
 
 STRUCTURES: dict[str, type[Plan]] = {
     "exact": ExactPlan,
@@ -140,12 +144,12 @@ STRUCTURES: dict[str, type[Plan]] = {
 
 
 def encode_plan(plan: Plan) -> dict[str, object]:
-    """The plan as a JSON object."""
+    """Returns the plan as a JSON object."""
     name = next(name for name, structure in STRUCTURES.items() if isinstance(plan, structure))
     return {"structure": name, **asdict(plan)}
 
 
 def decode_plan(encoded: dict[str, int | None]) -> Plan:
-    """What `encode_plan` made; KeyError or TypeError where it is something else."""
+    """Reads what `encode_plan` made. Raises KeyError or TypeError for anything else."""
     fields = dict(encoded)
     return STRUCTURES[str(fields.pop("structure"))](**fields)  # pyright: ignore[reportArgumentType]

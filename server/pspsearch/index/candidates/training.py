@@ -1,4 +1,4 @@
-"""Where the lists of an index lie."""
+"""Places the centres of an index's lists."""
 
 import faiss
 import numpy as np
@@ -13,18 +13,18 @@ SEED = 1
 
 
 def draw_training_rows(matrix: Matrix, rows: int) -> Descriptors:
-    """So many rows of the matrix, at most all, always the same ones."""
+    """Returns `rows` rows of the matrix, or all if it has fewer; always the same ones."""
     chosen = np.random.default_rng(SEED).choice(len(matrix), min(rows, len(matrix)), replace=False)
     return matrix[np.sort(chosen)].astype(np.float32)
 
 
 def cluster(sample: Descriptors, count: int, advance: Advance) -> faiss.IndexFlatIP:
-    """The centres of `count` lists by k-means, a round at a time, so that there is progress and a chance to stop."""
+    """Returns the centres of `count` lists by k-means, one round at a time to report progress and allow a stop."""
     parameters = faiss.ClusteringParameters()
     parameters.niter = 1
     parameters.spherical = True
     parameters.seed = SEED
-    parameters.min_points_per_centroid = 1  # the planner saw to that
+    parameters.min_points_per_centroid = 1  # the planner has made sure of enough points
     parameters.max_points_per_centroid = len(sample)
     clustering = faiss.Clustering(sample.shape[1], count, parameters)
     quantizer = faiss.IndexFlatIP(sample.shape[1])

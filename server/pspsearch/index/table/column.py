@@ -18,12 +18,12 @@ from pspsearch.number import LEAST, MOST
 
 
 class Kind(StrEnum):
-    """How a value is kept: every value has one kind, and every number one form in it."""
+    """How a value is kept. Every value has one kind, and every number one form in its kind."""
 
     INT = "int"
-    """A whole number of 64 bits, signed."""
+    """A whole number that fits into 64 bits, signed."""
     UINT = "uint"
-    """A whole number above those, and of 64 bits, unsigned."""
+    """A larger whole number that fits into 64 bits, unsigned."""
     FLOAT = "float"
     """Any other number."""
     BOOL = "bool"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
     @classmethod
     def of(cls, value: Value) -> "Kind":
-        """The one kind of a value."""
+        """Returns the one kind of a value."""
         kind = _KINDS[type(value)]
         return cls.UINT if kind is cls.INT and value > _MOST_SIGNED else kind  # pyright: ignore[reportOperatorIssue] - an int
 
@@ -39,30 +39,34 @@ class Kind(StrEnum):
 _MOST_SIGNED = (1 << 63) - 1
 _KINDS = {int: Kind.INT, float: Kind.FLOAT, bool: Kind.BOOL, str: Kind.STR}
 _DTYPES = {Kind.INT: np.int64, Kind.UINT: np.uint64, Kind.FLOAT: np.float64, Kind.BOOL: np.bool_, Kind.STR: np.int32}
-"""Of the values; a text's is its place among the column's texts."""
+"""The type of the stored values. A text is stored as its place among the column's texts."""
 
 NUMBERS = (Kind.INT, Kind.UINT, Kind.FLOAT)
-"""What an order of numbers asks, all of them."""
+"""The kinds that a comparison of numbers by order must ask."""
 
 _UP_TO_IT = (Operator.LESS_OR_EQUAL, Operator.GREATER)
-"""Where the value itself is on the side of those that are less."""
+"""The operators for which the value itself counts among the smaller ones."""
 _WORTH, _FEW = 8, 8
-"""A pass sets so many rows in the time of one; and values that are compared one after the other."""
+"""How many rows a pass sets in the time of one set by number, and how many values are compared singly."""
 
 DENSE_STEPS, SPARSE_STEPS, ORDER_STEPS, PATTERN_STEPS, PART_STEPS = 1, 8, 50, 250, 100
-"""A value of a column in which every row has one, of any other, a text that is compared by order or by pattern, and a
-part of the pattern that is sought in it."""
+"""The steps that a filter takes for one value or text.
+
+From the left: a value of a column in which every row has one, a value of any other column, a text compared by order, a
+text compared by pattern, and a part of the pattern sought in a text.
+"""
 _PART_CHARACTERS = 8
-"""Of a part, that are compared in the time of a step: at worst all of them at each character of a text."""
+"""Characters of a part that are compared in one step; at worst all of them at each character of a text."""
 
 _ANY = "surrogatepass"
-"""JSON can hold half of a pair that UTF-8 has no form for."""
+"""JSON can hold half of a surrogate pair, which UTF-8 cannot encode."""
 
 
 class Column:
-    """Sparse attributes and lists cost what they hold: the row numbers that have such a value, ascending.
+    """The row numbers that have a value of one kind, ascending, and those values.
 
-    A row is there once for each element of a list. One thread appends, any others read what was there before.
+    Sparse attributes and lists cost only what they hold. A row appears once for each element of a list. One thread
+    appends; any others read what was there before.
     """
 
     def __init__(self, kind: Kind, rows: NDArray[np.int32], values: NDArray[Any], texts: Sequence[str] = ()) -> None:
@@ -76,7 +80,7 @@ class Column:
 
     @classmethod
     def empty(cls, kind: Kind) -> Self:
-        """Without values."""
+        """Makes a column without values."""
         return cls(kind, np.empty(0, np.int32), np.empty(0, _DTYPES[kind]))
 
     def __len__(self) -> int:
@@ -84,11 +88,11 @@ class Column:
 
     @property
     def size_bytes(self) -> int:
-        """In memory; a text is taken for a hundred bytes with its place, and its characters."""
+        """The size in memory; a text counts as a hundred bytes with its place, plus its characters."""
         return self._rows.size_bytes + self._values.size_bytes + 100 * len(self.texts) + self._characters
 
     def steps(self, how: Operator, value: Value) -> int:
-        """How long `mark` takes at most, in nanoseconds or so of a usual processor."""
+        """Estimates the most time that `mark` takes, in steps of about a nanosecond on a usual processor."""
         steps = len(self) * (DENSE_STEPS if self._dense == len(self) else SPARSE_STEPS)
         if not asks_every_text(how, value):
             return steps
@@ -100,7 +104,7 @@ class Column:
         return steps + len(self.texts) * PATTERN_STEPS + sought * PART_STEPS + compared
 
     def append(self, rows: Sequence[int], values: Sequence[Value]) -> None:
-        """More values, of these rows, ascending, which come after those that there are or are the last of them."""
+        """Appends values of these rows, in ascending order. They must not come before the last row that is there."""
         stored = [self._place(value) if isinstance(value, str) else value for value in values]
         numbers = np.array(rows, np.int32)
         if self._dense == len(self):
@@ -109,18 +113,18 @@ class Column:
         self._rows.append(numbers)
 
     def first(self, rows: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
-        """The row numbers below `rows`, and the value beside each."""
+        """Returns the row numbers below `rows`, and the value of each."""
         numbers = self._rows.first(len(self._rows))
-        count = int(np.searchsorted(numbers, np.int32(rows)))  # of another type it would convert all of them
+        count = int(np.searchsorted(numbers, np.int32(rows)))  # with another type it would convert all of them
         return numbers[:count], self._values.first(count)
 
     def mark_present(self, mask: Mask) -> None:
-        """Sets those of the mask's rows that have a value here."""
+        """Marks the mask's rows that have a value here."""
         rows, _ = self.first(len(mask))
         self._mark(mask, rows, None)
 
     def mark(self, mask: Mask, how: Operator, value: Value, orders: Orders | None = None) -> None:
-        """Sets those of the mask's rows that have a value here which compares so; quick where an order is kept."""
+        """Marks the mask's rows that have a value here which compares so. It is quick if an order is kept."""
         rows, values = self.first(len(mask))
         is_ordered = orders is not None and self.kind is not Kind.BOOL and not asks_every_text(how, value)
         order = orders.find(self, values, rows) if orders is not None and is_ordered else None
@@ -132,7 +136,7 @@ class Column:
             mask[rows[len(order) :][self._compare(values[len(order) :], how, value)]] = True
 
     def mark_any(self, mask: Mask, wanted: Sequence[Value], orders: Orders | None = None) -> None:
-        """Sets those of the mask's rows that have one of these values, all of this column's kind, in one pass."""
+        """Marks the mask's rows that have one of these values, all of this column's kind, in one pass."""
         rows, values = self.first(len(mask))
         stored = [self._places.get(value, -1) if isinstance(value, str) else value for value in wanted]
         among = np.array(stored, values.dtype)
@@ -145,7 +149,7 @@ class Column:
             mask[rows[len(order) :][_is_among(values[len(order) :], among)]] = True
 
     def _find(self, order: Order, how: Operator, value: Value) -> NDArray[np.int32]:
-        """The rows that compare so, among those that the order covers, perhaps with later ones than are asked for."""
+        """Returns the rows in the order that compare so; it may hold later rows than were asked for."""
         if isinstance(value, str):
             return order.equal(np.array([self._places.get(value, -1)], np.int32))[0]
         if how not in ORDERS:
@@ -154,11 +158,11 @@ class Column:
         return order.rows[:count] if how in (Operator.LESS, Operator.LESS_OR_EQUAL) else order.rows[count:]
 
     def _is_slower(self, found: NDArray[np.int32], values: NDArray[Any]) -> bool:
-        """Whether a pass over all is quicker than setting so many rows one by one."""
+        """Whether one pass over all values is quicker than marking the found rows one by one."""
         return self._dense >= len(values) and len(found) * _WORTH > len(values)
 
     def _mark(self, mask: Mask, rows: NDArray[np.int32], chosen: Mask | None) -> None:
-        """Where each row has one value, the first of them the first, no row need be looked up."""
+        """Marks the chosen rows, or all. If the rows are 0, 1, 2 and so on, no row number need be looked up."""
         count = len(rows)
         if count <= self._dense:
             there = mask[:count]
@@ -167,7 +171,7 @@ class Column:
             mask[rows if chosen is None else rows[np.flatnonzero(chosen)]] = True
 
     def keep_rows(self, keep: Mask) -> Self | None:
-        """Those of the first rows that `keep` holds for, numbered anew; None where nothing is left."""
+        """Returns a column of the first rows that `keep` marks, renumbered; None if nothing is left."""
         rows, values = self.first(len(keep))
         chosen = keep[rows]
         if not chosen.any():
@@ -177,7 +181,7 @@ class Column:
         return type(self)(self.kind, numbers[rows[chosen]], values, texts)
 
     def write(self, file: BinaryIO, rows: int) -> None:
-        """Of the first rows; texts one after the other, as they can be most of an index."""
+        """Writes the first rows, with texts one after the other, because they can be most of an index."""
         numbers, values = self.first(rows)
         texts, values = self._packed(values)
         np.save(file, numbers)
@@ -188,15 +192,15 @@ class Column:
 
     @classmethod
     def read(cls, kind: Kind, file: BinaryIO) -> Self:
-        """What `write` wrote."""
+        """Reads what `write` wrote."""
         numbers, values, lengths = np.load(file), np.load(file), np.load(file)
         return cls(kind, numbers, values, [file.read(length).decode(errors=_ANY) for length in lengths.tolist()])
 
     def _compare(self, values: NDArray[Any], how: Operator, value: Value) -> Mask:
-        """Which of the values compare so; of a text every spelling is looked at once."""
+        """Returns which values compare so. Each distinct text is compared once."""
         if isinstance(value, str):
             if asks_every_text(how, value):
-                count = len(self.texts)  # those that are appended meanwhile are of later rows
+                count = len(self.texts)  # texts appended meanwhile belong to later rows
                 return np.fromiter(map(text_test(how, value), self.texts), np.bool_, count)[values]
             return values == self._places.get(value, -1)
         if how not in ORDERS:
@@ -213,7 +217,10 @@ class Column:
         return self._places[text]
 
     def _packed(self, values: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
-        """The texts that these values stand for, and the values by their new places; numbers stay as they are."""
+        """Returns the texts that these values stand for, and the values by their new places.
+
+        Numbers stay as they are.
+        """
         if self.kind is not Kind.STR:
             return [], values
         places, packed = np.unique(values, return_inverse=True)
@@ -221,7 +228,7 @@ class Column:
 
 
 def _within(found: NDArray[np.int32], order: Order, rows: NDArray[np.int32], mask: Mask) -> NDArray[np.int32]:
-    """Without later rows than the mask has, which an order may know."""
+    """Drops rows beyond the mask, which an order may already know."""
     return found if len(order) <= len(rows) else found[found < len(mask)]
 
 
@@ -235,15 +242,15 @@ def _is_among(values: NDArray[Any], wanted: NDArray[Any]) -> Mask:
 
 
 def _count_dense(rows: NDArray[np.int32], start: int) -> int:
-    """How many of these are the rows from `start` on, one after the other."""
+    """Counts how many of these rows, from the first on, are `start`, `start` + 1 and so on."""
     others = np.flatnonzero(rows != np.arange(start, start + len(rows)))
     return int(others[0]) if len(others) else len(rows)
 
 
 def _highest(kind: Kind, number: float, *, inclusive: bool) -> np.generic | None:
-    """The highest one of that kind that is less than the number, or no more; None where there is none.
+    """Returns the highest value of the kind below the number, or up to it if `inclusive`; None if there is none.
 
-    It makes comparisons exact: what numpy does to an int64 beside a float, or to a float beside an int64, is not.
+    This makes comparisons exact, because NumPy rounds when it compares an int64 with a float.
     """
     if kind is Kind.FLOAT:
         nearest = float(number)

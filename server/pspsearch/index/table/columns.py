@@ -1,4 +1,4 @@
-"""The attributes of rows by path, so that a filter is a few passes over arrays and not over a million dictionaries."""
+"""The attributes of rows by path, so that a filter takes a few passes over arrays and reads no dictionaries."""
 
 import json
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from pspsearch.index.table.order import Orders
 from pspsearch.index.table.paths import Paths
 
 _AT_ONCE = 1 << 16
-"""Values that are held before they are appended."""
+"""How many values are held before they are appended."""
 _COLUMN_BYTES = 1000
-"""Of a column beside its values."""
+"""The size of a column without its values."""
 
 _SHORT, _FEW_PATHS = 512, 4096
-"""Characters of a filter, and paths, that are looked through in no time."""
+"""The length of a filter in characters, and the number of paths, up to which a check takes almost no time."""
 _QUICK_STEPS = 1 << 24
 
 
 class Columns:
-    """What each row's attributes say, by row number. One thread appends, any others read what was there before."""
+    """The attributes of each row, by row number. One thread appends; any others read what was there before."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -35,7 +35,7 @@ class Columns:
         self._orders = Orders(lambda: self._own_bytes)
 
     def append(self, attributes: Sequence[str]) -> None:
-        """The next rows, each a JSON object."""
+        """Appends the next rows, each a JSON object."""
         found: dict[tuple[str, Kind], tuple[list[int], list[Value]]] = {}
         held = 0
         for row, text in enumerate(attributes, self.rows):
@@ -60,7 +60,7 @@ class Columns:
         found.clear()
 
     def is_quick(self, where: Filter, rows: int) -> bool:
-        """Whether `holds` takes a few milliseconds at most; this itself takes a fraction of one."""
+        """Whether `holds` takes a few milliseconds at most; this check itself takes a fraction of one."""
         if where.expression is None:
             return True
         if len(where.text) > _SHORT or len(self._paths) > _FEW_PATHS:
@@ -68,9 +68,9 @@ class Columns:
         return Evaluation(self._paths, self._orders, rows).steps(where.expression) <= _QUICK_STEPS
 
     def holds(self, where: Filter, rows: int) -> Mask:
-        """For which of the first `rows` rows the filter holds: what `Filter.matches` says of each.
+        """Returns which of the first `rows` rows the filter matches, as `Filter.matches` would say for each.
 
-        InvalidRequest, before anything is done, where that would be too much work.
+        Raises InvalidRequest, before any work, if that would be too much.
         """
         if where.expression is None:
             return np.ones(rows, np.bool_)
@@ -80,7 +80,7 @@ class Columns:
 
     @property
     def size_bytes(self) -> int:
-        """In memory, about, with the orders that are kept."""
+        """The approximate size in memory, with the orders that are kept."""
         return self._own_bytes + self._orders.size_bytes
 
     @property
@@ -88,7 +88,7 @@ class Columns:
         return sum(len(path) + _COLUMN_BYTES + column.size_bytes for path, column in self._paths)
 
     def keep_rows(self, keep: Mask) -> "Columns":
-        """Those of the first rows that `keep` holds for, numbered anew."""
+        """Returns the columns of the first rows that `keep` marks, renumbered."""
         kept = Columns()
         kept.rows = int(np.count_nonzero(keep))
         for path, column in self._paths:
@@ -98,7 +98,7 @@ class Columns:
         return kept
 
     def write(self, path: Path, rows: int) -> None:
-        """The first rows, into one file; nothing large is made on the way."""
+        """Writes the first rows into one file, without building anything large in memory."""
         columns = list(self._paths)
         header = json.dumps({"rows": rows, "columns": [(path, column.kind) for path, column in columns]}).encode()
         with path.open("wb") as file:
@@ -108,7 +108,7 @@ class Columns:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What `write` wrote."""
+        """Reads what `write` wrote."""
         columns = cls()
         with path.open("rb") as file:
             header = json.loads(np.load(file).tobytes())

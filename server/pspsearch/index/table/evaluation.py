@@ -1,4 +1,4 @@
-"""What a filter says of all rows, and how long it takes to say so."""
+"""Evaluates a filter over all rows, and estimates how long that takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from pspsearch.index.table.order import Orders
 from pspsearch.index.table.paths import Paths
 
 MAX_STEPS = 1 << 30
-"""That a filter may take over an index: about a second, and less where an order of the column is kept."""
+"""The most steps that a filter may take over an index: about a second, and less if an order of the column is kept."""
 
 _COLUMN_STEPS = 4000
-"""To begin with a column."""
+"""The steps to begin with a column."""
 _ROWS_A_STEP = 4
-"""Of a mask that is joined with another one."""
+"""How many rows of two masks are combined in one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Among:
-    """Comparisons with several values of one path that are made in one pass."""
+    """Comparisons with several values of one path, made in one pass."""
 
     path: str
     values: tuple[Value, ...]
     negated: bool
-    """Whether a value must be there, and none of them equal; else one must be equal."""
+    """Whether a value must be there and none of them equal; otherwise one must be equal."""
 
 
 _Part = Expression | _Among
 
 
 class Evaluation:
-    """Of the first rows of columns."""
+    """Evaluates filters over the first rows of columns."""
 
     def __init__(self, paths: Paths, orders: Orders, rows: int) -> None:
         self._paths = paths
@@ -45,7 +45,7 @@ class Evaluation:
         self._rows = rows
 
     def check(self, expression: Expression) -> None:
-        """InvalidRequest where it would take too many steps: that is known before the first of them."""
+        """Raises InvalidRequest if the filter would take too many steps. It is known before the first step."""
         steps = self.steps(expression)
         if steps > MAX_STEPS:
             raise InvalidRequest(
@@ -54,7 +54,7 @@ class Evaluation:
             )
 
     def steps(self, expression: _Part) -> int:
-        """How many it takes at most, in nanoseconds or so; an order that is kept of a column makes it fewer."""
+        """Estimates the most steps that it takes, each about a nanosecond; a kept order of a column makes it fewer."""
         steps = self._rows // _ROWS_A_STEP
         match expression:
             case And(parts):
@@ -78,7 +78,7 @@ class Evaluation:
                 return steps + sum(_COLUMN_STEPS + column.steps(how, value) for column in asked)
 
     def mask(self, expression: _Part) -> Mask:
-        """For which rows it holds; thousands of comparisons hold no more than two masks."""
+        """Returns which rows it matches. Even thousands of comparisons hold no more than two masks."""
         match expression:
             case And(parts):
                 return self._all(_gather(parts, Operator.UNEQUAL))
@@ -104,14 +104,14 @@ class Evaluation:
         return mask
 
     def _present(self, path: str) -> Mask:
-        """Which rows have a value at just this path."""
+        """Returns which rows have a value at exactly this path."""
         mask = np.zeros(self._rows, np.bool_)
         for column in self._paths.at(path):
             column.mark_present(mask)
         return mask
 
     def _mark(self, mask: Mask, expression: _Part) -> None:
-        """Sets the rows for which it holds, and leaves the others as they are."""
+        """Marks the rows that it matches, and leaves the others as they are."""
         match expression:
             case Or(parts):
                 for part in _gather(parts, Operator.EQUAL):
@@ -135,12 +135,12 @@ class Evaluation:
 
 
 def _touch(columns: Sequence[Column]) -> int:
-    """What it takes to go through all of their values once."""
+    """Returns the steps of one pass over all values of the columns."""
     return sum(_COLUMN_STEPS + column.steps(Operator.EQUAL, False) for column in columns)
 
 
 def _gather(parts: Sequence[Expression], how: Operator) -> Sequence[_Part]:
-    """The parts, those together that compare one path with several values so: `a = 1 OR a = 2`, `a != 1 AND a != 2`."""
+    """Gathers the parts that compare one path with several values: `a = 1 OR a = 2`, or `a != 1 AND a != 2`."""
     values: dict[str, list[Value]] = {}
     others: list[_Part] = []
     for part in parts:

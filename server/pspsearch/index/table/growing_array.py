@@ -12,7 +12,7 @@ class GrowingArray(Generic[T]):
     """Numbers that one thread appends to, while others read those that were there before."""
 
     def __init__(self, values: NDArray[T]) -> None:
-        """With a copy of these to start with."""
+        """Starts with a copy of the values."""
         self._memory = values.copy()
         self._count = len(values)
 
@@ -21,11 +21,11 @@ class GrowingArray(Generic[T]):
 
     @property
     def size_bytes(self) -> int:
-        """In memory, with the room for more."""
+        """The size in memory, with the room for more."""
         return self._memory.nbytes
 
     def append(self, values: NDArray[T]) -> None:
-        """Puts these at the end; what was read before stays as it is."""
+        """Appends the values; arrays read before stay as they are."""
         end = self._count + len(values)
         if end > len(self._memory):
             larger = np.empty(max(end, 2 * len(self._memory)), self._memory.dtype)
@@ -35,5 +35,5 @@ class GrowingArray(Generic[T]):
         self._count = end
 
     def first(self, count: int) -> NDArray[T]:
-        """So many from the start, which must have been appended; not to be written to."""
+        """Returns the first `count` values, which must have been appended. The caller must not write to them."""
         return self._memory[:count]

@@ -20,12 +20,12 @@ CHUNK_BYTES = 1 << 24
 class MatrixFile:
     """Rows of fp16 that one thread writes while others read those that were there before.
 
-    They are written through the file and read through the map: so a full disk is an error, and not the signal that a
-    write to mapped memory would get. The file is sparse and longer than its rows; beyond them it holds anything.
+    Rows are written through the file and read through the map, so a full disk is an error and not the signal that a
+    write to mapped memory would get. The file is sparse and longer than its rows. What lies beyond them is undefined.
     """
 
     def __init__(self, path: Path, dimension: int, rows: int) -> None:
-        """Opens the file, or makes it, with room for so many rows. OSError where that fails."""
+        """Opens or creates the file, with room for this many rows. Raises OSError if that fails."""
         self.path = path
         self.dimension = dimension
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,7 +42,7 @@ class MatrixFile:
         return np.frombuffer(mapped, np.float16).reshape(-1, self.dimension)
 
     def write(self, start: int, rows: NDArray[np.float16]) -> None:
-        """Puts rows in, from row number `start` on, into the file but not onto the disk."""
+        """Writes rows from row number `start` on, into the file but not yet durably."""
         if start + len(rows) > len(self._rows):
             self._rows = self._map(max(start + len(rows), 2 * len(self._rows)))
         data = _bytes(np.ascontiguousarray(rows))
@@ -52,13 +52,13 @@ class MatrixFile:
             data, offset = data[written:], offset + written
 
     def first(self, rows: int) -> Matrix:
-        """The first rows, read-only; the memory stays valid for as long as the array lives."""
+        """Returns the first rows, read-only. The memory stays valid for as long as the array lives."""
         return self._rows[:rows]
 
     def digest(self, rows: int) -> str:
-        """Of the first rows, in hexadecimal; of those that it was asked for before, nothing is read again.
+        """Returns the digest of the first rows, in hexadecimal. It reads only rows that it has not yet hashed.
 
-        To be asked for by one thread at a time, and never for fewer rows than before.
+        Only one thread at a time may call it, and never for fewer rows than before.
         """
         step = max(1, CHUNK_BYTES // (2 * self.dimension))
         for start in range(self._hashed, rows, step):
@@ -67,7 +67,7 @@ class MatrixFile:
         return self._hash.hexdigest()
 
     def sync(self) -> None:
-        """Puts what was written onto the disk."""
+        """Makes the written rows durable."""
         os.fsync(self._file)
 
 

@@ -1,4 +1,4 @@
-"""Columns in the order of their values: kept for those that are asked for again, within a bound."""
+"""Columns sorted by value, kept within a bound for those that are asked for again."""
 
 import threading
 from collections import Counter
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_VALUES = 20_000
-"""Of a column whose order is worth keeping: a pass over fewer is quick."""
+"""The fewest values for which an order is worth keeping, because a pass over fewer is quick."""
 _TAIL = 8
-"""An order is made anew when it lacks one in so many of the values."""
+"""An order is renewed when it lacks more than one in this many values."""
 _LATELY = 1024
-"""Questions, after which what was asked before counts for half."""
+"""After this many questions, earlier ones count for half."""
 _MIN_BYTES = 64 << 20
-"""Room for orders where the columns are small."""
+"""The least room for orders, even if the columns are small."""
 
 _MAKER = ThreadPoolExecutor(1, "column-order")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """The first values of a column, ascending, and the row of each. Never changes."""
+    """The first values of a column, ascending, with the row of each. Never changes."""
 
     values: NDArray[Any]
     rows: NDArray[np.int32]
@@ -34,31 +34,31 @@ class Order:
 
     @property
     def size_bytes(self) -> int:
-        """In memory."""
+        """The size in memory."""
         return self.values.nbytes + self.rows.nbytes
 
     def up_to(self, highest: np.generic | None) -> int:
-        """How many of the values are that or less; None is less than all."""
+        """Counts the values up to and including `highest`; None is less than all."""
         return 0 if highest is None else int(np.searchsorted(self.values, highest, "right"))
 
     def equal(self, wanted: NDArray[Any]) -> list[NDArray[np.int32]]:
-        """The rows of each of these values."""
+        """Returns the rows of each of these values."""
         starts = np.searchsorted(self.values, wanted, "left").tolist()
         ends = np.searchsorted(self.values, wanted, "right").tolist()
         return [self.rows[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def extended(self, values: NDArray[Any], rows: NDArray[np.int32]) -> "Order":
-        """With the values that follow the first ones, of a column that has all of these."""
+        """Returns an order that adds the column's later values; `values` and `rows` are those of the whole column."""
         together = np.concatenate([self.values, values[len(self) :]])
-        places = np.argsort(together, kind="stable")  # quick where most are in order already
+        places = np.argsort(together, kind="stable")  # quick if most are already in order
         return Order(together[places], np.concatenate([self.rows, rows[len(self) :]])[places])
 
 
 class Orders:
-    """The orders of one index's columns. Any thread may ask; they are made in another one.
+    """The orders of one index's columns. Any thread may ask; another thread makes them.
 
-    They take as many bytes as half of the columns do. Where there is no more room, one takes the place of others that
-    were asked for less than half as often lately.
+    They take at most half as many bytes as the columns. If there is no more room, a new order replaces others that were
+    asked for less than half as often lately.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Orders:
         least_values: int = LEAST_VALUES,
         least_room_bytes: int = _MIN_BYTES,
     ) -> None:
-        """`begin` starts what makes an order, in another thread; fewer values than the least have none."""
+        """`begin` runs work in another thread. Columns with fewer than `least_values` values get no order."""
         self._columns_bytes = columns_bytes
         self._begin = begin
         self._least_values = least_values
@@ -83,14 +83,14 @@ class Orders:
 
     @property
     def size_bytes(self) -> int:
-        """In memory."""
+        """The size in memory."""
         with self._lock:
             return sum(order.size_bytes for order in self._kept.values())
 
     def find(self, column: object, values: NDArray[Any], rows: NDArray[np.int32]) -> Order | None:
-        """The order of some first values of the column, which has these; None where there is none yet.
+        """Returns an order of the column's first values, or None if there is none yet.
 
-        One is begun where the column is asked for the second time, or has grown.
+        Begins to make one when the column is asked for the second time, or has grown.
         """
         if len(values) < self._least_values:
             return None
@@ -106,7 +106,7 @@ class Orders:
         return order
 
     def _count(self, column: object) -> int:
-        """How often it was asked for lately."""
+        """Counts this question, and returns how often the column was asked for lately."""
         self._asks += 1
         if self._asks % _LATELY == 0:
             self._asked = Counter({one: count // 2 for one, count in self._asked.items() if count > 1})
@@ -114,7 +114,7 @@ class Orders:
         return self._asked[column]
 
     def _make_room(self, column: object, size_bytes: int) -> bool:
-        """Whether there is room for so many bytes, then without the orders whose place they take."""
+        """Makes room for an order by dropping others if allowed. Returns whether there is room."""
         taken = sum(self._making.values())
         others = {one: order.size_bytes for one, order in self._kept.items() if one is not column}
         missing = taken + sum(others.values()) + size_bytes - self._least_room_bytes

@@ -22,13 +22,13 @@ COLUMNS = "columns"
 
 
 class Table:
-    """Everything there is to know of each row; rows are only ever added, by ascending sequence.
+    """All data of each row. Rows are only ever added, by ascending sequence.
 
-    One thread adds, any others read what was there before.
+    One thread adds; any others read what was there before.
     """
 
     FILES = (ROWS, COLUMNS)
-    """What `write` writes."""
+    """The files that `write` writes."""
 
     def __init__(
         self,
@@ -46,17 +46,20 @@ class Table:
 
     @classmethod
     def empty(cls, path: Path, dimension: int) -> Self:
-        """Without rows, its matrix in a file that is made."""
+        """Makes a table without rows, with its matrix in a new file."""
         nothing = np.zeros(0, np.int64)
         return cls(MatrixFile(path, dimension, 0), nothing, nothing, IdArena.empty(), Columns())
 
     @property
     def rows(self) -> int:
-        """How many there are by now."""
+        """The number of rows now."""
         return len(self._sequences)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """The next rows, at once visible to everybody; OSError, with nothing changed, where the disk is full."""
+        """Appends the next rows, which everybody sees at once.
+
+        Raises OSError, with nothing changed, if the disk is full.
+        """
         if rows:
             self.matrix.write(self.rows, np.stack([row.descriptor for row in rows]))
             self.columns.append([row.attributes for row in rows])
@@ -65,19 +68,19 @@ class Table:
             self._sequences.append(np.array([row.sequence for row in rows], np.int64))
 
     def sequences(self, rows: int) -> Sequences:
-        """Of the first rows, ascending."""
+        """Returns the sequences of the first rows, ascending."""
         return self._sequences.first(rows)
 
     def keys(self, rows: int) -> NDArray[np.int64]:
-        """Of the first rows."""
+        """Returns the keys of the first rows."""
         return self._keys.first(rows)
 
     def ids(self, rows: RowNumbers) -> list[str]:
-        """Of these rows, in that order."""
+        """Returns the ids of these rows, in that order."""
         return self._ids.take(rows)
 
     def find(self, sequences: Sequences, rows: int) -> RowNumbers:
-        """Where these sequences are among the first rows; -1 for one that is not."""
+        """Returns where these sequences are among the first rows; -1 for one that is not there."""
         known = self.sequences(rows)
         places = np.searchsorted(known, sequences)
         there = places < rows
@@ -85,17 +88,17 @@ class Table:
         return np.where(there, places, -1)
 
     def descriptors(self, sequences: Sequences) -> Descriptors | None:
-        """Of the rows of these sequences, in that order; None where one of them is not here."""
+        """Returns the descriptors of the rows of these sequences, in that order; None if one of them is not here."""
         rows = self.find(sequences, self.rows)
         return None if (rows < 0).any() else self.matrix.first(self.rows)[rows].astype(np.float32)
 
     def size_bytes(self, rows: int) -> int:
-        """In memory, of so many rows."""
+        """Returns the size in memory of this many rows."""
         of_arrays = self._sequences.size_bytes + self._keys.size_bytes + self._ids.size_bytes
         return self.matrix.first(rows).nbytes + of_arrays + self.columns.size_bytes
 
     def keep_rows(self, keep: Mask, path: Path, advance: Callable[[float], None]) -> Self:
-        """Another table, with a matrix of its own, of those of the first rows that `keep` holds for."""
+        """Returns another table of the first rows that `keep` marks, with its own matrix."""
         kept = np.flatnonzero(keep)
         matrix = MatrixFile(path, self.matrix.dimension, len(kept))
         source = self.matrix.first(len(keep))
@@ -112,7 +115,7 @@ class Table:
         )
 
     def write(self, folder: Path, rows: int) -> None:
-        """All of the first rows but the matrix, into two files."""
+        """Writes all of the first rows except the matrix, into two files."""
         text, bounds = self._ids.first(rows)
         with (folder / ROWS).open("wb") as file:
             for array in (self.sequences(rows), self.keys(rows), text, bounds):
@@ -121,7 +124,7 @@ class Table:
 
     @classmethod
     def read(cls, folder: Path, matrix: MatrixFile) -> Self:
-        """What `write` wrote, with the matrix that belongs to it."""
+        """Reads what `write` wrote, for the matrix that belongs to it."""
         with (folder / ROWS).open("rb") as file:
             sequences, keys, text, bounds = (np.load(file) for _ in range(4))
         return cls(matrix, sequences, keys, IdArena(text, bounds), Columns.read(folder / COLUMNS))
