@@ -22,6 +22,7 @@ from pspsearch.config import BundledTritonSettings
 from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_search import by_chance_ms, fill, load, state_of, timed
+from tests.bench.processor_time import spending
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
@@ -59,11 +60,20 @@ RIVALS = (
 )
 
 
+THROUGH_TRITON, EMBEDDED = "pspsearch, through Triton", "pspsearch, embedded"
+
+
 @dataclass(slots=True)
 class ByImage(Measured):
-    """Measurements by image, including an open loop."""
+    """Measurements by image, including an open loop, and the milliseconds of one core that a search takes in all.
+
+    That is the client's, the server's and the model's together.
+    """
 
     steady_ms: list[float] = field(default_factory=list[float])
+    full_core_ms: list[float] = field(default_factory=list[float])
+    """At the concurrency with the most searches per second."""
+    steady_core_ms: list[float] = field(default_factory=list[float])
 
 
 async def main() -> None:
@@ -72,15 +82,17 @@ async def main() -> None:
     async with BundledTriton(settings) as triton:
         triton.require(MODEL)
         gallery = await open_gallery(triton.address)
-        async with _pspsearch(triton.address, gallery):
+        async with _pspsearch(gallery, triton.address):
             pass  # the gallery is now written and its index built
     bare = await asyncio.to_thread(_bare, gallery)
     steady = bare.rate / 2
-    measured = {"pspsearch": ByImage()} | {rival.name: ByImage() for rival in RIVALS}
+    measured = {name: ByImage() for name in (THROUGH_TRITON, EMBEDDED, *(rival.name for rival in RIVALS))}
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}, some minutes", file=sys.stderr)
-        async with BundledTriton(settings) as triton, _pspsearch(triton.address, gallery) as ask:
-            await _measure(measured["pspsearch"], ask, gallery, steady)
+        async with BundledTriton(settings) as triton, _pspsearch(gallery, triton.address) as ask:
+            await _measure(measured[THROUGH_TRITON], ask, gallery, steady)
+        async with _pspsearch(gallery, "", "--runtime", "embedded") as ask:
+            await _measure(measured[EMBEDDED], ask, gallery, steady)
         for rival in RIVALS:
             async with contextlib.AsyncExitStack() as stack:
                 needed = await stack.enter_async_context(BundledTriton(settings)) if rival.needs_triton else None
@@ -90,8 +102,8 @@ async def main() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _pspsearch(triton: str, gallery: Gallery) -> AsyncGenerator[Ask]:
-    with serve(gallery.folder / "pspsearch", triton) as server:
+async def _pspsearch(gallery: Gallery, triton: str, *flags: str) -> AsyncGenerator[Ask]:
+    with serve(gallery.folder / "pspsearch", triton, *flags) as server:
         async with AsyncClient(server.address, timeout_s=120) as client:
             if await client.count() < ITEMS:
                 await fill(client, gallery.vectors)
@@ -138,21 +150,34 @@ async def _measure(measured: ByImage, ask: Ask, gallery: Gallery, steady: float)
         assert len(set(hits)) == HITS, hits
     turn = cycle(gallery.images)
     measured.alone_ms += [await timed(lambda: ask(next(turn))) for _ in range(ALONE)]
-    measured.rates.append(max([await load(lambda: ask(next(turn)), n) for n in CONCURRENCIES]))
-    measured.steady_ms += await by_chance_ms(lambda: ask(next(turn)), steady, STEADY_S)
+    fullest: list[tuple[float, float]] = []
+    for concurrency in CONCURRENCIES:
+        with spending() as spent:
+            rate = await load(lambda: ask(next(turn)), concurrency)
+        fullest.append((rate, spent.core_ms_each(rate * spent.seconds)))
+    rate, core_ms = max(fullest)
+    measured.rates.append(rate)
+    measured.full_core_ms.append(core_ms)
+    with spending() as spent:
+        times = await by_chance_ms(lambda: ask(next(turn)), steady, STEADY_S)
+    measured.steady_ms += times
+    measured.steady_core_ms.append(spent.core_ms_each(len(times)))
 
 
 def _print(bare: ByImage, measured: dict[str, ByImage], steady: float) -> None:
-    best = max(one.rate for name, one in measured.items() if name != "pspsearch")
+    best = max(measured[rival.name].rate for rival in RIVALS)
     table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, {HITS} hits, {ROUNDS} rounds")
-    headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", f"p99 at {steady:.0f}/s, ms")
+    at_half = f"p99 at {steady:.0f}/s, ms"
+    headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", "core-ms", at_half, "core-ms")
     table.add_column("")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, one in ({"the bare parts, no server": bare} | measured).items():
         p50, p99 = np.percentile(one.alone_ms, (50, 99))
         late = f"{np.percentile(one.steady_ms, 99):.1f}" if one.steady_ms else ""
-        table.add_row(name, f"{p50:.2f}", f"{p99:.2f}", f"{one.rate:.0f}", f"{one.rate / best:.2f}", late)
+        full, half = (f"{np.mean(of):.1f}" if of else "" for of in (one.full_core_ms, one.steady_core_ms))
+        row = (f"{p50:.2f}", f"{p99:.2f}", f"{one.rate:.0f}", f"{one.rate / best:.2f}", full, late, half)
+        table.add_row(name, *row)
     Console().print(table)
 
 
