@@ -63,6 +63,18 @@ def test_healthy_set_up_is_good_and_left_as_it_is(data: Path) -> None:
     assert everything(data) == before
 
 
+def test_the_embedded_runtime_needs_openvino_and_the_model(data: Path, tmp_path: Path) -> None:
+    """It needs no Triton and no shared memory, so neither is examined."""
+    code, found = examine(data, "--runtime", "embedded")
+    assert code == 0, found
+    assert found["model"].endswith("is what was published; OpenVINO is there")
+    assert "shared memory" not in found
+
+    code, found = examine(data, "--runtime", "embedded", "--repository", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert found["model"].startswith("bad ")
+
+
 def test_folder_that_is_not_there_yet_is_good(tmp_path: Path) -> None:
     """It is good, and is not created."""
     code, found = examine(tmp_path / "new" / "data")

@@ -18,7 +18,7 @@ _UNIT_TOLERANCE = 1e-3
 
 
 class EmbeddedDescriber:
-    """Takes encoded images, which its threads decode straight into the network's input, and pixels."""
+    """Takes encoded images, which its threads decode straight into the network's input, or pixels."""
 
     takes = Takes.IMAGE
 
@@ -31,7 +31,7 @@ class EmbeddedDescriber:
         self._limits = limits
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """See `ports.Describer`. The first image that cannot be read is raised for all of them."""
+        """See the port. If one of several images cannot be read, that is raised for all of them."""
         if self.objection:
             raise ModelMismatch(self.objection)
         wants_cells = cells and bool(self.version.contract.cells)

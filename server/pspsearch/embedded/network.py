@@ -20,10 +20,10 @@ Answer = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
 class Network:
-    """Threads may use it at the same time: each has an inference request of its own."""
+    """A network that several threads may use at the same time: each has an inference request of its own."""
 
     def __init__(self, path: Path, contract: Contract) -> None:
-        """ModelLoadFailed if the file cannot be read, or does not keep the contract."""
+        """Raises ModelLoadFailed if the file cannot be read, or does not keep the contract."""
         shape = contract.shape
         core = ov.Core()
         try:
@@ -50,7 +50,7 @@ class Network:
         _infer(self._alone, lambda place: place.fill(0), cells=bool(contract.cells))
 
     def describe(self, prepare: Prepare, *, cells: bool, on_all_cores: bool) -> Answer:
-        """One image, decoded by `prepare`; on all cores if no other is there already."""
+        """Describes the image that `prepare` decodes. `on_all_cores` is honoured for one image at a time."""
         if on_all_cores and self._turn.acquire(blocking=False):
             try:
                 return _infer(self._alone, prepare, cells=cells)

@@ -17,10 +17,10 @@ _FILE = "model.onnx"
 
 
 class EmbeddedVersions:
-    """Offers to the server what `triton.versions.Versions` does. Only tasks of one event loop may use it."""
+    """The describers of one repository. Only tasks of one event loop may use it."""
 
     def __init__(self, repository: Path, limits: ImageLimits) -> None:
-        """`limits` hold for the images that are decoded."""
+        """`limits` apply to the images that it decodes."""
         self._repository = repository
         self._limits = limits
         self._in_use = VersionsInUse(repository)
@@ -60,7 +60,7 @@ class EmbeddedVersions:
         return [ModelVersion(model, one.version, one.contract) for one in offered if one.contract is not None]
 
     async def close(self) -> None:
-        """Ends the threads, after the images that they work on."""
+        """Ends the threads, after the images that wait."""
         await asyncio.to_thread(self._workers.close)
         self._open.clear()
 

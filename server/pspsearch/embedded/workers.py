@@ -1,4 +1,4 @@
-"""Threads that describe, one for each core: first come, first served, each image by one of them from end to end."""
+"""Threads that describe images, one for each core. Each takes the next image that waits, from bytes to descriptor."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from pspsearch.embedded.network import Answer, Network, Prepare
 from pspsearch.errors import Overloaded, bare
 
 _MOST_WAITING = 256
-"""Images; more are refused at once, as in a Triton's queue."""
+"""How many images may wait; more are refused at once, as by a Triton whose queue is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class _Job:
 
 
 class Workers:
-    """Shared by all networks of a server, so that versions beside one another do not take more cores than there are."""
+    """The threads, which all networks of a server share: so two versions together take no more cores than there are."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -39,9 +39,9 @@ class Workers:
             thread.start()
 
     def submit(self, network: Network, prepare: Prepare, *, cells: bool) -> "asyncio.Future[Answer]":
-        """What becomes of one image; cancelling it takes an image back that no thread has begun with.
+        """Queues one image and returns its answer, which is to come. Cancelling that drops an image that still waits.
 
-        Overloaded if too many wait.
+        Raises Overloaded if too many images wait.
         """
         if self._jobs.qsize() >= _MOST_WAITING:
             raise Overloaded(f"the model's queue is full: {_MOST_WAITING} images wait")
@@ -51,7 +51,7 @@ class Workers:
         return answer
 
     def close(self) -> None:
-        """Waits for the images that are under way."""
+        """Ends the threads after the images that were submitted."""
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -80,7 +80,7 @@ class Workers:
 
 
 def _tell(job: _Job, act: Callable[[], None]) -> None:
-    """In the loop of the caller, if that still waits."""
+    """Calls `act` in the caller's event loop, if the caller still waits."""
 
     def tell() -> None:
         if not job.answer.done():
