@@ -6,8 +6,9 @@ import pytest
 from pspsearch.domain import Descriptors, IndexKind
 from pspsearch.index.arrays import Mask, Matrix
 from pspsearch.index.bases.base import Base
-from pspsearch.index.bases.choice import IndexMemory, choose_plan
+from pspsearch.index.bases.choice import choose_plan
 from pspsearch.index.bases.making import build_base
+from pspsearch.index.memory import IndexMemory
 from tests.clustered import clustered_descriptors, true_scores
 
 ROWS, DIMENSION = 20_000, 32

@@ -9,8 +9,8 @@ import numpy as np
 
 from pspsearch.domain import CollectionSettings, Generation, IndexKind
 from pspsearch.index.bases.builder import BaseBuilder
-from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.memory import IndexMemory
 from pspsearch.index.upkeep import Bounds
 from pspsearch.ports import RowSource
 from tests.fakes.index import DIMENSION, GENERATION

@@ -18,8 +18,8 @@ from pspsearch.catalog.salvage import salvage
 from pspsearch.client import AsyncClient, ItemInput
 from pspsearch.domain import Generation
 from pspsearch.errors import CatalogDamaged
-from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.memory import IndexMemory
 from tests.fakes.index import match_all
 from tests.faults.place import DIMENSION, MODEL, ONCE, Ledger, Place, check_server, fingerprint_of, item, point
 from tests.pictures import encode, load_photo

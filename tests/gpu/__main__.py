@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pspsearch.config import BundledTritonSettings
-from pspsearch.index.bases.choice import Device
 from pspsearch.index.candidates.gpu import find_device
+from pspsearch.index.memory import Device
 from pspsearch.triton.process import BundledTriton
 from tests.gpu import index, model, service
 from tests.gpu.rows import Row

@@ -10,9 +10,9 @@ from pspsearch.domain import Descriptors, IndexKind
 from pspsearch.index.arrays import Mask, Matrix
 from pspsearch.index.bases.base import Base
 from pspsearch.index.bases.builder import BaseBuilder
-from pspsearch.index.bases.choice import IndexMemory
 from pspsearch.index.candidates.gpu import GpuFlatFinder, GpuIvfFinder, free_bytes
 from pspsearch.index.candidates.plan import GpuFlatPlan
+from pspsearch.index.memory import IndexMemory
 from pspsearch.index.scoring import ExactScan
 from pspsearch.index.selection import Selection
 from tests.bench.points import clustered

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from pspsearch.domain import IndexKind
 from pspsearch.index.bases.base import Base
-from pspsearch.index.bases.choice import IndexMemory, choose_plan
+from pspsearch.index.bases.choice import choose_plan
 from pspsearch.index.bases.making import build_base, read_base
+from pspsearch.index.memory import IndexMemory
 from tests.clustered import clustered_descriptors, recall, true_rows
 from tests.index_bases import APPROXIMATE, DIMENSION, KINDS, MATRIX, MORE, QUERIES, ROWS, build, check_answers, mask_of
 

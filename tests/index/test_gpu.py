@@ -16,12 +16,12 @@ from pspsearch.errors import BadSettings
 from pspsearch.index import engine
 from pspsearch.index.bases.approximate_base import ApproximateBase
 from pspsearch.index.bases.builder import BaseBuilder
-from pspsearch.index.bases.choice import Device, IndexMemory
 from pspsearch.index.candidates import gpu
 from pspsearch.index.candidates.finder import Effort, FinderFailed
 from pspsearch.index.candidates.gpu import Gpu, GpuFlatFinder, GpuIvfFinder, fetch_kept
 from pspsearch.index.candidates.plan import GpuFlatPlan, GpuIvfPlan
 from pspsearch.index.candidates.training import cluster
+from pspsearch.index.memory import Device, IndexMemory
 from pspsearch.index.scoring import flat_over
 from pspsearch.index.selection import Selection
 from tests.clustered import recall, true_rows

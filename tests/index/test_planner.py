@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspsearch.domain import IndexKind
-from pspsearch.index.bases.choice import IndexMemory, choose_plan
+from pspsearch.index.bases.choice import choose_plan
 from pspsearch.index.candidates.plan import (
     ExactPlan,
     GpuFlatPlan,
@@ -20,6 +20,7 @@ from pspsearch.index.candidates.plan import (
     encode_plan,
     ideal_lists,
 )
+from pspsearch.index.memory import IndexMemory
 
 GIB = 1 << 30
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from pspsearch.config import IndexSettings
 from pspsearch.domain import CollectionSettings, Generation
 from pspsearch.errors import BadSettings
-from pspsearch.index.bases.choice import Device, IndexMemory
 from pspsearch.index.candidates.finder import FinderFailed
 from pspsearch.index.candidates.gpu import find_device, free_bytes
 from pspsearch.index.index import SegmentedIndex
+from pspsearch.index.memory import Device, IndexMemory
 from pspsearch.index.upkeep import USUAL_BOUNDS, Bounds
 from pspsearch.memory import available_bytes
 from pspsearch.ports import RowSource

@@ -24,7 +24,7 @@ from pspsearch.errors import IndexBehind, IndexFailed
 from pspsearch.filters import Filter
 from pspsearch.index.arrays import Mask
 from pspsearch.index.bases.builder import BaseBuilder
-from pspsearch.index.bases.choice import IndexMemory
+from pspsearch.index.memory import IndexMemory
 from pspsearch.index.probes import Probes
 from pspsearch.index.searches import Searches
 from pspsearch.index.segments import Segments

@@ -9,7 +9,7 @@ from typing import Self
 
 from pspsearch.domain import Generation
 from pspsearch.index.bases.base_file import IndexDamaged
-from pspsearch.index.bases.choice import Device
+from pspsearch.index.memory import Device
 
 MANIFEST = "manifest.json"
 

@@ -8,10 +8,11 @@ import numpy as np
 from pspsearch.domain import IndexKind
 from pspsearch.index.arrays import Matrix
 from pspsearch.index.bases.base import Base
-from pspsearch.index.bases.choice import IndexMemory, choose_plan
+from pspsearch.index.bases.choice import choose_plan
 from pspsearch.index.bases.making import build_base
 from pspsearch.index.candidates.finder import Advance, FinderFailed
 from pspsearch.index.candidates.plan import ExactPlan
+from pspsearch.index.memory import IndexMemory
 
 log = logging.getLogger(__name__)
 

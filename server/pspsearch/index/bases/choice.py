@@ -1,8 +1,6 @@
 """Chooses the base that suits a collection, by size, dimension, memory and device."""
 
 import math
-from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from pspsearch.domain import IndexKind
 from pspsearch.index.candidates.plan import (
@@ -15,6 +13,7 @@ from pspsearch.index.candidates.plan import (
     Plan,
     ideal_lists,
 )
+from pspsearch.index.memory import IndexMemory
 
 EXACT_SCAN_BYTES = 25_600_000
 """What one core scores in 2 ms: 12.8 GB/s of fp16, which is 50,000 rows of dimension 256."""
@@ -38,33 +37,6 @@ MOST_SUBQUANTISERS = 256
 GPU_SUBQUANTISERS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4)
 GPU_SUBDIMENSIONS = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 """The numbers of sub-quantisers and their dimensions that FAISS's IVF-PQ on a GPU is compiled for."""
-
-
-class Device(StrEnum):
-    """Where searches run."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-
-
-@dataclass(frozen=True, slots=True)
-class IndexMemory:
-    """How much memory one base may take."""
-
-    cpu_bytes: int
-    """Does not count the matrix, which is in files."""
-    gpu_bytes: int | None = None
-    """None if there is no GPU, or it must not be used."""
-
-    @property
-    def device(self) -> Device:
-        """Where bases live if they fit there."""
-        return Device.CPU if self.gpu_bytes is None else Device.GPU
-
-    @property
-    def without_gpu(self) -> "IndexMemory":
-        """The memory that is left if the GPU fails."""
-        return replace(self, gpu_bytes=None)
 
 
 def choose_plan(rows: int, dimension: int, kind: IndexKind, memory: IndexMemory) -> Plan:

@@ -9,7 +9,6 @@ from pspsearch.index.arrays import Matrix
 from pspsearch.index.bases.approximate_base import ApproximateBase
 from pspsearch.index.bases.base import Base
 from pspsearch.index.bases.base_file import IndexDamaged, read_base_file
-from pspsearch.index.bases.choice import Device
 from pspsearch.index.bases.exact_base import ExactBase
 from pspsearch.index.bases.threads import one_thread
 from pspsearch.index.candidates.finder import Advance, Finder, FinderFailed, part
@@ -17,6 +16,7 @@ from pspsearch.index.candidates.gpu import GpuFlatFinder, GpuIvfFinder, find_dev
 from pspsearch.index.candidates.hnsw import HnswFinder
 from pspsearch.index.candidates.ivf import IvfFinder
 from pspsearch.index.candidates.plan import ExactPlan, GpuFlatPlan, GpuIvfPlan, HnswPlan, IvfPlan, Plan
+from pspsearch.index.memory import Device
 
 __all__ = ["IndexDamaged", "build_base", "read_base"]
 

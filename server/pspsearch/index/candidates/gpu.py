@@ -18,10 +18,10 @@ import numpy as np
 
 from pspsearch.domain import Descriptors
 from pspsearch.index.arrays import Matrix, RowNumbers
-from pspsearch.index.bases.choice import Device
 from pspsearch.index.candidates.finder import Advance, Effort, FinderFailed, ladder, part
 from pspsearch.index.candidates.plan import GpuFlatPlan, GpuIvfPlan
 from pspsearch.index.candidates.training import cluster, draw_training_rows
+from pspsearch.index.memory import Device
 from pspsearch.index.selection import Selection
 
 SLICE_ROWS = 1 << 14
