@@ -24,3 +24,12 @@ def replacing(path: Path) -> Generator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise BuildError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def sync(path: Path) -> None:
+    """Returns when the file is on disk, or the names in the folder are."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

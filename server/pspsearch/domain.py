@@ -53,6 +53,12 @@ class ModelVersion:
     def __str__(self) -> str:
         return f"{self.model}/{self.version}"
 
+    def made(self, generation: "Generation") -> bool:
+        """Whether this version made the generation's descriptors, or one whose files and precision are the same."""
+        if generation.fingerprint != self.contract.fingerprint:
+            return False
+        return not self.contract.space or (generation.model, generation.version) == (self.model, self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class OfferedVersion:

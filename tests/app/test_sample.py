@@ -11,7 +11,7 @@ import pytest
 from pspsearch.app.sample import filling_sample, read_gallery
 from pspsearch.call import Call
 from pspsearch.domain import CollectionSettings
-from pspsearch.errors import TritonUnavailable
+from pspsearch.errors import BrokenModel, TritonUnavailable
 from pspsearch.ingest.request import ItemInput
 from tests.fakes.describer import ColourDescriber
 from tests.fakes.describer import version as model_version
@@ -91,15 +91,27 @@ async def test_failure_is_a_sentence_and_ends_nothing(
     parts: Parts, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
     """This holds whether the first batch fails or a later one."""
-    failure = TritonUnavailable("Triton is away")
+    failure = BrokenModel("the model is ill")
     if when == "before":
         parts.describer.failure = failure
     async with filling(parts):
         parts.describer.failure = failure
-        await until_logged(caplog, "the collection sample stays incomplete until the next start: Triton is away")
+        await until_logged(caplog, "the collection sample stays incomplete until the next start: the model is ill")
 
         assert count(parts) < GALLERY
     assert "Traceback" not in caplog.text
+
+
+async def test_trouble_that_passes_is_waited_out(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    """Callers may have filled the model's queue, or Triton may be starting again."""
+    caplog.set_level(logging.INFO, "pspsearch.app.sample")
+    parts.describer.failure = TritonUnavailable("Triton is away")
+    async with filling(parts):
+        await until_logged(caplog, "the collection sample waits: Triton is away")
+        parts.describer.failure = None
+        await until_logged(caplog, f"the collection sample is complete: {GALLERY} pictures put in")
+
+    assert count(parts) == GALLERY
 
 
 async def test_what_cannot_be_opened_is_left_alone_and_the_log_says_what_to_do(

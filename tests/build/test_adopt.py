@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pspsearch.errors import RepositoryError
+from pspsearch.errors import DigestMismatch, RepositoryError
 from pspsearch.model.config import check_config
 from pspsearch.model.contract import Contract, Fit, InputShape, Takes, parameter_key
 from pspsearch.model.repository import check_model
@@ -25,7 +25,9 @@ def write_model(repository: Path, taken: str = PIXELS, given: str = DESCRIPTOR, 
     version.mkdir(parents=True)
     (version / "model.py").write_text("# theirs\n")
     outputs = "".join(f"output {{ {one} }}\n" for one in (given, more) if one)
-    (version.parent / "config.pbtxt").write_text(f'name: "theirs"\nbackend: "python"\ninput {{ {taken} }}\n{outputs}')
+    (version.parent / "config.pbtxt").write_text(
+        f'name: "theirs"\nbackend: "python"\nmax_batch_size: 4\ninput {{ {taken} }}\n{outputs}'
+    )
     return version
 
 
@@ -72,7 +74,7 @@ def test_a_model_of_strings_is_adopted(tmp_path: Path, takes: Takes) -> None:
         (PIXELS, 'name: "logits" data_type: TYPE_FP32 dims: [ 5 ]', "", (), "has no output `descriptor`"),
         (PIXELS, 'name: "descriptor" data_type: TYPE_FP32 dims: [ -1 ]', "", (), "with one fixed dimension"),
         (PIXELS, 'name: "descriptor" data_type: TYPE_FP16 dims: [ 5 ]', "", (), "of TYPE_FP32"),
-        (PIXELS, DESCRIPTOR, "", (1, 2), "has no output `cells` that the bins"),
+        (PIXELS, DESCRIPTOR, "", (1, 2), "has no output `cells` of TYPE_FP32 for the bins"),
         (PIXELS, DESCRIPTOR, CELLS, (1, 3), r"has `cells` of \[5, 5\], and its bins make \[10, 5\]"),
     ],
 )
@@ -99,7 +101,21 @@ def test_other_bad_input_is_a_sentence(tmp_path: Path) -> None:
         adopt(version, Adoption("fp32"))
     with pytest.raises(RepositoryError, match="the precision 'float' is none of"):
         adopt(version, Adoption("float", Fit.CROP))
+    (version / "tokenizer").mkdir()
+    with pytest.raises(RepositoryError, match="tokenizer is not in the manifest"):
+        adopt(version, Adoption("fp32", Fit.CROP))
+    assert not (version / "manifest.json").exists()
+    (version / "tokenizer").rmdir()
+    config = version.parent / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 4", "max_batch_size: 0"))
+    with pytest.raises(PublishRefused, match="takes no batches"):
+        adopt(version, Adoption("fp32", Fit.CROP))
+    config.write_text(config.read_text().replace("max_batch_size: 0", "max_batch_size: 4"))
     adopt(version, Adoption("fp32", Fit.CROP))
+    config.write_text(config.read_text().replace("python", "others"))
+    with pytest.raises(DigestMismatch):
+        adopt(version, Adoption("fp32", Fit.CROP))
+    config.write_text(config.read_text().replace("others", "python"))
     (version / "model.py").write_text("# others\n")
     with pytest.raises(PublishRefused, match="has a contract for other files"):
         adopt(version, Adoption("fp32", Fit.CROP))

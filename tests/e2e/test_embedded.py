@@ -96,10 +96,10 @@ async def test_a_version_that_cannot_run_here_says_why(tmp_path: Path) -> None:
     publish(Publication(onnx, tmp_path / "models", "colour", flavour=Flavour.ONNXRUNTIME))
     versions = EmbeddedVersions(tmp_path / "models", ImageLimits())
     found = (await versions.open("colour", 1)).version
-    with pytest.raises(ModelLoadFailed, match="cannot be read as a network"):
+    with pytest.raises(ModelLoadFailed, match="cannot be run as a network"):
         Network(tmp_path / "nothing.onnx", found.contract)
     other = write_colour_network(tmp_path / "other.onnx", dimension=256)
-    with pytest.raises(ModelLoadFailed, match=r"has descriptor of .*256.*, and its contract promises \[128\]"):
+    with pytest.raises(ModelLoadFailed, match=r"has descriptor of .*256.*, and its contract promises \[1, 128\]"):
         Network(other, found.contract)
     (tmp_path / "models/colour/1/model.onnx").rename(tmp_path / "models/colour/1/model.plan")
     with pytest.raises(ModelMismatch):
@@ -145,3 +145,23 @@ def test_threads_end_with_the_workers() -> None:
     workers.close()
 
     assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_a_version_is_opened_once(versions: EmbeddedVersions, describer: EmbeddedDescriber) -> None:
+    """Whether it is asked for by its number or as the highest: another network would take its memory again."""
+    assert await versions.open(SHIPPED, None) is describer
+    assert await versions.open(SHIPPED, 1) is describer
+    with pytest.raises(ModelMismatch, match=f"has no version 7 of {SHIPPED}"):
+        await versions.open(SHIPPED, 7)
+
+
+async def test_images_of_callers_who_left_make_room_at_once(describer: EmbeddedDescriber) -> None:
+    """They neither wait nor are held, although their turn had not come."""
+    leaving = [asyncio.create_task(describer.describe(PICTURES * 60)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+
+    assert describer._workers._waiting == 0
+    assert len((await describer.describe(PICTURES * 60)).descriptors) == 120

@@ -12,12 +12,12 @@ from PIL import Image
 
 from pspsearch.client import Client, Descriptor, ItemInput
 from pspsearch.config import BundledTritonSettings
-from pspsearch.errors import BadImage, InvalidRequest, ModelMismatch
+from pspsearch.errors import BadImage, DamagedImage, InvalidRequest, ModelMismatch
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish.adopt import Adoption, adopt
-from tests.pictures import encode
+from tests.pictures import encode, load_photo
 from tests.servers.search_server import serve
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
@@ -30,7 +30,14 @@ from PIL import Image, ImageColor
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("descriptor", self.describe(one))]) for one in requests]
+        return [self.answer(one) for one in requests]
+
+    def answer(self, request):
+        try:
+            return pb_utils.InferenceResponse([pb_utils.Tensor("descriptor", self.describe(request))])
+        except OSError as error:
+            failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=failure)
 
     def describe(self, request):
         given = pb_utils.get_input_tensor_by_name(request, "NAME").as_numpy()
@@ -119,3 +126,15 @@ async def test_a_collection_needs_a_model_of_images(foreign: BundledTriton, tmp_
         pytest.raises(ModelMismatch, match="words/1 takes texts, and a collection needs a model that takes images"),
     ):
         client.create_collection("texts", model="words")
+
+
+async def test_an_image_that_its_model_cannot_read_fails_alone(
+    foreign: BundledTriton, pictures: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Its header is whole, so only the model finds out, and says so for this request alone."""
+    whole = encode(load_photo())
+    images = {"whole": whole, "torn": whole[: len(whole) // 2], "red": pictures["red"]}
+    with serve(tmp_path, foreign.address, "--model", "pictures") as server, Client(server.address) as client:
+        given = client.upsert([ItemInput(name, image) for name, image in images.items()])
+
+    assert [type(one.error) for one in given] == [type(None), DamagedImage, type(None)]

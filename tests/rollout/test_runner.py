@@ -8,8 +8,10 @@ import grpc
 import pytest
 
 from pspsearch.errors import BrokenModel, StorageFull
-from pspsearch.rollout import filling
+from pspsearch.rollout import filling, runner
+from pspsearch.rollout.promotion import Promoter
 from pspsearch.v1 import model_service_pb2 as models
+from tests.fakes.describer import ColourDescriber, version
 from tests.rollout.steps import EXPECTED, assert_answers_from, failed, promote, search, start, states
 from tests.servers.rollout_place import Place, picture, reach
 from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, refuse
@@ -207,3 +209,44 @@ async def test_a_restart_goes_on(tmp_path: Path, stage: str) -> None:
         await assert_answers_from(api, 1, expected | {"newer": TEMPLE})
         await api.models.Rollback(models.RollbackRequest())
         await assert_answers_from(api, 2, expected | {"newer": TEMPLE})
+
+
+async def test_a_rollout_that_was_promoted_meanwhile_is_not_ended(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own promotion failed, the disk was too full to end it, and an operator who made room promoted it."""
+    monkeypatch.setattr(runner, "_AGAIN_S", 0.3)
+    catalog, met_full_disk = api.server.catalog, asyncio.Event()
+    flip, end = Promoter.flip, catalog.end_generation
+
+    async def fail(*_: Any) -> None:
+        monkeypatch.setattr(Promoter, "flip", flip)
+        raise BrokenModel("the version is ill")
+
+    async def refuse_once(*given: Any) -> None:
+        if not met_full_disk.is_set():
+            met_full_disk.set()
+            raise StorageFull("the disk is full")
+        await end(*given)
+
+    monkeypatch.setattr(Promoter, "flip", fail)
+    monkeypatch.setattr(catalog, "end_generation", refuse_once)
+    await start(api, automatic=True)
+    await asyncio.wait_for(met_full_disk.wait(), 10)
+    assert (await promote(api)).stage == models.ROLLOUT_STAGE_PROMOTED
+
+    await asyncio.sleep(1)  # it would have tried again
+
+    assert await states(api) == ["KEPT", "ACTIVE"]
+    await assert_answers_from(api, 2, EXPECTED)
+
+
+async def test_versions_of_one_named_space_are_still_two_versions() -> None:
+    """Their descriptors may be compared, and a rollout leads from one to the other all the same."""
+    versions = {number: ColourDescriber(version(number, space="shared")) for number in (1, 2)}
+    async with Place(None, versions).open() as api:
+        await api.fill(item("a", TEMPLE))
+        await start(api, automatic=True)
+        await reach(api, models.ROLLOUT_STAGE_PROMOTED)
+
+        await assert_answers_from(api, 2, {"a": TEMPLE})
+        refusal = await refuse(api.models.StartRollout(models.StartRolloutRequest(model_version=2)))
+        assert "is what answers already" in refusal.status.message

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from pspsearch.model.config_digest import DIGEST_KEY, digest_of
+from pspsearch.model.config_digest import DIGEST_KEY, check_digest, digest_of
 from pspsearch.model.contract import CELLS, DESCRIPTOR, Contract, Fit, InputShape, Takes, parameter_key
-from pspsearch.model.manifest import Manifest
-from pspsearch_build.atomic_file import replacing
+from pspsearch.model.manifest import MANIFEST, Manifest
+from pspsearch_build.atomic_file import replacing, sync
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive
 from pspsearch_build.publish import config as triton_config
@@ -41,21 +41,26 @@ def adopt(version: Path, adoption: Adoption) -> Contract:
     """
     model, number = version.parent, version.name
     path = model / "config.pbtxt"
-    if not version.is_dir() or not number.isdecimal() or not path.is_file():
+    if not version.is_dir() or not number.isdecimal() or int(number) < 1 or not path.is_file():
         raise PublishRefused(f"{version} is no version of a Triton model: REPOSITORY/MODEL/N with its config.pbtxt")
     with exclusive(model):
         config = triton_config.parse(path.read_text("utf-8"), str(path))
+        check_digest(config)
         manifest = Manifest.of_files(version)
+        manifest.verify(version)  # a manifest knows plain files alone, and the server refuses what it does not know
         contract = _contract(config, adoption, manifest.digest)
         key = parameter_key(int(number))
         had = config.parameters[key].string_value if key in config.parameters else ""
         if had and Contract.from_json(had).digest != contract.digest:
             raise PublishRefused(f"{version} has a contract for other files: publish a change under another number")
         manifest.write(version)
+        sync(version / MANIFEST)
+        sync(version)
         config.parameters[key].string_value = contract.to_json()
         config.parameters[DIGEST_KEY].string_value = digest_of(config)
         with replacing(path) as temporary:
             temporary.write_text(triton_config.to_text(config), "utf-8")
+        sync(model)
     return contract
 
 
@@ -66,8 +71,10 @@ def _contract(config: pb.ModelConfig, adoption: Adoption, digest: str) -> Contra
     dims = [] if descriptor is None or descriptor.data_type != pb.TYPE_FP32 else list(descriptor.dims)
     if len(dims) != 1 or dims[0] < 1:
         raise PublishRefused(f"{config.name} has no output `{DESCRIPTOR}` of TYPE_FP32 with one fixed dimension")
-    if adoption.bins and CELLS not in outputs:
-        raise PublishRefused(f"{config.name} has no output `{CELLS}` that the bins {adoption.bins} could be of")
+    if adoption.bins and (CELLS not in outputs or outputs[CELLS].data_type != pb.TYPE_FP32):
+        raise PublishRefused(f"{config.name} has no output `{CELLS}` of TYPE_FP32 for the bins {adoption.bins}")
+    if config.max_batch_size < 1:
+        raise PublishRefused(f"{config.name} takes no batches: its max_batch_size must be at least 1")
     contract = Contract(
         input=shape,
         dimension=dims[0],

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspsearch.model.contract import CELLS, DESCRIPTOR
-from pspsearch_build.errors import PublishRefused
+from pspsearch_build.errors import BuildError, PublishRefused
 from pspsearch_build.promise import Promise
 from pspsearch_build.publish.config import Flavour
 
 _UNIT_TOLERANCE = 1e-3
 _SAME_COSINE = 0.9999
+"""Two images whose descriptors are as alike as this are the same to the network."""
+_STEADY_COSINE = 0.999
+"""An image alone and in a batch must have descriptors at least as alike as this, which half precision allows."""
 
 
 def try_outputs(flavour: Flavour, folder: Path, promise: Promise) -> None:
@@ -21,8 +24,10 @@ def try_outputs(flavour: Flavour, folder: Path, promise: Promise) -> None:
     pixels = _two_images(promise.input.height_px, promise.input.width_px)
     path = folder / flavour.model_file
     try:
-        answers = _run(flavour, path, pixels)
-    except (RuntimeError, ValueError) as error:
+        answers, alone = _run(flavour, path, pixels), _run(flavour, path, pixels[:1])
+    except BuildError:
+        raise
+    except Exception as error:  # the runtimes' errors have no class in common
         raise PublishRefused(f"{path.name} cannot be run: {error}") from error
     cells = sum(size * size for size in promise.bins)
     wanted = {DESCRIPTOR: (2, promise.dimension), CELLS: (2, cells, promise.dimension)}
@@ -31,6 +36,8 @@ def try_outputs(flavour: Flavour, folder: Path, promise: Promise) -> None:
             raise PublishRefused(f"{path.name} promises an output {name}, and has none")
         _check_units(f"{path.name} answers with {name}", answers[name], wanted[name])
     descriptors = answers[DESCRIPTOR]
+    if not float(descriptors[0] @ alone[DESCRIPTOR][0]) >= _STEADY_COSINE:  # written so that NaN fails it
+        raise PublishRefused(f"{path.name} answers an image alone with another descriptor than beside another image")
     if float(descriptors[0] @ descriptors[1]) > _SAME_COSINE:
         raise PublishRefused(f"{path.name} answers with the same descriptor to two different images")
 

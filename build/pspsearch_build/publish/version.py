@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
@@ -14,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from pspsearch.model.config_digest import DIGEST_KEY, check_digest, digest_of
 from pspsearch.model.contract import CELLS, Contract, parameter_key
 from pspsearch.model.manifest import Manifest
+from pspsearch_build.atomic_file import sync
 from pspsearch_build.errors import PublishRefused
 from pspsearch_build.model_lock import exclusive
 from pspsearch_build.promise import Promise, read_promise
@@ -69,10 +69,10 @@ def publish(publication: Publication) -> Path:
         config = _config(publication, _contract(publication, promise, manifest), version)
         (incoming / _CONFIG).write_text(triton_config.to_text(config), "utf-8")
         for path in (*files.iterdir(), files, incoming / _CONFIG):
-            _sync(path)
+            sync(path)
         (incoming / _CONFIG).replace(model / _CONFIG)
         files.rename(model / str(version))
-        _sync(model)
+        sync(model)
     return model / str(version)
 
 
@@ -183,11 +183,3 @@ def _incoming(model: Path) -> Generator[Path]:
         yield incoming
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 from pspsearch.call import Call
 from pspsearch.domain import CollectionSettings
-from pspsearch.errors import ModelMismatch, PspsearchError
+from pspsearch.errors import ModelMismatch, PspsearchError, RetryLater
 from pspsearch.ingest.ingester import Ingester
 from pspsearch.ingest.request import ItemInput
 from pspsearch.live.collections import Collections
@@ -28,6 +28,8 @@ _BATCH = 24
 """How many pictures go in at once: four things of one kind, balls first, because README.md searches for one."""
 _CALL_S = 20.0
 """How long one batch may take, in seconds."""
+_AGAIN_S = 1.0
+"""How long it waits before it tries a batch again."""
 
 
 def read_gallery() -> list[ItemInput]:
@@ -58,14 +60,18 @@ async def filling_sample(
 
 async def _fill(collections: Collections, catalog: Items, ingester: Ingester, model: str) -> AsyncGenerator[None]:
     """Puts in one batch per step."""
-    started = time.monotonic()
+    started, count = time.monotonic(), 0
     try:
         await collections.create_missing(NAME, CollectionSettings(model))
-        lacking = await _lacking(collections, catalog)
-        for first in range(0, len(lacking), _BATCH):
-            for acknowledgement in await ingester.upsert(NAME, lacking[first : first + _BATCH], Call(_CALL_S)):
-                if acknowledgement.error:
-                    raise acknowledgement.error
+        waiting = await asyncio.to_thread(_read_batches)
+        while waiting:
+            try:
+                count += await _put_in(collections, catalog, ingester, waiting[0])
+            except RetryLater as error:
+                log.warning("the collection sample waits: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                del waiting[0]
             yield
     except ModelMismatch as error:
         log.error(  # noqa: TRY400 - a sentence
@@ -77,15 +83,24 @@ async def _fill(collections: Collections, catalog: Items, ingester: Ingester, mo
     except PspsearchError as error:
         log.error("the collection sample stays incomplete until the next start: %s", error)  # noqa: TRY400 - a sentence
         return
-    if lacking:
+    if count:
         seconds = time.monotonic() - started
-        log.info("the collection sample is complete: %d pictures put in, in %.1f s", len(lacking), seconds)
+        log.info("the collection sample is complete: %d pictures put in, in %.1f s", count, seconds)
 
 
-async def _lacking(collections: Collections, catalog: Items) -> list[ItemInput]:
-    gallery = await asyncio.to_thread(read_gallery)
-    known = await catalog.items(collections.get(NAME).collection.key, [one.id for one in gallery])
-    return [one for one in gallery if one.id not in known]
+def _read_batches() -> list[list[ItemInput]]:
+    gallery = read_gallery()
+    return [gallery[first : first + _BATCH] for first in range(0, len(gallery), _BATCH)]
+
+
+async def _put_in(collections: Collections, catalog: Items, ingester: Ingester, batch: list[ItemInput]) -> int:
+    """Puts in the items of a batch that the collection lacks, and returns how many these are."""
+    known = await catalog.items(collections.get(NAME).collection.key, [one.id for one in batch])
+    lacking = [one for one in batch if one.id not in known]
+    for acknowledgement in await ingester.upsert(NAME, lacking, Call(_CALL_S)) if lacking else ():
+        if acknowledgement.error:
+            raise acknowledgement.error
+    return len(lacking)
 
 
 async def _exhaust(steps: AsyncGenerator[None]) -> None:

@@ -123,7 +123,12 @@ async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call
     with call.stage(Stage.INFERENCE):
         timeout_s = call.remaining_s()
         if encoded:
-            return list(await asyncio.gather(*(_infer_one(describer, one, timeout_s) for one in encoded)))
+            tasks = [asyncio.create_task(_infer_one(describer, one, timeout_s)) for one in encoded]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()  # if one of them failed, nobody waits for the others
         batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
         rows = iter((await describer.describe(batch, timeout_s=timeout_s)).descriptors)
     return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]

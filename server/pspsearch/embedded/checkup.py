@@ -21,4 +21,6 @@ async def examine_model(settings: TritonSettings) -> Finding:
         check_config(root / settings.model)
     except PspsearchError as error:
         return Finding("model", Grade.BAD, str(error))
+    if not list((root / settings.model).glob("[0-9]*/model.onnx")):
+        return Finding("model", Grade.BAD, f"{root / settings.model} has no version with a model.onnx: use a Triton")
     return Finding("model", Grade.GOOD, f"{settings.model} in {root} is what was published; OpenVINO is there")

@@ -24,19 +24,17 @@ class Network:
 
     def __init__(self, path: Path, contract: Contract) -> None:
         """Raises ModelLoadFailed if the file cannot be read, or does not keep the contract."""
+        try:
+            self._load(path, contract)
+        except RuntimeError as error:
+            raise ModelLoadFailed(f"{path} cannot be run as a network: {error}") from error
+
+    def _load(self, path: Path, contract: Contract) -> None:
         shape = contract.shape
         core = ov.Core()
-        try:
-            model = core.read_model(path)
-            model.reshape([1, shape.height_px, shape.width_px, 3])
-            shapes = {name: output.get_partial_shape() for output in model.outputs for name in output.names}
-        except RuntimeError as error:
-            raise ModelLoadFailed(f"{path} cannot be read as a network: {error}") from error
-        for name, size in ((DESCRIPTOR, [contract.dimension]), (CELLS, [contract.cells, contract.dimension])):
-            if name == CELLS and not contract.cells:
-                continue
-            if name not in shapes or not shapes[name].compatible(ov.PartialShape([1, *size])):
-                raise ModelLoadFailed(f"{path} has {name} of {shapes.get(name)}, and its contract promises {size}")
+        model = core.read_model(path)
+        model.reshape([1, shape.height_px, shape.width_px, 3])
+        _check_outputs(path, model, contract)
         can_halve = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = "bf16" if contract.precision == "bf16" and can_halve else "f32"
         cores = str(len(os.sched_getaffinity(0)))
@@ -66,3 +64,13 @@ def _infer(request: ov.InferRequest, prepare: Prepare, *, cells: bool) -> Answer
     request.infer(share_outputs=True)
     descriptor = np.array(request.get_tensor(DESCRIPTOR).data[0], np.float32)
     return descriptor, np.array(request.get_tensor(CELLS).data[0], np.float32) if cells else None
+
+
+def _check_outputs(path: Path, model: ov.Model, contract: Contract) -> None:
+    shapes = {name: output.get_partial_shape() for output in model.outputs for name in output.names}
+    wanted = {DESCRIPTOR: [1, contract.dimension]}
+    if contract.cells:
+        wanted[CELLS] = [1, contract.cells, contract.dimension]
+    for name, size in wanted.items():
+        if name not in shapes or not shapes[name].compatible(ov.PartialShape(size)):
+            raise ModelLoadFailed(f"{path} has {name} of {shapes.get(name)}, and its contract promises {size}")

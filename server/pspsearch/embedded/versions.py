@@ -34,14 +34,14 @@ class EmbeddedVersions:
         Raises ModelMismatch if there is no such version, and ModelLoadFailed if its network cannot be loaded.
         """
         async with self._opening:
+            if version is None:
+                version = (await self._find(model, None)).version
             if (model, version) not in self._open:
                 found = await self._find(model, version)
-                version = found.version
                 path = self._repository / model / str(version) / _FILE
                 network = await asyncio.to_thread(Network, path, found.contract)
                 self._open[model, version] = EmbeddedDescriber(found, network, self._workers, self._limits)
                 self._in_use.add(model, version, found.contract.digest)
-            assert version is not None
             return self._open[model, version]
 
     async def release(self, version: ModelVersion) -> None:
@@ -65,12 +65,13 @@ class EmbeddedVersions:
         self._open.clear()
 
     async def _find(self, model: str, version: int | None) -> ModelVersion:
-        served = await self.served(model)
-        chosen = [one for one in served if version in (None, one.version)]
-        if not chosen:
-            wanted = "version that can be used" if version is None else f"version {version}"
-            raise ModelMismatch(f"the model repository has no {wanted} of {model}")
-        return chosen[-1]
+        offered = [one for one in await self.look(model) if version in (None, one.version)]
+        for one in reversed(offered):
+            if not one.reason and one.contract is not None:
+                return ModelVersion(model, one.version, one.contract)
+        wanted = "version that can be used" if version is None else f"version {version}"
+        why = f": {offered[-1].reason}" if offered else ""
+        raise ModelMismatch(f"the model repository has no {wanted} of {model}{why}")
 
     def _look(self, model: str) -> list[OfferedVersion]:
         broken = self._in_use.find_broken(model)

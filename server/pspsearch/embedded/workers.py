@@ -15,10 +15,11 @@ _MOST_WAITING = 256
 """How many images may wait; more are refused at once, as by a Triton whose queue is full."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Job:
     network: Network
-    prepare: Prepare
+    prepare: Prepare | None
+    """Holds the image; None once a thread has begun with it, or the caller has left."""
     cells: bool
     answer: "asyncio.Future[Answer]"
     loop: asyncio.AbstractEventLoop
@@ -29,8 +30,9 @@ class Workers:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._busy = 0
         self._turn = threading.Lock()
+        self._waiting = self._busy = 0
+        """How many images wait, and how many are under way."""
         self._threads = [
             threading.Thread(target=self._work, name=f"describe-{number}", daemon=True)
             for number in range(len(os.sched_getaffinity(0)))
@@ -43,12 +45,15 @@ class Workers:
 
         Raises Overloaded if too many images wait.
         """
-        if self._jobs.qsize() >= _MOST_WAITING:
-            raise Overloaded(f"the model's queue is full: {_MOST_WAITING} images wait")
+        with self._turn:
+            if self._waiting >= _MOST_WAITING:
+                raise Overloaded(f"the model's queue is full: {_MOST_WAITING} images wait")
+            self._waiting += 1
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._jobs.put(_Job(network, prepare, cells, answer, loop))
-        return answer
+        job = _Job(network, prepare, cells, loop.create_future(), loop)
+        job.answer.add_done_callback(lambda _: self._take(job))  # the caller left: the image goes, too
+        self._jobs.put(job)
+        return job.answer
 
     def close(self) -> None:
         """Ends the threads after the images that were submitted."""
@@ -59,16 +64,25 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not job.answer.cancelled():
-                self._do(job)
-            del job  # it holds an image while this thread waits
+            prepare = self._take(job)
+            if prepare is not None:
+                self._do(job, prepare)
+            del job, prepare  # they hold an image while this thread waits
 
-    def _do(self, job: _Job) -> None:
+    def _take(self, job: _Job) -> Prepare | None:
+        """Takes the image out of the job, for the first who asks."""
+        with self._turn:
+            prepare, job.prepare = job.prepare, None
+            if prepare is not None:
+                self._waiting -= 1
+        return prepare
+
+    def _do(self, job: _Job, prepare: Prepare) -> None:
         with self._turn:
             self._busy += 1
-            is_alone = self._busy == 1 and self._jobs.empty()
+            is_alone = self._busy == 1 and not self._waiting
         try:
-            answer = job.network.describe(job.prepare, cells=job.cells, on_all_cores=is_alone)
+            answer = job.network.describe(prepare, cells=job.cells, on_all_cores=is_alone)
         except Exception as error:  # whatever it is, its caller hears of it, and this thread goes on
             failure = bare(error)
             _tell(job, lambda: job.answer.set_exception(failure))

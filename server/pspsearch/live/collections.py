@@ -194,9 +194,10 @@ class Collections(Finisher):
         Raises ModelMismatch if its version is not served, or no longer gives descriptors of the generation's space.
         """
         describer = await self._open_describer(generation.model, generation.version)
-        if describer.version.contract.fingerprint != generation.fingerprint:
+        contract = describer.version.contract
+        if (contract.fingerprint, contract.dimension) != (generation.fingerprint, generation.dimension):
             raise ModelMismatch(
-                f"{describer.version} is not what it was: its space is {describer.version.contract.fingerprint}, and "
+                f"{describer.version} is not what it was: its space is {contract.fingerprint}, and "
                 f"the descriptors of generation {generation.key} are of {generation.fingerprint}"
             )
         return describer

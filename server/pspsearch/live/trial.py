@@ -63,6 +63,7 @@ class Trial:
         self._shadow = shadow
         self._latencies = latencies
         self._due = 0.0
+        self._has_ended = False
         self._mirroring: set[asyncio.Task[None]] = set()
         self._answered = self._passed_on = self._mirrored = self._failed = 0
         self._overlaps: deque[float] = deque(maxlen=_LAST)
@@ -108,7 +109,7 @@ class Trial:
     def mirror(self, answer: BatchAnswer, seconds: float, search: Search) -> None:
         """Compares the active generation's answer, which took `seconds`, with the candidate's, if a call is due."""
         hits = [one for one in answer.hits if isinstance(one, list)]
-        if answer.generation == self.candidate.generation or len(hits) < len(answer.hits):
+        if self._has_ended or answer.generation == self.candidate.generation or len(hits) < len(answer.hits):
             return
         self._due += self._shadow
         if self._due < 1:
@@ -120,7 +121,8 @@ class Trial:
             task.add_done_callback(self._mirroring.discard)
 
     def end(self) -> None:
-        """Stops the mirrored searches."""
+        """Stops the mirrored searches, and begins no more."""
+        self._has_ended = True
         for task in self._mirroring:
             task.cancel()
 

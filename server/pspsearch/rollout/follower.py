@@ -5,7 +5,7 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from pspsearch.domain import OfferedVersion
+from pspsearch.domain import ModelVersion, OfferedVersion
 from pspsearch.errors import PspsearchError
 from pspsearch.live.collections import Collections
 from pspsearch.live.finishing import cancel
@@ -74,7 +74,8 @@ class Follower:
         ):
             return
         records = await self._catalog.generations(live.collection.key)
-        if best.contract.fingerprint in {record.generation.fingerprint for record in records}:
+        version = ModelVersion(live.collection.settings.model, best.version, best.contract)
+        if any(version.made(record.generation) for record in records):
             return
         try:
             await self._rollouts.start(live.collection.name, best.version, RolloutOptions(automatic=True))

@@ -74,7 +74,7 @@ class Rollouts(Finisher):
         async with self._turn:
             live = self._collections.get(collection)
             describer = await self._offers.open(live.collection.settings.model, version)
-            if describer.version.contract.fingerprint == live.generation.fingerprint:
+            if describer.version.made(live.generation):
                 raise InvalidRequest(f"{describer.version} is what answers already")
             first = Rollout(live.collection.name, live.generation, options)
             try:

@@ -208,7 +208,8 @@ class Runner:
         under_way.candidate = candidate = await self._collections.prepare(under_way.collection, opened)
         self._keepers.begin(opened)
         under_way.tell(stage=RolloutStage.CHECKING)
-        checks = await self._gate.check(self._collections.get(under_way.collection.name), candidate)
+        with self._collections.get(under_way.collection.name).in_use() as active:
+            checks = await self._gate.check(active, candidate)
         under_way.tell(checks=checks)
         failed = [check for check in checks if not check.passed]
         if failed:
@@ -260,12 +261,18 @@ class Runner:
             under_way.closing = self._collections.finish(self._collections.shut(candidate))
 
     async def _fail(self, under_way: UnderWay, reason: str) -> None:
-        """Ends the rollout as failed, as soon as the catalog can be written to."""
+        """Ends the rollout as failed, as soon as the catalog can be written to.
+
+        Meanwhile an operator may have ended it in another way, or may even have promoted it.
+        """
         while True:
-            try:
-                return await self._end(under_way, reason)
-            except RetryLater as error:
-                log.warning("generation %d cannot be ended yet: %s", under_way.opened.generation.key, error)
+            async with self._collections.turn:
+                if self.find(under_way.collection) is not under_way:
+                    return None
+                try:
+                    return await self._end(under_way, reason)
+                except RetryLater as error:
+                    log.warning("generation %d cannot be ended yet: %s", under_way.opened.generation.key, error)
             await asyncio.sleep(_AGAIN_S)
 
     async def _end(self, under_way: UnderWay, reason: str) -> None:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion
-from pspsearch.errors import BrokenModel, InvalidRequest, ModelMismatch, PspsearchError, RetryLater, TritonUnavailable
+from pspsearch.errors import (
+    BrokenModel,
+    DamagedImage,
+    InvalidRequest,
+    ModelMismatch,
+    PspsearchError,
+    RetryLater,
+    TritonUnavailable,
+)
 from pspsearch.images.pixels import USUAL_LIMITS, ImageLimits, read_facts
 from pspsearch.model.checksum import checksum
 from pspsearch.model.config import read_contract
@@ -174,7 +182,12 @@ class TritonDescriber:
     async def _describe_batch(self, inputs: Inputs, outputs: Sequence[str], timeout_s: float | None) -> Described:
         if not isinstance(inputs, np.ndarray):
             request = self._request("BYTES", (len(inputs), 1), outputs, timeout_s, serialise(inputs))
-            return await self._infer(request, inputs, outputs, timeout_s)
+            try:
+                return await self._infer(request, inputs, outputs, timeout_s)
+            except ModelMismatch as error:
+                if self.takes is Takes.IMAGE and len(inputs) == 1 and "refuses the request" in str(error):
+                    raise DamagedImage(f"the model cannot read the image: {error}") from error
+                raise
         ring = self._ring if self.uses_shared_memory else None
         first = ring.take(len(inputs)) if ring is not None else None
         if ring is None or first is None:

@@ -107,7 +107,8 @@ class Versions:
         known = self._open.get((model, version))
         if known is None:
             return ""
-        same = known.version.contract.fingerprint == contract.fingerprint
+        had = known.version.contract
+        same = (had.fingerprint, had.digest) == (contract.fingerprint, contract.digest)
         known.objection = "" if same else f"{known.version} {CHANGED}"
         return "" if same else f"it {CHANGED}"
 
