@@ -9,6 +9,7 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
+from pspsearch.errors import InvalidRequest
 from pspsearch.model.contract import Contract
 
 DEFAULT_COLLECTION = "default"
@@ -52,6 +53,16 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.version}"
+
+    def check_pixels(self, pixels: Pixels) -> None:
+        """Raises InvalidRequest unless they are one or more images of the size that the model takes."""
+        shape = self.contract.shape
+        wanted = (shape.height_px, shape.width_px, 3)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
+            raise InvalidRequest(
+                f"{self} takes uint8 pixels of N x {wanted[0]} x {wanted[1]} x 3 with N at least 1, "
+                f"not {pixels.dtype} {'x'.join(map(str, pixels.shape))}"
+            )
 
     def made(self, generation: "Generation") -> bool:
         """Whether this version made the generation's descriptors, or one whose files and precision are the same."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from pspsearch.model.contract import PIXELS, InputShape
 from pspsearch_build.errors import BuildError
+from pspsearch_build.network.onnx_facts import load_onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class OnnxInterface:
 
 def read_interface(path: Path) -> OnnxInterface:
     """Reads the file's interface. Raises BuildError if no FP16 plan can be built from it."""
-    graph = _load(path)
+    graph = load_onnx(path).graph
     pixels = _only_input(path, graph)
     shape = _fixed_size(path, pixels)
     for output in graph.output:
@@ -36,15 +36,6 @@ def read_interface(path: Path) -> OnnxInterface:
                 f"{path} feeds {PIXELS} to {node.op_type} node {node.name!r}: TensorRT takes uint8 only into a Cast"
             )
     return OnnxInterface(shape, tuple(output.name for output in graph.output))
-
-
-def _load(path: Path) -> GraphProto:
-    try:
-        return ModelProto.FromString(path.read_bytes()).graph
-    except FileNotFoundError as error:
-        raise BuildError(f"{path}: there is no such ONNX file") from error
-    except (OSError, DecodeError) as error:
-        raise BuildError(f"{path} cannot be read as ONNX: {error}") from error
 
 
 def _only_input(path: Path, graph: GraphProto) -> ValueInfoProto:

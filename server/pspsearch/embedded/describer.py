@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pspsearch.domain import Described, Inputs, ModelVersion
 from pspsearch.embedded.network import Answer, Network, Prepare
 from pspsearch.embedded.workers import Workers
-from pspsearch.errors import BrokenModel, DeadlineExceeded, InvalidRequest, ModelMismatch
+from pspsearch.errors import BrokenModel, DeadlineExceeded, InvalidRequest
 from pspsearch.images.pixels import ImageLimits, decode_pixels
 from pspsearch.model.contract import Takes
 
@@ -24,16 +24,12 @@ class EmbeddedDescriber:
 
     def __init__(self, version: ModelVersion, network: Network, workers: Workers, limits: ImageLimits) -> None:
         self.version = version
-        self.objection = ""
-        """Why it must not be asked any more; nothing if it may."""
         self._network = network
         self._workers = workers
         self._limits = limits
 
     async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
         """See the port. If one of several images cannot be read, that is raised for all of them."""
-        if self.objection:
-            raise ModelMismatch(self.objection)
         wants_cells = cells and bool(self.version.contract.cells)
         answers: list[asyncio.Future[Answer]] = []
         try:
@@ -51,14 +47,8 @@ class EmbeddedDescriber:
         return self._check(described)
 
     def _preparations(self, inputs: Inputs) -> list[Prepare]:
-        shape = self.version.contract.shape
-        wanted = (shape.height_px, shape.width_px, 3)
         if isinstance(inputs, np.ndarray):
-            if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1:] != wanted or len(inputs) == 0:
-                raise InvalidRequest(
-                    f"{self.version} takes uint8 pixels of N x {wanted[0]} x {wanted[1]} x 3 with N at least 1, "
-                    f"not {inputs.dtype} {'x'.join(map(str, inputs.shape))}"
-                )
+            self.version.check_pixels(inputs)
             return [partial(_copy, one) for one in inputs]
         if not inputs or any(isinstance(one, str) for one in inputs):
             raise InvalidRequest(f"{self.version} takes encoded images or pixels, one or more, and nothing else")

@@ -34,15 +34,15 @@ class EmbeddedVersions:
         Raises ModelMismatch if there is no such version, and ModelLoadFailed if its network cannot be loaded.
         """
         async with self._opening:
-            if version is None:
-                version = (await self._find(model, None)).version
-            if (model, version) not in self._open:
-                found = await self._find(model, version)
-                path = self._repository / model / str(version) / _FILE
+            if version is not None and (model, version) in self._open:
+                return self._open[model, version]
+            found = await self._find(model, version)  # reads every file of the model
+            if (model, found.version) not in self._open:
+                path = self._repository / model / str(found.version) / _FILE
                 network = await asyncio.to_thread(Network, path, found.contract)
-                self._open[model, version] = EmbeddedDescriber(found, network, self._workers, self._limits)
-                self._in_use.add(model, version, found.contract.digest)
-            return self._open[model, version]
+                self._open[model, found.version] = EmbeddedDescriber(found, network, self._workers, self._limits)
+                self._in_use.add(model, found.version, found.contract.digest)
+            return self._open[model, found.version]
 
     async def release(self, version: ModelVersion) -> None:
         """Releases a version that no collection needs any more; calls under way still have their answers."""

@@ -154,14 +154,9 @@ class TritonDescriber:
     def _check(self, inputs: Inputs) -> None:
         contract = self._version.contract
         if contract.input is not None:
-            wanted = (contract.input.height_px, contract.input.width_px, 3)
             if not isinstance(inputs, np.ndarray):
                 raise InvalidRequest(f"{self._version} takes pixels, not encoded images or texts")
-            if inputs.dtype != np.uint8 or inputs.ndim != 4 or inputs.shape[1:] != wanted or len(inputs) == 0:
-                raise InvalidRequest(
-                    f"{self._version} takes uint8 pixels of N x {wanted[0]} x {wanted[1]} x 3 with N at least 1, "
-                    f"not {inputs.dtype} {'x'.join(map(str, inputs.shape))}"
-                )
+            self._version.check_pixels(inputs)
             return
         takes_texts = contract.takes is Takes.TEXT
         if (
