@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import cast
 
 from pspsearch import traces
+from pspsearch.domain import Urgency
 from pspsearch.errors import DeadlineExceeded
 
 
@@ -32,6 +33,7 @@ class Call:
     """Who calls, as far as that is known; the same from call to call."""
     version: int | None = None
     """The only model version that may answer; None if any may."""
+    urgency: Urgency = Urgency.SEARCH
     facts: dict[str, object] = field(default_factory=dict[str, object])
     """What the audit log should tell of the call."""
     started: float = field(default_factory=time.perf_counter)
@@ -57,7 +59,9 @@ class Call:
 
     def beside(self) -> "Call":
         """Returns a call for work at the same time, with the same deadline, whose stages do not count here."""
-        return Call(self.timeout_s, self.request_id, self.caller, self.version, started=self.started)
+        return Call(
+            self.timeout_s, self.request_id, self.caller, self.version, urgency=self.urgency, started=self.started
+        )
 
     def within(self) -> "Call":
         """Returns a call for one request of a stream, with the same caller, a clock of its own and no deadline yet."""

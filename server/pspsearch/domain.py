@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from math import nan
 
 import numpy as np
@@ -32,6 +32,14 @@ StoredDescriptor = NDArray[np.float16]
 
 Sequences = NDArray[np.int64]
 """Numbers of changes; each names one row for ever."""
+
+
+class Urgency(IntEnum):
+    """For whom an image is described. Where images of several wait, those of the lowest number come first."""
+
+    SEARCH = 0
+    WRITE = 1
+    ROLLOUT = 2
 
 
 @dataclass(frozen=True, slots=True)

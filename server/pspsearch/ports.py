@@ -34,6 +34,7 @@ from pspsearch.domain import (
     Sequences,
     StoredDescriptor,
     Upsert,
+    Urgency,
     Written,
 )
 from pspsearch.errors import PspsearchError
@@ -54,13 +55,21 @@ class Describer(Protocol):
         """What it is given. One that decodes for a model of pixels takes images."""
         ...
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Returns one unit row per input, in order.
 
         With `cells` it also returns those of each input's cells, if the contract has any. Pixels are count x height x
-        width x 3. The whole call takes at most `timeout_s`. Cancelling it cancels the work that waits in Triton. Raises
-        InvalidRequest for inputs of another kind or shape than the contract's; Overloaded, DeadlineExceeded or
-        TritonUnavailable for trouble that may pass; and BrokenModel if the model breaks its promise.
+        width x 3. The whole call takes at most `timeout_s`. A model that can choose takes the most urgent first.
+        Cancelling the call cancels the work that waits in Triton. Raises InvalidRequest for inputs of another kind or
+        shape than the contract's; Overloaded, DeadlineExceeded or TritonUnavailable for trouble that may pass; and
+        BrokenModel if the model breaks its promise.
         """
         ...
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pspsearch.client import Client, ItemInput
-from pspsearch.domain import Pixels
+from pspsearch.domain import Pixels, Urgency
 from pspsearch.embedded.describer import EmbeddedDescriber
 from pspsearch.embedded.network import Network
 from pspsearch.embedded.versions import EmbeddedVersions
@@ -89,6 +89,18 @@ async def test_more_than_may_wait_are_refused_at_once(describer: EmbeddedDescrib
     assert len((await describer.describe(PICTURES)).descriptors) == 2
 
 
+async def test_what_is_urgent_comes_first_and_is_not_refused_for_the_rest(describer: EmbeddedDescriber) -> None:
+    """A search goes past a full queue of writes, which keeps a rollout out."""
+    writing = asyncio.create_task(describer.describe(PICTURES * 128, urgency=Urgency.WRITE))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await describer.describe(PICTURES * 8, urgency=Urgency.ROLLOUT)
+
+    assert len((await describer.describe(PICTURES)).descriptors) == 2
+    assert not writing.done()
+    assert len((await writing).descriptors) == 256
+
+
 async def test_a_version_that_cannot_run_here_says_why(tmp_path: Path) -> None:
     """A plan wants a GPU; a network that does not keep its contract is not loaded."""
     onnx = write_colour_network(tmp_path / "network.onnx")
@@ -163,5 +175,5 @@ async def test_images_of_callers_who_left_make_room_at_once(describer: EmbeddedD
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
 
-    assert describer._workers._waiting == 0
+    assert not any(describer._workers._waiting)
     assert len((await describer.describe(PICTURES * 60)).descriptors) == 120

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageColor
 
-from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion, Pixels
+from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion, Pixels, Urgency
 from pspsearch.errors import DeadlineExceeded, InvalidRequest
 from pspsearch.images.pixels import decode_pixels
 from pspsearch.model.contract import Contract, InputShape, Takes
@@ -29,6 +29,8 @@ class ColourDescriber:
         """How many images calls have asked it to describe."""
         self.timeout_s: float | None = None
         """The timeout that the last call was given."""
+        self.urgencies: list[Urgency] = []
+        """How urgent each call was."""
         self.failure: Exception | None = None
         """Raised by every call, if set."""
         self.entered = asyncio.Event()
@@ -42,10 +44,18 @@ class ColourDescriber:
         """What the contract says."""
         return self.version.contract.takes
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Returns one row for each image, which depends on that image alone."""
         self.images += len(inputs)
         self.timeout_s = timeout_s
+        self.urgencies.append(urgency)
         self.entered.set()
         pixels = self._pixels(inputs)
         try:
@@ -74,7 +84,14 @@ class ColourWords:
         self.takes = Takes.TEXT
         self.version = ModelVersion("words", 1, Contract(None, DIMENSION, "fp16", "77" * 32, Takes.TEXT, space=space))
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Returns one row for each name of a colour."""
         colours = [ImageColor.getrgb(one)[:3] for one in inputs if isinstance(one, str)]
         return Described(np.stack([describe_pixels(np.full((32, 32, 3), colour, np.uint8)) for colour in colours]))
@@ -98,7 +115,14 @@ def describe_pixels(pixels: Pixels) -> Descriptors:
 class Collapsed(ColourDescriber):
     """A describer to which all images look alike."""
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Returns the same row for each image."""
-        described = await super().describe(inputs, timeout_s=timeout_s)
+        described = await super().describe(inputs, timeout_s=timeout_s, urgency=urgency)
         return Described(np.tile(describe_pixels(np.zeros((32, 32, 3), np.uint8)), (len(described.descriptors), 1)))

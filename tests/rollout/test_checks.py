@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pspsearch.config import GateSettings
-from pspsearch.domain import Described, Inputs
+from pspsearch.domain import Described, Inputs, Urgency
 from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import Collapsed, ColourDescriber, version
 from tests.rollout.steps import EXPECTED, assert_answers_from, failed, search, start, states
@@ -18,7 +18,14 @@ from tests.servers.rpc_client import TEMPLE, Api, item
 class Forgetful(ColourDescriber):
     """A describer whose neighbours have nothing to do with what the images look like."""
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Returns random descriptors, the same for the same image."""
         await super().describe(inputs, timeout_s=timeout_s)
         rows = [np.random.default_rng(int(np.sum(one))).standard_normal(16) for one in inputs]
@@ -28,7 +35,14 @@ class Forgetful(ColourDescriber):
 class Slow(ColourDescriber):
     """A describer that is slow."""
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """Answers after a delay."""
         await asyncio.sleep(0.02)
         return await super().describe(inputs, timeout_s=timeout_s)

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pspsearch.domain import Urgency
 from pspsearch.errors import BrokenModel, StorageFull
 from pspsearch.rollout import filling, runner
 from pspsearch.rollout.promotion import Promoter
@@ -40,6 +41,20 @@ async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
     await assert_answers_from(api, 2, EXPECTED)
     told = (await api.models.GetRollout(models.GetRolloutRequest())).rollout
     assert (told.stage, list(told.checks)) == (models.ROLLOUT_STAGE_PROMOTED, list(ready.checks))
+
+
+async def test_the_model_is_told_for_whom_it_describes(api: Api) -> None:
+    """So that it can take searches first, then writes, and a rollout last."""
+    versions = api.server.versions
+    assert {*versions[1].urgencies} == {Urgency.WRITE}
+
+    await search(api, TEMPLE)
+    assert versions[1].urgencies[-1] is Urgency.SEARCH
+
+    await start(api)
+    await reach(api, models.ROLLOUT_STAGE_READY)
+    assert versions[2].urgencies.count(Urgency.ROLLOUT) >= len(EXPECTED)  # and the gate's own
+    assert Urgency.WRITE not in versions[2].urgencies
 
 
 async def test_a_rollout_can_promote_itself(api: Api) -> None:

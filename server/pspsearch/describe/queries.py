@@ -9,7 +9,7 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.decoding import Decoder
-from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels
+from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels, Urgency
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.model.contract import InputShape, Takes
@@ -121,22 +121,25 @@ async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call
     if not encoded and not pixels:
         return [one for one in prepared if isinstance(one, InvalidRequest)]
     with call.stage(Stage.INFERENCE):
-        timeout_s = call.remaining_s()
+        timeout_s, urgency = call.remaining_s(), call.urgency
         if encoded:
-            tasks = [asyncio.create_task(_infer_one(describer, one, timeout_s)) for one in encoded]
+            tasks = [asyncio.create_task(_infer_one(describer, one, timeout_s, urgency)) for one in encoded]
             try:
                 return await asyncio.gather(*tasks)
             finally:
                 for task in tasks:
                     task.cancel()  # if one of them failed, nobody waits for the others
         batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        rows = iter((await describer.describe(batch, timeout_s=timeout_s)).descriptors)
+        described = await describer.describe(batch, timeout_s=timeout_s, urgency=urgency)
+        rows = iter(described.descriptors)
     return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]
 
 
-async def _infer_one(describer: Describer, image: bytes, timeout_s: float | None) -> Descriptor | PspsearchError:
+async def _infer_one(
+    describer: Describer, image: bytes, timeout_s: float | None, urgency: Urgency
+) -> Descriptor | PspsearchError:
     try:
-        return (await describer.describe([image], timeout_s=timeout_s)).descriptors[0]
+        return (await describer.describe([image], timeout_s=timeout_s, urgency=urgency)).descriptors[0]
     except InvalidRequest as error:
         return bare(error)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Described, Inputs, ModelVersion
+from pspsearch.domain import Described, Inputs, ModelVersion, Urgency
 from pspsearch.embedded.network import Answer, Network, Prepare
 from pspsearch.embedded.workers import Workers
 from pspsearch.errors import BrokenModel, DeadlineExceeded, InvalidRequest
@@ -28,13 +28,20 @@ class EmbeddedDescriber:
         self._workers = workers
         self._limits = limits
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
         """See the port. If one of several images cannot be read, that is raised for all of them."""
         wants_cells = cells and bool(self.version.contract.cells)
         answers: list[asyncio.Future[Answer]] = []
         try:
             answers.extend(
-                self._workers.submit(self._network, prepare, cells=wants_cells)
+                self._workers.submit(self._network, prepare, cells=wants_cells, urgency=urgency)
                 for prepare in self._preparations(inputs)
             )
             async with asyncio.timeout(timeout_s):

@@ -1,18 +1,27 @@
-"""Threads that describe images, one for each core. Each takes the next image that waits, from bytes to descriptor."""
+"""Threads that describe images. Each takes the most urgent one, from bytes to descriptor."""
 
 import asyncio
 import contextlib
+import itertools
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pspsearch.domain import Urgency
 from pspsearch.embedded.network import Answer, Network, Prepare
 from pspsearch.errors import Overloaded, bare
 
+_PER_CORE = 2
+"""While the network computes for one thread, another decodes, so that the network need not wait for an image."""
+
 _MOST_WAITING = 256
-"""How many images may wait; more are refused at once, as by a Triton whose queue is full."""
+"""How many images may wait that are as urgent or more; others are refused at once, as by a Triton whose queue is full.
+
+So a large import never has searches refused.
+"""
 
 
 @dataclass(eq=False, slots=True)
@@ -21,49 +30,67 @@ class _Job:
     prepare: Prepare | None
     """Holds the image; None once a thread has begun with it, or the caller has left."""
     cells: bool
+    urgency: Urgency
     answer: "asyncio.Future[Answer]"
     loop: asyncio.AbstractEventLoop
+
+
+_LAST = max(Urgency) + 1
+
+_CALM_S = 0.05
+"""For so long no two images may have been there at once before a lone one takes all cores.
+
+On all cores it takes more of their time than on one: too much on a server that is half busy.
+"""
 
 
 class Workers:
     """The threads, which all networks of a server share: so two versions together take no more cores than there are."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.PriorityQueue[tuple[int, int, _Job | None]] = queue.PriorityQueue()
+        """By urgency, and then in the order in which they came."""
+        self._numbers = itertools.count()
         self._turn = threading.Lock()
-        self._waiting = self._busy = 0
-        """How many images wait, and how many are under way."""
+        self._waiting = [0] * len(Urgency)
+        """How many images wait, by urgency."""
+        self._busy = 0
+        """How many are under way."""
+        self._crowded_s = 0.0
+        """When two images were last there at once."""
         self._threads = [
             threading.Thread(target=self._work, name=f"describe-{number}", daemon=True)
-            for number in range(len(os.sched_getaffinity(0)))
+            for number in range(_PER_CORE * len(os.sched_getaffinity(0)))
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, network: Network, prepare: Prepare, *, cells: bool) -> "asyncio.Future[Answer]":
+    def submit(self, network: Network, prepare: Prepare, *, cells: bool, urgency: Urgency) -> "asyncio.Future[Answer]":
         """Queues one image and returns its answer, which is to come. Cancelling that drops an image that still waits.
 
         Raises Overloaded if too many images wait.
         """
         with self._turn:
-            if self._waiting >= _MOST_WAITING:
+            if sum(self._waiting[: urgency + 1]) >= _MOST_WAITING:
                 raise Overloaded(f"the model's queue is full: {_MOST_WAITING} images wait")
-            self._waiting += 1
+            if self._busy or any(self._waiting):
+                self._crowded_s = time.monotonic()
+            self._waiting[urgency] += 1
         loop = asyncio.get_running_loop()
-        job = _Job(network, prepare, cells, loop.create_future(), loop)
+        job = _Job(network, prepare, cells, urgency, loop.create_future(), loop)
         job.answer.add_done_callback(lambda _: self._take(job))  # the caller left: the image goes, too
-        self._jobs.put(job)
+        self._jobs.put((urgency, next(self._numbers), job))
         return job.answer
 
     def close(self) -> None:
         """Ends the threads after the images that were submitted."""
         for _ in self._threads:
-            self._jobs.put(None)
+            self._jobs.put((_LAST, next(self._numbers), None))
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()[2]) is not None:
             prepare = self._take(job)
             if prepare is not None:
                 self._do(job, prepare)
@@ -74,15 +101,15 @@ class Workers:
         with self._turn:
             prepare, job.prepare = job.prepare, None
             if prepare is not None:
-                self._waiting -= 1
+                self._waiting[job.urgency] -= 1
         return prepare
 
     def _do(self, job: _Job, prepare: Prepare) -> None:
         with self._turn:
             self._busy += 1
-            is_alone = self._busy == 1 and not self._waiting
+            is_calm = job.urgency is not Urgency.ROLLOUT and time.monotonic() - self._crowded_s > _CALM_S
         try:
-            answer = job.network.describe(prepare, cells=job.cells, on_all_cores=is_alone)
+            answer = job.network.describe(prepare, cells=job.cells, on_all_cores=is_calm)
         except Exception as error:  # whatever it is, its caller hears of it, and this thread goes on
             failure = bare(error)
             _tell(job, lambda: job.answer.set_exception(failure))

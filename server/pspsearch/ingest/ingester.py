@@ -10,7 +10,7 @@ import numpy as np
 
 from pspsearch.call import Call
 from pspsearch.describe.queries import QueryDescriber, check_descriptor
-from pspsearch.domain import Delete, Generation, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Written
+from pspsearch.domain import Delete, Generation, ImageInfo, Item, Outcome, StoredDescriptor, Upsert, Urgency, Written
 from pspsearch.errors import InvalidRequest, ModelChanged, NotFound, PspsearchError, bare
 from pspsearch.filters import Filter
 from pspsearch.images.pixels import ImageLimits, read_facts
@@ -70,6 +70,7 @@ class Ingester:
             raise InvalidRequest(f"an upsert has 1 to {MAX_ITEMS} items, not {len(items)}")
         check_request_id(request_id)
         self._memory.check()
+        call.urgency = Urgency.WRITE
         try:
             return await self._upsert(collection, items, call, request_id)
         except ModelChanged:  # the model changed between describing and writing

@@ -12,7 +12,7 @@ from PIL import Image
 from pspsearch.call import Call
 from pspsearch.config import GateSettings
 from pspsearch.describe.queries import QueryDescriber, normalise
-from pspsearch.domain import Collection, Descriptors, Found, Inputs, Sequences
+from pspsearch.domain import Collection, Descriptors, Found, Inputs, Sequences, Urgency
 from pspsearch.live.live import Live
 from pspsearch.live.recent_images import RecentImages
 from pspsearch.model.contract import InputShape
@@ -116,7 +116,9 @@ class Gate:
     async def _recent_queries(self, old: Live, new: Live, images: Sequence[bytes]) -> list[Check]:
         found: list[list[Found]] = []
         for live in (new, old):
-            descriptors = await self._describer.describe_images(live.describer, images, Call(CALL_S))
+            descriptors = await self._describer.describe_images(
+                live.describer, images, Call(CALL_S, urgency=Urgency.ROLLOUT)
+            )
             rows = [descriptor for descriptor in descriptors if isinstance(descriptor, np.ndarray)]
             found.append(await live.index.search(np.stack(rows), HITS) if rows else [])
         if not found[0] or len(found[0]) != len(found[1]):

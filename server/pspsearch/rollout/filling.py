@@ -11,7 +11,7 @@ import numpy as np
 
 from pspsearch.call import Call
 from pspsearch.describe.queries import QueryDescriber
-from pspsearch.domain import Descriptor, Filling, Item
+from pspsearch.domain import Descriptor, Filling, Item, Urgency
 from pspsearch.errors import DeadlineExceeded, ModelMismatch, PspsearchError, RetryLater
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import OpenGeneration
@@ -20,12 +20,12 @@ from pspsearch.ports import WritableItems
 log = logging.getLogger(__name__)
 
 BATCH = 4
-"""Images in one request. A search that arrives meanwhile waits for one such request."""
+"""How many items are stored together. Their images are described one by one, so a search waits for one at most."""
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 CALL_S = 20.0
-"""The time limit of one batch."""
+"""The time limit of one image."""
 
 PATIENCE_S = 60.0
 """How long a version may be missing in Triton, where it may be starting again, or fail to answer in time."""
@@ -91,9 +91,9 @@ class Filler:
         collection = opened.generation.collection
         images = await asyncio.gather(*(self._catalog.image(collection, item.id) for item in items))
         there = [(item, image) for item, image in zip(items, images, strict=True) if image is not None]
-        descriptors = await self._insist(opened, [image for _, image in there])
         filled: list[Filling] = []
-        for (item, image), descriptor in zip(there, descriptors, strict=True):
+        for item, image in there:
+            descriptor = await self._insist(opened, image)
             if isinstance(descriptor, PspsearchError):
                 log.warning("the image of item %r cannot be read any more: %s", item.id, descriptor)
                 unreadable.add(item.key)
@@ -102,16 +102,19 @@ class Filler:
                 filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), descriptor.astype(np.float16)))
         return filled
 
-    async def _insist(self, opened: OpenGeneration, images: Sequence[bytes]) -> list[Descriptor | PspsearchError]:
+    async def _insist(self, opened: OpenGeneration, image: bytes) -> Descriptor | PspsearchError:
         """Retries trouble that may pass: without end while Triton is away or busy, for a while if the version fails."""
         pause_s, began = _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
-                return await self._describer.describe_images(opened.describer, images, Call(CALL_S))
+                call = Call(CALL_S, urgency=Urgency.ROLLOUT)
+                (descriptor,) = await self._describer.describe_images(opened.describer, [image], call)
             except (RetryLater, ModelMismatch) as error:
                 ill = isinstance(error, (ModelMismatch, DeadlineExceeded))
                 if ill and time.monotonic() - began > PATIENCE_S:
                     raise
                 log.info("describing for %s waits: %s", opened.describer.version, error)
+            else:
+                return descriptor
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

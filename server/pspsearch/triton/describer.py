@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion
+from pspsearch.domain import Described, Descriptors, Inputs, ModelVersion, Urgency
 from pspsearch.errors import (
     BrokenModel,
     DamagedImage,
@@ -112,8 +112,18 @@ class TritonDescriber:
         """Whether pixels go through shared memory at present."""
         return self._ring is not None and self._registering is None
 
-    async def describe(self, inputs: Inputs, *, cells: bool = False, timeout_s: float | None = None) -> Described:
-        """See `ports.Describer`. Inputs beyond the model's batch size go in several concurrent batches."""
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
+        """See `ports.Describer`. Inputs beyond the model's batch size go in several concurrent batches.
+
+        Triton takes them as they come, however urgent they are.
+        """
         self._check(inputs)
         if self.objection:
             raise ModelMismatch(self.objection)
