@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from pspsearch.domain import Descriptors, Found, IndexKind
 from pspsearch.errors import Overloaded
 from pspsearch.filters import Filter
+from pspsearch.index import searches as module
 from pspsearch.index.arrays import Mask, Matrix, RowNumbers
 from pspsearch.index.candidates.finder import Advance
 from pspsearch.index.masks import MAX_WAITING
 from pspsearch.index.probes import Probes
-from pspsearch.index.searches import MOST_QUERIES, Searches
+from pspsearch.index.searches import MOST_QUERIES, QUICK_COUNT, Searches
 from pspsearch.index.table.table import Table
 from pspsearch.index.view import View
 from tests.fakes.index import DIMENSION, Gallery, holds
@@ -38,6 +39,8 @@ class GatedBase:
         self.rows = len(matrix)
         self.calls: list[tuple[int, int]] = []
         """How many queries each call had, and how many rows it wanted."""
+        self.made_by: list[str] = []
+        """The thread of each call."""
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
         self._base = builder(IndexKind.EXACT).build(matrix, lambda _: None)
@@ -47,6 +50,7 @@ class GatedBase:
     ) -> tuple[NDArray[np.float32], RowNumbers]:
         """Answers once it is let through."""
         self.calls.append((len(queries), count))
+        self.made_by.append(threading.current_thread().name)
         self.entered.release()
         self.gate.acquire()
         return self._base.search(queries, count, keep)
@@ -262,6 +266,41 @@ async def test_search_is_not_made_whose_caller_has_left(searches: Searches, base
     await wait_together(searches, base, (gallery.queries(1), 10, None))
 
     assert base.calls == [(1, 10)]
+
+
+async def test_a_lone_search_that_is_quick_needs_no_thread(
+    view: View, base: GatedBase, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made in the event loop once one like it was quick, unless others came lately, and nothing else is."""
+    monkeypatch.setattr(module, "QUICK_S", PATIENCE_S)
+    monkeypatch.setattr(module, "LONE_S", 0.0)
+    searches, loops = Searches(lambda: view, Probes()), threading.current_thread().name
+    base.gate.release(1000)
+
+    async def maker(queries: int = 1, count: int = 10, where: Filter | None = None) -> str:
+        asked = gallery.queries(queries)
+        found = await searches.search(asked, count, where)
+        assert [one.ids for one in found] == [one.ids for one in gallery.nearest(asked, count, where)]
+        while searches._turn.locked():  # the thread ends its turn just after it answers
+            await asyncio.sleep(0)
+        return base.made_by[-1]
+
+    assert await maker() == "index-search"
+    assert await maker() == loops
+    assert await maker(queries=2) == "index-search"
+    assert await maker(count=QUICK_COUNT + 1) == "index-search"
+    assert await maker(where=Filter.parse("number < 25")) == "index-search"
+    assert await maker() == loops
+    with searches._turn:  # somebody searches
+        waiting = asyncio.ensure_future(maker())
+        await asyncio.sleep(0)
+    assert await waiting == "index-search"
+    monkeypatch.setattr(module, "LONE_S", PATIENCE_S)
+    assert await maker() == "index-search"
+    monkeypatch.setattr(module, "LONE_S", 0.0)
+    monkeypatch.setattr(module, "QUICK_S", 0.0)
+    assert await maker() == "index-search"
+    await searches.close()
 
 
 async def test_failed_search_fails_alone(searches: Searches, base: GatedBase, gallery: Gallery) -> None:

@@ -1,8 +1,12 @@
-"""The thread that searches; it makes waiting searches together."""
+"""Makes searches: quick ones at once, and the others in a thread, which makes those that wait together."""
 
 import asyncio
+import contextlib
+import math
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -10,6 +14,7 @@ import numpy as np
 
 from pspsearch.domain import Descriptors, Found, Matched
 from pspsearch.filters import Filter
+from pspsearch.index.bases.threads import one_thread
 from pspsearch.index.masks import Masked, Masks
 from pspsearch.index.probes import Probes
 from pspsearch.index.view import View
@@ -19,6 +24,18 @@ MOST_QUERIES = 256
 
 MOST_ANSWERS = 1 << 17
 """The most rows that one call of a base answers with. Its candidates are a multiple of that."""
+
+WORTH_THREADS = 8
+"""With fewer queries FAISS uses one thread, because starting more takes longer than they save."""
+
+QUICK_S = 0.0003
+"""A search that takes no longer is made in the event loop: a thread takes about as long to be woken and to answer."""
+
+LONE_S = 0.001
+"""If the search before came so lately, more will: then the thread makes several at once, which costs less for each."""
+
+QUICK_COUNT = 128
+"""The most rows that a quick search answers with."""
 
 
 _Kind = tuple[str | None, Masked | None, int]
@@ -38,6 +55,11 @@ class _Search:
         """Searches of equal kind can be made together: same filter, same mask, and a count of the same power of two."""
         return None if self.where is None else self.where.text, self.masked, self.count.bit_length()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all such searches take about as long: one query without a filter, and a few rows."""
+        return self.where is None and len(self.queries) == 1 and self.count <= QUICK_COUNT
+
 
 @dataclass(eq=False, slots=True)
 class _Group:
@@ -49,9 +71,9 @@ class _Group:
 
 
 class Searches:
-    """Makes searches in a thread of its own. Only tasks of one event loop may use and close it.
+    """Only tasks of one event loop may use and close it.
 
-    `view` is called in the thread, once for all searches that are made together.
+    `view` is called where the searches are made, once for all that are made together.
     """
 
     def __init__(self, view: Callable[[], View], probes: Probes) -> None:
@@ -59,6 +81,11 @@ class Searches:
         self._masks = Masks(view)
         self._probes = probes
         self._queue: queue.SimpleQueue[_Search | None] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        """Held by whoever searches."""
+        self._last_came_s = 0.0
+        self._plain_s = deque([math.inf], maxlen=8)
+        """How long the latest plain searches took; the quickest tells most, because others had to wait for a core."""
         self._loop = asyncio.get_running_loop()
         self._closed = False
         # a daemon thread, because a program that ends without closing must not hang
@@ -71,7 +98,8 @@ class Searches:
         masked = await self._masks.prepare(where)
         assert not self._closed, "the index is closed"
         search = _Search(queries, count, where, masked, self._loop.create_future())
-        self._queue.put(search)
+        if not self._make_at_once(search):
+            self._queue.put(search)
         return await search.future
 
     async def count(self, where: Filter | None) -> int:
@@ -89,6 +117,20 @@ class Searches:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _make_at_once(self, search: _Search) -> bool:
+        """Makes a quick search, unless others came lately or are under way, and returns whether it did."""
+        now = time.perf_counter()
+        is_lone, self._last_came_s = now - self._last_came_s > LONE_S, now
+        is_quick = is_lone and search.is_plain and min(self._plain_s) < QUICK_S
+        if not is_quick or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            for group in self._make([search]):
+                _deliver(group)
+        finally:
+            self._turn.release()
+        return True
+
     def _run(self) -> None:
         while self._search_waiting():
             pass
@@ -99,11 +141,20 @@ class Searches:
         This is a separate function so that an idle thread holds no view: a merge may have replaced it.
         """
         searches, closing = self._take()
+        with self._turn:
+            for group in self._make(searches):
+                self._loop.call_soon_threadsafe(_deliver, group)
+        return not closing
+
+    def _make(self, searches: Iterable[_Search]) -> Iterable[_Group]:
+        """Yields the searches as groups, each with its answers. Only who holds the turn may call it."""
         view = self._view()
         for group in _groups(searches):
+            began = time.perf_counter()
             _answer(view, group, self._probes)
-            self._loop.call_soon_threadsafe(_deliver, group)
-        return not closing
+            if len(group.searches) == 1 and group.searches[0].is_plain:
+                self._plain_s.append(time.perf_counter() - began)
+            yield group
 
     def _take(self) -> tuple[list[_Search], bool]:
         """Returns all waiting searches, at least one unless the queue is closing, and whether it is closing."""
@@ -128,7 +179,7 @@ def _groups(searches: Iterable[_Search]) -> Iterable[_Group]:
 
 
 def _answer(view: View, group: _Group, probes: Probes) -> None:
-    """Answers a group; runs in the thread."""
+    """Answers a group."""
     try:
         queries = np.concatenate([search.queries for search in group.searches])
         count = max(search.count for search in group.searches)
@@ -148,9 +199,12 @@ def _answer(view: View, group: _Group, probes: Probes) -> None:
 def _find(masked: Masked, queries: Descriptors, count: int, probes: Probes) -> list[Found]:
     view, mask = masked.view, masked.mask
     step = max(1, min(MOST_QUERIES, MOST_ANSWERS // count))
-    found = [
-        one for start in range(0, len(queries), step) for one in view.search(queries[start : start + step], count, mask)
-    ]
+    with one_thread() if len(queries) < WORTH_THREADS else contextlib.nullcontext():
+        found = [
+            one
+            for start in range(0, len(queries), step)
+            for one in view.search(queries[start : start + step], count, mask)
+        ]
     probes.offer(view, mask, queries, found)
     return found
 
