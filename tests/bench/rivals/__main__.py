@@ -6,6 +6,7 @@ All have the same network, photographs and 100,000 descriptors, and answer one c
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -23,6 +24,7 @@ from pspsearch.model.repository import default_repository
 from pspsearch.triton.process import BundledTriton
 from tests.bench.bench_search import by_chance_ms, fill, load, state_of, timed
 from tests.bench.processor_time import spending
+from tests.bench.queueing import p99_ms
 from tests.bench.rivals.environments import python_of
 from tests.bench.rivals.gallery import HITS, ITEMS, MODEL, Gallery, open_gallery
 from tests.bench.rivals.http import Poster
@@ -37,6 +39,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 ROUNDS, ALONE = 2, 300
 CONCURRENCIES = (8, 16, 32)
 STEADY_S = 15.0
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ def _print(bare: ByImage, measured: dict[str, ByImage], steady: float) -> None:
     best = max(measured[rival.name].rate for rival in RIVALS)
     table = Table(title=f"search by image (500x375 JPEG) over {ITEMS:,} items, {HITS} hits, {ROUNDS} rounds")
     at_half = f"p99 at {steady:.0f}/s, ms"
-    headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", "core-ms", at_half, "core-ms")
+    headings = ("p50 ms", "p99 ms", "searches/s", "of the best rival's", "core-ms", at_half, "core-ms", "foretold p99")
     table.add_column("")
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -176,7 +179,8 @@ def _print(bare: ByImage, measured: dict[str, ByImage], steady: float) -> None:
         p50, p99 = np.percentile(one.alone_ms, (50, 99))
         late = f"{np.percentile(one.steady_ms, 99):.1f}" if one.steady_ms else ""
         full, half = (f"{np.mean(of):.1f}" if of else "" for of in (one.full_core_ms, one.steady_core_ms))
-        row = (f"{p50:.2f}", f"{p99:.2f}", f"{one.rate:.0f}", f"{one.rate / best:.2f}", full, late, half)
+        foretold = f"{p99_ms(float(np.mean(one.steady_core_ms)), steady, CORES):.0f}" if one.steady_core_ms else ""
+        row = (f"{p50:.2f}", f"{p99:.2f}", f"{one.rate:.0f}", f"{one.rate / best:.2f}", full, late, half, foretold)
         table.add_row(name, *row)
     Console().print(table)
 
