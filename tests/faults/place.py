@@ -6,7 +6,7 @@ import random
 import time
 import zlib
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,7 @@ from tests.servers.search_server import SearchServer, serve
 MODEL = "colour"
 DIMENSION = 128
 CALLERS, IDS_EACH, MOST_AT_ONCE = 6, 25, 4
+EMBEDDED = ("--runtime", "embedded")
 ONCE = Retries(attempts=1)
 """No retries, so that tests see what a fault does to a call."""
 
@@ -36,13 +37,15 @@ class Place:
     """Triton's address."""
     timed: bool = False
     """Whether times are judged; not in the tests, where a busy machine would decide."""
+    flags: Sequence[str] = ()
+    """Further flags of every server here."""
     _servers: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _shared: list[SearchServer] = field(default_factory=list[SearchServer])
 
     @contextlib.contextmanager
     def serve(self, data: Path, *flags: str, program: Sequence[str] = ("-m", "pspsearch")) -> Generator[SearchServer]:
         """A server of that data."""
-        with serve(data, self.triton, "--model", MODEL, *flags, program=program) as server:
+        with serve(data, self.triton, "--model", MODEL, *self.flags, *flags, program=program) as server:
             yield server
 
     async def check(self, data: Path, ledger: "Ledger") -> None:
@@ -50,6 +53,11 @@ class Place:
         with self.serve(data) as server:
             async with AsyncClient(server.address, retries=ONCE) as client:
                 await check_server(client, ledger)
+
+    def embedded(self, name: str) -> "Place":
+        """A place inside this one, whose servers run the model themselves."""
+        flags = (*EMBEDDED, "--repository", str(self.repository))
+        return replace(self, folder=self.new_folder(name), triton="", flags=flags, _shared=[])
 
     def shared(self) -> SearchServer:
         """A server for all faults that leave it unchanged; its default collection is shared."""

@@ -19,7 +19,7 @@ from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Publication, publish
 from tests.build.colour_network import write_colour_network
 from tests.e2e.test_rollout import PICTURES, SCORE_TOLERANCE, reference
-from tests.faults.place import Place
+from tests.faults.place import EMBEDDED, Place
 from tests.servers.search_server import SearchServer, serve
 
 FLAGS = ("--model", "colour", "--gate-overlap", "0.0", "--gate-slowdown", "100")
@@ -146,11 +146,18 @@ async def server_killed(place: Place, times: int) -> str:
         return await asyncio.to_thread(_kill_servers, folder, triton.address, times)
 
 
-def _kill_servers(folder: Path, triton: str, times: int) -> str:
+async def embedded_killed(place: Place, times: int) -> str:
+    """The same with the model in the server, which then dies with it."""
+    folder = place.new_folder("rollout-embedded-killed")
+    flags = (*EMBEDDED, "--repository", str(make_repository(folder)))
+    return await asyncio.to_thread(_kill_servers, folder, "", times, *flags)
+
+
+def _kill_servers(folder: Path, triton: str, times: int, *flags: str) -> str:
     ledger, chance, promoted = Ledger(), random.Random(0), set[int]()
     spaces: dict[str, Descriptors] = {}
     for number in range(times + 1):
-        with serve(folder / "data", triton, *FLAGS) as server, Client(server.address) as client:
+        with serve(folder / "data", triton, *FLAGS, *flags) as server, Client(server.address) as client:
             spaces = spaces or spaces_of(client, folder)
             ledger.check(client, spaces)
             ledger.settle(client)
