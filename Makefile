@@ -70,7 +70,7 @@ bench: $(DEVELOPMENT) ## Measure, and print the ratios to the bare parts.
 	$(BIN)/python -m tests.bench
 
 rivals: $(DEVELOPMENT) ## Measure searches beside what people would use instead.
-	$(BIN)/python -m tests.bench.rivals
+	$(BIN)/python -m tests.bench.rivals $(RIVALS)
 
 rivals-million: $(DEVELOPMENT) ## The same for searches by descriptor among a million; half an hour at first.
 	$(BIN)/python -m tests.bench.rivals.descriptors

@@ -124,6 +124,9 @@ class RolloutSettings:
     rollout_strain: float = setting(
         2.0, "Describing stored images slows down while live searches take more than so many times their quiet time."
     )
+    rollout_images: int = setting(
+        1, "How many stored images are described at once. One takes one core of a CPU; a GPU wants more, such as 32."
+    )
     rollout_watch_s: float = setting(
         30.0, "How many seconds pass between two looks for new versions; 0 for looks only on request."
     )
@@ -186,6 +189,7 @@ class Settings:
             (self.index, "index_memory_bytes", 0),
             (self.images, "max_image_bytes", 1),
             (self.images, "max_image_pixels", 1),
+            (self.rollout, "rollout_images", 1),
             (self.security, "caller_calls_per_s", 0),
             (self.security, "caller_calls", 0),
         ):

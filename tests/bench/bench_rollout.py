@@ -1,9 +1,10 @@
 """How a rollout affects live searches, and how much of the model it gets meanwhile.
 
-Triton, the server and this client share the machine's cores.
+The model, the server and this client share the machine's cores.
 """
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,11 @@ class Load:
 
 async def main() -> None:
     """Prints p99 during a rollout over p99 without, the rollout's rate, and the longest search around a flip."""
+    for is_embedded in (False, True):
+        await _measure_with(is_embedded=is_embedded)
+
+
+async def _measure_with(*, is_embedded: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(shutil.copytree(default_repository(), Path(folder, "model_repository")))
         network = Path(folder, "new.onnx")
@@ -76,13 +82,18 @@ async def main() -> None:
             "--output",
         ]
         subprocess.run([*command, str(network)], check=True, capture_output=True)
-        async with BundledTriton(BundledTritonSettings(repository)) as triton:
-            with serve(Path(folder, "data"), triton.address, *FLAGS) as server:
-                async with AsyncClient(server.address) as client:
-                    await _measure(client, Publication(network, repository, "pspnet"))
+        async with contextlib.AsyncExitStack() as stack:
+            triton, flags = "", ["--runtime", "embedded", "--repository", str(repository)]
+            if not is_embedded:
+                bundled = await stack.enter_async_context(BundledTriton(BundledTritonSettings(repository)))
+                triton, flags = bundled.address, []
+            server = stack.enter_context(serve(Path(folder, "data"), triton, *flags, *FLAGS))
+            client = await stack.enter_async_context(AsyncClient(server.address))
+            publication = Publication(network, repository, "pspnet")
+            await _measure(client, publication, "embedded" if is_embedded else "through Triton")
 
 
-async def _measure(client: AsyncClient, publication: Publication) -> None:
+async def _measure(client: AsyncClient, publication: Publication, runtime: str) -> None:
     image = encode(load_photo(500, 375))
     items = [ItemInput(f"i{number}", image + number.to_bytes(4)) for number in range(ITEMS)]
     async for given in client.ingest(items):
@@ -119,7 +130,8 @@ async def _measure(client: AsyncClient, publication: Publication) -> None:
     await running
     around = [took for began, took in flipping.times if any(-0.2 < began - moment < 0.2 for moment in moments)]
 
-    table = Table(title=f"a rollout of {ITEMS:,} items, share {SHARE}, beside {half:.0f} searches/s by image")
+    beside_what = f"beside {half:.0f} searches/s by image"
+    table = Table(title=f"{runtime}: a rollout of {ITEMS:,} items, share {SHARE}, {beside_what}")
     for heading in ("figure", "quiet", "beside", "ratio", "target"):
         table.add_column(heading, justify="right")
     ratio = beside.p99_ms / quiet.p99_ms

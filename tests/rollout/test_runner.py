@@ -14,8 +14,8 @@ from pspsearch.rollout.promotion import Promoter
 from pspsearch.v1 import model_service_pb2 as models
 from tests.fakes.describer import ColourDescriber, version
 from tests.rollout.steps import EXPECTED, assert_answers_from, failed, promote, search, start, states
-from tests.servers.rollout_place import Place, picture, reach
-from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, refuse
+from tests.servers.rollout_place import OVERLAP, Place, picture, reach, second
+from tests.servers.rpc_client import FLOWER, TEMPLE, Api, item, open_api, refuse
 
 
 async def test_a_rollout_is_described_checked_and_promoted(api: Api) -> None:
@@ -55,6 +55,18 @@ async def test_the_model_is_told_for_whom_it_describes(api: Api) -> None:
     await reach(api, models.ROLLOUT_STAGE_READY)
     assert versions[2].urgencies.count(Urgency.ROLLOUT) >= len(EXPECTED)  # and the gate's own
     assert Urgency.WRITE not in versions[2].urgencies
+
+
+async def test_more_images_are_described_at_once_if_that_is_set() -> None:
+    """As a GPU wants it; and none is left out."""
+    versions = {1: ColourDescriber(), 2: second()}
+    async with open_api(versions=versions, gate=OVERLAP, rollout_images=8) as api:
+        await api.fill(*(item(id_, image) for id_, image in EXPECTED.items()))
+        await start(api)
+        ready = await reach(api, models.ROLLOUT_STAGE_READY)
+
+        assert (ready.described_count, ready.missing_count) == (20, 0)
+        assert versions[2].urgencies.count(Urgency.ROLLOUT) < len(EXPECTED) // 4
 
 
 async def test_a_rollout_can_promote_itself(api: Api) -> None:

@@ -106,6 +106,7 @@ async def open_server(
     gate: GateSettings | None = None,
     security: SecuritySettings | None = None,
     memory: MemoryBound | None = None,
+    rollout_images: int = 1,
 ) -> AsyncGenerator[Parts]:
     """Serves the catalog, with a collection `default` of the model `colours`, on a free port, images within LIMITS."""
     source = catalog or MemoryCatalog()
@@ -137,7 +138,7 @@ async def open_server(
         query_describer = QueryDescriber(source, decoder)
         latencies, recent = Latencies(), RecentImages()
         checks = Gate(gate or GateSettings(), source, query_describer, recent)
-        filler = Filler(source, query_describer)
+        filler = Filler(source, query_describer, rollout_images)
         ingester = Ingester(collections, source, query_describer, LIMITS, memory)
         settings = RolloutSettings()
         rollouts = Rollouts(collections, source, look, open_describer, filler, checks, latencies, settings)

@@ -62,7 +62,7 @@ async def open_server(settings: Settings) -> AsyncGenerator[RpcServer]:
             catalog,
             versions.look,
             versions.open,
-            Filler(catalog, describer),
+            Filler(catalog, describer, settings.rollout.rollout_images),
             Gate(settings.gate, catalog, describer, recent),
             latencies,
             settings.rollout,

@@ -20,12 +20,12 @@ from pspsearch.ports import WritableItems
 log = logging.getLogger(__name__)
 
 BATCH = 4
-"""How many items are stored together. Their images are described one by one, so a search waits for one at most."""
+"""How many items are stored together, or more if more are described at once."""
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 CALL_S = 20.0
-"""The time limit of one image."""
+"""The time limit of what is described at once."""
 
 PATIENCE_S = 60.0
 """How long a version may be missing in Triton, where it may be starting again, or fail to answer in time."""
@@ -33,16 +33,16 @@ PATIENCE_S = 60.0
 
 @dataclass(slots=True)
 class Pace:
-    """Rests between batches, so that live searches get their share of the model, and longer when they become slow."""
+    """Rests between images, so that live searches get their share of the model, and longer when they become slow."""
 
     share: float
-    """The share of the time in which batches are described."""
+    """The share of the time in which images are described."""
     worst_strain: float
     latencies: Latencies
     _ease: float = 1.0
 
     async def rest(self, busy_s: float) -> None:
-        """Rests after a batch that took `busy_s`."""
+        """Rests after what took `busy_s`."""
         if self.latencies.strain > self.worst_strain:
             self._ease = max(0.1, 0.9 * self._ease)
         else:
@@ -54,9 +54,11 @@ class Pace:
 class Filler:
     """Describes the items that a generation lacks. Only tasks of one event loop may use it."""
 
-    def __init__(self, catalog: WritableItems, describer: QueryDescriber) -> None:
+    def __init__(self, catalog: WritableItems, describer: QueryDescriber, at_once: int = 1) -> None:
+        """A search that comes while images are described waits for `at_once` of them at most."""
         self._catalog = catalog
         self._describer = describer
+        self._at_once = at_once
 
     async def fill(self, opened: OpenGeneration, pace: Pace, told: Callable[[int], None], *, renew: bool) -> int:
         """Describes every item that has a kept, readable image, and returns how many images cannot be read.
@@ -74,26 +76,30 @@ class Filler:
     ) -> bool:
         """Goes once through all items. Returns whether it tried to describe any."""
         after, any_described = 0, False
-        while items := await self._catalog.lacking(opened.generation, after, BATCH):
+        while items := await self._catalog.lacking(opened.generation, after, max(BATCH, self._at_once)):
             after = items[-1].key
             wanted = [item for item in items if item.image and item.image.kept and item.key not in unreadable]
             if not wanted:
                 continue
             any_described = True
-            started = time.perf_counter()
-            with pace.latencies.company():
-                filled = await self._describe(opened, wanted, unreadable)
+            filled = await self._describe(opened, wanted, unreadable, pace)
             told(await self._catalog.fill(opened.generation, filled, renew=renew))
-            await pace.rest(time.perf_counter() - started)
         return any_described
 
-    async def _describe(self, opened: OpenGeneration, items: Sequence[Item], unreadable: set[int]) -> list[Filling]:
+    async def _describe(
+        self, opened: OpenGeneration, items: Sequence[Item], unreadable: set[int], pace: Pace
+    ) -> list[Filling]:
         collection = opened.generation.collection
         images = await asyncio.gather(*(self._catalog.image(collection, item.id) for item in items))
         there = [(item, image) for item, image in zip(items, images, strict=True) if image is not None]
+        descriptors: list[Descriptor | PspsearchError] = []
+        for start in range(0, len(there), self._at_once):
+            some, began = [image for _, image in there[start : start + self._at_once]], time.perf_counter()
+            with pace.latencies.company():
+                descriptors += await self._insist(opened, some)
+            await pace.rest(time.perf_counter() - began)
         filled: list[Filling] = []
-        for item, image in there:
-            descriptor = await self._insist(opened, image)
+        for (item, image), descriptor in zip(there, descriptors, strict=True):
             if isinstance(descriptor, PspsearchError):
                 log.warning("the image of item %r cannot be read any more: %s", item.id, descriptor)
                 unreadable.add(item.key)
@@ -102,19 +108,17 @@ class Filler:
                 filled.append(Filling(item.key, hashlib.sha256(image).hexdigest(), descriptor.astype(np.float16)))
         return filled
 
-    async def _insist(self, opened: OpenGeneration, image: bytes) -> Descriptor | PspsearchError:
+    async def _insist(self, opened: OpenGeneration, images: Sequence[bytes]) -> list[Descriptor | PspsearchError]:
         """Retries trouble that may pass: without end while Triton is away or busy, for a while if the version fails."""
         pause_s, began = _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
                 call = Call(CALL_S, urgency=Urgency.ROLLOUT)
-                (descriptor,) = await self._describer.describe_images(opened.describer, [image], call)
+                return await self._describer.describe_images(opened.describer, images, call)
             except (RetryLater, ModelMismatch) as error:
                 ill = isinstance(error, (ModelMismatch, DeadlineExceeded))
                 if ill and time.monotonic() - began > PATIENCE_S:
                     raise
                 log.info("describing for %s waits: %s", opened.describer.version, error)
-            else:
-                return descriptor
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
