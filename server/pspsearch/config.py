@@ -27,6 +27,9 @@ def setting(default: _T, what: str) -> _T:
     return field(default=default, metadata={"help": what})
 
 
+_MOST_AT_ONCE = 64
+"""The most images that a rollout describes at once, all of which are in memory."""
+
 REQUEST_COPIES = 4
 """How many copies of a request are in memory while it is received, parsed and read: four of 42 MiB took 582 MiB."""
 
@@ -180,6 +183,8 @@ class Settings:
         for name, port in (("port", self.serving.port), ("metrics_port", self.serving.metrics_port)):
             if not 0 <= port < 65536:
                 raise BadSettings(f"{name} must be 0 to 65535, not {port}")
+        if not 1 <= self.rollout.rollout_images <= _MOST_AT_ONCE:
+            raise BadSettings(f"rollout_images must be 1 to {_MOST_AT_ONCE}, not {self.rollout.rollout_images}")
         for group, name, least in (
             (self.serving, "max_calls", 1),
             (self.serving, "max_message_bytes", 1 << 16),
@@ -189,7 +194,6 @@ class Settings:
             (self.index, "index_memory_bytes", 0),
             (self.images, "max_image_bytes", 1),
             (self.images, "max_image_pixels", 1),
-            (self.rollout, "rollout_images", 1),
             (self.security, "caller_calls_per_s", 0),
             (self.security, "caller_calls", 0),
         ):

@@ -35,7 +35,7 @@ Sequences = NDArray[np.int64]
 
 
 class Urgency(IntEnum):
-    """For whom an image is described. Where images of several wait, those of the lowest number come first."""
+    """For whom an image is described. Where images wait, those of lower numbers go first."""
 
     SEARCH = 0
     WRITE = 1

@@ -66,7 +66,7 @@ class Describer(Protocol):
         """Returns one unit row per input, in order.
 
         With `cells` it also returns those of each input's cells, if the contract has any. Pixels are count x height x
-        width x 3. The whole call takes at most `timeout_s`. A model that can choose takes the most urgent first.
+        width x 3. The whole call takes at most `timeout_s`. A model that can choose prefers the urgent.
         Cancelling the call cancels the work that waits in Triton. Raises InvalidRequest for inputs of another kind or
         shape than the contract's; Overloaded, DeadlineExceeded or TritonUnavailable for trouble that may pass; and
         BrokenModel if the model breaks its promise.

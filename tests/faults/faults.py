@@ -76,7 +76,12 @@ FAULTS = [
     Fault("cancelled calls, with the model inside", _embedded(calls.cancelled), 200, 10_000),
     Fault("five times more than it can answer", load.overload, 0, 300),
     Fault("SIGTERM under load", killed.by_sigterm, 1, 100),
-    Fault("SIGTERM under load, with the model inside", _embedded(killed.by_sigterm), 0, 100),
+    Fault(
+        "SIGTERM while images are described, with the model inside",
+        _embedded(killed.by_sigterm_while_describing),
+        1,
+        100,
+    ),
     Fault("the same for a long time", load.soak, 2, SOAK_S),
     Fault("filters that are to stop others", filters.hostile, 2, 100),
     Fault("callers that are slow, many, or too much", crowd.crowds, 0, 10),

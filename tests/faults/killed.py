@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ RESTART_S, GRACE_S = 10.0, 10.0
 MOST_WRITES = 300
 """The most writes until a kill; chance decides how many."""
 MANY = 10
+SEARCHERS = 16
 PICTURES, PADDING = 40, 500_000
 """The size of the data for a backup that takes a while."""
 
@@ -104,6 +106,34 @@ async def by_sigterm(place: Place, times: int) -> str:
     await place.check(data, ledger)
     place.within(slowest_s, GRACE_S, "the slowest end")
     return f"{times} stops, {ledger.writes} acknowledged writes: none lost; slowest end {slowest_s:.1f} s"
+
+
+async def by_sigterm_while_describing(place: Place, times: int) -> str:
+    """The same while images wait for the model: each search is answered, or told to come again."""
+    data, chance, told = place.new_folder("sigterm-describing"), random.Random(3), Counter[str]()
+    image, slowest_s = encode(load_photo(64, 48)), 0.0
+    for _ in range(times):
+        with place.serve(data) as server:
+            async with AsyncClient(server.address, retries=ONCE) as client:
+
+                async def search(client: AsyncClient = client) -> None:
+                    while True:
+                        await client.search(image)
+                        told["answered"] += 1
+
+                searching = [asyncio.create_task(search()) for _ in range(SEARCHERS)]
+                await asyncio.sleep(chance.uniform(0.1, 0.5))
+                started = time.perf_counter()
+                server.process.send_signal(signal.SIGTERM)
+                code = await asyncio.to_thread(server.process.wait, 120)
+                slowest_s = max(slowest_s, time.perf_counter() - started)
+                for ended in await asyncio.gather(*searching, return_exceptions=True):
+                    check_ended(ended, RetryLater)
+                    told["told to come again"] += 1
+                assert code == 0, code
+    place.within(slowest_s, GRACE_S, "the slowest end")
+    assert told["answered"] >= times
+    return f"{times} stops, {dict(told)}; slowest end {slowest_s:.1f} s"
 
 
 async def during_upkeep(place: Place, times: int) -> str:

@@ -298,6 +298,10 @@ async def test_a_lone_search_that_is_quick_needs_no_thread(
     monkeypatch.setattr(module, "LONE_S", PATIENCE_S)
     assert await maker() == "index-search"
     monkeypatch.setattr(module, "LONE_S", 0.0)
+    monkeypatch.setattr(module, "QUICK_S", 0.5)
+    searches._note(1.0)  # as if the index had grown since it was quick
+    assert await maker() == "index-search"
+    assert await maker() == loops
     monkeypatch.setattr(module, "QUICK_S", 0.0)
     assert await maker() == "index-search"
     await searches.close()

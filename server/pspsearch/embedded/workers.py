@@ -1,8 +1,9 @@
-"""Threads that describe images. Each takes the most urgent one, from bytes to descriptor."""
+"""Threads that describe images, from bytes to descriptors. What is urgent comes first."""
 
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import queue
 import threading
@@ -18,9 +19,21 @@ _PER_CORE = 2
 """While the network computes for one thread, another decodes, so that the network need not wait for an image."""
 
 _MOST_WAITING = 256
-"""How many images may wait that are as urgent or more; others are refused at once, as by a Triton whose queue is full.
+"""The most images that may wait of the same or greater urgency; more are refused, as by a Triton whose queue is full.
 
 So a large import never has searches refused.
+"""
+
+_LATER_S = 1.0
+"""An image of a write counts as if it had come so much later, and one of a rollout twice that.
+
+So searches pass them, and yet neither waits for ever.
+"""
+
+_CALM_S = 0.05
+"""For so long no two images may have been there at once before a lone one takes all cores.
+
+That answers it sooner, but takes more processor time than one core would: too much on a server that is half busy.
 """
 
 
@@ -35,21 +48,12 @@ class _Job:
     loop: asyncio.AbstractEventLoop
 
 
-_LAST = max(Urgency) + 1
-
-_CALM_S = 0.05
-"""For so long no two images may have been there at once before a lone one takes all cores.
-
-On all cores it takes more of their time than on one: too much on a server that is half busy.
-"""
-
-
 class Workers:
     """The threads, which all networks of a server share: so two versions together take no more cores than there are."""
 
     def __init__(self) -> None:
-        self._jobs: queue.PriorityQueue[tuple[int, int, _Job | None]] = queue.PriorityQueue()
-        """By urgency, and then in the order in which they came."""
+        self._jobs: queue.PriorityQueue[tuple[float, int, _Job | None]] = queue.PriorityQueue()
+        """By the time at which each counts as having come, and then in the order in which they did."""
         self._numbers = itertools.count()
         self._turn = threading.Lock()
         self._waiting = [0] * len(Urgency)
@@ -79,45 +83,46 @@ class Workers:
         loop = asyncio.get_running_loop()
         job = _Job(network, prepare, cells, urgency, loop.create_future(), loop)
         job.answer.add_done_callback(lambda _: self._take(job))  # the caller left: the image goes, too
-        self._jobs.put((urgency, next(self._numbers), job))
+        self._jobs.put((time.monotonic() + _LATER_S * urgency, next(self._numbers), job))
         return job.answer
 
     def close(self) -> None:
         """Ends the threads after the images that were submitted."""
         for _ in self._threads:
-            self._jobs.put((_LAST, next(self._numbers), None))
+            self._jobs.put((math.inf, next(self._numbers), None))
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()[2]) is not None:
-            prepare = self._take(job)
+            prepare = self._take(job, begins=True)
             if prepare is not None:
-                self._do(job, prepare)
+                is_calm = time.monotonic() - self._crowded_s > _CALM_S
+                tell = _describe(job, prepare, on_all_cores=is_calm and job.urgency is not Urgency.ROLLOUT)
+                with self._turn:
+                    self._busy -= 1  # before the caller hears, who may come with the next image at once
+                _tell(job, tell)
+                del tell
             del job, prepare  # they hold an image while this thread waits
 
-    def _take(self, job: _Job) -> Prepare | None:
-        """Takes the image out of the job, for the first who asks."""
+    def _take(self, job: _Job, *, begins: bool = False) -> Prepare | None:
+        """Takes the image out of the job, for the first who asks: a thread that begins with it, or nobody any more."""
         with self._turn:
             prepare, job.prepare = job.prepare, None
             if prepare is not None:
                 self._waiting[job.urgency] -= 1
+                self._busy += begins
         return prepare
 
-    def _do(self, job: _Job, prepare: Prepare) -> None:
-        with self._turn:
-            self._busy += 1
-            is_calm = job.urgency is not Urgency.ROLLOUT and time.monotonic() - self._crowded_s > _CALM_S
-        try:
-            answer = job.network.describe(prepare, cells=job.cells, on_all_cores=is_calm)
-        except Exception as error:  # whatever it is, its caller hears of it, and this thread goes on
-            failure = bare(error)
-            _tell(job, lambda: job.answer.set_exception(failure))
-        else:
-            _tell(job, lambda: job.answer.set_result(answer))
-        finally:
-            with self._turn:
-                self._busy -= 1
+
+def _describe(job: _Job, prepare: Prepare, *, on_all_cores: bool) -> Callable[[], None]:
+    """Returns what tells the caller the answer, or the error."""
+    try:
+        answer = job.network.describe(prepare, cells=job.cells, on_all_cores=on_all_cores)
+    except Exception as error:  # whatever it is, its caller hears of it, and this thread goes on
+        failure = bare(error)
+        return lambda: job.answer.set_exception(failure)
+    return lambda: job.answer.set_result(answer)
 
 
 def _tell(job: _Job, act: Callable[[], None]) -> None:

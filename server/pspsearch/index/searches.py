@@ -25,11 +25,11 @@ MOST_QUERIES = 256
 MOST_ANSWERS = 1 << 17
 """The most rows that one call of a base answers with. Its candidates are a multiple of that."""
 
-WORTH_THREADS = 8
-"""With fewer queries FAISS uses one thread, because starting more takes longer than they save."""
-
 QUICK_S = 0.0003
 """A search that takes no longer is made in the event loop: a thread takes about as long to be woken and to answer."""
+
+SLOW_S = 10 * QUICK_S
+"""No wait for a core makes a quick search so slow: the index must have grown, or its pages have left the memory."""
 
 LONE_S = 0.001
 """If the search before came so lately, more will: then the thread makes several at once, which costs less for each."""
@@ -152,9 +152,15 @@ class Searches:
         for group in _groups(searches):
             began = time.perf_counter()
             _answer(view, group, self._probes)
-            if len(group.searches) == 1 and group.searches[0].is_plain:
-                self._plain_s.append(time.perf_counter() - began)
+            if len(group.searches) == 1 and group.searches[0].is_plain and group.error is None:
+                self._note(time.perf_counter() - began)
             yield group
+
+    def _note(self, seconds: float) -> None:
+        """Notes how long a plain search took. If that was far too long, the times before it tell nothing any more."""
+        if seconds > SLOW_S:
+            self._plain_s.clear()
+        self._plain_s.append(seconds)
 
     def _take(self) -> tuple[list[_Search], bool]:
         """Returns all waiting searches, at least one unless the queue is closing, and whether it is closing."""
@@ -199,7 +205,7 @@ def _answer(view: View, group: _Group, probes: Probes) -> None:
 def _find(masked: Masked, queries: Descriptors, count: int, probes: Probes) -> list[Found]:
     view, mask = masked.view, masked.mask
     step = max(1, min(MOST_QUERIES, MOST_ANSWERS // count))
-    with one_thread() if len(queries) < WORTH_THREADS else contextlib.nullcontext():
+    with one_thread() if len(queries) == 1 else contextlib.nullcontext():  # starting more would take longer
         found = [
             one
             for start in range(0, len(queries), step)

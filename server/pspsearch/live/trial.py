@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pspsearch.call import Call
-from pspsearch.domain import Urgency
 from pspsearch.errors import PspsearchError, RetryLater
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live
@@ -131,7 +130,7 @@ class Trial:
         started = time.perf_counter()
         try:
             with self.candidate.in_use(), self._latencies.company():
-                answer = await search(self.candidate, Call(_CALL_S, urgency=Urgency.ROLLOUT))
+                answer = await search(self.candidate, Call(_CALL_S))
         except PspsearchError as error:
             self._failed += 1
             log.info("%s cannot answer a mirrored call: %s", self.candidate.describer.version, error)

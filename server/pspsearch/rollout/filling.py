@@ -25,10 +25,10 @@ BATCH = 4
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 CALL_S = 20.0
-"""The time limit of what is described at once."""
+"""The time limit of one request to the model."""
 
 PATIENCE_S = 60.0
-"""How long a version may be missing in Triton, where it may be starting again, or fail to answer in time."""
+"""How long a version may be missing, as in a Triton that is starting again, or fail to answer in time."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class Filler:
         return filled
 
     async def _insist(self, opened: OpenGeneration, images: Sequence[bytes]) -> list[Descriptor | PspsearchError]:
-        """Retries trouble that may pass: without end while Triton is away or busy, for a while if the version fails."""
+        """Retries trouble that may pass: without end if the model is away or busy, for a while if the version fails."""
         pause_s, began = _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:

@@ -83,6 +83,8 @@ class ByImage(Measured):
 async def main(words: list[str]) -> None:
     """Prints one row for each, the bare parts first."""
     rivals = [rival for rival in RIVALS if not words or any(word in rival.name for word in words)]
+    if not rivals:
+        sys.exit(f"no rival's name has any of {words}: {', '.join(rival.name for rival in RIVALS)}")
     settings = BundledTritonSettings(default_repository())
     async with BundledTriton(settings) as triton:
         triton.require(MODEL)
