@@ -15,7 +15,7 @@ serve: $(SERVING) ## Serve searches, with the shipped model and a gallery of sam
 	$(BIN)/pspsearch serve --sample
 
 test: $(DEVELOPMENT) ## Run the tests, in two processes.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10 --durations-min 1
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 10 --durations-min 1
 
 slow: $(DEVELOPMENT) ## Run the repetitions that `make test` leaves out.
 	$(BIN)/pytest -m slow
