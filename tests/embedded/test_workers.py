@@ -44,7 +44,11 @@ def network() -> Watched:
 @pytest.fixture
 async def workers(monkeypatch: pytest.MonkeyPatch, network: Watched) -> AsyncIterator[Workers]:
     """A single thread."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+
+    def one_core(_: int) -> set[int]:
+        return {0}
+
+    monkeypatch.setattr(os, "sched_getaffinity", one_core)
     monkeypatch.setattr(module, "_PER_CORE", 1)
     workers = Workers()
     yield workers
@@ -54,8 +58,11 @@ async def workers(monkeypatch: pytest.MonkeyPatch, network: Watched) -> AsyncIte
 
 def submit(workers: Workers, network: Watched, name: str, urgency: Urgency = SEARCH) -> "asyncio.Future[Answer]":
     """An image with a name."""
-    prepare = cast(Any, lambda _: name)
-    return workers.submit(cast(Network, network), prepare, cells=False, urgency=urgency)
+
+    def say(_: Any) -> str:
+        return name
+
+    return workers.submit(cast(Network, network), cast(Any, say), cells=False, urgency=urgency)
 
 
 async def occupy(workers: Workers, network: Watched) -> "asyncio.Future[Answer]":

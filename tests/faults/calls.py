@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 import psutil
 
-from pspsearch.client import AsyncClient, Descriptor
+from pspsearch.client import AsyncClient, Descriptor, Retries
 from pspsearch.client.operations import upsert
 from pspsearch.domain import Outcome
 from pspsearch.errors import NotFound
@@ -20,6 +20,10 @@ AT_ONCE = 50
 WARM = 1_000
 GROWTH_BYTES = 10 << 20
 CLIENTS, IDS_EACH = 8, 40
+
+
+PATIENT = Retries(attempts=20, budget=20)
+"""Triton 2.51 itself crashes now and then when calls are cancelled; then it is started again within seconds."""
 
 
 async def same_request(place: Place, times: int) -> str:
@@ -63,7 +67,8 @@ async def cancelled(place: Place, times: int) -> str:
         for _ in range(times // AT_ONCE):
             await cancel_some(client, AT_ONCE)
         idle_s = await become_idle(client)
-        await client.search(image)
+        async with AsyncClient(server.address, retries=PATIENT) as other:
+            await other.search(image)
         grown_bytes = process.memory_info().rss - before_bytes
         assert process.num_threads() <= threads
     assert grown_bytes < GROWTH_BYTES, f"{grown_bytes / 2**20:.1f} MiB more"
