@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,15 @@ StoredDescriptor = NDArray[np.float16]
 
 Sequences = NDArray[np.int64]
 """Numbers of changes; each names one row for ever."""
+
+
+class Box(NamedTuple):
+    """A rectangle in an upright picture, in fractions of its width and height from its left upper corner."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 class Urgency(IntEnum):

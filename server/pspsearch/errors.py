@@ -13,6 +13,7 @@ PspsearchError
 |-- NotFound                  ask for something that is there
 |-- AlreadyExists             choose another name
 |-- ModelMismatch             ask for a model version that is there
+|-- NoPicture                 ask about something whose picture is there
 |-- RolloutRefused            do something else first
 |-- RetryLater                the same request may succeed later
 |   |-- NotServing
@@ -117,6 +118,10 @@ class AlreadyExists(PspsearchError):
 
 class ModelMismatch(PspsearchError):
     """The model, its version or its contract is not what the caller asked for."""
+
+
+class NoPicture(PspsearchError):
+    """What is asked about has no picture, or it was not kept."""
 
 
 class RolloutRefused(PspsearchError):

@@ -21,13 +21,13 @@ _HEADING_PX = 36
 _FRAME_PX = 5
 _FEWEST_COLUMNS = 5
 
-_PAPER = (246, 245, 242)
+PAPER = (246, 245, 242)
 _CARD = (255, 255, 255)
-_GREY = (205, 205, 203)
+GREY = (205, 205, 203)
 _LINE = (222, 220, 215)
-_INK = (38, 40, 46)
+INK = (38, 40, 46)
 _PALE_INK = (112, 114, 120)
-_ACCENT = (226, 94, 38)
+ACCENT = (226, 94, 38)
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -48,12 +48,12 @@ def draw_montage(query: bytes | None, hits: Sequence[MontageHit]) -> bytes:
     Every picture is shown whole and upright. A query without an image is a grey card, too.
     """
     columns = _count_columns(len(hits))
-    canvas = Image.new("RGB", _measure(len(hits), columns), _PAPER)
+    canvas = Image.new("RGB", _measure(len(hits), columns), PAPER)
     pen = ImageDraw.Draw(canvas)
     _draw_query(canvas, pen, query)
     left = 2 * _MARGIN_PX + _QUERY_PX
     heading = f"{len(hits)} hits" if len(hits) != 1 else "1 hit"
-    pen.text((left, _MARGIN_PX), heading if hits else "no hits", _INK, _font(20))
+    pen.text((left, _MARGIN_PX), heading if hits else "no hits", INK, font(20))
     for place, hit in enumerate(hits):
         x = left + place % columns * (_HIT_PX + _GAP_PX)
         y = _MARGIN_PX + _HEADING_PX + place // columns * (_HIT_PX + _LABEL_PX + _GAP_PX)
@@ -77,8 +77,8 @@ def _measure(hits: int, columns: int) -> tuple[int, int]:
 
 def _draw_query(canvas: Image.Image, pen: ImageDraw.ImageDraw, query: bytes | None) -> None:
     left, top = _MARGIN_PX, _MARGIN_PX + _HEADING_PX
-    pen.text((left, _MARGIN_PX), "query", _ACCENT, _font(20))
-    pen.rectangle((left, top, left + _QUERY_PX - 1, top + _QUERY_PX - 1), _CARD, _ACCENT, _FRAME_PX)
+    pen.text((left, _MARGIN_PX), "query", ACCENT, font(20))
+    pen.rectangle((left, top, left + _QUERY_PX - 1, top + _QUERY_PX - 1), _CARD, ACCENT, _FRAME_PX)
     inner = (left + _FRAME_PX, top + _FRAME_PX)
     _draw_image(canvas, pen, inner, _QUERY_PX - 2 * _FRAME_PX, query, "no image")
 
@@ -88,12 +88,12 @@ def _draw_hit(
 ) -> None:
     x, y = corner
     pen.rectangle((x - 1, y - 1, x + _HIT_PX, y + _HIT_PX + _LABEL_PX), _CARD, _LINE)
-    name = _shorten(hit.id, _font(14), _HIT_PX - 16)
+    name = shorten(hit.id, font(14), _HIT_PX - 16)
     _draw_image(canvas, pen, corner, _HIT_PX, hit.image, name)
     below = y + _HIT_PX + 5
-    pen.text((x + 8, below), name, _INK, _font(14))
-    pen.text((x + 8, below + 18), f"{rank}", _PALE_INK, _font(14))
-    pen.text((x + _HIT_PX - 8, below + 18), f"{hit.score:.3f}", _ACCENT, _font(14), anchor="ra")
+    pen.text((x + 8, below), name, INK, font(14))
+    pen.text((x + 8, below + 18), f"{rank}", _PALE_INK, font(14))
+    pen.text((x + _HIT_PX - 8, below + 18), f"{hit.score:.3f}", ACCENT, font(14), anchor="ra")
 
 
 def _draw_image(
@@ -106,15 +106,15 @@ def _draw_image(
 ) -> None:
     """The whole image in the middle of a square, or a grey square with a word."""
     x, y = corner
-    picture = _decode(image, side_px) if image is not None else None
+    picture = decode_upright(image, side_px) if image is not None else None
     if picture is None:
-        pen.rectangle((x, y, x + side_px - 1, y + side_px - 1), _GREY)
-        pen.text((x + side_px // 2, y + side_px // 2), stand_in, _PALE_INK, _font(14), anchor="mm")
+        pen.rectangle((x, y, x + side_px - 1, y + side_px - 1), GREY)
+        pen.text((x + side_px // 2, y + side_px // 2), stand_in, _PALE_INK, font(14), anchor="mm")
     else:
         canvas.paste(picture, (x + (side_px - picture.width) // 2, y + (side_px - picture.height) // 2))
 
 
-def _decode(image: bytes, side_px: int) -> Image.Image | None:
+def decode_upright(image: bytes, side_px: int) -> Image.Image | None:
     """Decodes the image upright, with its longer side `side_px`; None if it cannot be read."""
     try:
         width, height = read_facts(image).upright
@@ -125,7 +125,7 @@ def _decode(image: bytes, side_px: int) -> Image.Image | None:
         return None
 
 
-def _shorten(text: str, font: _Font, width_px: int) -> str:
+def shorten(text: str, font: _Font, width_px: int) -> str:
     """The text, without its middle if it is too long."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(text) <= width_px:
@@ -143,5 +143,6 @@ def _cut(text: str, kept: int) -> str:
 
 
 @cache
-def _font(size_px: int) -> _Font:
+def font(size_px: int) -> _Font:
+    """The font of all drawn text."""
     return ImageFont.load_default(size_px)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Generation
+from pspsearch.domain import Box, Generation
 from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.filters import Filter
 
@@ -133,6 +133,41 @@ class Comparison:
     """How alike two things are."""
 
     score: float
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How a score is shared among the cells of one picture."""
+
+    shares: NDArray[np.float64]
+    """Rows x columns. A negative share speaks against the score."""
+    remainder: float
+    """The score less the sum of the shares."""
+    seen: Box
+    """What the cells cover: the part of the picture that the model saw."""
+
+
+class CellPair(NamedTuple):
+    """Cells of two pictures, each most like the other."""
+
+    query: Box
+    item: Box
+    score: float
+    """The cosine of their descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item has its score."""
+
+    score: float
+    query: Shares | None
+    """None if the query has no picture."""
+    item: Shares | None
+    """None if the item's picture was not kept."""
+    pairs: Sequence[CellPair]
+    """First those that give most to the score; none unless both have a picture."""
     generation: Generation
 
 

@@ -85,6 +85,7 @@ def test_calls_need_nothing_else(absent: list[str], tmp_path: Path) -> None:
             ["import", tmp_path],
             ["search", image, "--montage", tmp_path / "hits.png"],
             ["compare", image, "id:a.jpg"],
+            ["explain", image, "a.jpg", "--picture", tmp_path / "why.png"],
             ["get", "a.jpg"],
             ["list"],
             ["count"],

@@ -105,6 +105,21 @@ def test_search_takes_one_query(server: MemoryServer, arguments: list[str]) -> N
     assert "either an image or --id" in said.stderr
 
 
+def test_explain_prints_the_best_cells_and_draws_them(server: MemoryServer, image: Path, tmp_path: Path) -> None:
+    """What it prints of each picture adds up to the score."""
+    said = run(server, "explain", image, "temple", "--picture", tmp_path / "why.png")
+    told = json.loads(run(server, "explain", "id:temple", "[red]flower[/red]", "--json").stdout)
+
+    first, heading, *rows = said.stdout.splitlines()
+    assert said.exit_code == 0
+    assert heading.split() == ["picture", "cell", "share"]
+    assert [row.split()[0] for row in rows] == ["query"] * 7 + ["item"] * 7
+    assert sum(float(row.split()[-1]) for row in rows[:7]) == pytest.approx(float(first.split()[1]), abs=5e-4)
+    with Image.open(tmp_path / "why.png") as drawn:
+        assert drawn.format == "PNG"
+    assert (len(told["query"]["shares"]), told["item"]["remainder"], told["pairs"][0]["score"]) == (8, 0.25, 0.75)
+
+
 def test_compare_prints_score_and_verdict(server: MemoryServer, image: Path) -> None:
     """Files and items may come in any order."""
     same = run(server, "compare", image, "id:temple again", "--threshold", "0.9")
@@ -194,6 +209,7 @@ def test_status_tells_health_by_its_exit_code(server: MemoryServer) -> None:
     ("arguments", "words"),
     [
         (["get", "nobody"], "error: there is no item 'nobody'"),
+        (["explain", "id:temple", "nobody"], "error: there is no item 'nobody'"),
         (["count", "--collection", "nowhere"], "error: there is no collection 'nowhere'"),
         (["search", "nothing.jpg"], "error: nothing.jpg cannot be read: No such file or directory"),
         (["get", "\udcff"], "error: the request cannot be sent"),

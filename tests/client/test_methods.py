@@ -15,7 +15,18 @@ import pytest
 
 import pspsearch
 from pspsearch import client as clients
-from pspsearch.client import Acknowledgement, AsyncClient, Client, Descriptor, Hit, ItemId, ItemInput, SearchResult
+from pspsearch.client import (
+    Acknowledgement,
+    AsyncClient,
+    Box,
+    CellPair,
+    Client,
+    Descriptor,
+    Hit,
+    ItemId,
+    ItemInput,
+    SearchResult,
+)
 from pspsearch.domain import IndexKind, Outcome
 from pspsearch.errors import AlreadyExists, DamagedImage, InvalidRequest, NotFound, PspsearchError
 from tests.pictures import encode, load_photo
@@ -234,6 +245,22 @@ async def test_compare_gives_a_score_and_a_verdict(ask: EitherClient) -> None:
 
     assert alike.score > 0.99
     assert (alike.same, different.same, unjudged.same) == (True, False, None)
+
+
+async def test_explain_shares_the_score_among_cells(ask: EitherClient) -> None:
+    """A side without a picture is None."""
+    explanation = await ask("explain", TEMPLE, "flower")
+    descriptor = (await ask("describe", TEMPLE)).descriptor
+    blind = await ask("explain", descriptor, "flower")
+
+    assert explanation.query.shares.shape == (8, 8)
+    assert explanation.query.shares.sum() + explanation.query.remainder == pytest.approx(explanation.score, abs=1e-5)
+    assert explanation.item.seen == Box(0, 0, 1, 1)
+    assert explanation.pairs == (CellPair(Box(0, 0, 1, 1), Box(0.5, 0.25, 1, 0.5), 0.75),)
+    assert (blind.query, blind.item.shares.shape) == (None, (8, 8))
+    assert (blind.origin.model, blind.timing.inference_ms) == ("thumbnails", 3)
+    with pytest.raises(NotFound, match="there is no item 'nobody'"):
+        await ask("explain", TEMPLE, "nobody")
 
 
 async def test_recommend_takes_positives_and_negatives(ask: EitherClient) -> None:

@@ -77,6 +77,39 @@ class ColourDescriber:
         return list(inputs)
 
 
+class ColourCells(ColourDescriber):
+    """Describes cells as well. Its head is linear up to the length: a descriptor is the sum of the finest cells."""
+
+    BINS = (1, 2, 4)
+
+    def __init__(self, version: ModelVersion | None = None, shift: int = 0) -> None:
+        super().__init__(version or replace(VERSION, contract=replace(VERSION.contract, bins=self.BINS)), shift)
+        rng = np.random.default_rng(0)
+        self._projection = rng.normal(size=(3, DIMENSION)).astype(np.float32)
+
+    async def describe(
+        self,
+        inputs: Inputs,
+        *,
+        cells: bool = False,
+        timeout_s: float | None = None,
+        urgency: Urgency = Urgency.SEARCH,
+    ) -> Described:
+        """Returns one row for each image and, if asked for, one for each cell."""
+        await super().describe(inputs, timeout_s=timeout_s, urgency=urgency)
+        whole, parts = zip(*map(self._see, self._pixels(inputs)), strict=True)
+        return Described(np.stack(whole), np.stack(parts) if cells else None)
+
+    def _see(self, pixels: Pixels) -> tuple[Descriptors, Descriptors]:
+        rows: list[Descriptors] = []
+        for across in self.BINS:
+            side = len(pixels) // across
+            grid = pixels.reshape(across, side, across, side, 3).mean(axis=(1, 3)).reshape(-1, 3) / 127.5 - 1
+            rows.append(np.roll(grid @ self._projection + 0.1, self._shift, axis=1).astype(np.float32))
+        whole, parts = rows[-1].mean(axis=0), np.concatenate(rows)
+        return whole / np.linalg.norm(whole), parts / np.linalg.norm(parts, axis=1, keepdims=True)
+
+
 class ColourWords:
     """A text tower in the space of the colours: the descriptor of a picture that has only the named colour."""
 

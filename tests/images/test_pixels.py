@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pspsearch.images.pixels import decode_pixels
+from pspsearch.images.pixels import decode_pixels, seen_part
 from pspsearch.model.contract import Fit, InputShape
 from tests.pictures import encode, encode_png, encode_turned, encode_ycck, load_photo
 
@@ -166,6 +166,27 @@ def test_pad_centres_the_whole_picture_on_mid_grey() -> None:
     assert (pixels[16:48] == 255).all()
     assert (pixels[:16] == 128).all()
     assert (pixels[48:] == 128).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("size", [(120, 120), (200, 100), (80, 240)])
+@pytest.mark.parametrize("fit", Fit)
+def test_seen_part_says_where_a_pixel_was_in_the_picture(size: tuple[int, int], fit: Fit, orientation: int) -> None:
+    """Red tells how far to the right a place is, green how far down; the camera may have been held in any way."""
+    across, down = np.meshgrid(*(np.linspace(0, 255, length) for length in size))
+    image = Image.fromarray(np.stack([across, down, 0 * down], axis=-1).astype(np.uint8))
+    data = encode_turned(image, orientation, "PNG")
+    shape = InputShape(height_px=90, width_px=120, fit=fit)
+
+    seen = seen_part(data, shape)
+    pixels = decode_pixels(data, shape)
+
+    for x, y in ((0.4, 0.4), (0.6, 0.55)):
+        red, green, _ = pixels[round(y * shape.height_px), round(x * shape.width_px)] / 255
+        assert red == pytest.approx(seen.left + x * (seen.right - seen.left), abs=0.03)  # a pixel or two
+        assert green == pytest.approx(seen.top + y * (seen.bottom - seen.top), abs=0.03)
+    assert (seen == (0, 0, 1, 1)) is (fit is Fit.SQUASH)
+    assert (max(seen) > 1) is (fit is Fit.PAD)
 
 
 @pytest.mark.parametrize("fit", Fit)

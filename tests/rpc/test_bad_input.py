@@ -96,6 +96,9 @@ CASES: dict[str, tuple[Message, str]] = {
         "INVALID_REQUEST",
     ),
     "half a comparison": (searches.CompareRequest(left=query(id="temple")), "INVALID_REQUEST"),
+    "explanation without a query": (searches.ExplainRequest(id="temple"), "INVALID_REQUEST"),
+    "explanation of an empty id": (searches.ExplainRequest(query=query(id="temple")), "INVALID_REQUEST"),
+    "explanation without cells": (searches.ExplainRequest(query=query(id="temple"), id="flower"), "MODEL_MISMATCH"),
     "only negatives": (searches.RecommendRequest(negatives=[query(id="temple")]), "INVALID_REQUEST"),
     "65 examples": (searches.RecommendRequest(positives=65 * [query(id="a")]), "INVALID_REQUEST"),
     "nowhere to go": (

@@ -103,6 +103,23 @@ class MemoryServer:
         same = score >= request.threshold if request.HasField("threshold") else None
         return searches.CompareResponse(score=score, same=same, origin=_ORIGIN, timing=_TIMING)
 
+    def explain(self, request: searches.ExplainRequest, context: grpc.ServicerContext) -> searches.ExplainResponse:
+        """Shares the cosine among the pixels of the thumbnails; a descriptor has no picture."""
+        item = self._item(request.collection, request.id, context).point
+        query = _point(self._collection(request.collection), request.query)
+        given = (item * query).reshape(64, 3).sum(axis=1)
+        whole = searches.Box(right=1, bottom=1)
+        shares = searches.Shares(shares=given.tolist(), columns=8, remainder=0.25, seen=whole)
+        pair = searches.CellPair(query=whole, item=searches.Box(left=0.5, top=0.25, right=1, bottom=0.5), score=0.75)
+        return searches.ExplainResponse(
+            score=float(given.sum()) + 0.25,
+            query=None if request.query.HasField("descriptor") else shares,
+            item=shares,
+            pairs=[pair],
+            origin=_ORIGIN,
+            timing=_TIMING,
+        )
+
     def describe(self, request: searches.DescribeRequest, _context: Any) -> searches.DescribeResponse:
         """Returns the thumbnail."""
         return searches.DescribeResponse(descriptor=_message(_describe(request.image)), origin=_ORIGIN, timing=_TIMING)

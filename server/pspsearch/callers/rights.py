@@ -59,6 +59,7 @@ RULES: dict[str, Rule | None] = {
     "Compare": Rule(Right.READ, _collection),
     "Describe": Rule(Right.READ, _collection),
     "Recommend": Rule(Right.READ, _collection),
+    "Explain": Rule(Right.READ, _collection),
     "GetItem": Rule(Right.READ, _collection),
     "GetItemImage": Rule(Right.READ, _collection),
     "ListItems": Rule(Right.READ, _collection),

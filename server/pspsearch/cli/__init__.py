@@ -13,6 +13,7 @@ _COMMANDS = {
     "import": "import_:import_",
     "search": "search:search",
     "compare": "compare:compare",
+    "explain": "explain:explain",
     "get": "items:get",
     "list": "items:list_",
     "delete": "items:delete",

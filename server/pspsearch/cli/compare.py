@@ -6,7 +6,7 @@ import click
 
 from pspsearch.cli.connection import collection_option, json_option, with_client
 from pspsearch.cli.output import print_json
-from pspsearch.client import Client, ItemId, Query
+from pspsearch.client import Client, ItemId
 
 _ID = "id:"
 
@@ -20,7 +20,7 @@ _ID = "id:"
 @with_client
 def compare(client: Client, left: str, right: str, threshold: float | None, as_json: bool, collection: str) -> None:
     """Print the score of LEFT and RIGHT. Each is an image file, or an item written `id:ID`."""
-    comparison = client.compare(_query(left), _query(right), threshold=threshold, collection=collection)
+    comparison = client.compare(read_query(left), read_query(right), threshold=threshold, collection=collection)
     if as_json:
         print_json(comparison)
     else:
@@ -28,5 +28,6 @@ def compare(client: Client, left: str, right: str, threshold: float | None, as_j
         click.echo(f"{comparison.score:.4f}{verdict}")
 
 
-def _query(argument: str) -> Query:
+def read_query(argument: str) -> Path | ItemId:
+    """An image file, or an item written `id:ID`."""
     return ItemId(argument.removeprefix(_ID)) if argument.startswith(_ID) else Path(argument)

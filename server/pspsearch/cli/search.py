@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 
 from pspsearch.cli.connection import collection_option, filter_option, json_option, with_client
-from pspsearch.cli.items import write_file
+from pspsearch.cli.items import image_of, write_file
 from pspsearch.cli.output import attribute_words, print_json, print_table
 from pspsearch.client import Client, Hit, ItemId, SearchResult
-from pspsearch.errors import NotFound
 
 
 @click.command()
@@ -42,8 +41,9 @@ def search(
     """
     if (image is None) == (item_id is None):
         raise click.UsageError("give either an image or --id")
+    query = image or ItemId(item_id or "")
     result = client.search(
-        image or ItemId(item_id or ""),
+        query,
         collection=collection,
         filter=matching,
         limit=limit,
@@ -54,7 +54,7 @@ def search(
         return_images=montage is not None,
     )
     if montage is not None:
-        _write_montage(montage, _query_image(client, image, item_id, collection), result)
+        _write_montage(montage, image_of(client, query, collection), result)
     if as_json:
         print_json(
             {"hits": [_hit_fields(hit) for hit in result.hits], "origin": result.origin, "timing": result.timing}
@@ -67,16 +67,6 @@ def _write_montage(path: Path, query: bytes | None, result: SearchResult) -> Non
     from pspsearch.montage import MontageHit, draw_montage
 
     write_file(path, draw_montage(query, [MontageHit(hit.id, hit.score, hit.image) for hit in result.hits]))
-
-
-def _query_image(client: Client, image: Path | None, item_id: str | None, collection: str) -> bytes | None:
-    """The bytes of the query's image; None if the item's image was not kept."""
-    if image is not None:
-        return image.read_bytes()
-    try:
-        return client.get_image(item_id or "", collection=collection)
-    except NotFound:
-        return None
 
 
 def _print_hits(result: SearchResult, *, grouped: bool) -> None:

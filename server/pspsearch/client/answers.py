@@ -10,12 +10,14 @@ from pspsearch.client.failures import status_error
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
+    CellPair,
     Check,
     Collection,
     CollectionState,
     Comparison,
     Description,
     Descriptor,
+    Explanation,
     Generation,
     Hit,
     Item,
@@ -24,10 +26,11 @@ from pspsearch.client.types import (
     Rollout,
     SearchResult,
     ServerStatus,
+    Shares,
     Timing,
     Trial,
 )
-from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Box, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 from pspsearch.v1 import (
     collection_service_pb2,
@@ -75,6 +78,27 @@ def read_comparison(message: search_service_pb2.CompareResponse) -> Comparison:
     """Reads a comparison."""
     same = message.same if message.HasField("same") else None
     return Comparison(message.score, same, read_origin(message.origin), _timing(message.timing))
+
+
+def read_explanation(message: search_service_pb2.ExplainResponse) -> Explanation:
+    """Reads why an item has its score."""
+    return Explanation(
+        message.score,
+        _shares(message.query) if message.HasField("query") else None,
+        _shares(message.item) if message.HasField("item") else None,
+        tuple(CellPair(_box(pair.query), _box(pair.item), pair.score) for pair in message.pairs),
+        read_origin(message.origin),
+        _timing(message.timing),
+    )
+
+
+def _shares(message: search_service_pb2.Shares) -> Shares:
+    shares = np.fromiter(message.shares, np.float32, len(message.shares))
+    return Shares(shares.reshape(-1, message.columns), message.remainder, _box(message.seen))
+
+
+def _box(message: search_service_pb2.Box) -> Box:
+    return Box(message.left, message.top, message.right, message.bottom)
 
 
 def read_description(message: search_service_pb2.DescribeResponse) -> Description:

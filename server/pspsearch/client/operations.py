@@ -15,6 +15,7 @@ from pspsearch.client.types import (
     Collection,
     Comparison,
     Description,
+    Explanation,
     Generation,
     Item,
     ItemInput,
@@ -99,6 +100,13 @@ def compare(
         threshold=threshold,
     )
     return Operation("SearchService/Compare", request, searches.CompareResponse, answers.read_comparison)
+
+
+@messages.checking("the request")
+def explain(query: Query, item_id: str, collection: str) -> Operation[searches.ExplainResponse, Explanation]:
+    """Explains the score of an item."""
+    request = searches.ExplainRequest(collection=collection, query=messages.query_message(query), id=item_id)
+    return Operation("SearchService/Explain", request, searches.ExplainResponse, answers.read_explanation)
 
 
 @messages.checking("the request")

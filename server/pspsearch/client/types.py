@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Box, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 
 Attributes = Mapping[str, Any]
@@ -139,6 +139,44 @@ class Comparison:
     score: float
     same: bool | None
     """Whether the score reaches the threshold; None if none was given."""
+    origin: Origin
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shares:
+    """How a score is shared among the cells of one picture."""
+
+    shares: NDArray[np.float32] = field(repr=False)
+    """The shares of the cells, rows x columns. A negative share speaks against the hit."""
+    remainder: float
+    """The score less the sum of the shares: what the cells do not carry."""
+    seen: Box
+    """The part of the picture that the model saw, which the cells cover. It may reach beyond the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellPair:
+    """A cell of the query's picture and a cell of the item's, each of which is most like the other."""
+
+    query: Box
+    item: Box
+    score: float
+    """The cosine of their descriptors, from -1 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item has its score."""
+
+    score: float
+    """The cosine of the two descriptors, as a search gives it."""
+    query: Shares | None
+    """None if the query has no picture."""
+    item: Shares | None
+    """None if the item's picture was not kept."""
+    pairs: tuple[CellPair, ...]
+    """First those that give most to the score; none unless both have a picture."""
     origin: Origin
     timing: Timing
 

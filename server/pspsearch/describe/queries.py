@@ -9,7 +9,7 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.decoding import Decoder
-from pspsearch.domain import Descriptor, Descriptors, Generation, Pixels, Urgency
+from pspsearch.domain import Described, Descriptor, Descriptors, Generation, Pixels, Urgency
 from pspsearch.errors import InvalidRequest, ModelMismatch, NotFound, PspsearchError, bare
 from pspsearch.live.live import Live, OpenGeneration
 from pspsearch.model.contract import InputShape, Takes
@@ -57,6 +57,17 @@ class QueryDescriber:
     ) -> list[Descriptor | PspsearchError]:
         """Returns for each image its descriptor, or the error if it cannot be read."""
         return await _infer(describer, await self._prepare(describer, images, call), call)
+
+    async def describe_cells(self, describer: Describer, images: Sequence[bytes], call: Call) -> Described:
+        """Describes one or more images with their cells, in one request. Raises the error if one cannot be read."""
+        prepared = await self._prepare(describer, images, call)
+        for one in prepared:
+            if isinstance(one, InvalidRequest):
+                raise one
+        encoded = [one for one in prepared if isinstance(one, bytes)]
+        inputs = encoded or np.stack([one for one in prepared if isinstance(one, np.ndarray)])
+        with call.stage(Stage.INFERENCE):
+            return await describer.describe(inputs, cells=True, timeout_s=call.remaining_s(), urgency=call.urgency)
 
     async def describe_everywhere(
         self, live: Live, images: Sequence[bytes], call: Call

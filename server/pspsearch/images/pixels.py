@@ -17,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from pspsearch.domain import Box
 from pspsearch.errors import BadImage, DamagedImage, EmptyImage, ImageTooLarge
 from pspsearch.images.header import Header, ImageFormat, read_header
 from pspsearch.model.contract import Fit, InputShape
@@ -82,6 +83,17 @@ def decode_pixels(
 def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:
     """Reads what an encoded image says of itself; raises a BadImage if it would be refused before decoding."""
     return _check_header(_check_bytes(data, limits), limits)
+
+
+def seen_part(data: bytes, shape: InputShape) -> Box:
+    """Returns the part of the upright picture that is fitted to `shape`; with PAD it reaches beyond the picture."""
+    if shape.fit is Fit.SQUASH:
+        return Box(0, 0, 1, 1)
+    width, height = read_header(data).upright
+    ratios = shape.width_px / width, shape.height_px / height
+    scale = max(ratios) if shape.fit is Fit.CROP else min(ratios)
+    across, down = (ratio / scale / 2 for ratio in ratios)
+    return Box(0.5 - across, 0.5 - down, 0.5 + across, 0.5 + down)
 
 
 def _check_header(encoded: bytes, limits: ImageLimits) -> Header:

@@ -61,6 +61,7 @@ _TABLE: dict[str, dict[str, Bound]] = {
         "positives": _many(MAX_EXAMPLES),
         "negatives": _many(MAX_EXAMPLES),
     },
+    "pspsearch.v1.ExplainRequest": {"collection": _TEXT, "id": _TEXT},
     "pspsearch.v1.ItemInput": {"id": _ALONE, "image": _ALONE, "attributes_json": _ALONE},
     "pspsearch.v1.UpsertItemsRequest": {"collection": _TEXT, "items": _many(MAX_ITEMS), "request_id": _TEXT},
     "pspsearch.v1.IngestItemsRequest": {"collection": _TEXT},

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pspsearch import domain
 from pspsearch.call import Call, Stage
-from pspsearch.domain import Generation, IndexKind
+from pspsearch.domain import Box, Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
 from pspsearch.ingest.request import check_id
 from pspsearch.live.live import Live
-from pspsearch.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
+from pspsearch.query import CellPair, DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query, Shares
 from pspsearch.rollout.rollout import Rollout
 from pspsearch.v1 import resources_pb2 as resources
 from pspsearch.v1 import search_service_pb2 as searches
@@ -119,6 +119,25 @@ def write_hits(hits: Sequence[Hit], generation: Generation, into: _WithHits) -> 
             duplicates=hit.duplicates,
         )
     return into
+
+
+def write_shares(shares: Shares) -> searches.Shares:
+    """Writes how a score is shared among the cells of one picture."""
+    return searches.Shares(
+        shares=shares.shares.ravel().tolist(),
+        columns=shares.shares.shape[1],
+        remainder=shares.remainder,
+        seen=_write_box(shares.seen),
+    )
+
+
+def write_pair(pair: CellPair) -> searches.CellPair:
+    """Writes two cells that are like each other."""
+    return searches.CellPair(query=_write_box(pair.query), item=_write_box(pair.item), score=pair.score)
+
+
+def _write_box(box: Box) -> searches.Box:
+    return searches.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
 
 
 def write_origin(generation: Generation) -> resources.Origin:

@@ -7,6 +7,7 @@ from pspsearch.attributes import MAX_BYTES as MAX_ATTRIBUTES_BYTES
 from pspsearch.call import Call
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest, PspsearchError, bare
+from pspsearch.ingest.request import check_id
 from pspsearch.live.collections import Collections
 from pspsearch.query import MAX_LIMIT, Hit, Query
 from pspsearch.rpc.admission import Admission, Visitor
@@ -19,6 +20,8 @@ from pspsearch.rpc.messages import (
     write_descriptor,
     write_hits,
     write_origin,
+    write_pair,
+    write_shares,
     write_timing,
 )
 from pspsearch.rpc.streams import Exchange, Requests, Turn
@@ -95,6 +98,19 @@ class SearchService:
         )
         response = searches.RecommendResponse(origin=write_origin(answer.generation), timing=write_timing(visitor.call))
         return await aside(_size(answer.hits), write_hits, answer.hits, answer.generation, response)
+
+    async def Explain(self, request: searches.ExplainRequest, visitor: Visitor) -> searches.ExplainResponse:
+        query = read_query(request.query)
+        check_id(request.id)
+        answer = await self._searcher.explain(request.collection, query, request.id, visitor.call)
+        return searches.ExplainResponse(
+            score=answer.score,
+            query=None if answer.query is None else write_shares(answer.query),
+            item=None if answer.item is None else write_shares(answer.item),
+            pairs=[write_pair(pair) for pair in answer.pairs],
+            origin=write_origin(answer.generation),
+            timing=write_timing(visitor.call),
+        )
 
     async def _search(
         self, request: searches.SearchRequest, call: Call, response: searches.SearchResponse

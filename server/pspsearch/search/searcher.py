@@ -26,12 +26,14 @@ from pspsearch.query import (
     Comparison,
     Description,
     DescriptorQuery,
+    Explanation,
     Hit,
     ImageQuery,
     ItemQuery,
     Options,
     Query,
 )
+from pspsearch.search.explainer import Explainer
 from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
 from pspsearch.search.ranking import Pick, cut, group_values, pick, take
 
@@ -57,6 +59,7 @@ class Searcher:
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
+        self._explainer = Explainer(catalog, describer)
         self._latencies = latencies
         self._recent = recent
 
@@ -116,6 +119,10 @@ class Searcher:
             return Comparison(float(np.clip(one @ other, -1, 1)), live.generation)
 
         return await self._ask(collection, call, compare)
+
+    async def explain(self, collection: str, query: Query, id: str, call: Call) -> Explanation:  # noqa: A002
+        """Returns which cells of the query's picture and of an item's give their score."""
+        return await self._ask(collection, call, lambda live: self._explainer.explain(live, query, id, call))
 
     async def describe(self, collection: str, image: bytes, call: Call) -> Description:
         """Returns an image's descriptor in the collection's space.

@@ -641,3 +641,199 @@ class RecommendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """A hit to explain. Any item can be asked about, whether a search finds it or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """The name of the collection; `default` if empty."""
+    id: _builtins.str
+    """The id of the item."""
+    @_builtins.property
+    def query(self) -> Global___Query:
+        """What was searched for."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        query: Global___Query | None = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """A rectangle in a picture as it is shown, upright. All numbers are fractions of its width or height, from its left
+    upper corner.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.float
+    """The left side."""
+    top: _builtins.float
+    """The upper side."""
+    right: _builtins.float
+    """The right side."""
+    bottom: _builtins.float
+    """The lower side."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
+class Shares(_message.Message):
+    """How the score is shared among the cells of one picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    REMAINDER_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    columns: _builtins.int
+    """How many cells a row has. All cells have the same size."""
+    remainder: _builtins.float
+    """The score less the sum of all shares: what the cells do not carry."""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The share of each cell, row by row. A share can be negative: the cell then speaks against the hit."""
+
+    @_builtins.property
+    def seen(self) -> Global___Box:
+        """The part of the picture that the model saw, which is the part that the cells cover. It is larger than the picture
+        if the model pads pictures. If the model decodes pictures by itself, this is the whole picture, as a guess.
+        """
+
+    def __init__(
+        self,
+        *,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+        columns: _builtins.int = ...,
+        remainder: _builtins.float = ...,
+        seen: Global___Box | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seen", b"seen"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "remainder", b"remainder", "seen", b"seen", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shares: _TypeAlias = Shares  # noqa: Y015
+
+@_typing.final
+class CellPair(_message.Message):
+    """A cell of the query's picture and a cell of the item's, each of which is most like the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The cosine of their descriptors, from -1 to 1."""
+    @_builtins.property
+    def query(self) -> Global___Box:
+        """The query's cell."""
+
+    @_builtins.property
+    def item(self) -> Global___Box:
+        """The item's cell."""
+
+    def __init__(
+        self,
+        *,
+        query: Global___Box | None = ...,
+        item: Global___Box | None = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "query", b"query", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CellPair: _TypeAlias = CellPair  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Why an item has its score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The cosine of the query's descriptor and the item's, from -1 to 1. A search gives the item the same score."""
+    @_builtins.property
+    def query(self) -> Global___Shares:
+        """The query's picture; absent if it has none, as a descriptor and an item whose image was not kept. Without any
+        picture, the call fails with FAILED_PRECONDITION.
+        """
+
+    @_builtins.property
+    def item(self) -> Global___Shares:
+        """The item's picture; absent if its image was not kept."""
+
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CellPair]:
+        """Cells that are like each other, first those that give most to the score. None unless both have a picture."""
+
+    @_builtins.property
+    def origin(self) -> _resources_pb2.Origin:
+        """The model version of every descriptor in this answer."""
+
+    @_builtins.property
+    def timing(self) -> _resources_pb2.Timing:
+        """How the server spent its time."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        query: Global___Shares | None = ...,
+        item: Global___Shares | None = ...,
+        pairs: _abc.Iterable[Global___CellPair] | None = ...,
+        origin: _resources_pb2.Origin | None = ...,
+        timing: _resources_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "origin", b"origin", "query", b"query", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "origin", b"origin", "pairs", b"pairs", "query", b"query", "score", b"score", "timing", b"timing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015

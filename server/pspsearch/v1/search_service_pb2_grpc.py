@@ -65,6 +65,11 @@ class SearchServiceStub:
                 request_serializer=pspsearch_dot_v1_dot_search__service__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=pspsearch_dot_v1_dot_search__service__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/pspsearch.v1.SearchService/Explain',
+                request_serializer=pspsearch_dot_v1_dot_search__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=pspsearch_dot_v1_dot_search__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
@@ -113,6 +118,14 @@ class SearchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says which cells of a query's picture and of an item's give their score. The model version must describe cells;
+        otherwise it fails with FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +158,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=pspsearch_dot_v1_dot_search__service__pb2.RecommendRequest.FromString,
                     response_serializer=pspsearch_dot_v1_dot_search__service__pb2.RecommendResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=pspsearch_dot_v1_dot_search__service__pb2.ExplainRequest.FromString,
+                    response_serializer=pspsearch_dot_v1_dot_search__service__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +328,33 @@ class SearchService:
             '/pspsearch.v1.SearchService/Recommend',
             pspsearch_dot_v1_dot_search__service__pb2.RecommendRequest.SerializeToString,
             pspsearch_dot_v1_dot_search__service__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pspsearch.v1.SearchService/Explain',
+            pspsearch_dot_v1_dot_search__service__pb2.ExplainRequest.SerializeToString,
+            pspsearch_dot_v1_dot_search__service__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class SearchServiceStub:
     """Returns an image's descriptor."""
     Recommend: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.RecommendRequest, _search_service_pb2.RecommendResponse]
     """Finds the items near to some examples and far from others."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.ExplainRequest, _search_service_pb2.ExplainResponse]
+    """Says which cells of a query's picture and of an item's give their score. The model version must describe cells;
+    otherwise it fails with FAILED_PRECONDITION.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -63,6 +67,10 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Returns an image's descriptor."""
     Recommend: _aio.UnaryUnaryMultiCallable[_search_service_pb2.RecommendRequest, _search_service_pb2.RecommendResponse]  # type: ignore[assignment]
     """Finds the items near to some examples and far from others."""
+    Explain: _aio.UnaryUnaryMultiCallable[_search_service_pb2.ExplainRequest, _search_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Says which cells of a query's picture and of an item's give their score. The model version must describe cells;
+    otherwise it fails with FAILED_PRECONDITION.
+    """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds images by image. Nothing here changes a collection."""
@@ -114,5 +122,15 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.RecommendResponse, _abc.Awaitable[_search_service_pb2.RecommendResponse]]:
         """Finds the items near to some examples and far from others."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _search_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_service_pb2.ExplainResponse, _abc.Awaitable[_search_service_pb2.ExplainResponse]]:
+        """Says which cells of a query's picture and of an item's give their score. The model version must describe cells;
+        otherwise it fails with FAILED_PRECONDITION.
+        """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

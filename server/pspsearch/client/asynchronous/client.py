@@ -31,6 +31,7 @@ from pspsearch.client.types import (
     Collection,
     Comparison,
     Description,
+    Explanation,
     Generation,
     Item,
     ItemInput,
@@ -150,6 +151,14 @@ class AsyncClient:
     ) -> Comparison:
         """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return await self._run(operations.compare(await load(left), await load(right), collection, threshold))
+
+    async def explain(self, query: Query, item_id: str, *, collection: str = DEFAULT) -> Explanation:
+        """Says which cells of the query's picture and of an item's give their score.
+
+        Raises NotFound for an unknown id, ModelMismatch if the collection's model version describes no cells, and
+        NoPicture if neither the query nor the item has a picture that was kept.
+        """
+        return await self._run(operations.explain(await load(query), item_id, collection))
 
     async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
         """Describes an image. Its descriptor can be sent back as a query."""

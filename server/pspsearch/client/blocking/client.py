@@ -32,6 +32,7 @@ from pspsearch.client.types import (
     Collection,
     Comparison,
     Description,
+    Explanation,
     Generation,
     Item,
     ItemInput,
@@ -149,6 +150,14 @@ class Client:
     ) -> Comparison:
         """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return self._run(operations.compare(left, right, collection, threshold))
+
+    def explain(self, query: Query, item_id: str, *, collection: str = DEFAULT) -> Explanation:
+        """Says which cells of the query's picture and of an item's give their score.
+
+        Raises NotFound for an unknown id, ModelMismatch if the collection's model version describes no cells, and
+        NoPicture if neither the query nor the item has a picture that was kept.
+        """
+        return self._run(operations.explain(query, item_id, collection))
 
     def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
         """Describes an image. Its descriptor can be sent back as a query."""
