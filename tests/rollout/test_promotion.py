@@ -249,6 +249,7 @@ async def assert_released(api: Api, *expected: int, dropped: int) -> None:
     async with asyncio.timeout(60):
         while len(api.server.released) < len(expected) or dropped not in [one.version for one in api.server.dropped]:
             await asyncio.sleep(0.01)
+    await api.server.collections.finished()  # it lets go of its version after that
     assert api.server.released == [*expected]
 
 
