@@ -19,6 +19,9 @@ from pspsearch.errors import NotFound
 @click.option("--group-by", metavar="ATTRIBUTE", help="Only the best hit for each value of this attribute.")
 @click.option("--min-score", type=float, help="Only hits with at least this score.")
 @click.option("--fold", type=float, metavar="SCORE", help="Fold hits that are at least this similar into one.")
+@click.option("--expand", default=0, metavar="HITS", help="Widen the query by so many of its nearest hits.")
+@click.option("--rerank", default=0, metavar="HITS", help="Order so many hits by the neighbours that they share.")
+@click.option("--diversity", default=0.0, metavar="SHARE", help="Prefer hits unlike one another, from 0 to 1.")
 @click.option("--montage", type=click.Path(path_type=Path), help="Draw the query and its hits into this PNG file.")
 @json_option
 @collection_option
@@ -32,6 +35,9 @@ def search(
     group_by: str | None,
     min_score: float | None,
     fold: float | None,
+    expand: int,
+    rerank: int,
+    diversity: float,
     montage: Path | None,
     as_json: bool,
     collection: str,
@@ -50,6 +56,9 @@ def search(
         group_by=group_by,
         min_score=min_score,
         fold_above=fold,
+        expand=expand,
+        rerank=rerank,
+        diversity=diversity,
         return_attributes=True,
         return_images=montage is not None,
     )

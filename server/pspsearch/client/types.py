@@ -46,7 +46,10 @@ class SearchOptions(TypedDict, total=False):
     limit: int | None
     """How many hits, 1 to 1000; 10 by default."""
     offset: int
-    """How many of the best hits to skip. With the limit at most 10000, or 1000 with `group_by` or `fold_above`."""
+    """How many of the best hits to skip.
+
+    With the limit at most 10000, or 1000 with `group_by`, `fold_above` or `rerank`; none with `diversity`.
+    """
     filter: str | None
     """Which items may be hits, such as `category = "shoes" AND price < 50`."""
     min_score: float | None
@@ -55,6 +58,14 @@ class SearchOptions(TypedDict, total=False):
     group_size: int
     fold_above: float | None
     """Hits that score at least this with a better hit become its `duplicates`."""
+    expand: int
+    """How many of the nearest hits widen the query, 0 to 50, before it is searched for again."""
+    expand_above: float | None
+    """Only hits with at least this score widen the query."""
+    rerank: int
+    """How many of the nearest hits, 0 to 500, are ordered by the neighbours that they share with the query."""
+    diversity: float
+    """How much it counts that a hit is unlike better hits, from 0 to 1, against its score."""
     return_attributes: bool
     return_images: bool
     return_descriptors: bool

@@ -70,11 +70,15 @@ class SearchOptions(_message.Message):
     RETURN_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     RETURN_IMAGES_FIELD_NUMBER: _builtins.int
     RETURN_DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    EXPAND_FIELD_NUMBER: _builtins.int
+    EXPAND_ABOVE_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """How many hits, 1 to 1000; 10 if absent."""
     offset: _builtins.int
     """How many of the best hits to skip, for paging. Offset and limit together are at most 10000, and at most 1000 with
-    `group_by` or `fold_above`.
+    `group_by`, `fold_above` or `rerank`.
     """
     filter: _builtins.str
     """Which items may be hits: an AIP-160 expression over their attributes, such as `category = "shoes" AND price < 50`.
@@ -105,6 +109,20 @@ class SearchOptions(_message.Message):
     """
     return_descriptors: _builtins.bool
     """Whether to return each hit's descriptor, within the same bound."""
+    expand: _builtins.int
+    """How many of the nearest hits widen the query, 0 to 50; none if 0. The query becomes the sum of its descriptor and
+    theirs, each times its score, and is searched for again. Scores are then cosines with that.
+    """
+    expand_above: _builtins.float
+    """Only hits with at least this score widen the query."""
+    rerank: _builtins.int
+    """How many of the nearest hits are ordered by the neighbours that they share with the query, and only then by score,
+    0 to 500; none if 0. The hits behind them follow by score. Offset and limit together are then at most 1000.
+    """
+    diversity: _builtins.float
+    """How much it counts that a hit is unlike better hits, from 0 to 1, against its score. The hits are chosen among five
+    times as many. With it, the offset must be 0 and the limit at most 200.
+    """
     def __init__(
         self,
         *,
@@ -118,17 +136,25 @@ class SearchOptions(_message.Message):
         return_attributes: _builtins.bool = ...,
         return_images: _builtins.bool = ...,
         return_descriptors: _builtins.bool = ...,
+        expand: _builtins.int = ...,
+        expand_above: _builtins.float | None = ...,
+        rerank: _builtins.int = ...,
+        diversity: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "fold_above", b"fold_above", "limit", b"limit", "min_score", b"min_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above", "_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "expand_above", b"expand_above", "fold_above", b"fold_above", "limit", b"limit", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "filter", b"filter", "fold_above", b"fold_above", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "return_attributes", b"return_attributes", "return_descriptors", b"return_descriptors", "return_images", b"return_images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above", "_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "diversity", b"diversity", "expand", b"expand", "expand_above", b"expand_above", "filter", b"filter", "fold_above", b"fold_above", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "rerank", b"rerank", "return_attributes", b"return_attributes", "return_descriptors", b"return_descriptors", "return_images", b"return_images"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expand_above: _TypeAlias = _typing.Literal["expand_above"]  # noqa: Y015
+    _WhichOneofArgType__expand_above: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above"]  # noqa: Y015
     _WhichOneofReturnType__fold_above: _TypeAlias = _typing.Literal["fold_above"]  # noqa: Y015
     _WhichOneofArgType__fold_above: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expand_above) -> _WhichOneofReturnType__expand_above | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fold_above) -> _WhichOneofReturnType__fold_above | None: ...
     @_typing.overload
@@ -233,7 +259,9 @@ class SearchResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """The hits, best first. Of hits with equal scores, the older item comes first."""
+        """The hits, best first. Of hits with equal scores, the older item comes first. With `rerank` or `diversity`, the order
+        is not that of the scores.
+        """
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
@@ -272,7 +300,7 @@ class BatchSearchRequest(_message.Message):
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """1 to 256 queries. Their number times (offset + limit) is at most 100000: 256 queries may ask for 390 hits each, 100
-        for 1000.
+        for 1000. `rerank` counts as a limit, and so does five times the limit with `diversity`.
         """
 
     @_builtins.property

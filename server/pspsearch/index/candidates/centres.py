@@ -25,8 +25,8 @@ WORTH = 32
 class Centres:
     """The centres of lists: a graph finds a few of them, and a comparison with all finds many.
 
-    Among 4,096 centres the graph takes a fifth of the time of a comparison, which took half of a whole search. It misses
-    one list of twenty, so a search looks into a few more for the same recall.
+    Among 4,096 centres the graph takes a fifth of the time of a comparison, which took half of a whole search. It
+    misses one list of twenty, so a search looks into a few more for the same recall.
     """
 
     def __init__(self, centres: Descriptors) -> None:
