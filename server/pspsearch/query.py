@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.filters import Filter
+from pspsearch.images.box import Box
 
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000
@@ -35,6 +36,8 @@ class ImageQuery:
     """Find what looks like this image."""
 
     image: bytes
+    box: Box | None = None
+    """The part of the image that is meant; None for all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,19 @@ from pathlib import Path
 
 import click
 
+from pspsearch.cli.box import box_option, part_of
 from pspsearch.cli.connection import collection_option, filter_option, json_option, with_client
 from pspsearch.cli.items import write_file
 from pspsearch.cli.output import attribute_words, print_json, print_table
 from pspsearch.client import Client, Hit, ItemId, SearchResult
 from pspsearch.errors import NotFound
+from pspsearch.images.box import Box
 
 
 @click.command()
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--id", "item_id", help="Search with the image of this item instead of a file.")
+@box_option("--box", "the image")
 @filter_option
 @click.option("--limit", default=10, show_default=True, help="How many hits.")
 @click.option("--group-by", metavar="ATTRIBUTE", help="Only the best hit for each value of this attribute.")
@@ -30,6 +33,7 @@ def search(
     client: Client,
     image: Path | None,
     item_id: str | None,
+    box: Box | None,
     matching: str,
     limit: int,
     group_by: str | None,
@@ -48,8 +52,10 @@ def search(
     """
     if (image is None) == (item_id is None):
         raise click.UsageError("give either an image or --id")
+    if image is None and box is not None:
+        raise click.UsageError("--box is for an image, not for --id")
     result = client.search(
-        image or ItemId(item_id or ""),
+        ItemId(item_id or "") if image is None else part_of(image, box),
         collection=collection,
         filter=matching,
         limit=limit,
@@ -63,7 +69,7 @@ def search(
         return_images=montage is not None,
     )
     if montage is not None:
-        _write_montage(montage, _query_image(client, image, item_id, collection), result)
+        _write_montage(montage, _query_image(client, image, item_id, collection), box, result)
     if as_json:
         print_json(
             {"hits": [_hit_fields(hit) for hit in result.hits], "origin": result.origin, "timing": result.timing}
@@ -72,10 +78,10 @@ def search(
         _print_hits(result, grouped=group_by is not None)
 
 
-def _write_montage(path: Path, query: bytes | None, result: SearchResult) -> None:
+def _write_montage(path: Path, query: bytes | None, box: Box | None, result: SearchResult) -> None:
     from pspsearch.montage import MontageHit, draw_montage
 
-    write_file(path, draw_montage(query, [MontageHit(hit.id, hit.score, hit.image) for hit in result.hits]))
+    write_file(path, draw_montage(query, [MontageHit(hit.id, hit.score, hit.image) for hit in result.hits], box))
 
 
 def _query_image(client: Client, image: Path | None, item_id: str | None, collection: str) -> bytes | None:

@@ -21,6 +21,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -102,9 +103,13 @@ def compare(
 
 
 @messages.checking("the request")
-def describe(image: Path | bytes, collection: str) -> Operation[searches.DescribeResponse, Description]:
-    """Describes an image."""
-    request = searches.DescribeRequest(collection=collection, image=messages.read_image(image))
+def describe(image: Path | bytes | Region, collection: str) -> Operation[searches.DescribeResponse, Description]:
+    """Describes an image, or a part of it."""
+    request = searches.DescribeRequest(collection=collection)
+    if isinstance(image, Region):
+        request.box.CopyFrom(messages.box_message(image))
+        image = image.image
+    request.image = messages.read_image(image)
     return Operation("SearchService/Describe", request, searches.DescribeResponse, answers.read_description)
 
 

@@ -33,8 +33,19 @@ class ItemId:
     id: str
 
 
-Query = Path | bytes | ItemId | Descriptor
-"""What to search for: an image's file, its bytes, an existing item, or a descriptor."""
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an image, as it is shown: after the rotation that the file asks for."""
+
+    image: Path | bytes = field(repr=False)
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom, as fractions of the width and the height from 0 to 1."""
+    in_px: bool = False
+    """Whether the box is in pixels instead."""
+
+
+Query = Path | bytes | Region | ItemId | Descriptor
+"""What to search for: an image's file, its bytes, a part of an image, an existing item, or a descriptor."""
 
 Source = Path | bytes | Descriptor
 """What an item's descriptor is made from: an image's file, its bytes, or a ready descriptor."""

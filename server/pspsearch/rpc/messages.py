@@ -13,6 +13,7 @@ from pspsearch.call import Call, Stage
 from pspsearch.domain import Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
+from pspsearch.images.box import Box
 from pspsearch.ingest.request import check_id
 from pspsearch.live.live import Live
 from pspsearch.query import DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query
@@ -33,10 +34,13 @@ _KINDS = {
 
 
 def read_query(query: searches.Query) -> Query:
-    """Reads a query. Raises InvalidRequest if it is empty or has an id that no item can have."""
-    match query.WhichOneof("by"):
+    """Reads a query. Raises InvalidRequest if it is empty, or has an id that no item can have, or a wrong box."""
+    kind = query.WhichOneof("by")
+    if query.HasField("box") and kind != "image":
+        raise InvalidRequest("a box is a part of an image, and the query has none")
+    match kind:
         case "image":
-            return ImageQuery(query.image)
+            return read_image_query(query)
         case "id":
             check_id(query.id)
             return ItemQuery(query.id)
@@ -44,6 +48,14 @@ def read_query(query: searches.Query) -> Query:
             return read_descriptor(query.descriptor)
         case _:
             raise InvalidRequest("a query needs an image, an id or a descriptor")
+
+
+def read_image_query(query: searches.Query | searches.DescribeRequest) -> ImageQuery:
+    """Reads an image and, if it has one, its box. Raises InvalidRequest for a box that no image can have."""
+    if not query.HasField("box"):
+        return ImageQuery(query.image)
+    box = query.box
+    return ImageQuery(query.image, Box(box.left, box.top, box.right, box.bottom, box.in_px))
 
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:

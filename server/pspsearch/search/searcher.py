@@ -55,7 +55,7 @@ class Searcher:
         latencies: Latencies,
         recent: RecentImages,
     ) -> None:
-        """Single searches by image are reported to `latencies` and `recent`."""
+        """Single searches by image are reported to `latencies`, and those by a whole image to `recent`."""
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
@@ -70,7 +70,8 @@ class Searcher:
             raise copy.copy(hits)
         if isinstance(query, ImageQuery):
             self._latencies.add(call.started, call.elapsed_s())
-            self._recent.add(collection or DEFAULT_COLLECTION, query.image)
+            if query.box is None:  # the whole image was searched for
+                self._recent.add(collection or DEFAULT_COLLECTION, query.image)
         return Answer(hits, answer.generation)
 
     async def search_batch(
@@ -119,13 +120,13 @@ class Searcher:
 
         return await self._ask(collection, call, compare)
 
-    async def describe(self, collection: str, image: bytes, call: Call) -> Description:
-        """Returns an image's descriptor in the collection's space.
+    async def describe(self, collection: str, image: ImageQuery, call: Call) -> Description:
+        """Returns the descriptor of an image, or of its box, in the collection's space.
 
         Always uses the active generation, because the caller may store the descriptor.
         """
         async with self._collections.use(collection) as live:
-            (descriptor,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
+            (descriptor,) = _all_good(await self._describer.describe(live, [image], call))
             return Description(descriptor, live.generation)
 
     async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:

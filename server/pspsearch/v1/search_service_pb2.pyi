@@ -29,6 +29,7 @@ class Query(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
     id: _builtins.str
@@ -37,16 +38,23 @@ class Query(_message.Message):
     def descriptor(self) -> _resources_pb2.Descriptor:
         """A descriptor of the collection's space. One of another space fails with FAILED_PRECONDITION."""
 
+    @_builtins.property
+    def box(self) -> _resources_pb2.Box:
+        """With `image` only: the part of the image that is searched for; all of it if absent. It is fitted to the model as a
+        whole image would be. A model that decodes images itself takes none, and fails with FAILED_PRECONDITION.
+        """
+
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         id: _builtins.str = ...,
         descriptor: _resources_pb2.Descriptor | None = ...,
+        box: _resources_pb2.Box | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_by: _TypeAlias = _typing.Literal["image", "id", "descriptor"]  # noqa: Y015
     _WhichOneofArgType_by: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015
@@ -540,19 +548,25 @@ class DescribeRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The name of the collection, whose model version describes the image; `default` if empty."""
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
+    @_builtins.property
+    def box(self) -> _resources_pb2.Box:
+        """The part of the image that is described, as in `Query`; all of it if absent."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         image: _builtins.bytes = ...,
+        box: _resources_pb2.Box | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "collection", b"collection", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -151,8 +152,8 @@ class AsyncClient:
         """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return await self._run(operations.compare(await load(left), await load(right), collection, threshold))
 
-    async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """Describes an image. Its descriptor can be sent back as a query."""
+    async def describe(self, image: Path | bytes | Region, *, collection: str = DEFAULT) -> Description:
+        """Describes an image, or a part of it. Its descriptor can be sent back as a query."""
         return await self._run(operations.describe(await load(image), collection))
 
     async def recommend(

@@ -38,6 +38,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -150,8 +151,8 @@ class Client:
         """Says how similar two images, items or descriptors are, and whether the score reaches a threshold."""
         return self._run(operations.compare(left, right, collection, threshold))
 
-    def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """Describes an image. Its descriptor can be sent back as a query."""
+    def describe(self, image: Path | bytes | Region, *, collection: str = DEFAULT) -> Description:
+        """Describes an image, or a part of it. Its descriptor can be sent back as a query."""
         return self._run(operations.describe(image, collection))
 
     def recommend(
