@@ -78,7 +78,7 @@ def diverse(diversity: float) -> Rank:
 RANKS: dict[str, Rank] = {
     "by score": by_score,
     **{f"expand={count}": expanded(count) for count in (1, 3, 5, 10)},
-    **{f"rerank={count}": reranked(count) for count in (50, 100, 300, 500)},
+    **{f"rerank={count}": reranked(count) for count in (50, 100, 300)},
     "expand=5 rerank=100": both(5, 100),
     **{f"diversity={share}": diverse(share) for share in (0.3, 0.5, 0.7)},
 }

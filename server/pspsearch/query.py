@@ -19,7 +19,7 @@ MAX_APART = 1000
 """The most hits that may be compared with one another, to group them or to fold near-duplicates."""
 MAX_EXPANSION = 50
 """The most hits that may widen a query."""
-MAX_RERANK = 500
+MAX_RERANK = 300
 """The most rows that are ordered by the neighbours that they share; the work is the square of their number."""
 POOL = 5
 """Hits that are to be unlike one another are chosen among this many times as many."""

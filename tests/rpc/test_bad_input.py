@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Message, str]] = {
     "expand by too many": (opt(expand=51), "INVALID_REQUEST"),
     "expand_above NaN": (opt(expand=1, expand_above=np.nan), "INVALID_REQUEST"),
     "rerank fewer than none": (opt(rerank=-1), "INVALID_REQUEST"),
-    "rerank too many": (opt(rerank=501), "INVALID_REQUEST"),
+    "rerank too many": (opt(rerank=301), "INVALID_REQUEST"),
     "offset too deep to rerank": (opt(limit=1000, offset=1, rerank=1), "INVALID_REQUEST"),
     "diversity 2": (opt(diversity=2), "INVALID_REQUEST"),
     "diversity NaN": (opt(diversity=np.nan), "INVALID_REQUEST"),

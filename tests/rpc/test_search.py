@@ -82,7 +82,7 @@ async def test_options_choose_hits(api: Api) -> None:
     assert [(hit.id, list(hit.duplicates)) for hit in folded] == [("temple", ["temple/again"]), ("flower", [])]
     diverse = await search(api, by, limit=2, diversity=0.9)
     assert [hit.id for hit in diverse] == ["temple", "flower"]
-    reranked = await search(api, query(id="temple"), rerank=500)
+    reranked = await search(api, query(id="temple"), rerank=300)
     assert sorted(hit.id for hit in reranked) == ["flower", "temple/again"]
 
 

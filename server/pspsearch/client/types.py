@@ -74,7 +74,7 @@ class SearchOptions(TypedDict, total=False):
     expand_above: float | None
     """Only hits with at least this score widen the query."""
     rerank: int
-    """How many of the nearest hits, 0 to 500, are ordered by the neighbours that they share with the query."""
+    """How many of the nearest hits, 0 to 300, are ordered by the neighbours that they share with the query."""
     diversity: float
     """How much it counts that a hit is unlike better hits, from 0 to 1, against its score."""
     return_attributes: bool

@@ -125,7 +125,7 @@ class SearchOptions(_message.Message):
     """Only hits with at least this score widen the query."""
     rerank: _builtins.int
     """How many of the nearest hits are ordered by the neighbours that they share with the query, and only then by score,
-    0 to 500; none if 0. The hits behind them follow by score. Offset and limit together are then at most 1000.
+    0 to 300; none if 0. The hits behind them follow by score. Offset and limit together are then at most 1000.
     """
     diversity: _builtins.float
     """How much it counts that a hit is unlike better hits, from 0 to 1, against its score. The hits are chosen among five
