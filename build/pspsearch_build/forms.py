@@ -8,11 +8,11 @@ from typing import cast
 
 import numpy as np
 import onnxruntime as ort
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 
 from pspsearch.model.contract import PIXELS
+from pspsearch.openvino import ov
 from pspsearch_build.network.descriptor_network import DescriptorNetwork
 
 Pixels = NDArray[np.uint8]

@@ -35,7 +35,7 @@ Sequences = NDArray[np.int64]
 """Numbers of changes; each names one row for ever."""
 
 
-class Box(NamedTuple):
+class Area(NamedTuple):
     """A rectangle in an upright picture, in fractions of its width and height from its left upper corner."""
 
     left: float

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pspsearch.client.types import CellPair, Explanation, Shares
-from pspsearch.domain import Box
+from pspsearch.domain import Area
 from pspsearch.montage import ACCENT, GREY, INK, PAPER, decode_upright, font, shorten
 
 _SIDE_PX = 400
@@ -95,7 +95,7 @@ def _join(pen: ImageDraw.ImageDraw, pair: CellPair, here: _Place, there: _Place)
             pen.rectangle(box, outline=colour, width=width)
 
 
-def _scale(box: Box, place: _Place) -> tuple[int, int, int, int]:
+def _scale(box: Area, place: _Place) -> tuple[int, int, int, int]:
     """The box in px."""
     x, y, width, height = place
     left, top, right, bottom = box

@@ -9,6 +9,7 @@ from math import ceil, sqrt
 from PIL import Image, ImageDraw, ImageFont
 
 from pspsearch.errors import BadImage
+from pspsearch.images.box import Box
 from pspsearch.images.pixels import decode_pixels, read_facts
 from pspsearch.model.contract import InputShape
 
@@ -19,6 +20,7 @@ _GAP_PX = 14
 _MARGIN_PX = 24
 _HEADING_PX = 36
 _FRAME_PX = 5
+_BOX_PX = 3
 _FEWEST_COLUMNS = 5
 
 PAPER = (246, 245, 242)
@@ -42,15 +44,16 @@ class MontageHit:
     """Encoded; a grey card stands in if there is none, or if it cannot be read."""
 
 
-def draw_montage(query: bytes | None, hits: Sequence[MontageHit]) -> bytes:
+def draw_montage(query: bytes | None, hits: Sequence[MontageHit], box: Box | None = None) -> bytes:
     """Returns a PNG: the query, larger and framed, on the left; the hits in rows, best first, with rank, id and score.
 
-    Every picture is shown whole and upright. A query without an image is a grey card, too.
+    Every picture is shown whole and upright, and the box of the query is drawn into it. A query without an image is a
+    grey card, too.
     """
     columns = _count_columns(len(hits))
     canvas = Image.new("RGB", _measure(len(hits), columns), PAPER)
     pen = ImageDraw.Draw(canvas)
-    _draw_query(canvas, pen, query)
+    _draw_query(canvas, pen, query, box)
     left = 2 * _MARGIN_PX + _QUERY_PX
     heading = f"{len(hits)} hits" if len(hits) != 1 else "1 hit"
     pen.text((left, _MARGIN_PX), heading if hits else "no hits", INK, font(20))
@@ -75,12 +78,12 @@ def _measure(hits: int, columns: int) -> tuple[int, int]:
     return 3 * _MARGIN_PX + _QUERY_PX + grid[0], 2 * _MARGIN_PX + _HEADING_PX + max(_QUERY_PX, grid[1])
 
 
-def _draw_query(canvas: Image.Image, pen: ImageDraw.ImageDraw, query: bytes | None) -> None:
+def _draw_query(canvas: Image.Image, pen: ImageDraw.ImageDraw, query: bytes | None, box: Box | None) -> None:
     left, top = _MARGIN_PX, _MARGIN_PX + _HEADING_PX
     pen.text((left, _MARGIN_PX), "query", ACCENT, font(20))
     pen.rectangle((left, top, left + _QUERY_PX - 1, top + _QUERY_PX - 1), _CARD, ACCENT, _FRAME_PX)
     inner = (left + _FRAME_PX, top + _FRAME_PX)
-    _draw_image(canvas, pen, inner, _QUERY_PX - 2 * _FRAME_PX, query, "no image")
+    _draw_image(canvas, pen, inner, _QUERY_PX - 2 * _FRAME_PX, query, "no image", box)
 
 
 def _draw_hit(
@@ -103,10 +106,11 @@ def _draw_image(
     side_px: int,
     image: bytes | None,
     stand_in: str,
+    box: Box | None = None,
 ) -> None:
     """The whole image in the middle of a square, or a grey square with a word."""
     x, y = corner
-    picture = decode_upright(image, side_px) if image is not None else None
+    picture = decode_upright(image, side_px, box) if image is not None else None
     if picture is None:
         pen.rectangle((x, y, x + side_px - 1, y + side_px - 1), GREY)
         pen.text((x + side_px // 2, y + side_px // 2), stand_in, _PALE_INK, font(14), anchor="mm")
@@ -114,15 +118,20 @@ def _draw_image(
         canvas.paste(picture, (x + (side_px - picture.width) // 2, y + (side_px - picture.height) // 2))
 
 
-def decode_upright(image: bytes, side_px: int) -> Image.Image | None:
-    """Decodes the image upright, with its longer side `side_px`; None if it cannot be read."""
+def decode_upright(image: bytes, side_px: int, box: Box | None = None) -> Image.Image | None:
+    """Decodes the image upright, with its longer side `side_px`, and draws its box; None if it cannot be read."""
     try:
         width, height = read_facts(image).upright
         scale = side_px / max(width, height)
         shape = InputShape(max(1, round(height * scale)), max(1, round(width * scale)))
-        return Image.fromarray(decode_pixels(image, shape))
+        picture = Image.fromarray(decode_pixels(image, shape))
     except BadImage:
         return None
+    if box is not None:
+        left, top, right, bottom = (side * scale for side in box.within(width, height))
+        corners = (left, top, max(left, right - 1), max(top, bottom - 1))
+        ImageDraw.Draw(picture).rectangle(corners, outline=ACCENT, width=_BOX_PX)
+    return picture
 
 
 def shorten(text: str, font: _Font, width_px: int) -> str:

@@ -11,6 +11,7 @@ BENCHES = (
     "bench_training",
     "bench_triton",
     "bench_search",
+    "bench_options",
     "bench_rollout",
     "bench_million",
     "bench_filters",

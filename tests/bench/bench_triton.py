@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Pixels
 from pspsearch.model.repository import default_repository
+from pspsearch.openvino import ov
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
 from pspsearch.triton.process import BundledTriton

@@ -82,6 +82,51 @@ def test_search_options_choose_hits(server: MemoryServer, image: Path) -> None:
     assert len(json.loads(near.stdout)["hits"]) == 2
 
 
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A picture of the temple, and to the right of it the flower."""
+    picture = Image.new("RGB", (320, 120))
+    for number in (0, 1):
+        picture.paste(load_photo(160, 120, number), (160 * number, 0))
+    picture.save(tmp_path / "both.png")
+    return tmp_path / "both.png"
+
+
+def test_a_box_is_searched_for_and_compared(server: MemoryServer, both: Path, tmp_path: Path) -> None:
+    """In fractions or in pixels, and the montage shows it."""
+    fractions = run(server, "search", both, "--box", "0,0,0.5,1", "--limit", "1", "--json")
+    montage = tmp_path / "hits.png"
+    pixels = run(server, "search", both, "--box", "160,0,320,120px", "--limit", "1", "--json", "--montage", montage)
+    same = run(server, "compare", both, both, "--box", "0,0,0.5,1", "--other-box", "0,0,160,120px")
+    other = run(server, "compare", "id:temple", both, "--other-box", "0.5,0,1,1", "--threshold", "0.9")
+
+    assert [hit["id"] for hit in json.loads(fractions.stdout)["hits"]] == ["temple"]
+    assert [hit["id"] for hit in json.loads(pixels.stdout)["hits"]] == ["[red]flower[/red]"]
+    assert montage.is_file()
+    assert same.stdout == "1.0000\n"
+    assert other.stdout.endswith(" different\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "a.jpg", "--box", "0,0,1"], "'0,0,1' is not four numbers, such as 0.1,0.2,0.5,0.9"),
+        (["search", "a.jpg", "--box", "0,0,half,1"], "is not four numbers"),
+        (["search", "a.jpg", "--box", "0,0,100,50"], "pixels need"),
+        (["search", "a.jpg", "--box", "0.5,0,0.5,1"], "the box 0.5,0,0.5,1 is empty"),
+        (["search", "--id", "temple", "--box", "0,0,1,1"], "--box is for an image"),
+        (["compare", "id:temple", "a.jpg", "--box", "0,0,1,1"], "a box is for an image, not for id:temple"),
+        (["describe", "a.jpg", "--box", "1,1,0,0"], "is empty"),
+    ],
+)
+def test_a_box_that_makes_no_sense_is_a_usage_error(server: MemoryServer, arguments: list[str], words: str) -> None:
+    """Nothing is sent."""
+    said = run(server, *arguments)
+
+    assert said.exit_code == 2
+    assert words in " ".join(said.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("by_id", [False, True])
 def test_montage_is_a_picture(server: MemoryServer, image: Path, tmp_path: Path, by_id: bool) -> None:
     """It shows the query and its hits."""

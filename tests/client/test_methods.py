@@ -12,19 +12,21 @@ from typing import TypeVar
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 import pspsearch
 from pspsearch import client as clients
 from pspsearch.client import (
     Acknowledgement,
+    Area,
     AsyncClient,
-    Box,
     CellPair,
     Client,
     Descriptor,
     Hit,
     ItemId,
     ItemInput,
+    Region,
     SearchResult,
 )
 from pspsearch.domain import IndexKind, Outcome
@@ -73,6 +75,25 @@ async def test_search_takes_every_kind_of_query(ask: EitherClient, tmp_path: Pat
     assert results[0].hits[0].score == pytest.approx(1, abs=1e-5)  # float32 sums of 192 products
     assert results[0].origin.model == "thumbnails"
     assert results[0].timing.inference_ms == 3
+
+
+async def test_a_region_is_a_query_by_a_part_of_an_image(ask: EitherClient, tmp_path: Path) -> None:
+    """Every method that takes an image for a query takes one, of a file or of bytes, in fractions or in pixels."""
+    both = Image.new("RGB", (320, 120))
+    both.paste(load_photo(160, 120, 0), (0, 0))
+    both.paste(load_photo(160, 120, 1), (160, 0))
+    both.save(tmp_path / "both.png")
+    temple = Region(tmp_path / "both.png", (0, 0, 0.5, 1))
+    flower = Region((tmp_path / "both.png").read_bytes(), (160, 0, 320, 120), in_px=True)
+
+    assert [hit.id for hit in (await ask("search", flower, limit=1)).hits] == ["flower"]
+    batch = await ask("search_batch", [temple, flower], limit=1)
+    assert [[hit.id for hit in hits] for hits in batch.results] == [["temple"], ["flower"]]
+    streamed = dict(await ask("search_stream", [("a", temple), ("b", flower)], limit=1))
+    assert [streamed[tag].hits[0].id for tag in "ab"] == ["temple", "flower"]
+    assert (await ask("compare", temple, TEMPLE)).score > 0.99
+    assert (await ask("recommend", [flower], [temple])).hits[0].id == "flower"
+    assert (await ask("compare", (await ask("describe", flower)).descriptor, FLOWER)).score > 0.99
 
 
 async def test_search_returns_what_was_asked_for(ask: EitherClient) -> None:
@@ -255,8 +276,8 @@ async def test_explain_shares_the_score_among_cells(ask: EitherClient) -> None:
 
     assert explanation.query.shares.shape == (8, 8)
     assert explanation.query.shares.sum() + explanation.query.remainder == pytest.approx(explanation.score, abs=1e-5)
-    assert explanation.item.seen == Box(0, 0, 1, 1)
-    assert explanation.pairs == (CellPair(Box(0, 0, 1, 1), Box(0.5, 0.25, 1, 0.5), 0.75),)
+    assert explanation.item.seen == Area(0, 0, 1, 1)
+    assert explanation.pairs == (CellPair(Area(0, 0, 1, 1), Area(0.5, 0.25, 1, 0.5), 0.75),)
     assert (blind.query, blind.item.shares.shape) == (None, (8, 8))
     assert (blind.origin.model, blind.timing.inference_ms) == ("thumbnails", 3)
     with pytest.raises(NotFound, match="there is no item 'nobody'"):
@@ -363,6 +384,9 @@ async def test_status_tells_how_the_server_stands(ask: EitherClient) -> None:
     [
         ("search", "temple.jpg", "an item's id is an ItemId"),
         ("search", Path("nothing.jpg"), "nothing.jpg cannot be read: No such file"),
+        ("search", Region(Path("nothing.jpg"), (0, 0, 1, 1)), "nothing.jpg cannot be read: No such file"),
+        ("search", Region(TEMPLE, (0, 1)), "the request cannot be sent: not enough values"),  # type: ignore[arg-type]
+        ("describe", ItemId("temple"), "an item's id is an ItemId"),
         ("get", "\udcff", "the request cannot be sent"),
         ("upsert", [ItemInput("a", TEMPLE, {"price": float("nan")})], "the item 'a' cannot be sent"),
     ],

@@ -15,6 +15,7 @@ from pspsearch.describe import decoding
 from pspsearch.describe.decoding import Decoder
 from pspsearch.errors import InvalidRequest
 from pspsearch.model.contract import InputShape
+from pspsearch.query import ImageQuery
 from tests.servers.rpc_client import TEMPLE
 from tests.servers.rpc_server import LIMITS
 
@@ -31,7 +32,7 @@ class Work:
         self.ended = 0
         self._loop = asyncio.get_running_loop()
 
-    def do(self, *_: object) -> None:
+    def do(self, *_: object, **__: object) -> None:
         """Takes the place of an image's decoding."""
         self._loop.call_soon_threadsafe(self.begun.put_nowait, None)
         assert self.may_end.wait(PATIENCE_S)
@@ -60,7 +61,7 @@ async def work(monkeypatch: pytest.MonkeyPatch) -> Work:
 
 async def test_an_image_that_cannot_be_read_fails_alone(decoder: Decoder) -> None:
     """Each image has its own result, in order."""
-    good, bad, again = await decoder.decode([TEMPLE, TEMPLE[:500], TEMPLE], SHAPE, Call())
+    good, bad, again = await decoder.decode([*map(ImageQuery, (TEMPLE, TEMPLE[:500], TEMPLE))], SHAPE, Call())
 
     assert isinstance(bad, InvalidRequest)
     assert isinstance(good, np.ndarray)
@@ -76,7 +77,7 @@ async def test_images_that_are_being_decoded_are_waited_for(decoder: Decoder, wo
     first: Any = Image()
     waiting: Any = Image()
     watched = weakref.ref(waiting)
-    images = [first, first, waiting]
+    images = [*map(ImageQuery, (first, first, waiting))]
     call = asyncio.create_task(decoder.decode(images, SHAPE, Call()))
     for _ in range(2):
         await asyncio.wait_for(work.begun.get(), PATIENCE_S)

@@ -41,6 +41,20 @@ def test_prints_one_line_per_image_in_order(triton: BundledTriton, image: Path, 
     assert (descriptors[2:] * descriptors[:-2]).sum(axis=1).min() >= 0.9999
 
 
+def test_a_box_is_described_as_a_picture_of_that_part(triton: BundledTriton, tmp_path: Path) -> None:
+    """And an image that is too small for it is refused alone."""
+    load_photo().save(tmp_path / "whole.png")
+    load_photo().crop((100, 50, 400, 350)).save(tmp_path / "part.png")
+
+    said = describe("--triton", triton.address, tmp_path / "whole.png", tmp_path / "part.png", "--box=100,50,400,350px")
+    alone = describe("--triton", triton.address, tmp_path / "part.png")
+
+    (line,), (expected,) = ([json.loads(one) for one in text.stdout.splitlines()] for text in (said, alone))
+    assert np.dot(line["descriptor"], expected["descriptor"]) >= 0.9999
+    assert said.returncode == 1
+    assert "the box 100,50,400,350px reaches beyond the picture, which has 300x300 px" in said.stderr
+
+
 def test_bad_images_are_sentences_and_the_rest_is_described(triton: BundledTriton, image: Path, tmp_path: Path) -> None:
     """Each bad path gets a line on standard error, and the exit code is 1."""
     whole = image.read_bytes()

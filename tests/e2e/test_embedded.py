@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
-from pspsearch.client import Client, ItemInput
+from pspsearch.client import Client, ItemInput, Region
 from pspsearch.domain import Pixels, Urgency
 from pspsearch.embedded.describer import EmbeddedDescriber
 from pspsearch.embedded.network import Network
@@ -17,10 +19,11 @@ from pspsearch.errors import BadImage, DeadlineExceeded, ImageTooLarge, ModelLoa
 from pspsearch.images.pixels import ImageLimits
 from pspsearch.triton.client import TritonClient
 from pspsearch.triton.describer import TritonDescriber
+from pspsearch.triton.process import BundledTriton
 from pspsearch_build.publish import Flavour, Publication, publish
 from tests.build.colour_network import write_colour_network
 from tests.e2e.conftest import SHIPPED
-from tests.pictures import encode, load_photo
+from tests.pictures import encode, encode_turned, load_photo
 from tests.servers.search_server import serve, why_refused
 
 PICTURES = [encode(load_photo(number=number)) for number in (0, 1)]
@@ -140,6 +143,24 @@ def test_a_server_without_triton(tmp_path: Path) -> None:
         pytest.raises(ImageTooLarge),
     ):
         client.search(PICTURES[0])
+
+
+def test_a_box_is_the_same_part_in_both_runtimes(triton: BundledTriton, tmp_path: Path) -> None:
+    """And it is described as a picture of that part alone would be."""
+    both = Image.new("RGB", (1280, 427))
+    for number in (0, 1):
+        both.paste(load_photo(number=number), (640 * number, 0))
+    regions = [Region(encode_turned(both, turn, "PNG"), (0.5, 0, 1, 1)) for turn in (1, 6)]
+    rows: list[NDArray[np.float32]] = []
+    for address, flags in ((triton.address, ()), ("", ("--runtime", "embedded"))):
+        with serve(tmp_path / str(len(flags)), address, *flags) as server, Client(server.address) as client:
+            client.upsert([ItemInput(f"{number}", encode(load_photo(number=number), "PNG")) for number in (0, 1)])
+            assert client.search(regions[0], limit=1).hits[0].score == pytest.approx(1, abs=2e-3)
+            batch = client.search_batch([*regions, PICTURES[0]], limit=1).results
+            assert [[hit.id for hit in hits] for hits in batch if isinstance(hits, tuple)] == [["1"], ["1"], ["0"]]
+            rows.append(client.describe(regions[0]).descriptor.values)
+
+    np.testing.assert_array_equal(rows[0], rows[1])
 
 
 def test_runtimes_that_contradict_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pspsearch.app.sample import read_gallery
-from pspsearch.client import Box, Client, Explanation, ItemInput
+from pspsearch.client import Area, Client, Explanation, ItemInput
 from tests.pictures import encode, load_photo
 from tests.servers.search_server import serve
 
@@ -40,7 +40,7 @@ def show(thing: str) -> Image.Image:
     return Image.open(BytesIO(view(thing, 1)))
 
 
-def share_within(box: Box, shares: NDArray[np.float32]) -> float:
+def share_within(box: Area, shares: NDArray[np.float32]) -> float:
     """The share of the score in a part of the picture; a cell that is half inside counts half."""
 
     def inside(low: float, high: float) -> list[float]:
@@ -74,7 +74,7 @@ def test_the_thing_that_was_asked_for_has_more_than_its_share_of_the_area(client
 
         assert explanation.item is not None
         assert abs(explanation.item.remainder) < REMAINDER
-        box = Box(*(place / SIDE_PX for place in (left, top, left + size, top + size)))
+        box = Area(*(place / SIDE_PX for place in (left, top, left + size, top + size)))
         shares.append(share_within(box, explanation.item.shares))
     area = (size / SIDE_PX) ** 2
     assert min(shares) > area
@@ -88,7 +88,7 @@ def test_of_two_things_in_a_picture_the_one_that_was_asked_for_is_shown(client: 
         both = Image.new("RGB", (SIDE_PX, SIDE_PX))
         for place, thing in ((0, one), (SIDE_PX // 2, other)):
             both.paste(show(thing).crop((SIDE_PX // 4, 0, 3 * SIDE_PX // 4, SIDE_PX)), (place, 0))
-        for thing, box in ((one, Box(0, 0, 0.5, 1)), (other, Box(0.5, 0, 1, 1))):
+        for thing, box in ((one, Area(0, 0, 0.5, 1)), (other, Area(0.5, 0, 1, 1))):
             explanation = explain(client, view(thing, 2), encode(both))
             assert explanation.item is not None
             right.append(share_within(box, explanation.item.shares) > 0.5)
@@ -102,5 +102,5 @@ def test_the_query_has_a_heat_map_and_pairs_with_the_item(client: Client) -> Non
 
     assert explanation.query is not None
     assert abs(explanation.query.remainder) < REMAINDER
-    assert share_within(Box(0.25, 0.25, 0.75, 0.75), explanation.query.shares) > 0.4
+    assert share_within(Area(0.25, 0.25, 0.75, 0.75), explanation.query.shares) > 0.4
     assert explanation.pairs[0].score > 0.7

@@ -1,5 +1,6 @@
 """The whole server in a process of its own: real Triton, real gRPC, real FAISS, a catalog on disk."""
 
+import json
 import re
 import subprocess
 import sys
@@ -100,6 +101,22 @@ def test_other_calls_answer(client: Client) -> None:
     assert [item.id for item in client.list(filter="number >= 10", page_size=1)] == ["p/10", "p/11"]
     assert client.count(filter="photo:*") == PICTURES
     assert client.get_image("p/3") == picture(3)
+
+
+def test_hits_are_ordered_by_more_than_their_score(server: SearchServer, client: Client) -> None:
+    """The command and the client send the same; the photographs of the other kind come first only where they may."""
+    options = ["--id", "p/0", "--expand", "3", "--rerank", "100", "--diversity", "0.9", "--limit", "2"]
+    command = [sys.executable, "-m", "pspsearch", "search", "--address", server.address, "--json", *options]
+
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    same = client.search(ItemId("p/0"), expand=3, rerank=100, diversity=0.9, limit=2).hits
+    likest = client.search(ItemId("p/0"), expand=3, rerank=100, limit=5).hits
+
+    assert [hit["id"] for hit in json.loads(said.stdout)["hits"]] == [hit.id for hit in same]
+    assert [int(hit.id[2:]) % 2 for hit in same] == [0, 1]
+    assert [int(hit.id[2:]) % 2 for hit in likest] == [0] * 5
+    with pytest.raises(InvalidRequest, match="rerank must be 0 to 300, not 301"):
+        client.search(ItemId("p/0"), rerank=301)
 
 
 def test_bad_requests_are_sentences(client: Client) -> None:

@@ -23,13 +23,15 @@ from google.protobuf.message_factory import GetMessageClass
 from PIL import Image
 
 from pspsearch.client import AsyncClient, ItemInput
-from pspsearch.errors import BadImage
+from pspsearch.errors import BadImage, InvalidRequest
+from pspsearch.images.box import Box
 from pspsearch.images.pixels import ImageLimits, decode_pixels
 from pspsearch.model.contract import InputShape
 from pspsearch.v1 import (
     collection_service_pb2,
     item_service_pb2,
     model_service_pb2,
+    resources_pb2,
     search_service_pb2,
 )
 from tests.faults.place import Place, fingerprint_of, item
@@ -74,9 +76,10 @@ def _decode_mutants(seed: int, count: int) -> tuple[Counter[str], float, int]:
         mutant = _mutate(chance, originals)
         started = time.perf_counter()
         try:
-            pixels = decode_pixels(mutant, SHAPE, LIMITS)
+            box = Box(0.25, 0, 0.75, 0.5) if chance.random() < 0.5 else None
+            pixels = decode_pixels(mutant, SHAPE, LIMITS, box=box)
             counts["decoded" if pixels.shape == (32, 32, 3) else "misshapen"] += 1
-        except BadImage:
+        except InvalidRequest:
             counts["refused"] += 1
         except Exception as error:  # this is what the fuzzing looks for
             counts[repr(error)] += 1
@@ -214,6 +217,8 @@ TEXTS = [
 ]
 USUAL = {"collection": "default", "id": "there", "filter": "colour:*"}
 """The usual values, so that requests pass the first checks."""
+RARE = {"box": 0.85}
+"""How often fields are left out with which most requests would not pass the first checks."""
 NUMBERS = (0, 1, -1, 10, 255, 256, 1000, 1001, (1 << 31) - 1, -(1 << 31))
 FLOATS = (0.0, 1.0, -1.0, 0.5, 1e38, -1e38, float("nan"), float("inf"))
 WRONG = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
@@ -293,7 +298,7 @@ def _garble(content: bytes, chance: random.Random) -> bytes:
 def _message(kind: MessageDescriptor, chance: random.Random, depth: int) -> Message:
     message = GetMessageClass(kind)()
     for field in kind.fields:
-        if chance.random() < (0.35 if depth else 0.2):
+        if chance.random() < RARE.get(field.name, 0.35 if depth else 0.2):
             continue
         if field.is_repeated:
             values = [_value(field, chance, depth) for _ in range(chance.choice((1, 1, 2, 5)))]
@@ -310,6 +315,8 @@ def _message(kind: MessageDescriptor, chance: random.Random, depth: int) -> Mess
 
 
 def _value(field: FieldDescriptor, chance: random.Random, depth: int) -> Any:
+    if field.name == "box" and chance.random() < 0.5:
+        return resources_pb2.Box(right=0.5, bottom=1)
     if field.message_type is not None:
         return _message(field.message_type, chance, depth + 1) if depth < 5 else GetMessageClass(field.message_type)()
     match field.cpp_type:

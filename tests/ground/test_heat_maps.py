@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pspsearch.client import Box, CellPair, Explanation, Origin, Shares, Timing
+from pspsearch.client import Area, CellPair, Explanation, Origin, Shares, Timing
 from pspsearch.heat_maps import draw_explanation
 from pspsearch.images.pixels import seen_part
 from pspsearch.model.contract import Fit, InputShape
 from tests.pictures import encode
 
-WHOLE = Box(0, 0, 1, 1)
+WHOLE = Area(0, 0, 1, 1)
 GREY = 120
 SIDE_PX = 400
 QUERY, ITEM = (24, 58), (24 + 400 + 48, 58)
@@ -25,7 +25,7 @@ def plain(width_px: int = 80, height_px: int = 80) -> bytes:
     return encode(Image.new("RGB", (width_px, height_px), (GREY, GREY, GREY)), "PNG")
 
 
-def shares(*rows: tuple[float, ...], seen: Box = WHOLE) -> Shares:
+def shares(*rows: tuple[float, ...], seen: Area = WHOLE) -> Shares:
     """A grid of shares."""
     return Shares(np.array(rows, np.float32), 0.01, seen)
 
@@ -61,7 +61,7 @@ def test_what_speaks_for_the_hit_is_red_and_what_speaks_against_it_blue() -> Non
 def test_what_the_model_did_not_see_is_pale() -> None:
     """The heat map lies on the middle of a wide picture, if only that was seen."""
     wide = plain(80, 40)
-    left, _ = draw(shares((0.1,), seen=Box(0.25, 0, 0.75, 1)), None, images=(wide, wide))
+    left, _ = draw(shares((0.1,), seen=Area(0.25, 0, 0.75, 1)), None, images=(wide, wide))
     middle, edge = left[SIDE_PX // 2, SIDE_PX // 2], left[SIDE_PX // 2, 10]
 
     assert middle[0] - middle[2] > 50
@@ -72,7 +72,7 @@ def test_what_the_model_did_not_see_is_pale() -> None:
 def test_cells_beyond_the_picture_are_not_drawn() -> None:
     """With padding, the upper and the lower cells of a wide picture lie outside of it."""
     wide = plain(80, 40)
-    tall = Box(0, -0.5, 1, 1.5)
+    tall = Area(0, -0.5, 1, 1.5)
     left, _ = draw(shares((0.9,), (0,), (0,), (0,), seen=tall), None, images=(wide, wide))
     inside = left[SIDE_PX // 2]
     above = left[SIDE_PX // 8]
@@ -95,7 +95,7 @@ def test_slimmest_pictures_are_drawn(size: tuple[int, int], fit: Fit) -> None:
 
 def test_lines_join_the_best_pairs() -> None:
     """They go from the middle of one cell to the middle of the other; without pairs there is none."""
-    cell, other = Box(0, 0, 0.5, 0.5), Box(0.5, 0.5, 1, 1)
+    cell, other = Area(0, 0, 0.5, 0.5), Area(0.5, 0.5, 1, 1)
     even = shares((0.0, 0.0), (0.0, 0.0))
     left, right = draw(even, even, CellPair(cell, other, 0.9))
     bare, _ = draw(even, even)

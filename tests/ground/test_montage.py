@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pspsearch.images.box import Box
 from pspsearch.montage import MontageHit, draw_montage
 from tests.pictures import encode, encode_turned
 
@@ -64,6 +65,20 @@ def test_query_is_framed() -> None:
     assert np.ptp(frame) > 100
     for y, x in ((top - 3, left), (top + height + 2, left), (top, left + width + 2)):
         assert np.array_equal(pixels[y, x], frame)
+
+
+@pytest.mark.parametrize("box", [Box(0.5, 0, 1, 0.5), Box(32, 0, 64, 16, in_px=True)])
+def test_the_box_of_the_query_is_drawn(box: Box) -> None:
+    """In the frame's colour, where it is in the picture as it is shown, which the file stores turned."""
+    query = encode_turned(Image.new("RGB", (64, 32), RED), 6)
+    without, with_box = (look(draw_montage(query, [], one)) for one in (None, box))
+    left, top, width, height = bounds(find(without, RED))
+
+    drawn = (without != with_box).any(axis=2)
+
+    assert bounds(drawn, 1) == pytest.approx((left + width / 2, top, width / 2, height / 2), abs=1)  # rounding
+    assert not drawn[top + height // 4, left + width * 3 // 4]
+    assert np.array_equal(with_box[drawn][0], without[top + height // 2, left - 3])
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 18])

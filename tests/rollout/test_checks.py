@@ -9,10 +9,12 @@ import pytest
 from pspsearch.config import GateSettings
 from pspsearch.domain import Described, Inputs, Urgency
 from pspsearch.v1 import model_service_pb2 as models
+from pspsearch.v1 import resources_pb2 as resources
+from pspsearch.v1 import search_service_pb2 as searches
 from tests.fakes.describer import Collapsed, ColourDescriber, version
 from tests.rollout.steps import EXPECTED, assert_answers_from, failed, search, start, states
 from tests.servers.rollout_place import Place, picture, reach, second
-from tests.servers.rpc_client import TEMPLE, Api, item
+from tests.servers.rpc_client import TEMPLE, Api, item, query
 
 
 class Forgetful(ColourDescriber):
@@ -56,6 +58,17 @@ async def test_recent_queries_are_tried(api: Api) -> None:
     ready = await reach(api, models.ROLLOUT_STAGE_READY)
 
     assert [check.passed for check in ready.checks if check.name == "overlap on queries"] == [True]
+
+
+async def test_queries_by_a_part_of_an_image_are_not_kept_for_a_check(api: Api) -> None:
+    """What is kept is whole images, and nobody searched for this one."""
+    box = resources.Box(right=0.5, bottom=1)
+    await api.search.Search(searches.SearchRequest(query=query(image=TEMPLE, box=box)))
+    await start(api)
+
+    ready = await reach(api, models.ROLLOUT_STAGE_READY)
+
+    assert [check.name for check in ready.checks if check.name == "overlap on queries"] == []
 
 
 @pytest.mark.parametrize(

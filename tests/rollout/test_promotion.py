@@ -12,6 +12,7 @@ from pspsearch.describe.decoding import Decoder
 from pspsearch.domain import Generation, OfferedVersion, Pixels
 from pspsearch.errors import DamagedImage, InvalidRequest
 from pspsearch.model.contract import InputShape
+from pspsearch.query import ImageQuery
 from pspsearch.rollout.offers import Offers
 from pspsearch.rollout.rollout import Rollout
 from pspsearch.v1 import collection_service_pb2 as collections
@@ -146,10 +147,12 @@ async def test_images_that_cannot_be_read_any_more_are_the_operators_decision(
     decode, lost = Decoder.decode, picture(3)
 
     async def decode_others(
-        self: Decoder, images: Sequence[bytes], shape: InputShape, call: Call
+        self: Decoder, images: Sequence[ImageQuery], shape: InputShape, call: Call
     ) -> list[Pixels | InvalidRequest]:
         decoded = await decode(self, images, shape, call)
-        return [DamagedImage("lost") if one == lost else pixels for one, pixels in zip(images, decoded, strict=True)]
+        return [
+            DamagedImage("lost") if one.image == lost else pixels for one, pixels in zip(images, decoded, strict=True)
+        ]
 
     monkeypatch.setattr(Decoder, "decode", decode_others)
     await start(api)
@@ -249,6 +252,7 @@ async def assert_released(api: Api, *expected: int, dropped: int) -> None:
     async with asyncio.timeout(60):
         while len(api.server.released) < len(expected) or dropped not in [one.version for one in api.server.dropped]:
             await asyncio.sleep(0.01)
+    await api.server.collections.finished()  # it lets go of its version after that
     assert api.server.released == [*expected]
 
 

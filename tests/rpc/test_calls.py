@@ -116,7 +116,7 @@ async def test_deadline_ends_the_call_and_its_work(api: Api) -> None:
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     given = api.server.describer.timeout_s
     assert given is not None
-    assert 0 < given <= 0.5
+    assert 0 < given <= 0.51  # gRPC tells the time that is left by another clock
 
 
 async def test_call_without_deadline_may_take_its_time(api: Api) -> None:

@@ -129,6 +129,18 @@ async def test_cells_lie_on_the_part_that_the_model_saw() -> None:
     assert boxes == {Fit.SQUASH: (0, 0, 1, 1), Fit.CROP: (0.25, 0, 0.75, 1), Fit.PAD: (0, -0.5, 1, 1.5)}
 
 
+async def test_only_the_box_of_the_query_is_explained(api: Api) -> None:
+    """Its cells lie in the box, and it is like the half of the item that has its colour."""
+    by = searches.Query(image=halves(RED, BLUE), box=resources.Box(left=0.5, right=1, bottom=0.5))
+
+    answer = await explain(api, by, "red and blue")
+
+    seen = answer.query.seen
+    assert (seen.left, seen.top, seen.right, seen.bottom) == (0.5, 0, 1, 0.5)
+    assert grid(answer.item)[:, 2:].min() > 0 > grid(answer.item)[:, :2].max()
+    assert all(pair.query.left >= 0.5 and pair.query.bottom <= 0.5 for pair in answer.pairs)
+
+
 async def test_what_cannot_be_explained_is_one_sentence(api: Api) -> None:
     """Each has the code that says what to do."""
     point = query(id="point")

@@ -63,9 +63,18 @@ def points(rows: NDArray[np.float32]) -> triton.InferInput:
     return tensor
 
 
-async def infer(client: triton.InferenceServerClient, tensor: triton.InferInput, **options: Any) -> triton.InferResult:
+def boxes(*rows: tuple[float, float, float, float]) -> triton.InferInput:
+    """A batch of boxes as an input."""
+    tensor = triton.InferInput("BOX", [len(rows), 4], "FP32")
+    tensor.set_data_from_numpy(np.array(rows, np.float32))
+    return tensor
+
+
+async def infer(
+    client: triton.InferenceServerClient, *tensors: triton.InferInput, **options: Any
+) -> triton.InferResult:
     """Sends one request."""
-    return await asyncio.to_thread(client.infer, MODEL, [tensor], **options)
+    return await asyncio.to_thread(client.infer, MODEL, [*tensors], **options)
 
 
 def ids(result: triton.InferResult) -> list[list[str]]:
@@ -112,12 +121,14 @@ async def test_a_collection_is_a_model(client: triton.InferenceServerClient) -> 
         assert [(one.name, one.datatype, list(one.shape)) for one in metadata.inputs] == [
             ("IMAGE", "BYTES", [-1, 1]),
             ("DESCRIPTOR", "FP32", [-1, DIMENSION]),
+            ("BOX", "FP32", [-1, 4]),
         ]
         config = client.get_model_config(MODEL).config
         assert config.max_batch_size == 256
         assert [(one.name, list(one.dims), one.optional) for one in config.input] == [
             ("IMAGE", [1], True),
             ("DESCRIPTOR", [DIMENSION], True),
+            ("BOX", [4], True),
         ]
         assert config.parameters["fingerprint"].string_value == VERSION.contract.fingerprint
         index = client.get_model_repository_index()
@@ -139,6 +150,24 @@ async def test_images_are_searched_for_in_batches(api: Api, client: triton.Infer
         assert near == pytest.approx([hit.score for hit in hits])
     single = await infer(client, images(picture(3)), parameters={"limit": 4})
     assert ids(single) == ids(result)[:1]
+
+
+async def test_each_image_may_have_a_box(api: Api, client: triton.InferenceServerClient) -> None:
+    """The hits are the same as by the server's own protocol. A box around everything is none."""
+    whole, part = (0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.5, 0.9)
+
+    for inputs in ((images(TEMPLE, TEMPLE), boxes(whole, part)), (boxes(whole, part), images(TEMPLE, TEMPLE))):
+        result = await infer(client, *inputs)
+        for row, near, box in zip(
+            ids(result),
+            scores(result),
+            (None, resources.Box(left=part[0], top=part[1], right=part[2], bottom=part[3])),
+            strict=True,
+        ):
+            answer = await api.search.Search(searches.SearchRequest(query=query(image=TEMPLE, box=box)))
+            assert row == [hit.id for hit in answer.hits]
+            assert near == pytest.approx([hit.score for hit in answer.hits])
+        assert scores(result)[0] != pytest.approx(scores(result)[1])
 
 
 async def test_parameters_are_those_of_a_search(client: triton.InferenceServerClient) -> None:
@@ -227,6 +256,13 @@ def request(name: str = "IMAGE", datatype: str = "BYTES", shape: tuple[int, ...]
 NO_INPUT = service_pb2.ModelInferRequest(model_name=MODEL)
 TWO_INPUTS = request()
 TWO_INPUTS.inputs.append(request().inputs[0])
+TWO_IMAGES_ONE_BOX = request("IMAGE", "BYTES", (2, 1), bytes(8), bytes(16))
+TWO_IMAGES_ONE_BOX.inputs.append(request("BOX", "FP32", (1, 4)).inputs[0])
+BOX_ALONE = request("BOX", "FP32", (1, 4), bytes(16))
+BOX_WITHOUT_NUMBERS = request("IMAGE", "BYTES", (1, 1), bytes(4), bytes(12))
+BOX_WITHOUT_NUMBERS.inputs.append(request("BOX", "FP32", (1, 4)).inputs[0])
+EMPTY_BOX = request("IMAGE", "BYTES", (1, 1), bytes(4), bytes(16))
+EMPTY_BOX.inputs.append(request("BOX", "FP32", (1, 4)).inputs[0])
 ELSEWHERE = request()
 ELSEWHERE.inputs[0].parameters["shared_memory_region"].string_param = "ring"
 TWICE = request()
@@ -239,16 +275,20 @@ FINGERPRINTED.parameters["fingerprint"].string_param = VERSION.contract.fingerpr
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (NO_INPUT, "one input is expected, IMAGE or DESCRIPTOR, and got none"),
+        (NO_INPUT, "the input is IMAGE, perhaps with BOX, or DESCRIPTOR, and got none"),
         (TWO_INPUTS, "and got IMAGE, IMAGE"),
         (request("PIXELS"), "and got PIXELS"),
+        (BOX_ALONE, "and got BOX"),
+        (TWO_IMAGES_ONE_BOX, "2 images, 1 boxes"),
+        (BOX_WITHOUT_NUMBERS, "the shape of BOX promises 4 numbers, and there are 3"),
+        (EMPTY_BOX, "the box 0,0,0,0 is empty"),
         (ELSEWHERE, "not from shared memory"),
         (request("IMAGE", "UINT8"), "IMAGE is BYTES of the shape [1 to 256, 1], not UINT8 [1, 1]"),
         (request("IMAGE", "BYTES", (1,)), "not BYTES [1]"),
         (request("IMAGE", "BYTES", (257, 1)), "not BYTES [257, 1]"),
         (request("IMAGE", "BYTES", (0, 1)), "not BYTES [0, 1]"),
         (request("IMAGE", "BYTES", (-1, 1)), "not BYTES [-1, 1]"),
-        (request("IMAGE", "BYTES", (1, 1), b"\x01\x00\x00\x00a", b""), "there is one input, but 2 raw contents"),
+        (request("IMAGE", "BYTES", (1, 1), b"\x01\x00\x00\x00a", b""), "1 inputs, 2 contents"),
         (request("IMAGE", "BYTES", (1, 1), b"\x01\x00"), "ends in the middle of a length"),
         (request("IMAGE", "BYTES", (1, 1), b"\xff\xff\xff\xffab"), "ends in the middle of an image"),
         (request("IMAGE", "BYTES", (2, 1), b"\x01\x00\x00\x00a"), "promises 2 images, and there are 1"),
@@ -285,7 +325,7 @@ for number in range(30_000):
     ("asked", "words"),
     [
         (MANY_SIZES, r"BYTES \[0, 1, 2, 3, 4, 5, 6, 7\]"),
-        (MANY_INPUTS, "one input is expected"),
+        (MANY_INPUTS, "the input is IMAGE"),
         (MANY_NUMBERS, f"promises {DIMENSION} numbers, and there are 300000"),
         (MANY_PARAMETERS, "there is no parameter"),
     ],

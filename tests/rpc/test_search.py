@@ -80,6 +80,30 @@ async def test_options_choose_hits(api: Api) -> None:
     assert [(hit.id, hit.group) for hit in grouped] == [("temple", '"building"'), ("flower", '"plant"')]
     folded = await search(api, by, fold_above=0.9)
     assert [(hit.id, list(hit.duplicates)) for hit in folded] == [("temple", ["temple/again"]), ("flower", [])]
+    diverse = await search(api, by, limit=2, diversity=0.9)
+    assert [hit.id for hit in diverse] == ["temple", "flower"]
+    reranked = await search(api, query(id="temple"), rerank=300)
+    assert sorted(hit.id for hit in reranked) == ["flower", "temple/again"]
+
+
+async def test_query_is_widened_by_its_nearest_hits(api: Api) -> None:
+    """The score is the cosine with the sum of the query and the hits, each times its score."""
+    axes = np.eye(DIMENSION, dtype=np.float32)
+    near = (axes[0] + axes[1]) / np.sqrt(2)
+    await api.fill(
+        items.ItemInput(id="near", descriptor=descriptor(near)),
+        items.ItemInput(id="side", descriptor=descriptor(axes[1])),
+    )
+    by = query(descriptor=descriptor(axes[0]))
+
+    plain = {hit.id: hit.score for hit in await search(api, by)}
+    wider = {hit.id: hit.score for hit in await search(api, by, expand=1, expand_above=0.6)}
+    unmoved = {hit.id: hit.score for hit in await search(api, by, expand=1, expand_above=0.99)}
+    moved = axes[0] + plain["near"] * near
+
+    assert plain["side"] == pytest.approx(0, abs=1e-3)
+    assert wider["side"] == pytest.approx(moved[1] / np.linalg.norm(moved), abs=1e-3)  # float16
+    assert unmoved == pytest.approx(plain, abs=1e-6)
 
 
 async def test_hits_carry_what_was_asked_for(api: Api) -> None:

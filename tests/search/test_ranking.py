@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pspsearch.domain import Descriptors, Found
 from pspsearch.filters import Filter
 from pspsearch.query import Options
-from pspsearch.search.ranking import cut, group_value, pick
+from pspsearch.search.ranking import cut, group_value, pick, rank
 
+QUERY = np.array([1, 0], np.float32)
 ANGLES = st.lists(st.floats(0, 3), min_size=0, max_size=25)
 
 
@@ -40,7 +41,7 @@ def test_least_score_cuts() -> None:
 
     assert cut(found, Options(min_score=0.9), []).ids == ["i0", "i1"]
     assert cut(found, Options(min_score=0.9, offset=1), ["i0"]).sequences.tolist() == []
-    assert [p.place for p in pick(found, Options(min_score=0.9, group_by="x"), [], {}, None)] == [0, 1]
+    assert rank(QUERY, found, Options(min_score=0.9, group_by="x"), [], {}, None).rows.ids == ["i0", "i1"]
 
 
 def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
@@ -48,7 +49,7 @@ def test_groups_are_bounded_and_what_has_none_stands_alone() -> None:
     found, _ = fan([0.1, 0.2, 0.3, 0.4, 0.5])
     groups = {100: '"a"', 101: '"a"', 102: '"a"'}
 
-    picks = pick(found, Options(group_by="x", group_size=2), [], groups, None)
+    picks = pick(found, Options(group_by="x", group_size=2), groups)
 
     assert [(p.place, p.group) for p in picks] == [(0, '"a"'), (1, '"a"'), (3, ""), (4, "")]
 
@@ -57,7 +58,7 @@ def test_duplicates_are_named_also_behind_the_last_hit() -> None:
     """Near-duplicates are folded into a hit in order, and a full page still collects its duplicates."""
     found, descriptors = fan([0.1, 0.1001, 1.0, 1.0001, 2.0])
 
-    picks = pick(found, Options(limit=2, fold_above=0.999), [], {}, descriptors)
+    picks = pick(found, Options(limit=2, fold_above=0.999), {}, descriptors)
 
     assert [(p.place, p.duplicates) for p in picks] == [(0, ["i1"]), (2, ["i3"])]
 
@@ -72,9 +73,34 @@ def test_folding_equals_the_plain_rule(angles: list[float], least: float, limit:
         if not (scores >= np.float32(least)).any():
             expected.append(place)
 
-    picks = pick(found, Options(limit=limit, fold_above=least), [], {}, descriptors)
+    picks = pick(found, Options(limit=limit, fold_above=least), {}, descriptors)
 
     assert [p.place for p in picks] == expected[:limit]
+
+
+@given(ANGLES, st.integers(0, 12), st.integers(1, 10), st.integers(0, 5))
+def test_only_the_first_rows_are_ordered_anew(angles: list[float], rerank: int, limit: int, offset: int) -> None:
+    """They stay the first, each once; the rows behind them keep their order."""
+    found, descriptors = fan(angles)
+    options = Options(limit=limit, offset=offset, rerank=rerank, min_score=-0.5)
+    able = int(np.count_nonzero(found.scores >= -0.5))
+
+    ranked = rank(QUERY, found, options, ["i1"], {}, descriptors)
+    whole = rank(QUERY, found, Options(limit=1000, rerank=rerank, min_score=-0.5), ["i1"], {}, descriptors).rows.ids
+    expected = [id_ for id_ in found.ids[:able] if id_ != "i1"]
+
+    assert sorted(whole[:rerank]) == sorted(expected[:rerank])
+    assert whole[rerank:] == expected[rerank:]
+    assert ranked.rows.ids == whole[offset : offset + limit]
+    assert ranked.is_full is (len(expected) >= offset + limit)
+
+
+def test_unlike_hits_come_before_likes_of_better_ones() -> None:
+    """Without diversity the nearest come first; with much of it, each is far from those before it."""
+    found, descriptors = fan([0.1, 0.11, 0.12, 0.5, 0.9])
+
+    assert rank(QUERY, found, Options(limit=3, diversity=1e-9), [], {}, descriptors).rows.ids == ["i0", "i1", "i2"]
+    assert rank(QUERY, found, Options(limit=3, diversity=0.8), [], {}, descriptors).rows.ids == ["i0", "i4", "i3"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ async def test_the_event_loop_goes_on(searches: Searcher, options: Options, monk
         threads.append(threading.get_ident())
         return function(*given)
 
-    monkeypatch.setattr(searcher, "pick", partial(spy, ranking.pick))
+    monkeypatch.setattr(searcher, "rank", partial(spy, ranking.rank))
     monkeypatch.setattr(searcher, "group_values", partial(spy, ranking.group_values))
 
     answer = await searches.search("", QUERY, options, Call())
@@ -139,13 +139,13 @@ async def test_who_leaves_stops_it_at_the_next_query(
     loop, entered, may_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     begun: list[object] = []
 
-    def wait(*given: Any) -> list[ranking.Pick]:
+    def wait(*given: Any) -> ranking.Ranked:
         begun.append(given)
         loop.call_soon_threadsafe(entered.set)
         may_go.wait(PATIENCE_S)
-        return ranking.pick(*given)
+        return ranking.rank(*given)
 
-    monkeypatch.setattr(searcher, "pick", wait)
+    monkeypatch.setattr(searcher, "rank", wait)
     call = asyncio.create_task(searches.search_batch("", [QUERY] * 3, options, Call()))
     await asyncio.wait_for(entered.wait(), PATIENCE_S)
 

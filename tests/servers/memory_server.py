@@ -108,9 +108,9 @@ class MemoryServer:
         item = self._item(request.collection, request.id, context).point
         query = _point(self._collection(request.collection), request.query)
         given = (item * query).reshape(64, 3).sum(axis=1)
-        whole = searches.Box(right=1, bottom=1)
+        whole = resources.Box(right=1, bottom=1)
         shares = searches.Shares(shares=given.tolist(), columns=8, remainder=0.25, seen=whole)
-        pair = searches.CellPair(query=whole, item=searches.Box(left=0.5, top=0.25, right=1, bottom=0.5), score=0.75)
+        pair = searches.CellPair(query=whole, item=resources.Box(left=0.5, top=0.25, right=1, bottom=0.5), score=0.75)
         return searches.ExplainResponse(
             score=float(given.sum()) + 0.25,
             query=None if request.query.HasField("descriptor") else shares,
@@ -122,7 +122,7 @@ class MemoryServer:
 
     def describe(self, request: searches.DescribeRequest, _context: Any) -> searches.DescribeResponse:
         """Returns the thumbnail."""
-        return searches.DescribeResponse(descriptor=_message(_describe(request.image)), origin=_ORIGIN, timing=_TIMING)
+        return searches.DescribeResponse(descriptor=_message(_part(request)), origin=_ORIGIN, timing=_TIMING)
 
     def recommend(self, request: searches.RecommendRequest, _context: Any) -> searches.RecommendResponse:
         """Finds items near the mean of the positives less the mean of the negatives."""
@@ -274,14 +274,23 @@ class MemoryServer:
         return made
 
 
-def _describe(image: bytes) -> Descriptor:
+def _describe(image: bytes, box: resources.Box | None = None) -> Descriptor:
     try:
         with Image.open(BytesIO(image)) as opened:
-            pixels = np.asarray(opened.convert("RGB").resize((8, 8)), np.float32).ravel() - 128
+            part = opened.convert("RGB")
     except (OSError, SyntaxError) as error:
         message = "the image is truncated or corrupt"
         raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, message, "DAMAGED_IMAGE") from error
+    if box is not None:
+        across, down = (1, 1) if box.in_px else part.size
+        sides = box.left * across, box.top * down, box.right * across, box.bottom * down
+        part = part.crop((round(sides[0]), round(sides[1]), round(sides[2]), round(sides[3])))
+    pixels = np.asarray(part.resize((8, 8)), np.float32).ravel() - 128
     return pixels / np.float32(np.linalg.norm(pixels))
+
+
+def _part(given: searches.Query | searches.DescribeRequest) -> Descriptor:
+    return _describe(given.image, given.box if given.HasField("box") else None)
 
 
 def _info(image: bytes) -> resources.ImageInfo:
@@ -299,7 +308,7 @@ def _message(point: Descriptor) -> resources.Descriptor:
 
 def _point(stored: dict[str, _Stored], query: searches.Query) -> Descriptor:
     if query.HasField("image"):
-        return _describe(query.image)
+        return _part(query)
     if query.HasField("descriptor"):
         return np.asarray(query.descriptor.values, np.float32)
     if query.id not in stored:

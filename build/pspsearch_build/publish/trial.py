@@ -62,7 +62,7 @@ def _two_images(height_px: int, width_px: int) -> NDArray[np.uint8]:
 def _run(flavour: Flavour, path: Path, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
     match flavour:
         case Flavour.OPENVINO:
-            import openvino as ov
+            from pspsearch.openvino import ov
 
             answers = ov.Core().compile_model(path, "CPU")([pixels])
             return {port.get_any_name(): np.asarray(rows, np.float32) for port, rows in answers.items()}

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from pspsearch.cli.box import box_option, part_of
 from pspsearch.cli.connection import collection_option, json_option, with_client
 from pspsearch.cli.output import print_json
-from pspsearch.client import Client, ItemId
+from pspsearch.client import Client, ItemId, Region
+from pspsearch.images.box import Box
 
 _ID = "id:"
 
@@ -15,12 +17,25 @@ _ID = "id:"
 @click.argument("left")
 @click.argument("right")
 @click.option("--threshold", type=float, help="Also say whether they are the same: whether the score reaches this.")
+@box_option("--box", "LEFT")
+@box_option("--other-box", "RIGHT")
 @json_option
 @collection_option
 @with_client
-def compare(client: Client, left: str, right: str, threshold: float | None, as_json: bool, collection: str) -> None:
+def compare(
+    client: Client,
+    left: str,
+    right: str,
+    threshold: float | None,
+    box: Box | None,
+    other_box: Box | None,
+    as_json: bool,
+    collection: str,
+) -> None:
     """Print the score of LEFT and RIGHT. Each is an image file, or an item written `id:ID`."""
-    comparison = client.compare(read_query(left), read_query(right), threshold=threshold, collection=collection)
+    comparison = client.compare(
+        read_query(left, box), read_query(right, other_box), threshold=threshold, collection=collection
+    )
     if as_json:
         print_json(comparison)
     else:
@@ -28,6 +43,10 @@ def compare(client: Client, left: str, right: str, threshold: float | None, as_j
         click.echo(f"{comparison.score:.4f}{verdict}")
 
 
-def read_query(argument: str) -> Path | ItemId:
-    """An image file, or an item written `id:ID`."""
-    return ItemId(argument.removeprefix(_ID)) if argument.startswith(_ID) else Path(argument)
+def read_query(argument: str, box: Box | None = None) -> Path | Region | ItemId:
+    """An image file, or its box, or an item written `id:ID`."""
+    if not argument.startswith(_ID):
+        return part_of(Path(argument), box)
+    if box is not None:
+        raise click.UsageError(f"a box is for an image, not for {argument}")
+    return ItemId(argument.removeprefix(_ID))

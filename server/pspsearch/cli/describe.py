@@ -13,10 +13,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from pspsearch.cli.box import box_option
 from pspsearch.cli.interrupt import run_until_signal
 from pspsearch.config import BundledTritonSettings
 from pspsearch.domain import Inputs
-from pspsearch.errors import InvalidRequest
+from pspsearch.errors import InvalidRequest, ModelMismatch
+from pspsearch.images.box import Box
 from pspsearch.images.pixels import decode_pixels
 from pspsearch.model.contract import Takes
 from pspsearch.model.repository import default_repository
@@ -40,8 +42,14 @@ _IN_FLIGHT = 32
 )
 @click.option("--model", default="pspnet", show_default=True)
 @click.option("--model-version", type=int, help="The highest that is served if not given.")
+@box_option("--box", "each image")
 def describe(
-    images: tuple[Path, ...], triton: str | None, repository: Path | None, model: str, model_version: int | None
+    images: tuple[Path, ...],
+    triton: str | None,
+    repository: Path | None,
+    model: str,
+    model_version: int | None,
+    box: Box | None,
 ) -> None:
     """Print one JSON line per image, with its descriptor.
 
@@ -49,19 +57,21 @@ def describe(
     code 1.
     """
     server = triton or BundledTritonSettings(repository or default_repository())
-    if run_until_signal(_describe(images, server, model, model_version)) != 0:
+    if run_until_signal(_describe(images, server, model, model_version, box)) != 0:
         sys.exit(1)
 
 
 async def _describe(
-    images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None
+    images: tuple[Path, ...], triton: str | BundledTritonSettings, model: str, version: int | None, box: Box | None
 ) -> int:
     """Describes the images, and returns how many could not be described."""
     from pspsearch.app.describer import open_describer
 
     failures = 0
     async with open_describer(triton, model, version) as describer:
-        async for image, answer in _in_order(describer, images):
+        if box is not None and describer.takes is Takes.IMAGE:
+            raise ModelMismatch(f"{describer.version} decodes images itself and knows no boxes: give it the part alone")
+        async for image, answer in _in_order(describer, images, box):
             if isinstance(answer, InvalidRequest):
                 failures += 1
                 click.echo(f"error: {image}: {answer}", err=True)
@@ -71,7 +81,7 @@ async def _describe(
 
 
 async def _in_order(
-    describer: "Describer", images: Iterable[Path]
+    describer: "Describer", images: Iterable[Path], box: Box | None
 ) -> AsyncIterator[tuple[Path, NDArray[np.float32] | InvalidRequest]]:
     """Yields the answers in the images' order. Several images are under way, so decoding and inference overlap."""
     waiting = iter(images)
@@ -79,7 +89,7 @@ async def _in_order(
     try:
         while True:
             for image in itertools.islice(waiting, _IN_FLIGHT - len(under_way)):
-                under_way.append((image, asyncio.create_task(_describe_file(describer, image))))
+                under_way.append((image, asyncio.create_task(_describe_file(describer, image, box))))
             if not under_way:
                 return
             image, task = under_way.popleft()
@@ -89,13 +99,13 @@ async def _in_order(
             task.cancel()
 
 
-async def _describe_file(describer: "Describer", image: Path) -> NDArray[np.float32] | InvalidRequest:
+async def _describe_file(describer: "Describer", image: Path, box: Box | None) -> NDArray[np.float32] | InvalidRequest:
     try:
         if describer.takes is Takes.IMAGE:
             inputs: Inputs = [await asyncio.to_thread(_read, image)]
         else:
             shape = describer.version.contract.shape
-            inputs = (await asyncio.to_thread(lambda: decode_pixels(_read(image), shape)))[None]
+            inputs = (await asyncio.to_thread(lambda: decode_pixels(_read(image), shape, box=box)))[None]
         return (await describer.describe(inputs)).descriptors[0]
     except InvalidRequest as error:
         return error

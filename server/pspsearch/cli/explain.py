@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 import numpy as np
 
+from pspsearch.cli.box import box_option
 from pspsearch.cli.compare import read_query
 from pspsearch.cli.connection import collection_option, json_option, with_client
 from pspsearch.cli.items import image_of, write_file
 from pspsearch.cli.output import print_json, print_table
 from pspsearch.client import Client, Explanation, ItemId, Shares
+from pspsearch.images.box import Box
 
 _BEST = 5
 """How many cells of each picture are printed."""
@@ -22,15 +24,18 @@ _BEST = 5
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Draw both pictures and their cells into this PNG file."
 )
+@box_option("--box", "QUERY")
 @json_option
 @collection_option
 @with_client
-def explain(client: Client, query: str, item_id: str, picture: Path | None, as_json: bool, collection: str) -> None:
+def explain(
+    client: Client, query: str, item_id: str, picture: Path | None, box: Box | None, as_json: bool, collection: str
+) -> None:
     """Print why the item ID has its score for QUERY: what the cells of each picture give to it.
 
     QUERY is an image file, or an item written `id:ID`.
     """
-    asked = read_query(query)
+    asked = read_query(query, box)
     explanation = client.explain(asked, item_id, collection=collection)
     if picture is not None:
         from pspsearch.heat_maps import draw_explanation

@@ -7,7 +7,7 @@ import click
 
 from pspsearch.cli.connection import collection_option, filter_option, json_option, with_client
 from pspsearch.cli.output import attribute_words, plural, print_facts, print_json, print_table, size
-from pspsearch.client import Client, Item, ItemId
+from pspsearch.client import Client, Item, ItemId, Region
 from pspsearch.errors import InvalidRequest, NotFound
 
 
@@ -99,10 +99,12 @@ def _picture(item: Item) -> str:
     return f"{image.media_type} {image.width_px}x{image.height_px}, {size(image.size_bytes)}{kept}"
 
 
-def image_of(client: Client, query: Path | ItemId, collection: str) -> bytes | None:
-    """The bytes of a query's image; None if the item's image was not kept."""
-    if isinstance(query, Path):
-        return query.read_bytes()
+def image_of(client: Client, query: Path | bytes | Region | ItemId, collection: str) -> bytes | None:
+    """The bytes of a query's whole image; None if the item's image was not kept."""
+    if isinstance(query, Region):
+        query = query.image
+    if not isinstance(query, ItemId):
+        return query if isinstance(query, bytes) else query.read_bytes()
     try:
         return client.get_image(query.id, collection=collection)
     except NotFound:

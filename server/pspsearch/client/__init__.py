@@ -9,7 +9,8 @@ Put a folder in and search it:
 ...     list(client.ingest(ItemInput(file.name, file) for file in Path("photographs").glob("*.jpg")))
 ...     print(client.search(Path("query.jpg"), limit=5).hits)
 
-A query or an item's source is the `Path` of an image, its `bytes`, or a `Descriptor`; a query may also be an `ItemId`.
+A query or an item's source is the `Path` of an image, its `bytes`, or a `Descriptor`; a query may also be an `ItemId`,
+or a `Region` of an image.
 The clients raise the errors of `pspsearch.errors` with the server's message, and two of their own: `ServerUnavailable`
 and `ServerFailed`.
 """
@@ -38,6 +39,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -46,13 +48,13 @@ from pspsearch.client.types import (
     Timing,
     Trial,
 )
-from pspsearch.domain import Box
+from pspsearch.domain import Area
 
 __all__ = [
     "Acknowledgement",
+    "Area",
     "AsyncClient",
     "BatchResult",
-    "Box",
     "CellPair",
     "Check",
     "Client",
@@ -70,6 +72,7 @@ __all__ = [
     "ModelVersion",
     "Origin",
     "Query",
+    "Region",
     "Retries",
     "Rollout",
     "SearchOptions",

@@ -30,7 +30,7 @@ from pspsearch.client.types import (
     Timing,
     Trial,
 )
-from pspsearch.domain import Box, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Area, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 from pspsearch.v1 import (
     collection_service_pb2,
@@ -97,8 +97,8 @@ def _shares(message: search_service_pb2.Shares) -> Shares:
     return Shares(shares.reshape(-1, message.columns), message.remainder, _box(message.seen))
 
 
-def _box(message: search_service_pb2.Box) -> Box:
-    return Box(message.left, message.top, message.right, message.bottom)
+def _box(message: resources_pb2.Box) -> Area:
+    return Area(message.left, message.top, message.right, message.bottom)
 
 
 def read_description(message: search_service_pb2.DescribeResponse) -> Description:

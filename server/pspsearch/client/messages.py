@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pspsearch.client.types import Attributes, Descriptor, ItemId, ItemInput, Query, SearchOptions
+from pspsearch.client.types import Attributes, Descriptor, ItemId, ItemInput, Query, Region, SearchOptions
 from pspsearch.errors import InvalidRequest
 from pspsearch.v1 import item_service_pb2, resources_pb2, search_service_pb2
 
@@ -18,6 +18,8 @@ def query_message(query: Query) -> search_service_pb2.Query:
         return search_service_pb2.Query(id=query.id)
     if isinstance(query, Descriptor):
         return search_service_pb2.Query(descriptor=descriptor_message(query))
+    if isinstance(query, Region):
+        return search_service_pb2.Query(image=read_image(query.image), box=box_message(query))
     return search_service_pb2.Query(image=read_image(query))
 
 
@@ -44,6 +46,12 @@ def descriptor_message(descriptor: Descriptor) -> resources_pb2.Descriptor:
     """Makes a descriptor, with its numbers as float32."""
     values = np.asarray(descriptor.values, np.float32).ravel()
     return resources_pb2.Descriptor(values=values.tolist(), fingerprint=descriptor.fingerprint)
+
+
+def box_message(region: Region) -> resources_pb2.Box:
+    """Makes the box of a region."""
+    left, top, right, bottom = region.box
+    return resources_pb2.Box(left=left, top=top, right=right, bottom=bottom, in_px=region.in_px)
 
 
 def read_image(image: Path | bytes) -> bytes:

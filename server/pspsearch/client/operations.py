@@ -22,6 +22,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -110,9 +111,13 @@ def explain(query: Query, item_id: str, collection: str) -> Operation[searches.E
 
 
 @messages.checking("the request")
-def describe(image: Path | bytes, collection: str) -> Operation[searches.DescribeResponse, Description]:
-    """Describes an image."""
-    request = searches.DescribeRequest(collection=collection, image=messages.read_image(image))
+def describe(image: Path | bytes | Region, collection: str) -> Operation[searches.DescribeResponse, Description]:
+    """Describes an image, or a part of it."""
+    request = searches.DescribeRequest(collection=collection)
+    if isinstance(image, Region):
+        request.box.CopyFrom(messages.box_message(image))
+        image = image.image
+    request.image = messages.read_image(image)
     return Operation("SearchService/Describe", request, searches.DescribeResponse, answers.read_description)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Box, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Area, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 
 Attributes = Mapping[str, Any]
@@ -33,8 +33,19 @@ class ItemId:
     id: str
 
 
-Query = Path | bytes | ItemId | Descriptor
-"""What to search for: an image's file, its bytes, an existing item, or a descriptor."""
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an image, as it is shown: after the rotation that the file asks for."""
+
+    image: Path | bytes = field(repr=False)
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom, as fractions of the width and the height from 0 to 1."""
+    in_px: bool = False
+    """Whether the box is in pixels instead."""
+
+
+Query = Path | bytes | Region | ItemId | Descriptor
+"""What to search for: an image's file, its bytes, a part of an image, an existing item, or a descriptor."""
 
 Source = Path | bytes | Descriptor
 """What an item's descriptor is made from: an image's file, its bytes, or a ready descriptor."""
@@ -46,7 +57,10 @@ class SearchOptions(TypedDict, total=False):
     limit: int | None
     """How many hits, 1 to 1000; 10 by default."""
     offset: int
-    """How many of the best hits to skip. With the limit at most 10000, or 1000 with `group_by` or `fold_above`."""
+    """How many of the best hits to skip.
+
+    With the limit at most 10000, or 1000 with `group_by`, `fold_above` or `rerank`; none with `diversity`.
+    """
     filter: str | None
     """Which items may be hits, such as `category = "shoes" AND price < 50`."""
     min_score: float | None
@@ -55,6 +69,14 @@ class SearchOptions(TypedDict, total=False):
     group_size: int
     fold_above: float | None
     """Hits that score at least this with a better hit become its `duplicates`."""
+    expand: int
+    """How many of the nearest hits widen the query, 0 to 50, before it is searched for again."""
+    expand_above: float | None
+    """Only hits with at least this score widen the query."""
+    rerank: int
+    """How many of the nearest hits, 0 to 300, are ordered by the neighbours that they share with the query."""
+    diversity: float
+    """How much it counts that a hit is unlike better hits, from 0 to 1, against its score."""
     return_attributes: bool
     return_images: bool
     return_descriptors: bool
@@ -151,7 +173,7 @@ class Shares:
     """The shares of the cells, rows x columns. A negative share speaks against the hit."""
     remainder: float
     """The score less the sum of the shares: what the cells do not carry."""
-    seen: Box
+    seen: Area
     """The part of the picture that the model saw, which the cells cover. It may reach beyond the picture."""
 
 
@@ -159,8 +181,8 @@ class Shares:
 class CellPair:
     """A cell of the query's picture and a cell of the item's, each of which is most like the other."""
 
-    query: Box
-    item: Box
+    query: Area
+    item: Area
     score: float
     """The cosine of their descriptors, from -1 to 1."""
 

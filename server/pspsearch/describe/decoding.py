@@ -12,6 +12,7 @@ from pspsearch.domain import Pixels
 from pspsearch.errors import InvalidRequest, bare
 from pspsearch.images.pixels import ImageLimits, decode_pixels
 from pspsearch.model.contract import InputShape
+from pspsearch.query import ImageQuery
 
 
 class Decoder:
@@ -21,8 +22,10 @@ class Decoder:
         self._limits = limits
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
 
-    async def decode(self, images: Sequence[bytes], shape: InputShape, call: Call) -> list[Pixels | InvalidRequest]:
-        """Returns the pixels of each image, height x width x 3, or the error if it cannot be read.
+    async def decode(
+        self, images: Sequence[ImageQuery], shape: InputShape, call: Call
+    ) -> list[Pixels | InvalidRequest]:
+        """Returns the pixels of each image or of its box, height x width x 3, or the error if it cannot be read.
 
         The wait for a free thread counts as queueing.
 
@@ -49,10 +52,10 @@ class Decoder:
         call.add(Stage.DECODE, begun, time.perf_counter())
         return [decoded for _, decoded in done]
 
-    def _decode(self, waiting: list[bytes], shape: InputShape) -> tuple[float, Pixels | InvalidRequest]:
-        started = time.perf_counter()
+    def _decode(self, waiting: list[ImageQuery], shape: InputShape) -> tuple[float, Pixels | InvalidRequest]:
+        started, query = time.perf_counter(), waiting.pop()
         try:
-            return started, decode_pixels(waiting.pop(), shape, self._limits)
+            return started, decode_pixels(query.image, shape, self._limits, box=query.box)
         except InvalidRequest as error:
             return started, bare(error)
 

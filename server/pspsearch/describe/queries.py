@@ -22,8 +22,8 @@ _GRACE_S = 0.5
 """How long a write waits for the other versions after the active one has answered, plus twice the time that took."""
 
 
-_Prepared = Pixels | bytes | InvalidRequest
-"""An image as a model takes it, or the reason why it cannot be read."""
+_Prepared = Pixels | bytes | PspsearchError
+"""An image as a model takes it, or the reason why it cannot be given."""
 
 
 class QueryDescriber:
@@ -37,8 +37,8 @@ class QueryDescriber:
         self, live: Live, queries: Sequence[Query | PspsearchError], call: Call
     ) -> list[Descriptor | PspsearchError]:
         """Returns for each query its descriptor or its error. Raises an error that may pass, for all of them."""
-        images = [query.image for query in queries if isinstance(query, ImageQuery)]
-        described = iter(await self.describe_images(live.describer, images, call))
+        images = [query for query in queries if isinstance(query, ImageQuery)]
+        described = iter(await _infer(live.describer, await self._prepare(live.describer, images, call), call))
         descriptors: list[Descriptor | PspsearchError] = []
         for query in queries:
             match query:
@@ -56,16 +56,14 @@ class QueryDescriber:
         self, describer: Describer, images: Sequence[bytes], call: Call
     ) -> list[Descriptor | PspsearchError]:
         """Returns for each image its descriptor, or the error if it cannot be read."""
-        return await _infer(describer, await self._prepare(describer, images, call), call)
+        return await _infer(describer, await self._prepare(describer, list(map(ImageQuery, images)), call), call)
 
-    async def describe_cells(self, describer: Describer, images: Sequence[bytes], call: Call) -> Described:
-        """Describes one or more images with their cells, in one request. Raises the error if one cannot be read."""
-        prepared = await self._prepare(describer, images, call)
-        for one in prepared:
-            if isinstance(one, InvalidRequest):
-                raise one
-        encoded = [one for one in prepared if isinstance(one, bytes)]
-        inputs = encoded or np.stack([one for one in prepared if isinstance(one, np.ndarray)])
+    async def describe_cells(self, describer: Describer, image: ImageQuery, call: Call) -> Described:
+        """Describes an image with its cells. Raises the error if it cannot be read."""
+        (prepared,) = await self._prepare(describer, [image], call)
+        if isinstance(prepared, PspsearchError):
+            raise prepared
+        inputs = [prepared] if isinstance(prepared, bytes) else prepared[None]
         with call.stage(Stage.INFERENCE):
             return await describer.describe(inputs, cells=True, timeout_s=call.remaining_s(), urgency=call.urgency)
 
@@ -78,12 +76,13 @@ class QueryDescriber:
         """
         if not live.beside:
             return [(descriptor, {}) for descriptor in await self.describe_images(live.describer, images, call)]
-        prepared = await self._prepare(live.describer, images, call)
+        pictures = list(map(ImageQuery, images))
+        prepared = await self._prepare(live.describer, pictures, call)
 
         async def describe_beside(opened: OpenGeneration) -> list[Descriptor | PspsearchError]:
             beside = call.beside()
             same = _input_of(opened.describer) == _input_of(live.describer)
-            ready = prepared if same else await self._prepare(opened.describer, images, beside)
+            ready = prepared if same else await self._prepare(opened.describer, pictures, beside)
             return await _infer(opened.describer, ready, beside)
 
         started = time.perf_counter()
@@ -109,10 +108,25 @@ class QueryDescriber:
                     one[opened.generation.key] = descriptor
         return described
 
-    async def _prepare(self, describer: Describer, images: Sequence[bytes], call: Call) -> Sequence[_Prepared]:
-        if not images or describer.takes is Takes.IMAGE:
-            return images
-        return await self._decoder.decode(images, describer.version.contract.shape, call)
+    async def _prepare(self, describer: Describer, images: Sequence[ImageQuery], call: Call) -> Sequence[_Prepared]:
+        """Decodes all images for a describer that takes pixels, and those with a box for one that takes images."""
+        contract = describer.version.contract
+        if describer.takes is not Takes.IMAGE:
+            return await self._decoder.decode(images, contract.shape, call) if images else []
+        prepared: list[_Prepared] = [image.image for image in images]
+        boxed = [place for place, image in enumerate(images) if image.box is not None]
+        if not boxed:
+            return prepared
+        if contract.takes is Takes.IMAGE:
+            refusal = ModelMismatch(
+                f"{describer.version} decodes images itself and knows no boxes: send the part as an image of its own"
+            )
+            parts: Sequence[_Prepared] = [refusal] * len(boxed)
+        else:
+            parts = await self._decoder.decode([images[place] for place in boxed], contract.shape, call)
+        for place, part in zip(boxed, parts, strict=True):
+            prepared[place] = part
+        return prepared
 
     async def _item(self, generation: Generation, id: str, call: Call) -> Descriptor | PspsearchError:  # noqa: A002
         with call.stage(Stage.SEARCH):
@@ -123,34 +137,36 @@ class QueryDescriber:
 
 
 async def _infer(describer: Describer, prepared: Sequence[_Prepared], call: Call) -> list[Descriptor | PspsearchError]:
-    """Describes all readable pixels in one request, and each encoded image in a request of its own.
+    """Describes all readable pixels in one request. If there is an encoded image, each is described in one of its own.
 
     So an encoded image that turns out to be damaged fails alone.
     """
-    encoded = [one for one in prepared if isinstance(one, bytes)]
-    pixels = [one for one in prepared if isinstance(one, np.ndarray)]
-    if not encoded and not pixels:
-        return [one for one in prepared if isinstance(one, InvalidRequest)]
+    readable = [one for one in prepared if not isinstance(one, PspsearchError)]
+    pixels = [one for one in readable if isinstance(one, np.ndarray)]
+    if not readable:
+        return [one for one in prepared if isinstance(one, PspsearchError)]
     with call.stage(Stage.INFERENCE):
         timeout_s, urgency = call.remaining_s(), call.urgency
-        if encoded:
-            tasks = [asyncio.create_task(_infer_one(describer, one, timeout_s, urgency)) for one in encoded]
+        if len(pixels) < len(readable):
+            tasks = [asyncio.create_task(_infer_one(describer, one, timeout_s, urgency)) for one in readable]
             try:
-                return await asyncio.gather(*tasks)
+                rows = iter(await asyncio.gather(*tasks))
             finally:
                 for task in tasks:
                     task.cancel()  # if one of them failed, nobody waits for the others
-        batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        described = await describer.describe(batch, timeout_s=timeout_s, urgency=urgency)
-        rows = iter(described.descriptors)
-    return [one if isinstance(one, InvalidRequest) else next(rows) for one in prepared]
+        else:
+            batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+            described = await describer.describe(batch, timeout_s=timeout_s, urgency=urgency)
+            rows = iter(described.descriptors)
+    return [one if isinstance(one, PspsearchError) else next(rows) for one in prepared]
 
 
 async def _infer_one(
-    describer: Describer, image: bytes, timeout_s: float | None, urgency: Urgency
+    describer: Describer, image: bytes | Pixels, timeout_s: float | None, urgency: Urgency
 ) -> Descriptor | PspsearchError:
+    inputs = [image] if isinstance(image, bytes) else image[None]
     try:
-        return (await describer.describe([image], timeout_s=timeout_s, urgency=urgency)).descriptors[0]
+        return (await describer.describe(inputs, timeout_s=timeout_s, urgency=urgency)).descriptors[0]
     except InvalidRequest as error:
         return bare(error)
 

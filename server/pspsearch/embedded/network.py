@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from pspsearch.errors import ModelLoadFailed
 from pspsearch.model.contract import CELLS, DESCRIPTOR, Contract
+from pspsearch.openvino import ov
 
 Prepare = Callable[[NDArray[np.uint8]], None]
 """Writes the pixels of one image into the place that it is given; raises what is wrong with the image."""

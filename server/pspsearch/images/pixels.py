@@ -6,7 +6,7 @@ Colour profiles are not applied.
 
 from dataclasses import dataclass
 from io import BytesIO
-from math import ceil
+from math import ceil, floor
 from typing import cast
 
 import numpy as np
@@ -17,14 +17,19 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from pspsearch.domain import Box
+from pspsearch.domain import Area
 from pspsearch.errors import BadImage, DamagedImage, EmptyImage, ImageTooLarge
+from pspsearch.images.box import Box, Sides
 from pspsearch.images.header import Header, ImageFormat, read_header
 from pspsearch.model.contract import Fit, InputShape
 
 _MID_GREY = 128
 _WHITE = (255, 255, 255, 255)
 _PLUGINS = {ImageFormat.JPEG: JpegImageFile, ImageFormat.PNG: PngImageFile, ImageFormat.WEBP: WebPImageFile}
+
+_FLIPPED = (2, 3, 6, 7)
+"""The orientations whose picture is shown with left and right exchanged; those from 5 on are transposed before."""
+_UPSIDE_DOWN = (3, 4, 7, 8)
 
 _DCT_EIGHTHS = (1, 2, 4, 5)
 """The fractions of its size, in eighths, at which a JPEG is decoded: the others cost more than they save."""
@@ -58,6 +63,8 @@ class _Placing:
     bottom: float
     size: tuple[int, int]
     """(width, height) in px."""
+    box: Sides | None = None
+    """The pixels around it are cut off before the rest is resized. So they cost less, and none shows at its edges."""
 
 
 def decode_pixels(
@@ -65,15 +72,17 @@ def decode_pixels(
     shape: InputShape,
     limits: ImageLimits = ImageLimits(),
     out: NDArray[np.uint8] | None = None,
+    box: Box | None = None,
 ) -> NDArray[np.uint8]:
     """Returns the pixels of an encoded image, upright and fitted to `shape`: (height, width, 3), RGB, C-contiguous.
 
-    If `out` is given, the pixels are written into it and it is returned. Raises a BadImage for bytes that cannot be
-    read, and leaves `out` as it was. Any thread may call this; decoding and resizing release the GIL.
+    With a box, that part of the upright image is fitted instead of all of it. If `out` is given, the pixels are written
+    into it and it is returned. Raises a BadImage for bytes that cannot be read and an InvalidRequest for a box that is
+    not in the image, and leaves `out` as it was. Any thread may call this; decoding and resizing release the GIL.
     """
     encoded = _check_bytes(data, limits)
     header = _check_header(encoded, limits)
-    fitted = _decode_fitted(encoded, header, _place(header, shape))
+    fitted = _decode_fitted(encoded, header, _place(header, shape, box))
     if out is None:
         out = np.empty((shape.height_px, shape.width_px, 3), np.uint8)
     _write_upright(fitted, header.orientation, out)
@@ -85,15 +94,22 @@ def read_facts(data: bytes, limits: ImageLimits = ImageLimits()) -> Header:
     return _check_header(_check_bytes(data, limits), limits)
 
 
-def seen_part(data: bytes, shape: InputShape) -> Box:
-    """Returns the part of the upright picture that is fitted to `shape`; with PAD it reaches beyond the picture."""
-    if shape.fit is Fit.SQUASH:
-        return Box(0, 0, 1, 1)
+def seen_part(data: bytes, shape: InputShape, box: Box | None = None) -> Area:
+    """Returns the part of the upright picture that is fitted to `shape`, of all of it or of a box.
+
+    With PAD it reaches beyond that.
+    """
     width, height = read_header(data).upright
-    ratios = shape.width_px / width, shape.height_px / height
-    scale = max(ratios) if shape.fit is Fit.CROP else min(ratios)
-    across, down = (ratio / scale / 2 for ratio in ratios)
-    return Box(0.5 - across, 0.5 - down, 0.5 + across, 0.5 + down)
+    left, top, right, bottom = box.within(width, height) if box is not None else (0, 0, width, height)
+    half_across, half_down = (right - left) / 2, (bottom - top) / 2
+    if shape.fit is not Fit.SQUASH:
+        choose = min if shape.fit is Fit.CROP else max
+        scale = choose(half_across / shape.width_px, half_down / shape.height_px)
+        half_across, half_down = scale * shape.width_px, scale * shape.height_px
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return Area(
+        (x - half_across) / width, (y - half_down) / height, (x + half_across) / width, (y + half_down) / height
+    )
 
 
 def _check_header(encoded: bytes, limits: ImageLimits) -> Header:
@@ -115,17 +131,30 @@ def _check_bytes(data: bytes | bytearray | memoryview, limits: ImageLimits) -> b
     return bytes(data)  # copies only what somebody could change while it is read
 
 
-def _place(header: Header, shape: InputShape) -> _Placing:
-    width, height = header.width_px, header.height_px
+def _place(header: Header, shape: InputShape, box: Box | None) -> _Placing:
+    cut = None if box is None else _as_stored(box, header)
+    left, top, right, bottom = cut or (0, 0, header.width_px, header.height_px)
+    width, height = right - left, bottom - top
     size = (shape.width_px, shape.height_px) if header.orientation < 5 else (shape.height_px, shape.width_px)
     if shape.fit is Fit.CROP:
-        left = max(0.0, (width - height * size[0] / size[1]) / 2)
-        top = max(0.0, (height - width * size[1] / size[0]) / 2)
-        return _Placing(left, top, width - left, height - top, size)
+        across = max(0.0, (width - height * size[0] / size[1]) / 2)
+        down = max(0.0, (height - width * size[1] / size[0]) / 2)
+        return _Placing(left + across, top + down, right - across, bottom - down, size, cut)
     if shape.fit is Fit.PAD:
         scale = min(size[0] / width, size[1] / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return _Placing(0, 0, width, height, size)
+    return _Placing(left, top, right, bottom, size, cut)
+
+
+def _as_stored(box: Box, header: Header) -> Sides:
+    """The sides of the box in the stored picture, in px: undoes what `_write_upright` does to it."""
+    width, height = header.upright
+    left, top, right, bottom = box.within(width, height)
+    if header.orientation in _FLIPPED:
+        left, right = width - right, width - left
+    if header.orientation in _UPSIDE_DOWN:
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if header.orientation >= 5 else (left, top, right, bottom)
 
 
 def _decode_fitted(encoded: bytes, header: Header, placing: _Placing) -> NDArray[np.uint8]:
@@ -144,7 +173,10 @@ def _decode_fitted(encoded: bytes, header: Header, placing: _Placing) -> NDArray
 
 
 def _decode(encoded: bytes, header: Header, placing: _Placing) -> tuple[Image.Image, float]:
-    """The picture in RGB or RGBA, and its scale: a JPEG is decoded no larger than its placing needs."""
+    """The picture in RGB or RGBA, cut to its box if it has one, and its scale.
+
+    A JPEG is decoded no larger than its placing needs.
+    """
     if header.format is ImageFormat.JPEG and header.components < 4:
         try:
             return _decode_jpeg(encoded, header, placing)
@@ -154,7 +186,7 @@ def _decode(encoded: bytes, header: Header, placing: _Placing) -> tuple[Image.Im
     image = _PLUGINS[header.format](BytesIO(encoded))
     if image.size != (header.width_px, header.height_px):
         raise DamagedImage(f"the {header.format} image contradicts itself about its size")
-    return _convert(image), 1.0
+    return _convert(image.crop(_frame(placing.box, 1.0)) if placing.box else image), 1.0
 
 
 def _decode_jpeg(encoded: bytes, header: Header, placing: _Placing) -> tuple[Image.Image, float]:
@@ -162,9 +194,18 @@ def _decode_jpeg(encoded: bytes, header: Header, placing: _Placing) -> tuple[Ima
     needed = max(placing.size[0] / across, placing.size[1] / down)
     scale = next((eighths / 8 for eighths in _DCT_EIGHTHS if eighths / 8 >= needed), 1.0)
     # simplejpeg takes the smallest fraction that gives this size; for a picture of a few pixels several give the same
-    floor = (ceil(header.height_px * scale), ceil(header.width_px * scale)) if scale < 1 else (0, 0)
-    pixels = cast(NDArray[np.uint8], simplejpeg.decode_jpeg(encoded, min_height=floor[0], min_width=floor[1]))
+    least = (ceil(header.height_px * scale), ceil(header.width_px * scale)) if scale < 1 else (0, 0)
+    pixels = cast(NDArray[np.uint8], simplejpeg.decode_jpeg(encoded, min_height=least[0], min_width=least[1]))
+    if placing.box:
+        left, top, right, bottom = _frame(placing.box, scale)
+        pixels = pixels[top:bottom, left:right]
     return Image.fromarray(pixels), scale
+
+
+def _frame(box: Sides, scale: float) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the pixels that a box touches in the picture at that scale."""
+    left, top, right, bottom = box
+    return floor(left * scale), floor(top * scale), ceil(right * scale), ceil(bottom * scale)
 
 
 def _convert(image: Image.Image) -> Image.Image:
@@ -175,7 +216,8 @@ def _convert(image: Image.Image) -> Image.Image:
 
 def _resize(image: Image.Image, scale: float, placing: _Placing) -> Image.Image:
     """The placed part of `image`, antialiased; what is transparent becomes white."""
-    box = (placing.left * scale, placing.top * scale, placing.right * scale, placing.bottom * scale)
+    x, y = _frame(placing.box, scale)[:2] if placing.box else (0, 0)
+    box = (placing.left * scale - x, placing.top * scale - y, placing.right * scale - x, placing.bottom * scale - y)
     small = image.resize(placing.size, Image.Resampling.BILINEAR, box, _REDUCING_GAP)
     if small.mode == "RGBA":
         return Image.alpha_composite(Image.new("RGBA", small.size, _WHITE), small).convert("RGB")
@@ -186,9 +228,9 @@ def _write_upright(fitted: NDArray[np.uint8], orientation: int, out: NDArray[np.
     """Undoes the camera's rotation on the small picture and puts it in the middle of `out`."""
     if orientation >= 5:
         fitted = fitted.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if orientation in _UPSIDE_DOWN:
         fitted = fitted[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in _FLIPPED:
         fitted = fitted[:, ::-1]
     top, left = (out.shape[0] - fitted.shape[0]) // 2, (out.shape[1] - fitted.shape[1]) // 2
     if fitted.shape != out.shape:

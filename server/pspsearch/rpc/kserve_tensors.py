@@ -9,11 +9,12 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
+from pspsearch.images.box import Box
 from pspsearch.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 from pspsearch.rpc.messages import prepare_filter, read_filter
 
-IMAGE, DESCRIPTOR = "IMAGE", "DESCRIPTOR"
-"""The inputs. A request has one of them: encoded images, or descriptors of the collection's space."""
+IMAGE, DESCRIPTOR, BOX = "IMAGE", "DESCRIPTOR", "BOX"
+"""The inputs: encoded images, perhaps each with a box of fractions, or descriptors of the collection's space."""
 
 IDS, SCORES = "IDS", "SCORES"
 """The outputs. Each has one row per query; rows with fewer hits are padded with empty ids and NaN."""
@@ -27,7 +28,11 @@ _IGNORED = {
 }
 """Triton's own parameters that a search ignores. Any other unknown parameter is refused."""
 
+_Tensor = service_pb2.ModelInferRequest.InferInputTensor
+
 _USUAL = Options()
+_SIDES = 4
+"""A box has left, top, right and bottom."""
 _LENGTH = struct.Struct("<I")
 _HIT_BYTES = 512
 """The most bytes of a hit: an id with its length, and a score."""
@@ -39,6 +44,7 @@ def write_config(name: str, generation: Generation) -> model_config_pb2.ModelCon
     config.input.add(name=IMAGE, data_type=model_config_pb2.TYPE_STRING, dims=[1], optional=True)
     dims = [generation.dimension]
     config.input.add(name=DESCRIPTOR, data_type=model_config_pb2.TYPE_FP32, dims=dims, optional=True)
+    config.input.add(name=BOX, data_type=model_config_pb2.TYPE_FP32, dims=[_SIDES], optional=True)
     config.output.add(name=IDS, data_type=model_config_pb2.TYPE_STRING, dims=[-1])
     config.output.add(name=SCORES, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
     config.parameters[FINGERPRINT].string_value = generation.fingerprint
@@ -55,6 +61,7 @@ def write_metadata(name: str, generation: Generation) -> service_pb2.ModelMetada
         inputs=[
             tensor(name=IMAGE, datatype="BYTES", shape=[-1, 1]),
             tensor(name=DESCRIPTOR, datatype="FP32", shape=[-1, generation.dimension]),
+            tensor(name=BOX, datatype="FP32", shape=[-1, _SIDES]),
         ],
         outputs=[
             tensor(name=IDS, datatype="BYTES", shape=[-1, -1]),
@@ -87,22 +94,13 @@ def read_options(request: service_pb2.ModelInferRequest) -> Options:
 
 
 def read_queries(request: service_pb2.ModelInferRequest, generation: Generation) -> list[Query]:
-    """The queries in the one input. Raises InvalidRequest if the tensors make no sense."""
-    if len(request.inputs) != 1 or request.inputs[0].name not in (IMAGE, DESCRIPTOR):
-        given = ", ".join(tensor.name[:80] for tensor in request.inputs[:8]) or "none"
-        raise InvalidRequest(f"one input is expected, {IMAGE} or {DESCRIPTOR}, and got {given}")
-    (tensor,) = request.inputs
-    if "shared_memory_region" in tensor.parameters:
-        raise InvalidRequest("tensors are taken from the request only, not from shared memory")
-    if len(request.raw_input_contents) > 1:
-        raise InvalidRequest(f"there is one input, but {len(request.raw_input_contents)} raw contents")
-    raw = request.raw_input_contents[0] if request.raw_input_contents else None
-    if tensor.name == IMAGE:
-        count = _rows(tensor, "BYTES", 1)
-        images = tensor.contents.bytes_contents if raw is None else _split(raw, count)
-        if len(images) != count:
-            raise InvalidRequest(f"the shape of {IMAGE} promises {count} images, and there are {len(images)}")
-        return [ImageQuery(image) for image in images]
+    """The queries in the inputs. Raises InvalidRequest if the tensors make no sense."""
+    given = _inputs(request)
+    if IMAGE in given:
+        images = _images(*given[IMAGE])
+        boxes = _boxes(*given[BOX], len(images)) if BOX in given else [None] * len(images)
+        return [ImageQuery(image, box) for image, box in zip(images, boxes, strict=True)]
+    tensor, raw = given[DESCRIPTOR]
     count = _rows(tensor, "FP32", generation.dimension)
     values = _floats(tensor, raw, count * generation.dimension)
     fingerprint = request.parameters[FINGERPRINT].string_param if FINGERPRINT in request.parameters else ""
@@ -112,6 +110,21 @@ def read_queries(request: service_pb2.ModelInferRequest, generation: Generation)
         )
     space = fingerprint or generation.fingerprint
     return [DescriptorQuery(row, space) for row in values.reshape(count, generation.dimension)]
+
+
+def _inputs(request: service_pb2.ModelInferRequest) -> dict[str, tuple[_Tensor, bytes | None]]:
+    """The inputs by name, each with its raw content if it has one. They are those of one kind of query."""
+    names = [tensor.name[:80] for tensor in request.inputs[:8]]
+    if sorted(names) not in ([IMAGE], [BOX, IMAGE], [DESCRIPTOR]):
+        raise InvalidRequest(
+            f"the input is {IMAGE}, perhaps with {BOX}, or {DESCRIPTOR}, and got {', '.join(names) or 'none'}"
+        )
+    if any("shared_memory_region" in tensor.parameters for tensor in request.inputs):
+        raise InvalidRequest("tensors are taken from the request only, not from shared memory")
+    raws = request.raw_input_contents or [None] * len(names)
+    if len(raws) != len(names):
+        raise InvalidRequest(f"each input has one raw content, or none has: {len(names)} inputs, {len(raws)} contents")
+    return dict(zip(names, zip(request.inputs, raws, strict=True), strict=True))
 
 
 def write_answer(
@@ -207,7 +220,23 @@ class _Parameters:
         return None if choice is None else getattr(given, choice)
 
 
-def _rows(tensor: service_pb2.ModelInferRequest.InferInputTensor, datatype: str, width: int) -> int:
+def _images(tensor: _Tensor, raw: bytes | None) -> Sequence[bytes]:
+    count = _rows(tensor, "BYTES", 1)
+    images = tensor.contents.bytes_contents if raw is None else _split(raw, count)
+    if len(images) != count:
+        raise InvalidRequest(f"the shape of {IMAGE} promises {count} images, and there are {len(images)}")
+    return images
+
+
+def _boxes(tensor: _Tensor, raw: bytes | None, images: int) -> list[Box]:
+    """One box for each image."""
+    count = _rows(tensor, "FP32", _SIDES)
+    if count != images:
+        raise InvalidRequest(f"each image has one box if any has: {images} images, {count} boxes")
+    return [Box(*row) for row in _floats(tensor, raw, count * _SIDES).reshape(count, _SIDES).tolist()]
+
+
+def _rows(tensor: _Tensor, datatype: str, width: int) -> int:
     shape = tensor.shape
     if tensor.datatype != datatype or len(shape) != 2 or shape[1] != width or not 1 <= shape[0] <= MAX_QUERIES:
         raise InvalidRequest(
@@ -235,15 +264,13 @@ def _split(raw: bytes, count: int) -> list[bytes]:
     return parts
 
 
-def _floats(
-    tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None, count: int
-) -> NDArray[np.float32]:
+def _floats(tensor: _Tensor, raw: bytes | None, count: int) -> NDArray[np.float32]:
     """The `count` numbers of a tensor. Raises InvalidRequest for more or fewer, before converting any."""
     if raw is not None and len(raw) % 4:
-        raise InvalidRequest(f"the raw content of {DESCRIPTOR} ends in the middle of a number")
+        raise InvalidRequest(f"the raw content of {tensor.name} ends in the middle of a number")
     found = len(tensor.contents.fp32_contents) if raw is None else len(raw) // 4
     if found != count:
-        raise InvalidRequest(f"the shape of {DESCRIPTOR} promises {count} numbers, and there are {found}")
+        raise InvalidRequest(f"the shape of {tensor.name} promises {count} numbers, and there are {found}")
     if raw is None:
         return np.array(tensor.contents.fp32_contents, np.float32)
     return np.frombuffer(raw, "<f4").astype(np.float32)

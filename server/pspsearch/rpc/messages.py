@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pspsearch import domain
 from pspsearch.call import Call, Stage
-from pspsearch.domain import Box, Generation, IndexKind
+from pspsearch.domain import Area, Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
+from pspsearch.images.box import Box
 from pspsearch.ingest.request import check_id
 from pspsearch.live.live import Live
 from pspsearch.query import CellPair, DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query, Shares
@@ -33,10 +34,13 @@ _KINDS = {
 
 
 def read_query(query: searches.Query) -> Query:
-    """Reads a query. Raises InvalidRequest if it is empty or has an id that no item can have."""
-    match query.WhichOneof("by"):
+    """Reads a query. Raises InvalidRequest if it is empty, or has an id that no item can have, or a wrong box."""
+    kind = query.WhichOneof("by")
+    if query.HasField("box") and kind != "image":
+        raise InvalidRequest("a box is a part of an image, and the query has none")
+    match kind:
         case "image":
-            return ImageQuery(query.image)
+            return read_image_query(query)
         case "id":
             check_id(query.id)
             return ItemQuery(query.id)
@@ -44,6 +48,14 @@ def read_query(query: searches.Query) -> Query:
             return read_descriptor(query.descriptor)
         case _:
             raise InvalidRequest("a query needs an image, an id or a descriptor")
+
+
+def read_image_query(query: searches.Query | searches.DescribeRequest) -> ImageQuery:
+    """Reads an image and, if it has one, its box. Raises InvalidRequest for a box that no image can have."""
+    if not query.HasField("box"):
+        return ImageQuery(query.image)
+    box = query.box
+    return ImageQuery(query.image, Box(box.left, box.top, box.right, box.bottom, box.in_px))
 
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:
@@ -72,6 +84,10 @@ def read_options(options: searches.SearchOptions) -> Options:
         group_by=options.group_by,
         group_size=options.group_size or 1,
         fold_above=options.fold_above if options.HasField("fold_above") else None,
+        expand=options.expand,
+        expand_above=options.expand_above if options.HasField("expand_above") else None,
+        rerank=options.rerank,
+        diversity=options.diversity,
         attributes=options.return_attributes,
         images=options.return_images,
         descriptors=options.return_descriptors,
@@ -127,17 +143,17 @@ def write_shares(shares: Shares) -> searches.Shares:
         shares=shares.shares.ravel().tolist(),
         columns=shares.shares.shape[1],
         remainder=shares.remainder,
-        seen=_write_box(shares.seen),
+        seen=_write_area(shares.seen),
     )
 
 
 def write_pair(pair: CellPair) -> searches.CellPair:
     """Writes two cells that are like each other."""
-    return searches.CellPair(query=_write_box(pair.query), item=_write_box(pair.item), score=pair.score)
+    return searches.CellPair(query=_write_area(pair.query), item=_write_area(pair.item), score=pair.score)
 
 
-def _write_box(box: Box) -> searches.Box:
-    return searches.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
+def _write_area(area: Area) -> resources.Box:
+    return resources.Box(left=area.left, top=area.top, right=area.right, bottom=area.bottom)
 
 
 def write_origin(generation: Generation) -> resources.Origin:

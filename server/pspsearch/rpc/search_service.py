@@ -15,6 +15,7 @@ from pspsearch.rpc.bounds import MAX_NUMBERS
 from pspsearch.rpc.messages import (
     USUAL_LIMIT,
     prepare_filter,
+    read_image_query,
     read_options,
     read_query,
     write_descriptor,
@@ -80,7 +81,7 @@ class SearchService:
         )
 
     async def Describe(self, request: searches.DescribeRequest, visitor: Visitor) -> searches.DescribeResponse:
-        answer = await self._searcher.describe(request.collection, request.image, visitor.call)
+        answer = await self._searcher.describe(request.collection, read_image_query(request), visitor.call)
         return searches.DescribeResponse(
             descriptor=write_descriptor(answer.descriptor, answer.generation),
             origin=write_origin(answer.generation),

@@ -1,7 +1,6 @@
 """Explanations: which cells of a query's picture and of an item's give their score."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.queries import QueryDescriber, check_descriptor, normalise
-from pspsearch.domain import Box, Described, Descriptor, Descriptors
+from pspsearch.domain import Area, Described, Descriptor, Descriptors
 from pspsearch.errors import ModelMismatch, NoPicture, NotFound
 from pspsearch.images.pixels import seen_part
 from pspsearch.live.live import Live
@@ -20,11 +19,12 @@ from pspsearch.search import explaining
 
 
 class _Side(NamedTuple):
-    """An item, or a query that is not an image."""
+    """A query or an item."""
 
-    image: bytes | None
-    """None if it has no picture."""
-    descriptor: Descriptor
+    picture: ImageQuery | None
+    """None if it has none."""
+    descriptor: Descriptor | None
+    """None if that of its picture is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class _Picture:
     cells: Descriptors
     weights: explaining.Numbers
     across: int
-    seen: Box
+    seen: Area
 
-    def box(self, cell: int) -> Box:
+    def box(self, cell: int) -> Area:
         """Where a cell is in the picture."""
         row, column = divmod(cell, self.across)
         wide, high = (self.seen.right - self.seen.left) / self.across, (self.seen.bottom - self.seen.top) / self.across
         left, top = self.seen.left + column * wide, self.seen.top + row * high
-        return Box(left, top, left + wide, top + high)
+        return Area(left, top, left + wide, top + high)
 
     def share(self, score: float, other: Descriptor) -> Shares:
         """How the cells share the score with the other side's descriptor."""
@@ -69,20 +69,23 @@ class Explainer:
         with call.stage(Stage.SEARCH):
             item = await self._item(live, id)
             asked = await self._asked(live, query)
-        images = [side.image for side in (asked, item) if side.image is not None]
-        if not images:
+        if asked.picture is None and item.picture is None:
             raise NoPicture("neither the query nor the item has a picture that was kept: search by an image")
-        described = await self._describer.describe_cells(live.describer, images, call)
+        described = [await self._describe(live, side.picture, call) for side in (asked, item)]
         with call.stage(Stage.SEARCH):
-            return await asyncio.to_thread(_explain, live, asked, item, described)
+            return await asyncio.to_thread(_explain, live, asked, item, *described)
 
-    async def _asked(self, live: Live, query: Query) -> _Side | ImageQuery:
+    async def _describe(self, live: Live, picture: ImageQuery | None, call: Call) -> Described | None:
+        return None if picture is None else await self._describer.describe_cells(live.describer, picture, call)
+
+    async def _asked(self, live: Live, query: Query) -> _Side:
         match query:
             case ImageQuery():
-                return query
+                return _Side(query, None)
             case ItemQuery():
                 item = await self._item(live, query.id)
-                return _Side(item.image, normalise(item.descriptor[None])[0])
+                assert item.descriptor is not None
+                return _Side(item.picture, normalise(item.descriptor[None])[0])
             case DescriptorQuery():
                 return _Side(None, check_descriptor(live, query))
 
@@ -99,15 +102,20 @@ class Explainer:
             before = after
         if descriptor is None:
             raise NotFound(f"there is no item {id!r} in the collection")
-        return _Side(image, descriptor.astype(np.float32))
+        return _Side(None if image is None else ImageQuery(image), descriptor.astype(np.float32))
 
 
-def _explain(live: Live, asked: _Side | ImageQuery, item: _Side, described: Described) -> Explanation:
-    """Explains the score, given what the model says of the images of both, or of the one that has one."""
-    assert described.cells is not None
-    contract, descriptions = live.describer.version.contract, zip(described.descriptors, described.cells, strict=True)
-    left, right = (_look(contract, side.image, descriptions) for side in (asked, item))
-    query = described.descriptors[0] if isinstance(asked, ImageQuery) else asked.descriptor
+def _explain(
+    live: Live, asked: _Side, item: _Side, query_described: Described | None, item_described: Described | None
+) -> Explanation:
+    """Explains the score, given what the model says of the pictures of both, or of the one that has one."""
+    contract = live.describer.version.contract
+    left, right = _look(contract, asked.picture, query_described), _look(contract, item.picture, item_described)
+    query = asked.descriptor
+    if query is None:
+        assert query_described is not None
+        query = query_described.descriptors[0]
+    assert item.descriptor is not None
     # As in a search: the stored descriptor is rounded, and not quite of unit length.
     score = float(np.clip(query @ item.descriptor, -1, 1))
     pairs: list[CellPair] = []
@@ -123,14 +131,12 @@ def _explain(live: Live, asked: _Side | ImageQuery, item: _Side, described: Desc
     )
 
 
-def _look(
-    contract: Contract, image: bytes | None, descriptions: Iterator[tuple[Descriptor, Descriptors]]
-) -> _Picture | None:
-    """Returns the picture, which the next description is of; None if there is no image."""
-    if image is None:
+def _look(contract: Contract, picture: ImageQuery | None, described: Described | None) -> _Picture | None:
+    if picture is None or described is None:
         return None
-    descriptor, every = next(descriptions)
+    assert described.cells is not None
     across = explaining.finest(contract.bins)
-    cells = explaining.cells_of(across, contract.bins, every)
-    seen = Box(0, 0, 1, 1) if contract.input is None else seen_part(image, contract.input)
-    return _Picture(cells, explaining.weigh(descriptor, cells), across, seen)
+    cells = explaining.cells_of(across, contract.bins, described.cells[0])
+    shape = contract.input
+    seen = Area(0, 0, 1, 1) if shape is None else seen_part(picture.image, shape, picture.box)
+    return _Picture(cells, explaining.weigh(described.descriptors[0], cells), across, seen)

@@ -36,7 +36,7 @@ class Page:
     rows: Found
     """The hits."""
     picks: Sequence[Pick] = ()
-    """The group and duplicates of each hit; empty if the search neither groups nor folds."""
+    """The group and duplicates of each hit; empty if the search is ordered by score alone."""
 
     @property
     def size(self) -> int:

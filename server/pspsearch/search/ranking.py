@@ -1,4 +1,4 @@
-"""Chooses which of the found rows become hits: thresholds, folding of near-duplicates, groups."""
+"""Chooses which of the found rows become hits, and in which order: thresholds, near-duplicates, groups, diversity."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Descriptors, Found
+from pspsearch.domain import Descriptor, Descriptors, Found
 from pspsearch.number import one_form
+from pspsearch.ordering import by_diversity, by_shared_neighbours
 from pspsearch.query import Options
 
 
 @dataclass(slots=True)
 class Pick:
-    """A found row that became a hit, in a search that groups or folds."""
+    """A found row that became a hit, in a search that is not ordered by score alone."""
 
     place: int
     """The row's place among those that were found."""
@@ -23,14 +24,25 @@ class Pick:
     duplicates: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The hits of a search that is not ordered by score alone."""
+
+    rows: Found
+    picks: Sequence[Pick]
+    """One for each row."""
+    is_full: bool
+    """Whether there are as many hits as were wanted; if not, more found rows might bring more."""
+
+
 def cut(found: Found, options: Options, excluded: Sequence[str]) -> Found:
-    """Returns the rows of the page, for a search that neither groups nor folds."""
+    """Returns the rows of the page, for a search that is ordered by score alone."""
     if not excluded:
         end = min(_above(found, options), options.depth)
         return Found(
             found.sequences[options.offset : end], found.ids[options.offset : end], found.scores[options.offset : end]
         )
-    return take(found, _places(found, options, excluded)[options.offset : options.depth])
+    return take(found, places(found, options, excluded)[options.offset : options.depth])
 
 
 def take(found: Found, places: Sequence[int]) -> Found:
@@ -38,22 +50,49 @@ def take(found: Found, places: Sequence[int]) -> Found:
     return Found(found.sequences[places], [found.ids[place] for place in places], found.scores[places])
 
 
-def pick(
-    found: Found, options: Options, excluded: Sequence[str], groups: Mapping[int, str], descriptors: Descriptors | None
-) -> list[Pick]:
-    """Returns at most `options.depth` hits, best first, with groups limited and near-duplicates folded.
+def rank(
+    query: Descriptor,
+    found: Found,
+    options: Options,
+    excluded: Sequence[str],
+    groups: Mapping[int, str],
+    descriptors: Descriptors | None,
+) -> Ranked:
+    """Returns the hits of the page, for a search that is not ordered by score alone.
 
-    `groups` has the group value of each row by sequence. `descriptors` has those of the found rows, or is None if
-    near-duplicates are not folded.
+    `groups` has the group value of each row by sequence. `descriptors` has those of the found rows, or is None if the
+    options compare none.
+    """
+    order = np.array(places(found, options, excluded), np.int64)
+    if descriptors is not None and options.rerank:
+        first = order[: options.rerank]
+        order[: options.rerank] = first[by_shared_neighbours(query, descriptors[first])]
+    found, descriptors = take(found, order.tolist()), None if descriptors is None else descriptors[order]
+    picks = pick(found, options, groups, None if options.fold_above is None else descriptors)
+    is_full = len(picks) >= options.depth
+    at = [picked.place for picked in picks]
+    if descriptors is not None and options.diversity:
+        chosen = by_diversity(found.scores[at], descriptors[at], options.limit, options.diversity)
+        picks = [picks[place] for place in chosen]
+    picks = picks[options.offset :]
+    return Ranked(take(found, [picked.place for picked in picks]), picks, is_full)
+
+
+def pick(
+    found: Found, options: Options, groups: Mapping[int, str], descriptors: Descriptors | None = None
+) -> list[Pick]:
+    """Returns at most `options.depth` of the rows, in their order, with groups limited and near-duplicates folded.
+
+    `descriptors` has those of the rows, or is None if near-duplicates are not folded.
     """
     picks: list[Pick] = []
     sizes: dict[str, int] = {}
     kept = np.empty((options.depth, 0 if descriptors is None else descriptors.shape[1]), np.float32)
-    for place in _places(found, options, excluded):
+    for place, id_ in enumerate(found.ids):
         if descriptors is not None and options.fold_above is not None:
             near = _nearest(kept[: len(picks)], descriptors[place], options.fold_above)
             if near is not None:
-                picks[near].duplicates.append(found.ids[place])
+                picks[near].duplicates.append(id_)
                 continue
         group = groups.get(int(found.sequences[place]), "")
         if group and sizes.get(group, 0) >= options.group_size:
@@ -67,8 +106,8 @@ def pick(
     return picks
 
 
-def _places(found: Found, options: Options, excluded: Sequence[str]) -> list[int]:
-    """Returns the places of the rows that may be hits."""
+def places(found: Found, options: Options, excluded: Sequence[str]) -> list[int]:
+    """Returns the places of the rows that may be hits; the rows are in the order of their scores."""
     return [place for place, id_ in enumerate(found.ids[: _above(found, options)]) if id_ not in excluded]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from pspsearch.live.collections import Collections
 from pspsearch.live.latencies import Latencies
 from pspsearch.live.live import Live
 from pspsearch.live.recent_images import RecentImages
+from pspsearch.ordering import expand
 from pspsearch.ports import Items
 from pspsearch.query import (
     MAX_BATCH_DEPTH,
@@ -35,7 +37,7 @@ from pspsearch.query import (
 )
 from pspsearch.search.explainer import Explainer
 from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
-from pspsearch.search.ranking import Pick, cut, group_values, pick, take
+from pspsearch.search.ranking import Ranked, cut, group_values, places, rank, take
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class Searcher:
         latencies: Latencies,
         recent: RecentImages,
     ) -> None:
-        """Single searches by image are reported to `latencies` and `recent`."""
+        """Single searches by image are reported to `latencies`, and those by a whole image to `recent`."""
         self._collections = collections
         self._catalog = catalog
         self._describer = describer
@@ -71,7 +73,8 @@ class Searcher:
             raise copy.copy(hits)
         if isinstance(query, ImageQuery):
             self._latencies.add(call.started, call.elapsed_s())
-            self._recent.add(collection or DEFAULT_COLLECTION, query.image)
+            if query.box is None:  # the whole image was searched for
+                self._recent.add(collection or DEFAULT_COLLECTION, query.image)
         return Answer(hits, answer.generation)
 
     async def search_batch(
@@ -83,10 +86,10 @@ class Searcher:
         """
         if not 1 <= len(queries) <= MAX_QUERIES:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
-        if len(queries) * options.depth > MAX_BATCH_DEPTH:
+        if len(queries) * options.reach > MAX_BATCH_DEPTH:
             raise InvalidRequest(
-                f"in a batch, queries times offset and limit together are at most {MAX_BATCH_DEPTH:,}, "
-                f"not {len(queries)} times {options.depth:,}"
+                f"in a batch, queries times the rows that each looks at are at most {MAX_BATCH_DEPTH:,}, "
+                f"not {len(queries)} times {options.reach:,}"
             )
         return await self._search(collection, queries, options, call)
 
@@ -124,13 +127,13 @@ class Searcher:
         """Returns which cells of the query's picture and of an item's give their score."""
         return await self._ask(collection, call, lambda live: self._explainer.explain(live, query, id, call))
 
-    async def describe(self, collection: str, image: bytes, call: Call) -> Description:
-        """Returns an image's descriptor in the collection's space.
+    async def describe(self, collection: str, image: ImageQuery, call: Call) -> Description:
+        """Returns the descriptor of an image, or of its box, in the collection's space.
 
         Always uses the active generation, because the caller may store the descriptor.
         """
         async with self._collections.use(collection) as live:
-            (descriptor,) = _all_good(await self._describer.describe(live, [ImageQuery(image)], call))
+            (descriptor,) = _all_good(await self._describer.describe(live, [image], call))
             return Description(descriptor, live.generation)
 
     async def _ask(self, collection: str, call: Call, ask: Callable[[Live], Awaitable[T]]) -> T:
@@ -180,7 +183,9 @@ class Searcher:
 
         Grouping and folding may use up many rows, so it looks further down a ranking until the page is full.
         """
-        depth = min(options.depth + max(map(len, excluded), default=0), MAX_DEPTH)
+        if options.expand:
+            descriptors = await self._expand(live, descriptors, options, excluded)
+        depth = min(options.reach + max(map(len, excluded), default=0), MAX_DEPTH)
         pages: dict[int, Page] = {}
         while unfilled := [number for number in range(len(descriptors)) if number not in pages]:
             for some in slices(unfilled, max(1, MAX_BATCH_DEPTH // depth)):
@@ -191,19 +196,33 @@ class Searcher:
                     if not options.sets_apart:
                         pages[number] = Page(cut(found, options, excluded[number]))
                         continue
-                    picks = await self._pick(live, found, options, excluded[number])
                     exhausted = len(found.ids) < depth or depth == MAX_DEPTH or _below(found, options)
-                    if len(picks) >= options.depth or exhausted:
-                        picks = picks[options.offset :]
-                        pages[number] = Page(take(found, [picked.place for picked in picks]), picks)
+                    ranked = await self._rank(live, descriptors[number], found, options, excluded[number])
+                    if ranked.is_full or exhausted:
+                        pages[number] = Page(ranked.rows, ranked.picks)
             depth = min(_DEEPER * depth, MAX_DEPTH)
         return await complete(self._catalog, live, [pages[number] for number in range(len(descriptors))], options)
 
-    async def _pick(self, live: Live, found: Found, options: Options, excluded: Sequence[str]) -> list[Pick]:
+    async def _rank(
+        self, live: Live, query: Descriptor, found: Found, options: Options, excluded: Sequence[str]
+    ) -> Ranked:
         groups = await self._groups(live, found, options.group_by) if options.group_by else {}
-        folding = options.fold_above is not None
-        descriptors = await live.index.descriptors(found.sequences.tolist()) if folding else None
-        return await asyncio.to_thread(pick, found, options, excluded, groups, descriptors)
+        descriptors = await live.index.descriptors(found.sequences.tolist()) if options.compares else None
+        return await asyncio.to_thread(rank, query, found, options, excluded, groups, descriptors)
+
+    async def _expand(
+        self, live: Live, descriptors: Sequence[Descriptor], options: Options, excluded: Sequence[Sequence[str]]
+    ) -> list[Descriptor]:
+        """Returns each descriptor moved towards the rows that are nearest to it."""
+        depth = options.expand + max(map(len, excluded), default=0)
+        answers = await live.index.search(np.stack(descriptors), depth, options.where)
+        moved: list[Descriptor] = []
+        for descriptor, found, not_these in zip(descriptors, answers, excluded, strict=True):
+            joining = take(found, places(found, replace(options, min_score=options.expand_above), not_these))
+            joining = take(joining, range(min(options.expand, len(joining.ids))))
+            rows = await live.index.descriptors(joining.sequences.tolist())
+            moved.append(expand(descriptor, rows, joining.scores))
+        return moved
 
     async def _groups(self, live: Live, found: Found, path: str) -> dict[int, str]:
         """Returns group values by sequence, reading in slices so that only one slice's attributes are in memory."""

@@ -25,27 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpspsearch/v1/resources.proto\x12\x0cpspsearch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\nDescriptor\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"W\n\x06Origin\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"h\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x01\x12\x11\n\tsearch_ms\x18\x04 \x01(\x01\x12\x10\n\x08total_ms\x18\x05 \x01(\x01\"v\n\tImageInfo\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x10\n\x08width_px\x18\x02 \x01(\x05\x12\x11\n\theight_px\x18\x03 \x01(\x05\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0c\n\x04kept\x18\x06 \x01(\x08\"\xc7\x01\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x02 \x01(\t\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x17.pspsearch.v1.ImageInfo\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x06 \x01(\x03\"\x8d\x02\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x18\n\x0bkeep_images\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12+\n\nindex_kind\x18\x04 \x01(\x0e\x32\x17.pspsearch.v1.IndexKind\x12\x15\n\rtarget_recall\x18\x05 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05state\x18\x07 \x01(\x0b\x32\x1d.pspsearch.v1.CollectionState\x12\x15\n\rfollows_model\x18\x08 \x01(\x08\x42\x0e\n\x0c_keep_images\"\xdc\x01\n\x0f\x43ollectionState\x12$\n\x06origin\x18\x01 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12\x12\n\nitem_count\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\t\x12\x17\n\x0fmeasured_recall\x18\x05 \x01(\x01\x12\x13\n\x0bindex_bytes\x18\x06 \x01(\x03\x12\x13\n\x0b\x66resh_count\x18\x07 \x01(\x03\x12\x17\n\x0ftombstone_count\x18\x08 \x01(\x03\x12\x12\n\nbackground\x18\t \x01(\t*{\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_AUTO\x10\x01\x12\x14\n\x10INDEX_KIND_EXACT\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpspsearch/v1/resources.proto\x12\x0cpspsearch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\nDescriptor\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"N\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\x12\r\n\x05in_px\x18\x05 \x01(\x08\"W\n\x06Origin\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"h\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x01\x12\x11\n\tsearch_ms\x18\x04 \x01(\x01\x12\x10\n\x08total_ms\x18\x05 \x01(\x01\"v\n\tImageInfo\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x10\n\x08width_px\x18\x02 \x01(\x05\x12\x11\n\theight_px\x18\x03 \x01(\x05\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0c\n\x04kept\x18\x06 \x01(\x08\"\xc7\x01\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x02 \x01(\t\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x17.pspsearch.v1.ImageInfo\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x06 \x01(\x03\"\x8d\x02\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x18\n\x0bkeep_images\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12+\n\nindex_kind\x18\x04 \x01(\x0e\x32\x17.pspsearch.v1.IndexKind\x12\x15\n\rtarget_recall\x18\x05 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05state\x18\x07 \x01(\x0b\x32\x1d.pspsearch.v1.CollectionState\x12\x15\n\rfollows_model\x18\x08 \x01(\x08\x42\x0e\n\x0c_keep_images\"\xdc\x01\n\x0f\x43ollectionState\x12$\n\x06origin\x18\x01 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12\x12\n\nitem_count\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\t\x12\x17\n\x0fmeasured_recall\x18\x05 \x01(\x01\x12\x13\n\x0bindex_bytes\x18\x06 \x01(\x03\x12\x13\n\x0b\x66resh_count\x18\x07 \x01(\x03\x12\x17\n\x0ftombstone_count\x18\x08 \x01(\x03\x12\x12\n\nbackground\x18\t \x01(\t*{\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_AUTO\x10\x01\x12\x14\n\x10INDEX_KIND_EXACT\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pspsearch.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INDEXKIND']._serialized_start=1142
-  _globals['_INDEXKIND']._serialized_end=1265
+  _globals['_INDEXKIND']._serialized_start=1222
+  _globals['_INDEXKIND']._serialized_end=1345
   _globals['_DESCRIPTOR']._serialized_start=79
   _globals['_DESCRIPTOR']._serialized_end=128
-  _globals['_ORIGIN']._serialized_start=130
-  _globals['_ORIGIN']._serialized_end=217
-  _globals['_TIMING']._serialized_start=219
-  _globals['_TIMING']._serialized_end=323
-  _globals['_IMAGEINFO']._serialized_start=325
-  _globals['_IMAGEINFO']._serialized_end=443
-  _globals['_ITEM']._serialized_start=446
-  _globals['_ITEM']._serialized_end=645
-  _globals['_COLLECTION']._serialized_start=648
-  _globals['_COLLECTION']._serialized_end=917
-  _globals['_COLLECTIONSTATE']._serialized_start=920
-  _globals['_COLLECTIONSTATE']._serialized_end=1140
+  _globals['_BOX']._serialized_start=130
+  _globals['_BOX']._serialized_end=208
+  _globals['_ORIGIN']._serialized_start=210
+  _globals['_ORIGIN']._serialized_end=297
+  _globals['_TIMING']._serialized_start=299
+  _globals['_TIMING']._serialized_end=403
+  _globals['_IMAGEINFO']._serialized_start=405
+  _globals['_IMAGEINFO']._serialized_end=523
+  _globals['_ITEM']._serialized_start=526
+  _globals['_ITEM']._serialized_end=725
+  _globals['_COLLECTION']._serialized_start=728
+  _globals['_COLLECTION']._serialized_end=997
+  _globals['_COLLECTIONSTATE']._serialized_start=1000
+  _globals['_COLLECTIONSTATE']._serialized_end=1220
 # @@protoc_insertion_point(module_scope)

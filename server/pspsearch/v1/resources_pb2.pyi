@@ -83,6 +83,46 @@ class Descriptor(_message.Message):
 Global___Descriptor: _TypeAlias = Descriptor  # noqa: Y015
 
 @_typing.final
+class Box(_message.Message):
+    """A rectangle of a picture: the part that is meant. It is a part of the picture as it is shown, after the rotation that
+    the file asks for. It must lie within the picture, and have at least one pixel of it in width and in height.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    IN_PX_FIELD_NUMBER: _builtins.int
+    left: _builtins.float
+    """The left side: a fraction of the picture's width, 0 for its left side and 1 for its right one."""
+    top: _builtins.float
+    """The upper side: a fraction of the picture's height, 0 for its upper side and 1 for its lower one."""
+    right: _builtins.float
+    """The right side, as `left`, and more than that."""
+    bottom: _builtins.float
+    """The lower side, as `top`, and more than that."""
+    in_px: _builtins.bool
+    """Whether the four are pixels instead of fractions. The right side of a picture of 640 pixels is then 640."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+        in_px: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "in_px", b"in_px", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
 class Origin(_message.Message):
     """The model version that an answer comes from. One answer never mixes two versions."""
 

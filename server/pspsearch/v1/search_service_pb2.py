@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from pspsearch.v1 import resources_pb2 as pspsearch_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pspsearch/v1/search_service.proto\x12\x0cpspsearch.v1\x1a\x17google/rpc/status.proto\x1a\x1cpspsearch/v1/resources.proto\"\\\n\x05Query\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12.\n\ndescriptor\x18\x03 \x01(\x0b\x32\x18.pspsearch.v1.DescriptorH\x00\x42\x04\n\x02\x62y\"\x8f\x02\n\rSearchOptions\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x16\n\tmin_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x10\n\x08group_by\x18\x05 \x01(\t\x12\x12\n\ngroup_size\x18\x06 \x01(\x05\x12\x17\n\nfold_above\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12\x19\n\x11return_attributes\x18\x08 \x01(\x08\x12\x15\n\rreturn_images\x18\t \x01(\x08\x12\x1a\n\x12return_descriptors\x18\n \x01(\x08\x42\x08\n\x06_limitB\x0c\n\n_min_scoreB\r\n\x0b_fold_above\"\x99\x01\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\x0c\x12,\n\ndescriptor\x18\x05 \x01(\x0b\x32\x18.pspsearch.v1.Descriptor\x12\r\n\x05group\x18\x06 \x01(\t\x12\x12\n\nduplicates\x18\x07 \x03(\t\"u\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"}\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.pspsearch.v1.Hit\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"|\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12$\n\x07queries\x18\x02 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"X\n\x11\x42\x61tchSearchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1f\n\x04hits\x18\x02 \x03(\x0b\x32\x11.pspsearch.v1.Hit\"\x93\x01\n\x13\x42\x61tchSearchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.pspsearch.v1.BatchSearchResult\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"P\n\x13SearchStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.pspsearch.v1.SearchRequest\"\x86\x01\n\x14SearchStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.pspsearch.v1.SearchResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x91\x01\n\x0e\x43ompareRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x04left\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\"\n\x05right\x18\x03 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\x16\n\tthreshold\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"\x88\x01\n\x0f\x43ompareResponse\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x11\n\x04same\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12$\n\x06origin\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x04 \x01(\x0b\x32\x14.pspsearch.v1.TimingB\x07\n\x05_same\"4\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"\x8c\x01\n\x10\x44\x65scribeResponse\x12,\n\ndescriptor\x18\x01 \x01(\x0b\x32\x18.pspsearch.v1.Descriptor\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"\xa4\x01\n\x10RecommendRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\tpositives\x18\x02 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12&\n\tnegatives\x18\x03 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"\x80\x01\n\x11RecommendResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.pspsearch.v1.Hit\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"T\n\x0e\x45xplainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\n\n\x02id\x18\x03 \x01(\t\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"]\n\x06Shares\x12\x0e\n\x06shares\x18\x01 \x03(\x02\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\x12\x11\n\tremainder\x18\x03 \x01(\x02\x12\x1f\n\x04seen\x18\x04 \x01(\x0b\x32\x11.pspsearch.v1.Box\"\\\n\x08\x43\x65llPair\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.pspsearch.v1.Box\x12\x1f\n\x04item\x18\x02 \x01(\x0b\x32\x11.pspsearch.v1.Box\x12\r\n\x05score\x18\x03 \x01(\x02\"\xdc\x01\n\x0f\x45xplainResponse\x12\r\n\x05score\x18\x01 \x01(\x02\x12#\n\x05query\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Shares\x12\"\n\x04item\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Shares\x12%\n\x05pairs\x18\x04 \x03(\x0b\x32\x16.pspsearch.v1.CellPair\x12$\n\x06origin\x18\x05 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x06 \x01(\x0b\x32\x14.pspsearch.v1.Timing2\xac\x04\n\rSearchService\x12\x43\n\x06Search\x12\x1b.pspsearch.v1.SearchRequest\x1a\x1c.pspsearch.v1.SearchResponse\x12R\n\x0b\x42\x61tchSearch\x12 .pspsearch.v1.BatchSearchRequest\x1a!.pspsearch.v1.BatchSearchResponse\x12Y\n\x0cSearchStream\x12!.pspsearch.v1.SearchStreamRequest\x1a\".pspsearch.v1.SearchStreamResponse(\x01\x30\x01\x12\x46\n\x07\x43ompare\x12\x1c.pspsearch.v1.CompareRequest\x1a\x1d.pspsearch.v1.CompareResponse\x12I\n\x08\x44\x65scribe\x12\x1d.pspsearch.v1.DescribeRequest\x1a\x1e.pspsearch.v1.DescribeResponse\x12L\n\tRecommend\x12\x1e.pspsearch.v1.RecommendRequest\x1a\x1f.pspsearch.v1.RecommendResponse\x12\x46\n\x07\x45xplain\x12\x1c.pspsearch.v1.ExplainRequest\x1a\x1d.pspsearch.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pspsearch/v1/search_service.proto\x12\x0cpspsearch.v1\x1a\x17google/rpc/status.proto\x1a\x1cpspsearch/v1/resources.proto\"|\n\x05Query\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12.\n\ndescriptor\x18\x03 \x01(\x0b\x32\x18.pspsearch.v1.DescriptorH\x00\x12\x1e\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x11.pspsearch.v1.BoxB\x04\n\x02\x62y\"\xee\x02\n\rSearchOptions\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x16\n\tmin_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x10\n\x08group_by\x18\x05 \x01(\t\x12\x12\n\ngroup_size\x18\x06 \x01(\x05\x12\x17\n\nfold_above\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12\x19\n\x11return_attributes\x18\x08 \x01(\x08\x12\x15\n\rreturn_images\x18\t \x01(\x08\x12\x1a\n\x12return_descriptors\x18\n \x01(\x08\x12\x0e\n\x06\x65xpand\x18\x0b \x01(\x05\x12\x19\n\x0c\x65xpand_above\x18\x0c \x01(\x02H\x03\x88\x01\x01\x12\x0e\n\x06rerank\x18\r \x01(\x05\x12\x11\n\tdiversity\x18\x0e \x01(\x02\x42\x08\n\x06_limitB\x0c\n\n_min_scoreB\r\n\x0b_fold_aboveB\x0f\n\r_expand_above\"\x99\x01\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\x0c\x12,\n\ndescriptor\x18\x05 \x01(\x0b\x32\x18.pspsearch.v1.Descriptor\x12\r\n\x05group\x18\x06 \x01(\t\x12\x12\n\nduplicates\x18\x07 \x03(\t\"u\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"}\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.pspsearch.v1.Hit\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"|\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12$\n\x07queries\x18\x02 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"X\n\x11\x42\x61tchSearchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1f\n\x04hits\x18\x02 \x03(\x0b\x32\x11.pspsearch.v1.Hit\"\x93\x01\n\x13\x42\x61tchSearchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.pspsearch.v1.BatchSearchResult\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"P\n\x13SearchStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.pspsearch.v1.SearchRequest\"\x86\x01\n\x14SearchStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.pspsearch.v1.SearchResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x91\x01\n\x0e\x43ompareRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x04left\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\"\n\x05right\x18\x03 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\x16\n\tthreshold\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"\x88\x01\n\x0f\x43ompareResponse\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x11\n\x04same\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12$\n\x06origin\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x04 \x01(\x0b\x32\x14.pspsearch.v1.TimingB\x07\n\x05_same\"T\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x1e\n\x03\x62ox\x18\x03 \x01(\x0b\x32\x11.pspsearch.v1.Box\"\x8c\x01\n\x10\x44\x65scribeResponse\x12,\n\ndescriptor\x18\x01 \x01(\x0b\x32\x18.pspsearch.v1.Descriptor\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"\xa4\x01\n\x10RecommendRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\tpositives\x18\x02 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12&\n\tnegatives\x18\x03 \x03(\x0b\x32\x13.pspsearch.v1.Query\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.pspsearch.v1.SearchOptions\"\x80\x01\n\x11RecommendResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.pspsearch.v1.Hit\x12$\n\x06origin\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Timing\"T\n\x0e\x45xplainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pspsearch.v1.Query\x12\n\n\x02id\x18\x03 \x01(\t\"]\n\x06Shares\x12\x0e\n\x06shares\x18\x01 \x03(\x02\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\x12\x11\n\tremainder\x18\x03 \x01(\x02\x12\x1f\n\x04seen\x18\x04 \x01(\x0b\x32\x11.pspsearch.v1.Box\"\\\n\x08\x43\x65llPair\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.pspsearch.v1.Box\x12\x1f\n\x04item\x18\x02 \x01(\x0b\x32\x11.pspsearch.v1.Box\x12\r\n\x05score\x18\x03 \x01(\x02\"\xdc\x01\n\x0f\x45xplainResponse\x12\r\n\x05score\x18\x01 \x01(\x02\x12#\n\x05query\x18\x02 \x01(\x0b\x32\x14.pspsearch.v1.Shares\x12\"\n\x04item\x18\x03 \x01(\x0b\x32\x14.pspsearch.v1.Shares\x12%\n\x05pairs\x18\x04 \x03(\x0b\x32\x16.pspsearch.v1.CellPair\x12$\n\x06origin\x18\x05 \x01(\x0b\x32\x14.pspsearch.v1.Origin\x12$\n\x06timing\x18\x06 \x01(\x0b\x32\x14.pspsearch.v1.Timing2\xac\x04\n\rSearchService\x12\x43\n\x06Search\x12\x1b.pspsearch.v1.SearchRequest\x1a\x1c.pspsearch.v1.SearchResponse\x12R\n\x0b\x42\x61tchSearch\x12 .pspsearch.v1.BatchSearchRequest\x1a!.pspsearch.v1.BatchSearchResponse\x12Y\n\x0cSearchStream\x12!.pspsearch.v1.SearchStreamRequest\x1a\".pspsearch.v1.SearchStreamResponse(\x01\x30\x01\x12\x46\n\x07\x43ompare\x12\x1c.pspsearch.v1.CompareRequest\x1a\x1d.pspsearch.v1.CompareResponse\x12I\n\x08\x44\x65scribe\x12\x1d.pspsearch.v1.DescribeRequest\x1a\x1e.pspsearch.v1.DescribeResponse\x12L\n\tRecommend\x12\x1e.pspsearch.v1.RecommendRequest\x1a\x1f.pspsearch.v1.RecommendResponse\x12\x46\n\x07\x45xplain\x12\x1c.pspsearch.v1.ExplainRequest\x1a\x1d.pspsearch.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,47 +34,45 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pspsearch.v1.search_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUERY']._serialized_start=106
-  _globals['_QUERY']._serialized_end=198
-  _globals['_SEARCHOPTIONS']._serialized_start=201
-  _globals['_SEARCHOPTIONS']._serialized_end=472
-  _globals['_HIT']._serialized_start=475
-  _globals['_HIT']._serialized_end=628
-  _globals['_SEARCHREQUEST']._serialized_start=630
-  _globals['_SEARCHREQUEST']._serialized_end=747
-  _globals['_SEARCHRESPONSE']._serialized_start=749
-  _globals['_SEARCHRESPONSE']._serialized_end=874
-  _globals['_BATCHSEARCHREQUEST']._serialized_start=876
-  _globals['_BATCHSEARCHREQUEST']._serialized_end=1000
-  _globals['_BATCHSEARCHRESULT']._serialized_start=1002
-  _globals['_BATCHSEARCHRESULT']._serialized_end=1090
-  _globals['_BATCHSEARCHRESPONSE']._serialized_start=1093
-  _globals['_BATCHSEARCHRESPONSE']._serialized_end=1240
-  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1242
-  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1322
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1325
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1459
-  _globals['_COMPAREREQUEST']._serialized_start=1462
-  _globals['_COMPAREREQUEST']._serialized_end=1607
-  _globals['_COMPARERESPONSE']._serialized_start=1610
-  _globals['_COMPARERESPONSE']._serialized_end=1746
-  _globals['_DESCRIBEREQUEST']._serialized_start=1748
-  _globals['_DESCRIBEREQUEST']._serialized_end=1800
-  _globals['_DESCRIBERESPONSE']._serialized_start=1803
-  _globals['_DESCRIBERESPONSE']._serialized_end=1943
-  _globals['_RECOMMENDREQUEST']._serialized_start=1946
-  _globals['_RECOMMENDREQUEST']._serialized_end=2110
-  _globals['_RECOMMENDRESPONSE']._serialized_start=2113
-  _globals['_RECOMMENDRESPONSE']._serialized_end=2241
-  _globals['_EXPLAINREQUEST']._serialized_start=2243
-  _globals['_EXPLAINREQUEST']._serialized_end=2327
-  _globals['_BOX']._serialized_start=2329
-  _globals['_BOX']._serialized_end=2392
-  _globals['_SHARES']._serialized_start=2394
-  _globals['_SHARES']._serialized_end=2487
-  _globals['_CELLPAIR']._serialized_start=2489
-  _globals['_CELLPAIR']._serialized_end=2581
-  _globals['_EXPLAINRESPONSE']._serialized_start=2584
-  _globals['_EXPLAINRESPONSE']._serialized_end=2804
-  _globals['_SEARCHSERVICE']._serialized_start=2807
-  _globals['_SEARCHSERVICE']._serialized_end=3363
+  _globals['_QUERY']._serialized_end=230
+  _globals['_SEARCHOPTIONS']._serialized_start=233
+  _globals['_SEARCHOPTIONS']._serialized_end=599
+  _globals['_HIT']._serialized_start=602
+  _globals['_HIT']._serialized_end=755
+  _globals['_SEARCHREQUEST']._serialized_start=757
+  _globals['_SEARCHREQUEST']._serialized_end=874
+  _globals['_SEARCHRESPONSE']._serialized_start=876
+  _globals['_SEARCHRESPONSE']._serialized_end=1001
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=1003
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=1127
+  _globals['_BATCHSEARCHRESULT']._serialized_start=1129
+  _globals['_BATCHSEARCHRESULT']._serialized_end=1217
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=1220
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=1367
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1369
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1449
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1452
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1586
+  _globals['_COMPAREREQUEST']._serialized_start=1589
+  _globals['_COMPAREREQUEST']._serialized_end=1734
+  _globals['_COMPARERESPONSE']._serialized_start=1737
+  _globals['_COMPARERESPONSE']._serialized_end=1873
+  _globals['_DESCRIBEREQUEST']._serialized_start=1875
+  _globals['_DESCRIBEREQUEST']._serialized_end=1959
+  _globals['_DESCRIBERESPONSE']._serialized_start=1962
+  _globals['_DESCRIBERESPONSE']._serialized_end=2102
+  _globals['_RECOMMENDREQUEST']._serialized_start=2105
+  _globals['_RECOMMENDREQUEST']._serialized_end=2269
+  _globals['_RECOMMENDRESPONSE']._serialized_start=2272
+  _globals['_RECOMMENDRESPONSE']._serialized_end=2400
+  _globals['_EXPLAINREQUEST']._serialized_start=2402
+  _globals['_EXPLAINREQUEST']._serialized_end=2486
+  _globals['_SHARES']._serialized_start=2488
+  _globals['_SHARES']._serialized_end=2581
+  _globals['_CELLPAIR']._serialized_start=2583
+  _globals['_CELLPAIR']._serialized_end=2675
+  _globals['_EXPLAINRESPONSE']._serialized_start=2678
+  _globals['_EXPLAINRESPONSE']._serialized_end=2898
+  _globals['_SEARCHSERVICE']._serialized_start=2901
+  _globals['_SEARCHSERVICE']._serialized_end=3457
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class Query(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
     id: _builtins.str
@@ -37,16 +38,23 @@ class Query(_message.Message):
     def descriptor(self) -> _resources_pb2.Descriptor:
         """A descriptor of the collection's space. One of another space fails with FAILED_PRECONDITION."""
 
+    @_builtins.property
+    def box(self) -> _resources_pb2.Box:
+        """With `image` only: the part of the image that is searched for; all of it if absent. It is fitted to the model as a
+        whole image would be. A model that decodes images itself takes none, and fails with FAILED_PRECONDITION.
+        """
+
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         id: _builtins.str = ...,
         descriptor: _resources_pb2.Descriptor | None = ...,
+        box: _resources_pb2.Box | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "by", b"by", "descriptor", b"descriptor", "id", b"id", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_by: _TypeAlias = _typing.Literal["image", "id", "descriptor"]  # noqa: Y015
     _WhichOneofArgType_by: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015
@@ -70,11 +78,15 @@ class SearchOptions(_message.Message):
     RETURN_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     RETURN_IMAGES_FIELD_NUMBER: _builtins.int
     RETURN_DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    EXPAND_FIELD_NUMBER: _builtins.int
+    EXPAND_ABOVE_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """How many hits, 1 to 1000; 10 if absent."""
     offset: _builtins.int
     """How many of the best hits to skip, for paging. Offset and limit together are at most 10000, and at most 1000 with
-    `group_by` or `fold_above`.
+    `group_by`, `fold_above` or `rerank`.
     """
     filter: _builtins.str
     """Which items may be hits: an AIP-160 expression over their attributes, such as `category = "shoes" AND price < 50`.
@@ -105,6 +117,20 @@ class SearchOptions(_message.Message):
     """
     return_descriptors: _builtins.bool
     """Whether to return each hit's descriptor, within the same bound."""
+    expand: _builtins.int
+    """How many of the nearest hits widen the query, 0 to 50; none if 0. The query becomes the sum of its descriptor and
+    theirs, each times its score, and is searched for again. Scores are then cosines with that.
+    """
+    expand_above: _builtins.float
+    """Only hits with at least this score widen the query."""
+    rerank: _builtins.int
+    """How many of the nearest hits are ordered by the neighbours that they share with the query, and only then by score,
+    0 to 300; none if 0. The hits behind them follow by score. Offset and limit together are then at most 1000.
+    """
+    diversity: _builtins.float
+    """How much it counts that a hit is unlike better hits, from 0 to 1, against its score. The hits are chosen among five
+    times as many. With it, the offset must be 0 and the limit at most 200.
+    """
     def __init__(
         self,
         *,
@@ -118,17 +144,25 @@ class SearchOptions(_message.Message):
         return_attributes: _builtins.bool = ...,
         return_images: _builtins.bool = ...,
         return_descriptors: _builtins.bool = ...,
+        expand: _builtins.int = ...,
+        expand_above: _builtins.float | None = ...,
+        rerank: _builtins.int = ...,
+        diversity: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "fold_above", b"fold_above", "limit", b"limit", "min_score", b"min_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above", "_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "expand_above", b"expand_above", "fold_above", b"fold_above", "limit", b"limit", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "filter", b"filter", "fold_above", b"fold_above", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "return_attributes", b"return_attributes", "return_descriptors", b"return_descriptors", "return_images", b"return_images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above", "_fold_above", b"_fold_above", "_limit", b"_limit", "_min_score", b"_min_score", "diversity", b"diversity", "expand", b"expand", "expand_above", b"expand_above", "filter", b"filter", "fold_above", b"fold_above", "group_by", b"group_by", "group_size", b"group_size", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "rerank", b"rerank", "return_attributes", b"return_attributes", "return_descriptors", b"return_descriptors", "return_images", b"return_images"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expand_above: _TypeAlias = _typing.Literal["expand_above"]  # noqa: Y015
+    _WhichOneofArgType__expand_above: _TypeAlias = _typing.Literal["_expand_above", b"_expand_above"]  # noqa: Y015
     _WhichOneofReturnType__fold_above: _TypeAlias = _typing.Literal["fold_above"]  # noqa: Y015
     _WhichOneofArgType__fold_above: _TypeAlias = _typing.Literal["_fold_above", b"_fold_above"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expand_above) -> _WhichOneofReturnType__expand_above | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fold_above) -> _WhichOneofReturnType__fold_above | None: ...
     @_typing.overload
@@ -233,7 +267,9 @@ class SearchResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """The hits, best first. Of hits with equal scores, the older item comes first."""
+        """The hits, best first. Of hits with equal scores, the older item comes first. With `rerank` or `diversity`, the order
+        is not that of the scores.
+        """
 
     @_builtins.property
     def origin(self) -> _resources_pb2.Origin:
@@ -272,7 +308,7 @@ class BatchSearchRequest(_message.Message):
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """1 to 256 queries. Their number times (offset + limit) is at most 100000: 256 queries may ask for 390 hits each, 100
-        for 1000.
+        for 1000. `rerank` counts as a limit, and so does five times the limit with `diversity`.
         """
 
     @_builtins.property
@@ -512,19 +548,25 @@ class DescribeRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The name of the collection, whose model version describes the image; `default` if empty."""
     image: _builtins.bytes
     """An encoded JPEG, PNG or WebP."""
+    @_builtins.property
+    def box(self) -> _resources_pb2.Box:
+        """The part of the image that is described, as in `Query`; all of it if absent."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         image: _builtins.bytes = ...,
+        box: _resources_pb2.Box | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "collection", b"collection", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -675,42 +717,6 @@ class ExplainRequest(_message.Message):
 Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
 
 @_typing.final
-class Box(_message.Message):
-    """A rectangle in a picture as it is shown, upright. All numbers are fractions of its width or height, from its left
-    upper corner.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEFT_FIELD_NUMBER: _builtins.int
-    TOP_FIELD_NUMBER: _builtins.int
-    RIGHT_FIELD_NUMBER: _builtins.int
-    BOTTOM_FIELD_NUMBER: _builtins.int
-    left: _builtins.float
-    """The left side."""
-    top: _builtins.float
-    """The upper side."""
-    right: _builtins.float
-    """The right side."""
-    bottom: _builtins.float
-    """The lower side."""
-    def __init__(
-        self,
-        *,
-        left: _builtins.float = ...,
-        top: _builtins.float = ...,
-        right: _builtins.float = ...,
-        bottom: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Box: _TypeAlias = Box  # noqa: Y015
-
-@_typing.final
 class Shares(_message.Message):
     """How the score is shared among the cells of one picture."""
 
@@ -729,9 +735,9 @@ class Shares(_message.Message):
         """The share of each cell, row by row. A share can be negative: the cell then speaks against the hit."""
 
     @_builtins.property
-    def seen(self) -> Global___Box:
-        """The part of the picture that the model saw, which is the part that the cells cover. It is larger than the picture
-        if the model pads pictures. If the model decodes pictures by itself, this is the whole picture, as a guess.
+    def seen(self) -> _resources_pb2.Box:
+        """The part of the picture that the model saw, in fractions, which is the part that the cells cover. It reaches beyond
+        the picture if the model pads pictures. If the model decodes pictures by itself, this is the whole picture, as a guess.
         """
 
     def __init__(
@@ -740,7 +746,7 @@ class Shares(_message.Message):
         shares: _abc.Iterable[_builtins.float] | None = ...,
         columns: _builtins.int = ...,
         remainder: _builtins.float = ...,
-        seen: Global___Box | None = ...,
+        seen: _resources_pb2.Box | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["seen", b"seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -762,18 +768,18 @@ class CellPair(_message.Message):
     score: _builtins.float
     """The cosine of their descriptors, from -1 to 1."""
     @_builtins.property
-    def query(self) -> Global___Box:
+    def query(self) -> _resources_pb2.Box:
         """The query's cell."""
 
     @_builtins.property
-    def item(self) -> Global___Box:
+    def item(self) -> _resources_pb2.Box:
         """The item's cell."""
 
     def __init__(
         self,
         *,
-        query: Global___Box | None = ...,
-        item: Global___Box | None = ...,
+        query: _resources_pb2.Box | None = ...,
+        item: _resources_pb2.Box | None = ...,
         score: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "query", b"query"]  # noqa: Y015

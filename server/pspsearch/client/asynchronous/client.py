@@ -38,6 +38,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -160,8 +161,8 @@ class AsyncClient:
         """
         return await self._run(operations.explain(await load(query), item_id, collection))
 
-    async def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """Describes an image. Its descriptor can be sent back as a query."""
+    async def describe(self, image: Path | bytes | Region, *, collection: str = DEFAULT) -> Description:
+        """Describes an image, or a part of it. Its descriptor can be sent back as a query."""
         return await self._run(operations.describe(await load(image), collection))
 
     async def recommend(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from pspsearch.client.messages import read_image
-from pspsearch.client.types import ItemInput
+from pspsearch.client.types import ItemInput, Region
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -77,7 +77,12 @@ async def each(things: AsyncIterable[_T] | Iterable[_T]) -> AsyncIterator[_T]:
 
 
 async def load(thing: Path | _T) -> bytes | _T:
-    """Reads a file without blocking the event loop, and returns its bytes. Returns anything but a Path unchanged."""
+    """Reads a file without blocking the event loop, and returns its bytes. Returns anything else unchanged.
+
+    In a Region it reads the file of the image.
+    """
+    if isinstance(thing, Region):
+        return dataclasses.replace(thing, image=await load(thing.image))
     return await asyncio.to_thread(read_image, thing) if isinstance(thing, Path) else thing
 
 

@@ -39,6 +39,7 @@ from pspsearch.client.types import (
     ModelVersion,
     Origin,
     Query,
+    Region,
     Rollout,
     SearchOptions,
     SearchResult,
@@ -159,8 +160,8 @@ class Client:
         """
         return self._run(operations.explain(query, item_id, collection))
 
-    def describe(self, image: Path | bytes, *, collection: str = DEFAULT) -> Description:
-        """Describes an image. Its descriptor can be sent back as a query."""
+    def describe(self, image: Path | bytes | Region, *, collection: str = DEFAULT) -> Description:
+        """Describes an image, or a part of it. Its descriptor can be sent back as a query."""
         return self._run(operations.describe(image, collection))
 
     def recommend(

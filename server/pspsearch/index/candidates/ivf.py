@@ -7,6 +7,7 @@ import numpy as np
 
 from pspsearch.domain import Descriptors
 from pspsearch.index.arrays import Matrix, RowNumbers
+from pspsearch.index.candidates.centres import Centres
 from pspsearch.index.candidates.finder import Advance, Effort, ladder, part
 from pspsearch.index.candidates.plan import IvfPlan
 from pspsearch.index.candidates.training import cluster, draw_training_rows
@@ -22,9 +23,11 @@ class IvfFinder:
 
     k_factors = (2, 4, 8, 16, 32)
 
-    def __init__(self, plan: IvfPlan, index: faiss.IndexIVFPQFastScan) -> None:
+    def __init__(self, plan: IvfPlan, index: faiss.IndexIVFPQFastScan, centres: Centres | None = None) -> None:
+        """`centres` may be those of another finder of the same plan, so that they need not be prepared again."""
         self.plan = plan
         self._index = index
+        self._centres = centres or Centres(index.quantizer.reconstruct_n(0, plan.lists))
 
     @classmethod
     def built(cls, plan: IvfPlan, matrix: Matrix, advance: Advance) -> Self:
@@ -58,15 +61,22 @@ class IvfFinder:
 
     def find(self, queries: Descriptors, count: int, breadth: int, selection: Selection) -> RowNumbers:
         """See Finder."""
+        wide = np.ascontiguousarray(_widened(queries, self._index.d))
+        centre_scores, lists = self._centres.nearest(wide, breadth)
+        wanted = min(count, self.rows)
+        scores, rows = np.empty((len(wide), wanted), np.float32), np.empty((len(wide), wanted), np.int64)
         parameters = faiss.SearchParametersIVF(nprobe=breadth, sel=selection.selector)
-        return self._index.search(_widened(queries, self._index.d), min(count, self.rows), params=parameters)[1]
+        given = (faiss.swig_ptr(lists), faiss.swig_ptr(centre_scores), faiss.swig_ptr(scores), faiss.swig_ptr(rows))
+        # The C++ method, because the binding's own takes no parameters.
+        self._index.search_preassigned_c(len(wide), faiss.swig_ptr(wide), wanted, *given, False, parameters)
+        return rows
 
     def extended(self, matrix: Matrix, advance: Advance) -> Self:
         """See Finder."""
         index = faiss.clone_index(self._index)
         assert isinstance(index, faiss.IndexIVFPQFastScan)
         _add(index, matrix, advance)
-        return type(self)(self.plan, index)
+        return type(self)(self.plan, index, self._centres)
 
     def stored(self) -> faiss.Index:
         """See Finder."""

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 POINTS_PER_LIST = 39
 """FAISS says that fewer training rows per centroid make poor centroids."""
 
+GRAPH_BYTES = 160
+"""The links of one centre in the graph over the centres."""
+
 
 def ideal_lists(rows: int) -> int:
     """Returns the best number of lists: about four times the square root of the rows, as a power of two.
@@ -60,11 +63,12 @@ class IvfPlan:
         return math.ceil(self.subquantisers / 2)
 
     def size_bytes(self, rows: int) -> int:
-        """Returns the size in memory: codes in blocks of 32, row numbers and centroids.
+        """Returns the size in memory: codes in blocks of 32, row numbers, and centres twice, once with a graph.
 
         Each list leaves half of one block empty on average.
         """
-        return (rows + 16 * self.lists) * self.code_bytes + 8 * rows + 4 * self.lists * self.padded_dimension
+        codes = (rows + 16 * self.lists) * self.code_bytes
+        return codes + 8 * rows + self.lists * (2 * 4 * self.padded_dimension + GRAPH_BYTES)
 
     def fits(self, rows: int) -> bool:
         """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
