@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pspsearch.client import AsyncClient, Region
+from pspsearch.client import AsyncClient, ItemInput, Region
 from tests.bench.bench_search import fill, timed
 from tests.bench.points import clustered
 from tests.pictures import encode, load_photo
@@ -20,6 +20,7 @@ from tests.servers.search_server import serve
 
 ITEMS, TURNS = 20_000, 200
 PICTURES = {"500x375": (500, 375), "4000x3000": (4000, 3000)}
+ITEM = "a picture"
 HALF, QUARTER = (0.25, 0.25, 0.75, 0.75), (0.4, 0.4, 0.65, 0.65)
 
 Ask = Callable[[], Awaitable[object]]
@@ -37,7 +38,9 @@ async def main() -> None:
         async with AsyncClient(server.address) as client:
             await fill(client, clustered(ITEMS, 256, seed=1))
             for name, size in PICTURES.items():
-                await _measure(table, client, name, encode(load_photo(*size)))
+                image = encode(load_photo(*size))
+                await client.upsert([ItemInput(ITEM, image)])
+                await _measure(table, client, name, image)
     Console().print(table)
 
 
@@ -50,6 +53,7 @@ async def _measure(table: Table, client: AsyncClient, picture: str, image: bytes
         "rerank=100": (lambda: client.search(image, rerank=100), ""),
         "rerank=300": (lambda: client.search(image, rerank=300), ""),
         "diversity=0.5": (lambda: client.search(image, diversity=0.5), ""),
+        "Explain, which describes two pictures": (lambda: client.explain(image, ITEM), "<= 2.1"),
     }
     times: dict[str, list[float]] = {name: [] for name in asks}
     for _ in range(TURNS):
