@@ -67,7 +67,7 @@ def test_another_pixel_or_descriptor_is_another_number(place: int, change: int, 
 
 
 def test_shipped_program_is_the_one_that_is_published() -> None:
-    """What these tests try is what everybody's versions run."""
+    """What these tests try is what everybody's versions run. `build/recipes/renew_program.py` copies it."""
     published = Path(pspsearch.model.checksum.__file__).parents[3] / "build/pspsearch_build/publish/openvino_model.py"
 
     assert (default_repository() / "pspnet" / "1" / "model.py").read_bytes() == published.read_bytes()

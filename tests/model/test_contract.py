@@ -45,6 +45,14 @@ def test_fingerprint_ignores_provenance() -> None:
     assert replace(CONTRACT, provenance={}).fingerprint == CONTRACT.fingerprint
 
 
+def test_a_version_with_another_program_keeps_its_space() -> None:
+    """Its files have another digest, and yet its descriptors compare with those that it made before."""
+    renewed = replace(CONTRACT, digest="cd" * 32, earlier_digest=CONTRACT.digest)
+
+    assert renewed.fingerprint == CONTRACT.fingerprint
+    assert Contract.from_json(renewed.to_json()) == renewed
+
+
 TOWER = Contract(None, 256, "fp32", "cd" * 32, Takes.TEXT, space="words and pictures")
 
 
@@ -68,11 +76,11 @@ def test_models_of_other_spaces_do_not_compare() -> None:
 
 
 def test_contract_of_an_earlier_release_reads() -> None:
-    """It promises no checksums, and its space is its own."""
+    """It promises no checksums, its space is its own, and its program is its first."""
     text = CONTRACT.to_json().replace('"checksums":true,', "").replace(',"space":""', "")
+    text = text.replace('"earlier_digest":"",', "")
 
-    assert "checksums" not in text
-    assert "space" not in text
+    assert all(key not in text for key in ("checksums", "space", "earlier_digest"))
     assert Contract.from_json(text) == replace(CONTRACT, checksums=False)
 
 

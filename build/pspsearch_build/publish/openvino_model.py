@@ -1,8 +1,9 @@
 """The CPU flavour of a model version: Triton's Python backend calls OpenVINO on the ONNX file beside this one.
 
-One image alone uses every core, and the instances of a model take turns with such. Of a batch every core takes a pair
-after the other: cores that work on one thing wait for one another at each layer, most of all where the search server
-wants them, too; and a network of fixed size is not prepared anew for each size of batch.
+Each core takes one image after the other, or pairs if there are enough for all cores: cores that work on one thing wait
+for one another at each layer, most of all where the search server wants them, too; and a network of fixed size is not
+prepared anew for each size of batch. Only an image that comes alone in a calm time uses every core. That answers it
+sooner, but takes one and a half times the processor time.
 
 There should be two instances, because Triton's batcher loses the wake-up of a request that comes while no instance is
 free and then lets it lie for half a second; and while one computes, the other fetches pixels and hands out descriptors.
@@ -16,6 +17,7 @@ from __future__ import annotations  # Triton completes its module after this one
 import fcntl
 import json
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,17 @@ CHECKSUM = "checksum"
 """The output that the network has not."""
 
 PAIR = 2
-"""Images in one inference of a core: more are hardly faster, and fill up fewer sizes of batch."""
+"""Images in one inference of a core under load: more are hardly faster."""
+
+CALM_S = 0.2
+"""For so long an instance must have met no second image before a lone one uses every core."""
 
 
 class TritonPythonModel:
     """One instance of the model; Triton calls `execute` with whatever its batcher gathered."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Compiles the network for either size, once it is known to be the one that `config.pbtxt` describes."""
+        """Compiles the network for each use, once it is known to be the one that `config.pbtxt` describes."""
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         core = ov.Core()
@@ -52,23 +57,25 @@ class TritonPythonModel:
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pb_utils.Logger.log_warn(f"this processor has no {precision}: {path} runs in f32")
             precision = "f32"
+        self.cores = len(os.sched_getaffinity(0))
         alone = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        streams = max(1, min(len(os.sched_getaffinity(0)), config["max_batch_size"] // PAIR))
-        paired = {
+        together = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
-            "NUM_STREAMS": str(streams),
+            "NUM_STREAMS": str(self.cores),
             "ENABLE_CPU_PINNING": False,  # both instances would choose the same cores
         }
         model.reshape([1, *model.input(0).partial_shape[1:]])
         self.alone = core.compile_model(model, "CPU", alone).create_infer_request()
+        self.singles = ov.AsyncInferQueue(core.compile_model(model, "CPU", together), self.cores)
         model.reshape([PAIR, *model.input(0).partial_shape[1:]])
-        pair = core.compile_model(model, "CPU", paired)
+        self.pairs = ov.AsyncInferQueue(core.compile_model(model, "CPU", together), self.cores)
+        for queue in (self.singles, self.pairs):
+            queue.set_callback(keep)
         names = [output["name"] for output in config["output"] if output["name"] != CHECKSUM]
-        self.shapes = {name: list(pair.output(name).shape)[1:] for name in names}
-        self.pairs = ov.AsyncInferQueue(pair, streams)
-        self.pairs.set_callback(keep)
-        self.turn = path.open("rb")
+        self.shapes = {name: list(model.output(name).shape)[1:] for name in names}
+        self.busy = path.open("rb")
+        self.crowded_s = 0.0
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """One inference for all requests; each gets its own rows back."""
@@ -77,7 +84,7 @@ class TritonPythonModel:
             pixels = np.concatenate(batches)  # always a copy: Triton may write over its own while this computes
         except (AttributeError, ValueError) as error:  # Triton had checked them: since then they were overwritten
             raise pb_utils.TritonModelException("Triton gave up this process, and the requests are gone") from error
-        found = self.infer_alone(pixels) if len(pixels) == 1 else self.infer_pairs(pixels)
+        found = self.infer(pixels)
         results = {**found, CHECKSUM: checksum(pixels, found["descriptor"])}
         responses: list[pb_utils.InferenceResponse] = []
         first = 0
@@ -88,32 +95,46 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses
 
-    def infer_alone(self, pixels: NDArray[np.uint8]) -> Results:
-        """One image, as fast as may be."""
-        fcntl.flock(self.turn, fcntl.LOCK_EX)
+    def infer(self, pixels: NDArray[np.uint8]) -> Results:
+        """Whichever suits the times. A lock on the network's file tells the other instances that this one is busy."""
+        now = time.monotonic()
         try:
-            self.alone.infer([pixels], share_inputs=True)
+            fcntl.flock(self.busy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            meets_others = False
+        except BlockingIOError:
+            meets_others = True
+        fcntl.flock(self.busy, fcntl.LOCK_SH)  # nobody keeps the exclusive lock, so this does not wait
+        try:
+            if meets_others or len(pixels) > 1:
+                self.crowded_s = now
+            return self.infer_alone(pixels) if now - self.crowded_s > CALM_S else self.infer_together(pixels)
         finally:
-            fcntl.flock(self.turn, fcntl.LOCK_UN)
+            fcntl.flock(self.busy, fcntl.LOCK_UN)
+
+    def infer_alone(self, pixels: NDArray[np.uint8]) -> Results:
+        """One image on all cores, as fast as may be."""
+        self.alone.infer([pixels], share_inputs=True)
         return {name: self.alone.get_tensor(name).data for name in self.shapes}
 
-    def infer_pairs(self, pixels: NDArray[np.uint8]) -> Results:
-        """Several, as many in a given time as may be; of an odd number the last one is its own company."""
+    def infer_together(self, pixels: NDArray[np.uint8]) -> Results:
+        """Each image or pair on one core."""
         results = {name: np.empty((len(pixels), *dims), np.float32) for name, dims in self.shapes.items()}
-        if len(pixels) % PAIR:
-            pixels = np.concatenate([pixels, pixels[-1:]])
-        for first in range(0, len(pixels), PAIR):
+        paired = len(pixels) // PAIR * PAIR if len(pixels) >= PAIR * self.cores else 0
+        for first in range(0, paired, PAIR):
             self.pairs.start_async([pixels[first : first + PAIR]], (results, first), share_inputs=True)
+        for first in range(paired, len(pixels)):
+            self.singles.start_async([pixels[first : first + 1]], (results, first), share_inputs=True)
         self.pairs.wait_all()
+        self.singles.wait_all()
         return results
 
 
 def keep(inference: ov.InferRequest, place: tuple[Results, int]) -> None:
-    """Puts what a pair became among the results, from a row on."""
+    """Puts what an image or a pair became among the results, from a row on."""
     results, first = place
     for name, rows in results.items():
-        kept = rows[first : first + PAIR]
-        kept[:] = inference.get_tensor(name).data[: len(kept)]
+        computed = inference.get_tensor(name).data
+        rows[first : first + len(computed)] = computed
 
 
 def check_shapes(model: ov.Model, config: dict[str, Any], path: Path) -> None:

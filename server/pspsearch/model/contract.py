@@ -87,6 +87,8 @@ class Contract:
     """Whether its program can answer with the `checksum` output; a config declares it only if every version can."""
     space: str = ""
     """The name of its descriptors' space, which other models may share; empty if the space is its own."""
+    earlier_digest: str = ""
+    """The digest of the version's first form, if a later program describes as that one did, to the bit."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where the version comes from, in words for people: network, weights, tool versions."""
 
@@ -115,7 +117,7 @@ class Contract:
         if self.space:
             return _hash(self.space, self.precision)
         size = (0, 0, "") if self.input is None else (self.input.height_px, self.input.width_px, self.input.fit.value)
-        return _hash(self.digest, self.precision, *size)
+        return _hash(self.earlier_digest or self.digest, self.precision, *size)
 
     def compares_with(self, fingerprint: str) -> bool:
         """Whether descriptors with that fingerprint are in this space, in whatever precision they were computed."""
@@ -140,6 +142,7 @@ class Contract:
                 bins=tuple(int(size) for size in raw.get("bins", ())),
                 checksums=bool(raw.get("checksums", False)),
                 space=str(raw.get("space", "")),
+                earlier_digest=str(raw.get("earlier_digest", "")),
                 provenance={str(key): str(value) for key, value in raw.get("provenance", {}).items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError, RepositoryError) as error:
