@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pspsearch.model.repository import default_repository
+
 REFUSE = """
 import os, sys
 
@@ -18,11 +20,20 @@ sys.addaudithook(refuse)
 """
 
 
+PROGRAM = f"""
+import runpy, sys, types
+
+sys.modules["triton_python_backend_utils"] = types.ModuleType("of Triton")
+runpy.run_path({str(default_repository() / "pspnet" / "1" / "model.py")!r})
+"""
+
+
 @pytest.mark.parametrize(
     ("imports", "code"),
     [
         ("import pspsearch.embedded.network", 0),
         ("import pspsearch_build.forms", 0),
+        (PROGRAM, 0),
         ("import openvino", 3),  # if this fails, OpenVINO no longer does it, and pspsearch.openvino is of no use
     ],
 )

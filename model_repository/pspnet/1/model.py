@@ -17,15 +17,19 @@ from __future__ import annotations  # Triton completes its module after this one
 import fcntl
 import json
 import os
+import sys
 import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingModuleSource] - Triton brings it
 from numpy.typing import NDArray
+
+sys.modules["openvino_telemetry"] = None  # pyright: ignore[reportArgumentType] - or OpenVINO forks and calls Google
+
+import openvino as ov  # noqa: E402 - only after the line above
 
 Results = dict[str, NDArray[np.float32]]
 """Each output by its name, a row for each image."""
