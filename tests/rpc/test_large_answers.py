@@ -72,7 +72,7 @@ def infer(queries: int, limit: int, offset: int = 0) -> service_pb2.ModelInferRe
 
 async def test_a_batch_looks_only_so_far_down(api: Api, asked: list[tuple[int, int]]) -> None:
     """Queries times depth is bounded, and too much is refused before the search."""
-    words = "queries times offset and limit together are at most 100,000, not"
+    words = "queries times offset and limit together, or rerank, are at most 100,000, not"
     await api.search.BatchSearch(batch(100, limit=1000))
     await api.search.BatchSearch(batch(10, limit=1000, offset=9000))
     assert asked == [(100, 1000), (10, 10_000)]
@@ -152,7 +152,7 @@ async def test_few_hits_need_no_other_thread(api: Api, made: list[tuple[str, boo
 
 async def test_rows_that_nobody_asked_for_become_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing is set apart, only the rows of the page are made into hits."""
-    monkeypatch.setattr(searcher, "pick", None)
+    monkeypatch.setattr(searcher, "rank", None)
     request = searches.SearchRequest(query=query(id="5"), options=searches.SearchOptions(limit=3, offset=4))
 
     answer = await api.search.Search(request)

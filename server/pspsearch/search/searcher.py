@@ -88,7 +88,7 @@ class Searcher:
             raise InvalidRequest(f"a batch has 1 to {MAX_QUERIES} queries, not {len(queries)}")
         if len(queries) * options.reach > MAX_BATCH_DEPTH:
             raise InvalidRequest(
-                f"in a batch, queries times the rows that each looks at are at most {MAX_BATCH_DEPTH:,}, "
+                f"in a batch, queries times offset and limit together, or rerank, are at most {MAX_BATCH_DEPTH:,}, "
                 f"not {len(queries)} times {options.reach:,}"
             )
         return await self._search(collection, queries, options, call)
