@@ -48,10 +48,12 @@ def by_shared_neighbours(query: Rows, found: Rows) -> NDArray[np.int64]:
 
 
 def _mutual(nearest: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Which rows are among each other's `count` nearest. A row is its own nearest."""
+    """Which rows are among each other's `count` nearest; each row belongs to itself, however many copies it has."""
     among = np.zeros(nearest.shape, np.bool_)
     np.put_along_axis(among, nearest[:, : count + 1], True, axis=1)
-    return among & among.T
+    mutual = among & among.T
+    np.fill_diagonal(mutual, True)
+    return mutual
 
 
 def _with_neighbours_of_neighbours(mutual: NDArray[np.bool_], close: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -64,7 +66,8 @@ def _with_neighbours_of_neighbours(mutual: NDArray[np.bool_], close: NDArray[np.
 def by_diversity(scores: NDArray[np.float32], found: Rows, count: int, diversity: float) -> list[int]:
     """Returns the places of `count` rows, each the best by its score and by how unlike it is to those before it.
 
-    `diversity` is the weight of the latter, from 0 to 1 (maximal marginal relevance, Carbonell and Goldstein 1998).
+    The scores may be any worth of the rows. `diversity` is the weight of being unlike, from 0 to 1 (maximal marginal
+    relevance, Carbonell and Goldstein 1998).
     """
     worth = (1 - diversity) * scores.astype(np.float64)
     likest = np.full(len(scores), -1.0)

@@ -89,10 +89,12 @@ class Options:
             raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
         if self.offset < 0 or self.offset + self.limit > MAX_DEPTH:
             raise InvalidRequest(f"offset must be 0 to {MAX_DEPTH} less the limit, not {self.offset}")
+        if self.diversity and (self.offset or self.limit * POOL > MAX_APART):
+            raise InvalidRequest(f"with diversity, offset must be 0 and limit at most {MAX_APART // POOL}")
         if self.sets_apart and self.depth > MAX_APART:
             raise InvalidRequest(
                 f"with group_by, fold_above or rerank, offset and limit together are at most {MAX_APART}, "
-                f"not {self.offset + self.limit}"
+                f"not {self.depth}"
             )
         if not 0 <= self.expand <= MAX_EXPANSION:
             raise InvalidRequest(f"expand must be 0 to {MAX_EXPANSION}, not {self.expand}")
@@ -100,8 +102,6 @@ class Options:
             raise InvalidRequest(f"rerank must be 0 to {MAX_RERANK}, not {self.rerank}")
         if not 0 <= self.diversity <= 1:  # written so that NaN fails it
             raise InvalidRequest(f"diversity must be 0 to 1, not {self.diversity}")
-        if self.diversity and (self.offset or self.limit * POOL > MAX_APART):
-            raise InvalidRequest(f"with diversity, offset must be 0 and limit at most {MAX_APART // POOL}")
         if len(self.group_by) > MAX_PATH:
             raise InvalidRequest(f"group_by has at most {MAX_PATH} characters, not {len(self.group_by)}")
         if self.group_size < 1:

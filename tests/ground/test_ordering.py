@@ -64,6 +64,21 @@ def test_shared_neighbours_order_as_the_paper_says(seed: int, count: int) -> Non
     assert (np.diff(values[order]) > -1e-5).all()  # float32
 
 
+@pytest.mark.filterwarnings("error")
+@given(SEEDS, st.integers(21, 60))
+def test_copies_do_not_hide_the_best_row(seed: int, copies: int) -> None:
+    """A row with more copies than it may have neighbours still is its own neighbour."""
+    query, found = clusters(seed, 40)
+    noise = 1e-4 * np.random.default_rng(seed).standard_normal((copies, 8))
+    many = np.vstack([query + noise, found]).astype(np.float16).astype(np.float32)
+    many = many[np.argsort(-(many @ query), kind="stable")]
+
+    order = by_shared_neighbours(query, many)
+
+    assert sorted(order.tolist()) == list(range(len(many)))
+    assert order[0] < copies
+
+
 def test_nothing_found_is_in_order() -> None:
     """There may be no row at all."""
     query, _ = clusters(0, 1)

@@ -63,7 +63,7 @@ def test_plan_for_a_million_rows_is_the_measured_one() -> None:
     """It has 4 times the root of the rows as lists, two dimensions per sub-quantiser, and a text that says so."""
     plan = choose_plan(1_000_000, 256, IndexKind.AUTO, IndexMemory(GIB))
 
-    assert plan == IvfPlan(dimension=256, lists=4096, subdimension=2, training_rows=262_144)
+    assert plan == IvfPlan(dimension=256, lists=4096, subdimension=2, training_rows=262_144, graph=True)
     assert str(plan) == "IVF of 4096 lists, 128 sub-quantisers of 4 bits, refined exactly"
 
 

@@ -103,6 +103,19 @@ def test_unlike_hits_come_before_likes_of_better_ones() -> None:
     assert rank(QUERY, found, Options(limit=3, diversity=0.8), [], {}, descriptors).rows.ids == ["i0", "i4", "i3"]
 
 
+def test_diversity_keeps_to_the_order_that_neighbours_gave() -> None:
+    """With next to none, the order is that of the shared neighbours alone."""
+    query, *rows = np.random.default_rng(1).standard_normal((41, 8)).astype(np.float32) + 1
+    descriptors = np.array([row / np.linalg.norm(row) for row in rows])
+    query /= np.linalg.norm(query)
+    descriptors = descriptors[np.argsort(-(descriptors @ query))]
+    found = Found(np.arange(40), [f"i{number}" for number in range(40)], descriptors @ query)
+    reranked = rank(query, found, Options(limit=8, rerank=40), [], {}, descriptors).rows.ids
+
+    assert reranked != found.ids[:8]
+    assert rank(query, found, Options(limit=8, rerank=40, diversity=1e-9), [], {}, descriptors).rows.ids == reranked
+
+
 @pytest.mark.parametrize(
     ("path", "value"), [("a", '"x"'), ("b.c", "1"), ("b.d", ""), ("a.c", ""), ("e", ""), ("l", '["é", 1]')]
 )

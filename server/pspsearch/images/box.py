@@ -40,6 +40,11 @@ class Box:
         numbers = ",".join(f"{number:g}" for number in (self.left, self.top, self.right, self.bottom))
         return f"the box {numbers}{'px' if self.in_px else ''}"
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of every picture."""
+        return not self.in_px and (self.left, self.top, self.right, self.bottom) == (0, 0, 1, 1)
+
     def within(self, width_px: int, height_px: int) -> Sides:
         """Returns the sides in pixels of an upright picture of that size.
 

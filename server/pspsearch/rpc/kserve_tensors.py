@@ -228,12 +228,13 @@ def _images(tensor: _Tensor, raw: bytes | None) -> Sequence[bytes]:
     return images
 
 
-def _boxes(tensor: _Tensor, raw: bytes | None, images: int) -> list[Box]:
-    """One box for each image."""
+def _boxes(tensor: _Tensor, raw: bytes | None, images: int) -> list[Box | None]:
+    """One box for each image, or None if it is all of it."""
     count = _rows(tensor, "FP32", _SIDES)
     if count != images:
         raise InvalidRequest(f"each image has one box if any has: {images} images, {count} boxes")
-    return [Box(*row) for row in _floats(tensor, raw, count * _SIDES).reshape(count, _SIDES).tolist()]
+    boxes = [Box(*row) for row in _floats(tensor, raw, count * _SIDES).reshape(count, _SIDES).tolist()]
+    return [None if box.is_whole else box for box in boxes]
 
 
 def _rows(tensor: _Tensor, datatype: str, width: int) -> int:

@@ -54,8 +54,8 @@ def read_image_query(query: searches.Query | searches.DescribeRequest) -> ImageQ
     """Reads an image and, if it has one, its box. Raises InvalidRequest for a box that no image can have."""
     if not query.HasField("box"):
         return ImageQuery(query.image)
-    box = query.box
-    return ImageQuery(query.image, Box(box.left, box.top, box.right, box.bottom, box.in_px))
+    box = Box(query.box.left, query.box.top, query.box.right, query.box.bottom, query.box.in_px)
+    return ImageQuery(query.image, None if box.is_whole else box)
 
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:

@@ -1,6 +1,8 @@
 """Explanations: which cells of a query's picture and of an item's give their score."""
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,23 +10,13 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.queries import QueryDescriber, check_descriptor, normalise
-from pspsearch.domain import Area, Described, Descriptor, Descriptors
-from pspsearch.errors import ModelMismatch, NoPicture, NotFound
+from pspsearch.domain import Area, Described, Descriptor, Descriptors, ImageInfo, Item
+from pspsearch.errors import BadImage, BrokenModel, ModelMismatch, NoPicture, NotFound
 from pspsearch.images.pixels import seen_part
 from pspsearch.live.live import Live
-from pspsearch.model.contract import Contract
 from pspsearch.ports import Items
 from pspsearch.query import CellPair, DescriptorQuery, Explanation, ImageQuery, ItemQuery, Query, Shares
 from pspsearch.search import explaining
-
-
-class _Side(NamedTuple):
-    """A query or an item."""
-
-    picture: ImageQuery | None
-    """None if it has none."""
-    descriptor: Descriptor | None
-    """None if that of its picture is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +41,14 @@ class _Picture:
         return Shares(shares.reshape(self.across, self.across), score - float(shares.sum()), self.seen)
 
 
+class _Side(NamedTuple):
+    """A query or an item."""
+
+    descriptor: Descriptor
+    picture: _Picture | None
+    """None if it has none."""
+
+
 class Explainer:
     """Explains scores. Only tasks of one event loop may use it."""
 
@@ -59,65 +59,82 @@ class Explainer:
     async def explain(self, live: Live, query: Query, id: str, call: Call) -> Explanation:  # noqa: A002
         """Explains the score of the query and an item. Every number comes from the one generation.
 
-        Raises ModelMismatch if its version gives no cells, NotFound, and NoPicture if neither side has a picture.
+        Raises ModelMismatch if its version gives no cells, NotFound, and NoPicture if neither side has a picture. The
+        images are read and described one after the other, so that only one is in memory.
         """
         version = live.describer.version
         if not explaining.finest(version.contract.bins):
             raise ModelMismatch(
-                f"{version} does not describe the parts of a picture: publish a version with cells, and roll it out"
+                f"{version} does not describe the parts of a picture, at most {explaining.MOST_ACROSS} across: "
+                "publish a version with cells, and roll it out"
             )
-        with call.stage(Stage.SEARCH):
-            item = await self._item(live, id)
-            asked = await self._asked(live, query)
+        await self._descriptor(live, id)  # before anything is described
+        asked = await self._asked(live, query, call)
+        item = await self._item(live, id, call)
         if asked.picture is None and item.picture is None:
             raise NoPicture("neither the query nor the item has a picture that was kept: search by an image")
-        described = [await self._describe(live, side.picture, call) for side in (asked, item)]
         with call.stage(Stage.SEARCH):
-            return await asyncio.to_thread(_explain, live, asked, item, *described)
+            return await asyncio.to_thread(_explain, live, asked, item)
 
-    async def _describe(self, live: Live, picture: ImageQuery | None, call: Call) -> Described | None:
-        return None if picture is None else await self._describer.describe_cells(live.describer, picture, call)
-
-    async def _asked(self, live: Live, query: Query) -> _Side:
+    async def _asked(self, live: Live, query: Query, call: Call) -> _Side:
         match query:
             case ImageQuery():
-                return _Side(query, None)
+                return await self._look(live, query, call)
             case ItemQuery():
-                item = await self._item(live, query.id)
-                assert item.descriptor is not None
-                return _Side(item.picture, normalise(item.descriptor[None])[0])
+                item = await self._item(live, query.id, call)
+                return _Side(normalise(item.descriptor[None])[0], item.picture)
             case DescriptorQuery():
-                return _Side(None, check_descriptor(live, query))
+                return _Side(check_descriptor(live, query), None)
 
-    async def _item(self, live: Live, id: str) -> _Side:  # noqa: A002
-        """Returns the item's image and descriptor, of one moment."""
+    async def _item(self, live: Live, id: str, call: Call) -> _Side:  # noqa: A002
+        """Returns the item with the picture that its descriptor is of."""
         collection = live.collection.key
-        before = await self._catalog.items(collection, [id])
-        while True:
-            descriptor = await self._catalog.descriptor(live.generation, id)
-            image = await self._catalog.image(collection, id)
-            after = await self._catalog.items(collection, [id])
-            if after == before:
-                break
-            before = after
-        if descriptor is None:
+        with call.stage(Stage.SEARCH):
+            before = await self._catalog.items(collection, [id])
+            while True:
+                descriptor = await self._descriptor(live, id)
+                image = await self._catalog.image(collection, id)
+                after = await self._catalog.items(collection, [id])
+                if _pictures(after) == _pictures(before):
+                    break
+                before = after
+        picture = None
+        if image is not None:
+            with contextlib.suppress(BadImage):  # the server's limits may be lower than when it came
+                picture = (await self._look(live, ImageQuery(image), call)).picture
+        return _Side(descriptor, picture)
+
+    async def _descriptor(self, live: Live, id: str) -> Descriptor:  # noqa: A002
+        stored = await self._catalog.descriptor(live.generation, id)
+        if stored is None:
             raise NotFound(f"there is no item {id!r} in the collection")
-        return _Side(None if image is None else ImageQuery(image), descriptor.astype(np.float32))
+        return stored.astype(np.float32)
+
+    async def _look(self, live: Live, image: ImageQuery, call: Call) -> _Side:
+        described = await self._describer.describe_cells(live.describer, image, call)
+        return await asyncio.to_thread(_weigh, live, image, described)
 
 
-def _explain(
-    live: Live, asked: _Side, item: _Side, query_described: Described | None, item_described: Described | None
-) -> Explanation:
-    """Explains the score, given what the model says of the pictures of both, or of the one that has one."""
-    contract = live.describer.version.contract
-    left, right = _look(contract, asked.picture, query_described), _look(contract, item.picture, item_described)
-    query = asked.descriptor
-    if query is None:
-        assert query_described is not None
-        query = query_described.descriptors[0]
-    assert item.descriptor is not None
+def _pictures(items: Mapping[str, Item]) -> list[tuple[int, ImageInfo | None]]:
+    """What an item's descriptor depends on."""
+    return [(item.key, item.image) for item in items.values()]
+
+
+def _weigh(live: Live, image: ImageQuery, described: Described) -> _Side:
+    version, cells = live.describer.version, described.cells
+    contract, descriptor = version.contract, described.descriptors[0]
+    if cells is None or not np.isfinite(cells).all():
+        raise BrokenModel(f"{version} answers with cells that are not what its contract promises")
+    across = explaining.finest(contract.bins)
+    of_level = explaining.cells_of(across, contract.bins, cells[0])
+    seen = Area(0, 0, 1, 1) if contract.input is None else seen_part(image.image, contract.input, image.box)
+    return _Side(descriptor, _Picture(of_level, explaining.weigh(descriptor, of_level), across, seen))
+
+
+def _explain(live: Live, asked: _Side, item: _Side) -> Explanation:
     # As in a search: the stored descriptor is rounded, and not quite of unit length.
-    score = float(np.clip(query @ item.descriptor, -1, 1))
+    score = float(np.clip(asked.descriptor @ item.descriptor, -1, 1))
+    left, right = asked.picture, item.picture
     pairs: list[CellPair] = []
     if left is not None and right is not None:
         found = explaining.match(left.cells, right.cells, left.weights, right.weights)
@@ -125,18 +142,7 @@ def _explain(
     return Explanation(
         score,
         left.share(score, item.descriptor) if left is not None else None,
-        right.share(score, query) if right is not None else None,
+        right.share(score, asked.descriptor) if right is not None else None,
         pairs,
         live.generation,
     )
-
-
-def _look(contract: Contract, picture: ImageQuery | None, described: Described | None) -> _Picture | None:
-    if picture is None or described is None:
-        return None
-    assert described.cells is not None
-    across = explaining.finest(contract.bins)
-    cells = explaining.cells_of(across, contract.bins, described.cells[0])
-    shape = contract.input
-    seen = Area(0, 0, 1, 1) if shape is None else seen_part(picture.image, shape, picture.box)
-    return _Picture(cells, explaining.weigh(described.descriptors[0], cells), across, seen)

@@ -20,7 +20,7 @@ _LOADING = 0.003
 With the shipped model this leaves 0.0002 of a score unexplained, and shares that differ from the true ones by 5 %.
 """
 
-_MOST_ACROSS = 16
+MOST_ACROSS = 16
 """The most cells across. A finer level is passed over, because the time grows with the sixth power."""
 
 
@@ -29,7 +29,7 @@ def finest(bins: Sequence[int]) -> int:
 
     The coarser ones are sums of its cells, and add nothing but doubt about which of them it was.
     """
-    return max((across for across in bins if across <= _MOST_ACROSS), default=0)
+    return max((across for across in bins if across <= MOST_ACROSS), default=0)
 
 
 def cells_of(across: int, bins: Sequence[int], cells: Descriptors) -> Descriptors:

@@ -72,7 +72,8 @@ def rank(
     is_full = len(picks) >= options.depth
     at = [picked.place for picked in picks]
     if descriptors is not None and options.diversity:
-        chosen = by_diversity(found.scores[at], descriptors[at], options.limit, options.diversity)
+        worth = np.sort(found.scores[at])[::-1]  # the hits may have been ordered anew: the first is worth the most
+        chosen = by_diversity(worth, descriptors[at], options.limit, options.diversity)
         picks = [picks[place] for place in chosen]
     picks = picks[options.offset :]
     return Ranked(take(found, [picked.place for picked in picks]), picks, is_full)

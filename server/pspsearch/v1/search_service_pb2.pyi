@@ -803,7 +803,9 @@ class ExplainResponse(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """The cosine of the query's descriptor and the item's, from -1 to 1. A search gives the item the same score."""
+    """The cosine of the query's descriptor and the item's, from -1 to 1. A search without `expand` gives the item the same
+    score.
+    """
     @_builtins.property
     def query(self) -> Global___Shares:
         """The query's picture; absent if it has none, as a descriptor and an item whose image was not kept. Without any

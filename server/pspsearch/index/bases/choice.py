@@ -89,7 +89,7 @@ def _plan_ivf(rows: int, dimension: int, memory_bytes: int) -> ExactPlan | IvfPl
     lists = ideal_lists(rows)
     finest = max(2, math.ceil(dimension / MOST_SUBQUANTISERS))
     plans = [
-        IvfPlan(dimension, lists, coarseness * finest, _training_rows(rows, dimension, lists))
+        IvfPlan(dimension, lists, coarseness * finest, _training_rows(rows, dimension, lists), graph=True)
         for coarseness in (1, 2, 4)
     ]
     return next((plan for plan in plans if plan.size_bytes(rows) <= memory_bytes), plans[-1])

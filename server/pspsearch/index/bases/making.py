@@ -77,7 +77,8 @@ def _read_finder(
         raise IndexDamaged(f"{path}: it is for a GPU, and there is none")
     match plan, index:
         case IvfPlan(), faiss.IndexIVFPQFastScan():
-            return IvfFinder(plan, index)
+            with one_thread():  # a graph that several threads make is another one each time
+                return IvfFinder(plan, index)
         case HnswPlan(), faiss.IndexHNSWSQ():
             return HnswFinder.read(plan, index, matrix)
         case GpuFlatPlan(), None:

@@ -1,5 +1,6 @@
 """Finds candidates in inverted lists of product codes, with FAISS's fast scan."""
 
+from dataclasses import replace
 from typing import Self
 
 import faiss
@@ -7,7 +8,7 @@ import numpy as np
 
 from pspsearch.domain import Descriptors
 from pspsearch.index.arrays import Matrix, RowNumbers
-from pspsearch.index.candidates.centres import Centres
+from pspsearch.index.candidates.centres import SURE_OF_ROWS, Centres
 from pspsearch.index.candidates.finder import Advance, Effort, ladder, part
 from pspsearch.index.candidates.plan import IvfPlan
 from pspsearch.index.candidates.training import cluster, draw_training_rows
@@ -27,14 +28,16 @@ class IvfFinder:
         """`centres` may be those of another finder of the same plan, so that they need not be prepared again."""
         self.plan = plan
         self._index = index
-        self._centres = centres or Centres(index.quantizer.reconstruct_n(0, plan.lists))
+        self._centres = centres or Centres(index.quantizer.reconstruct_n(0, plan.lists), graph=plan.graph)
 
     @classmethod
     def built(cls, plan: IvfPlan, matrix: Matrix, advance: Advance) -> Self:
         """Builds the finder over the matrix, trained on a sample of it. The same input makes the same lists."""
         index = _trained(plan, matrix, part(advance, 0.0, 0.6))
         _add(index, matrix, part(advance, 0.6, 1.0))
-        return cls(plan, index)
+        finder = cls(plan, index)
+        sample = _widened(draw_training_rows(matrix, SURE_OF_ROWS), plan.padded_dimension)
+        return finder if finder._centres.is_sure(sample) else cls(replace(plan, graph=False), index)
 
     @property
     def rows(self) -> int:

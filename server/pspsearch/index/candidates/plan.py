@@ -46,6 +46,8 @@ class IvfPlan:
     subdimension: int
     """The dimensions of each sub-quantiser; zeros pad the last one."""
     training_rows: int
+    graph: bool = False
+    """Whether a graph finds the nearest lists. Bases of earlier releases have none, and were tuned without."""
 
     @property
     def subquantisers(self) -> int:
@@ -63,12 +65,12 @@ class IvfPlan:
         return math.ceil(self.subquantisers / 2)
 
     def size_bytes(self, rows: int) -> int:
-        """Returns the size in memory: codes in blocks of 32, row numbers, and centres twice, once with a graph.
+        """Returns the size in memory: codes in blocks of 32, row numbers, and centres twice, perhaps with a graph.
 
         Each list leaves half of one block empty on average.
         """
         codes = (rows + 16 * self.lists) * self.code_bytes
-        return codes + 8 * rows + self.lists * (2 * 4 * self.padded_dimension + GRAPH_BYTES)
+        return codes + 8 * rows + self.lists * (2 * 4 * self.padded_dimension + self.graph * GRAPH_BYTES)
 
     def fits(self, rows: int) -> bool:
         """Whether a base of this plan should be extended to this many rows, rather than planned anew."""
