@@ -22,7 +22,7 @@ WORTH = 32
 """The graph is quicker than comparing all centres if this many times fewer are in sight."""
 
 SURE, SURE_OF_ROWS = 0.98, 500
-"""A graph is used if it finds the nearest list of this share of so many rows: of .998 with photographs, .5 among copies."""
+"""A graph is used if it finds the nearest list of this share of so many rows: .998 of photographs, .5 among copies."""
 
 
 class Centres:
