@@ -14,8 +14,9 @@ help: ## Say what can be made.
 serve: $(SERVING) ## Serve searches, with the shipped model and a gallery of samples.
 	$(BIN)/pspsearch serve --sample
 
+# Without restartable sequences, because a kernel ended long-idle threads by SIGSEGV when it could not update theirs.
 test: $(DEVELOPMENT) ## Run the tests, in two processes.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 10 --durations-min 1
+	OMP_NUM_THREADS=1 GLIBC_TUNABLES=glibc.pthread.rseq=0 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 10 --durations-min 1
 
 slow: $(DEVELOPMENT) ## Run the repetitions that `make test` leaves out.
 	$(BIN)/pytest -m slow
