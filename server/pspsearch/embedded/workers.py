@@ -30,7 +30,7 @@ _LATER_S = 1.0
 So searches pass them, and yet neither waits for ever.
 """
 
-_CALM_S = 0.05
+_CALM_S = 0.2
 """For so long no two images may have been there at once before a lone one takes all cores.
 
 That answers it sooner, but takes more processor time than one core would: too much on a server that is half busy.
