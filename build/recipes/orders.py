@@ -16,7 +16,7 @@ from pspsearch.ordering import by_diversity, by_shared_neighbours, expand
 from pspsearch_build.data.pictures import read_pictures
 from pspsearch_build.evaluation.bootstrap import Estimate, estimate, estimate_difference
 from pspsearch_build.evaluation.measuring import Task
-from pspsearch_build.evaluation.retrieval import Descriptors
+from pspsearch_build.evaluation.retrieval import Descriptors, RightRanks
 from pspsearch_build.evaluation.sources import open_describer
 
 Order = NDArray[np.int64]
@@ -84,12 +84,6 @@ RANKS: dict[str, Rank] = {
 }
 
 
-def average_precision(right: NDArray[np.bool_]) -> float:
-    """The mean, over the right answers, of the precision down to each of them."""
-    places = np.flatnonzero(right)
-    return float((np.arange(1, len(places) + 1) / (places + 1)).mean())
-
-
 def main() -> None:
     """Prints a row for each order."""
     parser = ArgumentParser(description=__doc__)
@@ -108,10 +102,11 @@ def main() -> None:
         began = time.thread_time()
         found = [classes[rank(asked[number], rows)] for number in answerable]
         milliseconds = 1000 * (time.thread_time() - began) / len(answerable)
-        rights = [order == wanted[number] for number, order in zip(answerable, found, strict=True)]
+        rights = [np.flatnonzero(order == wanted[number]) + 1 for number, order in zip(answerable, found, strict=True)]
+        ranks = RightRanks(answerable, rights, len(wanted) - len(answerable))
         measured = {
-            "R@1": np.array([right[0] for right in rights], np.float64),
-            "mAP": np.array([average_precision(right) for right in rights]),
+            "R@1": ranks.recall_at(1),
+            "mAP": ranks.average_precision(),
             "classes@10": np.array([len(set(order[:10].tolist())) for order in found], np.float64),
         }
         plain = plain or measured

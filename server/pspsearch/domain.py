@@ -44,6 +44,16 @@ class Area(NamedTuple):
     bottom: float
 
 
+@dataclass(frozen=True, slots=True)
+class CellPair:
+    """A cell of the query's picture and a cell of the item's, each of which is most like the other."""
+
+    query: Area
+    item: Area
+    score: float
+    """The cosine of their descriptors, from -1 to 1."""
+
+
 class Urgency(IntEnum):
     """For whom an image is described. Where images wait, those of lower numbers go first."""
 

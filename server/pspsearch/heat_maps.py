@@ -5,8 +5,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pspsearch.client.types import CellPair, Explanation, Shares
-from pspsearch.domain import Area
+from pspsearch.client.types import Explanation, Shares
+from pspsearch.domain import Area, CellPair
 from pspsearch.montage import ACCENT, GREY, INK, PAPER, decode_upright, font, shorten
 
 _SIDE_PX = 400
@@ -95,8 +95,8 @@ def _join(pen: ImageDraw.ImageDraw, pair: CellPair, here: _Place, there: _Place)
             pen.rectangle(box, outline=colour, width=width)
 
 
-def _scale(box: Area, place: _Place) -> tuple[int, int, int, int]:
-    """The box in px."""
+def _scale(area: Area, place: _Place) -> tuple[int, int, int, int]:
+    """Where an area of the picture is on the canvas: left, top, right and bottom, in px."""
     x, y, width, height = place
-    left, top, right, bottom = box
+    left, top, right, bottom = area
     return round(x + left * width), round(y + top * height), round(x + right * width), round(y + bottom * height)

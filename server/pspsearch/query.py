@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Area, Generation
+from pspsearch.domain import Area, CellPair, Generation
 from pspsearch.errors import InvalidRequest, PspsearchError
 from pspsearch.filters import Filter
 from pspsearch.images.box import Box
@@ -186,15 +186,6 @@ class Shares:
     """The score less the sum of the shares."""
     seen: Area
     """What the cells cover: the part of the picture that the model saw."""
-
-
-class CellPair(NamedTuple):
-    """Cells of two pictures, each most like the other."""
-
-    query: Area
-    item: Area
-    score: float
-    """The cosine of their descriptors."""
 
 
 @dataclass(frozen=True, slots=True)

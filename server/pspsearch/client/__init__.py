@@ -23,7 +23,6 @@ from pspsearch.client.settings import Tls
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
-    CellPair,
     Check,
     Collection,
     CollectionState,
@@ -48,7 +47,7 @@ from pspsearch.client.types import (
     Timing,
     Trial,
 )
-from pspsearch.domain import Area
+from pspsearch.domain import Area, CellPair
 
 __all__ = [
     "Acknowledgement",

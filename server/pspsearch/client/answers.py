@@ -10,7 +10,6 @@ from pspsearch.client.failures import status_error
 from pspsearch.client.types import (
     Acknowledgement,
     BatchResult,
-    CellPair,
     Check,
     Collection,
     CollectionState,
@@ -30,7 +29,7 @@ from pspsearch.client.types import (
     Timing,
     Trial,
 )
-from pspsearch.domain import Area, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Area, CellPair, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 from pspsearch.v1 import (
     collection_service_pb2,

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pspsearch.domain import Area, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
+from pspsearch.domain import Area, CellPair, GenerationState, ImageInfo, IndexKind, Outcome, RolloutStage
 from pspsearch.errors import PspsearchError
 
 Attributes = Mapping[str, Any]
@@ -175,16 +175,6 @@ class Shares:
     """The score less the sum of the shares: what the cells do not carry."""
     seen: Area
     """The part of the picture that the model saw, which the cells cover. It may reach beyond the picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class CellPair:
-    """A cell of the query's picture and a cell of the item's, each of which is most like the other."""
-
-    query: Area
-    item: Area
-    score: float
-    """The cosine of their descriptors, from -1 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

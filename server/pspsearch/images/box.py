@@ -40,11 +40,6 @@ class Box:
         numbers = ",".join(f"{number:g}" for number in (self.left, self.top, self.right, self.bottom))
         return f"the box {numbers}{'px' if self.in_px else ''}"
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all of every picture."""
-        return not self.in_px and (self.left, self.top, self.right, self.bottom) == (0, 0, 1, 1)
-
     def within(self, width_px: int, height_px: int) -> Sides:
         """Returns the sides in pixels of an upright picture of that size.
 
@@ -58,3 +53,9 @@ class Box:
         if min(right - left, bottom - top) < 1:
             raise InvalidRequest(f"{self} is smaller than a pixel of the picture, which has {width_px}x{height_px} px")
         return left, top, right, bottom
+
+
+def part(left: float, top: float, right: float, bottom: float, in_px: bool = False) -> Box | None:
+    """Returns the box, or None if it is all of every picture. Raises InvalidRequest as Box does."""
+    box = Box(left, top, right, bottom, in_px)
+    return None if box == Box(0, 0, 1, 1) else box

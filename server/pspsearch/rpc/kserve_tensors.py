@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from pspsearch.domain import Generation
 from pspsearch.errors import InvalidRequest
-from pspsearch.images.box import Box
+from pspsearch.images.box import Box, part
 from pspsearch.query import MAX_LIMIT, MAX_QUERIES, DescriptorQuery, Hit, ImageQuery, Options, Query
 from pspsearch.rpc.messages import prepare_filter, read_filter
 
@@ -233,8 +233,7 @@ def _boxes(tensor: _Tensor, raw: bytes | None, images: int) -> list[Box | None]:
     count = _rows(tensor, "FP32", _SIDES)
     if count != images:
         raise InvalidRequest(f"each image has one box if any has: {images} images, {count} boxes")
-    boxes = [Box(*row) for row in _floats(tensor, raw, count * _SIDES).reshape(count, _SIDES).tolist()]
-    return [None if box.is_whole else box for box in boxes]
+    return [part(*row) for row in _floats(tensor, raw, count * _SIDES).reshape(count, _SIDES).tolist()]
 
 
 def _rows(tensor: _Tensor, datatype: str, width: int) -> int:

@@ -13,7 +13,7 @@ from pspsearch.call import Call, Stage
 from pspsearch.domain import Area, Generation, IndexKind
 from pspsearch.errors import InvalidRequest
 from pspsearch.filters import Filter
-from pspsearch.images.box import Box
+from pspsearch.images.box import part
 from pspsearch.ingest.request import check_id
 from pspsearch.live.live import Live
 from pspsearch.query import CellPair, DescriptorQuery, Hit, ImageQuery, ItemQuery, Options, Query, Shares
@@ -54,8 +54,8 @@ def read_image_query(query: searches.Query | searches.DescribeRequest) -> ImageQ
     """Reads an image and, if it has one, its box. Raises InvalidRequest for a box that no image can have."""
     if not query.HasField("box"):
         return ImageQuery(query.image)
-    box = Box(query.box.left, query.box.top, query.box.right, query.box.bottom, query.box.in_px)
-    return ImageQuery(query.image, None if box.is_whole else box)
+    box = query.box
+    return ImageQuery(query.image, part(box.left, box.top, box.right, box.bottom, box.in_px))
 
 
 def read_descriptor(descriptor: resources.Descriptor) -> DescriptorQuery:

@@ -10,12 +10,12 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.queries import QueryDescriber, check_descriptor, normalise
-from pspsearch.domain import Area, Described, Descriptor, Descriptors, ImageInfo, Item
+from pspsearch.domain import Area, CellPair, Described, Descriptor, Descriptors, ImageInfo, Item
 from pspsearch.errors import BadImage, BrokenModel, ModelMismatch, NoPicture, NotFound
 from pspsearch.images.pixels import seen_part
 from pspsearch.live.live import Live
 from pspsearch.ports import Items
-from pspsearch.query import CellPair, DescriptorQuery, Explanation, ImageQuery, ItemQuery, Query, Shares
+from pspsearch.query import DescriptorQuery, Explanation, ImageQuery, ItemQuery, Query, Shares
 from pspsearch.search import explaining
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pspsearch.call import Call, Stage
 from pspsearch.describe.queries import QueryDescriber, normalise
-from pspsearch.domain import DEFAULT_COLLECTION, Descriptor, Found
+from pspsearch.domain import DEFAULT_COLLECTION, Descriptor, Descriptors, Found
 from pspsearch.errors import InvalidRequest, ModelMismatch, PspsearchError
 from pspsearch.live.collections import Collections
 from pspsearch.live.latencies import Latencies
@@ -36,7 +36,16 @@ from pspsearch.query import (
     Query,
 )
 from pspsearch.search.explainer import Explainer
-from pspsearch.search.pages import ATTRIBUTES_AT_ONCE, MAX_CARRIED_BYTES, Page, Room, attributes_of, complete, slices
+from pspsearch.search.pages import (
+    ATTRIBUTES_AT_ONCE,
+    MAX_CARRIED_BYTES,
+    Page,
+    Room,
+    aside,
+    attributes_of,
+    complete,
+    slices,
+)
 from pspsearch.search.ranking import Ranked, cut, group_values, places, rank, take
 
 T = TypeVar("T")
@@ -216,13 +225,14 @@ class Searcher:
         """Returns each descriptor moved towards the rows that are nearest to it."""
         depth = options.expand + max(map(len, excluded), default=0)
         answers = await live.index.search(np.stack(descriptors), depth, options.where)
-        moved: list[Descriptor] = []
-        for descriptor, found, not_these in zip(descriptors, answers, excluded, strict=True):
-            joining = take(found, places(found, replace(options, min_score=options.expand_above), not_these))
-            joining = take(joining, range(min(options.expand, len(joining.ids))))
-            rows = await live.index.descriptors(joining.sequences.tolist())
-            moved.append(expand(descriptor, rows, joining.scores))
-        return moved
+        reaching = replace(options, min_score=options.expand_above)
+        joining = [
+            take(found, places(found, reaching, not_these)[: options.expand])
+            for found, not_these in zip(answers, excluded, strict=True)
+        ]
+        sequences = np.concatenate([found.sequences for found in joining])
+        rows = await live.index.descriptors(sequences.tolist())
+        return await aside(len(sequences), _expand_all, descriptors, joining, rows)
 
     async def _groups(self, live: Live, found: Found, path: str) -> dict[int, str]:
         """Returns group values by sequence, reading in slices so that only one slice's attributes are in memory."""
@@ -235,6 +245,15 @@ class Searcher:
                 room.take(sum(len(value.encode()) for value in values.values()))
                 groups |= values
         return groups
+
+
+def _expand_all(descriptors: Sequence[Descriptor], joining: Sequence[Found], rows: Descriptors) -> list[Descriptor]:
+    """Moves each descriptor towards the rows that join it; all of these come one after the other."""
+    parts = np.split(rows, np.cumsum([len(found.ids) for found in joining])[:-1])
+    return [
+        expand(descriptor, part, found.scores)
+        for descriptor, part, found in zip(descriptors, parts, joining, strict=True)
+    ]
 
 
 def _below(found: Found, options: Options) -> bool:
