@@ -13,6 +13,7 @@ from pspsearch_build.sample.things import make_things
 from pspsearch_build.sample.views import VIEWS_PER_THING, set_up
 from tests.build.recipes import load
 
+ROOT = Path(__file__).parents[2]
 VIEWS = [(thing, number) for thing in make_things() for number in range(1, VIEWS_PER_THING + 1)]
 
 
@@ -39,5 +40,14 @@ def test_shipped_picture_is_what_is_drawn(place: int) -> None:
     drawn, shipped = draw_view(*VIEWS[place]).image, read_images()[place]
 
     pixels = [np.asarray(Image.open(BytesIO(image)), np.float32) for image in (drawn, shipped)]
+
+    assert np.abs(pixels[0] - pixels[1]).mean() < 0.5
+
+
+def test_scene_is_what_the_recipe_draws() -> None:
+    """README's picture of six things."""
+    drawn, shown = BytesIO(load("draw_scene").draw_scene()), ROOT / "docs" / "scene.jpg"
+
+    pixels = [np.asarray(Image.open(image), np.float32) for image in (drawn, shown)]
 
     assert np.abs(pixels[0] - pixels[1]).mean() < 0.5
